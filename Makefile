@@ -1,0 +1,59 @@
+# The verbs. Each is what a person could type; `python -m lab env` prints what a shell needs to type it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+STACK ?= dev
+ON_LAB = eval "$$($(PYTHON) -m lab env)" &&
+
+.PHONY: help
+help: ## Show the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: system
+system: # refuses, before anything is touched, where the embedded environment cannot run
+	@python3 lab/toolchain/system.py
+
+.venv/stamp: requirements.txt requirements-dev.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y --no-install-recommends python3-venv
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.PHONY: tools
+tools: system .venv/stamp ## Install and build what the embedded environment is made of
+	@$(PYTHON) -m lab tools build
+
+.PHONY: dev
+dev: tools ## Two VMs join a real mesh on this machine: starts the environment, runs `pulumi up` on stack dev
+	@$(PYTHON) -m lab up
+	@$(ON_LAB) pulumi stack select --create $(STACK) && pulumi up --yes --skip-preview
+	@$(ON_LAB) python -m hybridmesh status --stack $(STACK)
+	@$(ON_LAB) python -m lab traffic
+
+.PHONY: preview
+preview: ## Show what `pulumi up` would change
+	@$(ON_LAB) pulumi preview --stack $(STACK) --diff
+
+.PHONY: destroy
+destroy: ## Remove the stack from cluster and VMs
+	@$(ON_LAB) pulumi destroy --stack $(STACK) --yes --skip-preview
+
+.PHONY: down
+down: ## End the embedded environment and leave nothing of it
+	@$(PYTHON) -m lab down
+
+.PHONY: check
+check: .venv/stamp ## Lint and types: ruff, mypy strict, shellcheck
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	shellcheck $$(git ls-files '*.sh')
+
+.PHONY: test-unit
+test-unit: .venv/stamp ## Tests that need Python packages only (under a minute)
+	$(PYTHON) -m pytest -m 'not lab'
+
+.PHONY: test
+test: tools check test-unit ## Everything, on an embedded environment of its own
+	$(PYTHON) -m pytest -m lab

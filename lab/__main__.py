@@ -1,0 +1,216 @@
+"""The embedded environment's console: `python -m lab up | down | status | reset | env | …`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lab import machines as vm
+from lab import toolchain
+from lab.cluster import Cluster
+from lab.instance import PROJECT_ROOT, Instance, LabError
+from lab.machines import Machine
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A real Kubernetes cluster and real VMs on this machine, in namespaces of their own.",
+)
+machine_app = typer.Typer(no_args_is_help=True, help="Make and remove single machines (what a CommandHost runs).")
+tools_app = typer.Typer(no_args_is_help=True, help="The pinned tools that the environment is made of.")
+app.add_typer(machine_app, name="machine")
+app.add_typer(tools_app, name="tools")
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+PASSPHRASE = "embedded"
+"""Opens the secrets of stacks on the embedded environment: public, as is everything that it protects there."""
+
+
+class _Context:
+    instance: Instance
+
+
+context = _Context()
+Name = Annotated[str, typer.Argument(help="The machine's name.")]
+
+
+@app.callback()
+def _choose(
+    instance: Annotated[
+        str, typer.Option("--instance", "-i", envvar="HYBRID_MESH_LAB", help="Which instance; several live side by side.")
+    ] = "dev",
+) -> None:
+    context.instance = Instance(instance)
+
+
+@app.command()
+def up(
+    machine: Annotated[list[str] | None, typer.Option(help="A machine to make at once; repeatable.")] = None,
+) -> None:
+    """Start the environment; what already runs stays as it is."""
+    start(context.instance, machine or ["vm-1"], toolchain.build())
+
+
+def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> None:
+    """Bring the cluster and the named machines up; every step does nothing where its work is done."""
+    begun = time.monotonic()
+    cluster = Cluster(instance, tools)
+
+    def step(what: str, work: Callable[[], object]) -> None:
+        work()
+        err.print(f"[dim]{time.monotonic() - begun:5.1f} s[/]  {what}")
+
+    step("namespaces and network", lambda: instance.start_namespaces(cluster.supervisor_config()))
+    vm.write_user_key(instance)
+    cluster.write_programs()
+    step("programs", lambda: start_programs(instance))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        images = pool.submit(cluster.load_images)
+        booted = [pool.submit(Machine(instance, name).create, tools) for name in names]
+        step("API server", cluster.wait_for_api)
+        step("images", images.result)
+        step("node", cluster.wait_for_node)
+        for name, boot in zip(names, booted, strict=True):
+            step(f"machine {name}", boot.result)
+
+
+def start_programs(instance: Instance) -> None:
+    """Start every program of the cluster that does not run: the first time, or after one of them died."""
+    supervisor = instance.supervisor
+    added, _, _ = supervisor.reloadConfig()[0]
+    for name in added:
+        supervisor.addProcessGroup(name)
+    for info in supervisor.getAllProcessInfo():
+        if not info["name"].startswith("machine-") and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
+            supervisor.startProcess(info["name"], False)
+
+
+@app.command()
+def down() -> None:
+    """End the environment and remove every process, mount, interface, rule and file of it."""
+    context.instance.remove()
+    err.print(f"instance {context.instance.name} is gone")
+
+
+@app.command()
+def reset() -> None:
+    """Start again from nothing, with the machines that were there."""
+    names = [machine.name for machine in vm.machines(context.instance)]
+    context.instance.remove()
+    start(context.instance, names or ["vm-1"], toolchain.build())
+
+
+@app.command()
+def status() -> None:
+    """What runs."""
+    instance = context.instance
+    if not instance.running:
+        err.print(f"instance {instance.name} is not running; start it: python -m lab -i {instance.name} up")
+        raise typer.Exit(1)
+    table = Table("part", "state", "detail", box=None, pad_edge=False)
+    for info in instance.supervisor.getAllProcessInfo():
+        if not info["name"].startswith("machine-"):
+            table.add_row(info["name"], info["statename"].lower(), info["description"])
+    for machine in vm.machines(instance):
+        table.add_row(machine.name, machine.state(), machine.address)
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def env() -> None:
+    """What a shell needs so that plain pulumi, kubectl and istioctl work here: eval "$(python -m lab env)"."""
+    for name, value in environment(context.instance, toolchain.installed()).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def environment(instance: Instance, tools: toolchain.Toolset) -> dict[str, str]:
+    """The environment variables of a shell that works on an instance; keys are names, values are final."""
+    folder = instance.folder
+    path = [str(PROJECT_ROOT / ".venv" / "bin"), str(tools.bin_dir), os.environ["PATH"]]
+    return {
+        "HYBRID_MESH_LAB": instance.name,
+        "PATH": os.pathsep.join(dict.fromkeys(os.pathsep.join(path).split(os.pathsep))),
+        "KUBECONFIG": str(folder / "kubeconfig"),
+        "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+        "PULUMI_HOME": str(folder / "pulumi-home"),
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ssh(
+    name: Name,
+    command: Annotated[list[str] | None, typer.Argument(help="Run this instead of a shell.")] = None,
+    user: Annotated[str, typer.Option(help="root, or admin, who has sudo.")] = "root",
+) -> None:
+    """Log in to a machine, or run a command there."""
+    machine = Machine(context.instance, name)
+    machine.facts()
+    raise typer.Exit(vm.interactive_ssh(machine, command or [], user))
+
+
+@app.command(name="start")
+def start_machine(name: Name) -> None:
+    """Boot a machine that is off."""
+    Machine(context.instance, name).start()
+
+
+@app.command()
+def stop(name: Name) -> None:
+    """Power a machine off."""
+    Machine(context.instance, name).stop()
+
+
+@app.command()
+def kill(name: Name) -> None:
+    """Pull a machine's plug."""
+    Machine(context.instance, name).kill()
+
+
+@app.command()
+def reboot(name: Name) -> None:
+    """Reboot a machine and wait until it can be logged in to."""
+    Machine(context.instance, name).reboot()
+
+
+@machine_app.command()
+def create(name: Name) -> None:
+    """Make a machine and boot it; prints how to reach it as one line of JSON."""
+    machine = Machine(context.instance, name)
+    machine.create(toolchain.installed())
+    print(vm.as_json(machine))
+
+
+@machine_app.command()
+def delete(name: Name) -> None:
+    """Remove a machine; nothing to do when it is not there."""
+    Machine(context.instance, name).delete()
+
+
+@tools_app.command()
+def build() -> None:
+    """Install and build what is missing."""
+    toolchain.build()
+
+
+def main() -> None:
+    try:
+        app()
+    except (LabError, toolchain.ToolsMissing) as problem:
+        err.print(f"[red]error:[/] {problem}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

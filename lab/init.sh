@@ -1,0 +1,30 @@
+#!/bin/sh
+# PID 1 of an instance: gives the new namespaces their private places and the bridge, then becomes supervisord.
+# Arguments: the instance's folder, the Python to run, the bridge's addresses.
+set -eu
+folder=$1
+python=$2
+shift 2
+
+hostname node
+# A private /run holds the sockets of containerd and supervisord and the locks of systemd-nspawn and iptables.
+mount -t tmpfs -o mode=755,size=256m tmpfs /run
+mkdir -p /run/systemd /run/lock /run/netns
+# kubelet writes below /var/log and containerd's CNI below /var/lib, whatever they are told.
+mount --bind "$folder/log" /var/log
+mount --bind "$folder/var-lib" /var/lib
+for name in hosts resolv.conf; do
+    target=$(readlink -m "/etc/$name")
+    [ -e "$target" ] || { mkdir -p "$(dirname "$target")" && : >"$target"; }
+    mount --bind "$folder/system/$name" "$target"
+done
+
+echo 1 >/proc/sys/net/ipv4/ip_forward
+ip link set lo up
+ip link add br0 type bridge
+for address in "$@"; do
+    ip addr add "$address" dev br0
+done
+ip link set br0 up
+
+exec "$python" -m supervisor.supervisord --nodaemon --configuration "$folder/supervisord.conf"

@@ -1,0 +1,432 @@
+"""One instance of the embedded environment: its folder, its namespaces, its processes.
+
+An instance is one process tree in network, mount, PID, UTS and IPC namespaces of its own, with supervisord as
+PID 1. Ending that one process ends everything in it, and the kernel takes its interfaces, iptables rules and
+mounts along: nothing has to be undone piece by piece, whatever state a crash left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+HOST_INTERFACE_PREFIX = "hmlab"
+"""Interface on the host's side of an instance's veth pair: this and the slot's number."""
+SLOTS = range(64)
+SUPERVISOR_SOCKET = "/run/supervisor.sock"
+"""Inside the instance's mount namespace; from outside it is reached through /proc/<init>/root."""
+INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_NEEDED = 1024
+"""Past some twenty VMs systemd in the next one fails with `Failed to allocate manager object` at the default 128."""
+
+
+class LabError(Exception):
+    """A failure that a person can act on: the message says what happened and what to do."""
+
+
+@dataclass(frozen=True)
+class Subnets:
+    """The addresses of one slot, all inside 10.(64+slot).0.0/16."""
+
+    slot: int
+
+    @property
+    def prefix(self) -> str:
+        return f"10.{64 + self.slot}"
+
+    @property
+    def all(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(f"{self.prefix}.0.0/16")
+
+    @property
+    def bridge(self) -> ipaddress.IPv4Interface:
+        """Node, gateways and machines share this network; the address is the node's."""
+        return ipaddress.IPv4Interface(f"{self.prefix}.0.1/20")
+
+    @property
+    def host(self) -> str:
+        """The host's own address on the bridge."""
+        return f"{self.prefix}.0.254"
+
+    @property
+    def node(self) -> str:
+        return f"{self.prefix}.0.1"
+
+    @property
+    def cluster_dns(self) -> str:
+        return f"{self.prefix}.0.10"
+
+    @property
+    def machine_dns(self) -> str:
+        """The machines' resolver: knows the machines and nothing of cluster.local, as a company's own would."""
+        return f"{self.prefix}.0.53"
+
+    @property
+    def load_balancers(self) -> list[str]:
+        return [f"{self.prefix}.1.{host}" for host in range(1, 255)]
+
+    @property
+    def machines(self) -> list[str]:
+        return [f"{self.prefix}.{third}.{host}" for third in (2, 3) for host in range(1, 255)]
+
+    @property
+    def pods(self) -> str:
+        return f"{self.prefix}.64.0/18"
+
+    @property
+    def services(self) -> str:
+        return f"{self.prefix}.128.0/17"
+
+    @property
+    def kubernetes_service(self) -> str:
+        return f"{self.prefix}.128.1"
+
+
+@dataclass(frozen=True)
+class State:
+    """What an instance must remember between two commands."""
+
+    slot: int
+    init_pid: int
+    init_start: int
+    """Start time of PID `init_pid` in clock ticks since boot: a reused PID has another."""
+    inotify_before: int
+    """`fs.inotify.max_user_instances` as the first instance found it; the last one to go puts it back."""
+
+
+def process_start(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot (proc(5), stat field 22); None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def run(command: Sequence[str | Path], *, timeout: float = 60, input_text: str | None = None) -> str:
+    """Run a command to its end and return its stdout; a failure carries the command's own words."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=input_text,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if done.returncode != 0:
+        words = (done.stderr or done.stdout).strip()
+        raise LabError(f"{' '.join(str(part) for part in command[:6])} failed ({done.returncode}): {words}")
+    return done.stdout
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=90)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 (xmlrpc's signature)
+        return _UnixConnection(self._path)
+
+
+class Instance:
+    """A named instance below `.lab/` of the project.
+
+    Args:
+        name: lower-case letters, digits and hyphens, at most 20.
+        home: the folder that holds all instances; default `.lab` beside this package.
+    """
+
+    def __init__(self, name: str, home: Path | None = None) -> None:
+        if not name or len(name) > 20 or not all(c.isascii() and (c.isalnum() or c == "-") for c in name):
+            raise LabError(f"instance {name!r}: use 1 to 20 letters, digits and hyphens")
+        self.name = name
+        self.home = home or PROJECT_ROOT / ".lab"
+        self.folder = self.home / name
+
+    # ------------------------------------------------------------------ what it is
+
+    @cached_property
+    def id(self) -> str:
+        """Names this instance among those of all clones on this machine (cgroups)."""
+        return f"hmlab-{self.name}-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:6]}"
+
+    @property
+    def state(self) -> State | None:
+        try:
+            return State(**json.loads((self.folder / "instance.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    @property
+    def init_pid(self) -> int | None:
+        """PID, as the host sees it, of the instance's first process; None when the instance is not running."""
+        state = self.state
+        if state is None or process_start(state.init_pid) != state.init_start:
+            return None
+        return state.init_pid
+
+    @property
+    def running(self) -> bool:
+        return self.init_pid is not None
+
+    @property
+    def subnets(self) -> Subnets:
+        state = self.state
+        if state is None:
+            raise LabError(f"instance {self.name} was never started; start it: python -m lab up")
+        return Subnets(state.slot)
+
+    @property
+    def host_interface(self) -> str:
+        return f"{HOST_INTERFACE_PREFIX}{self.subnets.slot}"
+
+    def require_running(self) -> int:
+        pid = self.init_pid
+        if pid is None:
+            raise LabError(f"instance {self.name} is not running; start it: python -m lab -i {self.name} up")
+        return pid
+
+    # ------------------------------------------------------------------ inside its namespaces
+
+    def inside(self, command: Sequence[str | Path]) -> list[str]:
+        """The command line that runs `command` inside the instance."""
+        pid = self.require_running()
+        return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--"] + [
+            str(part) for part in command
+        ]
+
+    def run(self, command: Sequence[str | Path], *, timeout: float = 60, input_text: str | None = None) -> str:
+        """Run a command inside the instance to its end; return its stdout."""
+        return run(self.inside(command), timeout=timeout, input_text=input_text)
+
+    @property
+    def supervisor(self) -> Any:
+        """supervisord's XML-RPC interface (http://supervisord.org/api.html)."""
+        path = f"/proc/{self.require_running()}/root{SUPERVISOR_SOCKET}"
+        server: Any = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(path))
+        return server.supervisor
+
+    # ------------------------------------------------------------------ start
+
+    def start_namespaces(self, supervisor_config: str) -> None:
+        """Make the namespaces and start supervisord as their first process; nothing to do when it runs."""
+        if self.running:
+            return
+        self.clean_leftovers()
+        for part in ("log", "var-lib", "programs", "machines"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        with self._allocation_lock():
+            slot = self._free_slot()
+            before = int(INOTIFY_INSTANCES.read_text())
+            others = [state.inotify_before for state in self._other_states()]
+            subnets = Subnets(slot)
+            self._write_system_files(subnets)
+            (self.folder / "supervisord.conf").write_text(supervisor_config)
+            self._make_cgroups()
+            pid = self._spawn_init(subnets)
+            start = process_start(pid)
+            if start is None:
+                raise LabError(f"the instance's first process ended at once; see {self.folder}/log/init.log")
+            state = State(slot, pid, start, others[0] if others else before)
+            _write_atomically(self.folder / "instance.json", json.dumps(asdict(state)))
+            if before < INOTIFY_NEEDED:
+                INOTIFY_INSTANCES.write_text(str(INOTIFY_NEEDED))
+            self._connect_host(subnets, pid)
+
+    def _spawn_init(self, subnets: Subnets) -> int:
+        """Start the first process; returns its PID as the host sees it."""
+        with (self.folder / "log" / "init.log").open("ab") as log:
+            # `unshare` forks, so that its child is PID 1 of the new PID namespace.
+            parent = subprocess.Popen(
+                ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--mount-proc"]
+                + ["--propagation", "private", "sh", str(Path(__file__).with_name("init.sh"))]
+                + [str(self.folder), sys.executable, str(subnets.bridge)]
+                + [f"{address}/32" for address in (subnets.cluster_dns, subnets.machine_dns)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+        deadline = time.monotonic() + 20
+        while parent.poll() is None and time.monotonic() < deadline:
+            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+            if children and Path(f"/proc/{children[0]}/root{SUPERVISOR_SOCKET}").exists():
+                return int(children[0])
+            time.sleep(0.02)
+        parent.kill()
+        raise LabError(f"the namespaces of {self.name} could not be made; see {self.folder}/log/init.log")
+
+    def _write_system_files(self, subnets: Subnets) -> None:
+        system = self.folder / "system"
+        system.mkdir(exist_ok=True)
+        (system / "hosts").write_text(f"127.0.0.1 localhost\n{subnets.node} node\n")
+        (system / "resolv.conf").write_text(f"nameserver {subnets.machine_dns}\n")
+
+    def _connect_host(self, subnets: Subnets, pid: int) -> None:
+        """One veth pair from the host to the bridge, and routes to pods and services: all the host gets."""
+        host = f"{HOST_INTERFACE_PREFIX}{subnets.slot}"
+        run(["ip", "link", "add", host, "type", "veth", "peer", "name", "host0", "netns", str(pid)])
+        self.run(["ip", "link", "set", "host0", "master", "br0", "up"])
+        run(["ip", "addr", "add", f"{subnets.host}/{subnets.bridge.network.prefixlen}", "dev", host])
+        run(["ip", "link", "set", host, "up"])
+        for network in (subnets.pods, subnets.services):
+            run(["ip", "route", "add", network, "via", subnets.node, "dev", host])
+
+    @contextlib.contextmanager
+    def _allocation_lock(self) -> Iterator[None]:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybrid-mesh"
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "instances.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _free_slot(self) -> int:
+        """The slot this instance had, else the first one that touches no network the host knows."""
+        routes = [
+            ipaddress.IPv4Network(route["dst"], strict=False)
+            for route in json.loads(run(["ip", "-4", "-json", "route", "show", "table", "all"]))
+            if route["dst"] != "default" and route.get("type", "unicast") in ("unicast", "local")
+        ]
+        state = self.state
+        preferred = [state.slot] if state else []
+        for slot in [*preferred, *SLOTS]:
+            if not any(Subnets(slot).all.overlaps(network) for network in routes):
+                return slot
+        raise LabError("every network of 10.64.0.0/10 is in use on this host; the environment needs one /16 of it")
+
+    def _other_states(self) -> list[State]:
+        """States of the other instances of this clone that run."""
+        others = [Instance(path.name, self.home) for path in self.home.glob("*") if path.name != self.name]
+        return [other.state for other in others if other.running and other.state is not None]
+
+    # ------------------------------------------------------------------ cgroups
+
+    def cgroup_folders(self) -> list[Path]:
+        """This instance's folder in every cgroup hierarchy of the host (one with cgroup v2)."""
+        if (CGROUP_ROOT / "cgroup.controllers").exists():
+            return [CGROUP_ROOT / self.id]
+        return [hierarchy / self.id for hierarchy in sorted(CGROUP_ROOT.iterdir()) if hierarchy.is_dir()]
+
+    def _make_cgroups(self) -> None:
+        for folder in self.cgroup_folders():
+            folder.mkdir(exist_ok=True)
+            if (clone := folder / "cgroup.clone_children").exists() and folder.parent.name.startswith("cpuset"):
+                clone.write_text("1")
+                for setting in ("cpuset.cpus", "cpuset.mems"):
+                    (folder / setting).write_text((folder.parent / setting).read_text())
+            if (controllers := folder / "cgroup.controllers").exists():
+                for controller in controllers.read_text().split():
+                    with contextlib.suppress(OSError):
+                        (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+
+    def _remove_cgroups(self) -> None:
+        for folder in self.cgroup_folders():
+            for path, _, _ in os.walk(folder, topdown=False):
+                deadline = time.monotonic() + 10
+                while Path(path).exists():
+                    try:
+                        os.rmdir(path)
+                    except OSError as problem:
+                        if time.monotonic() > deadline:
+                            raise LabError(f"cgroup {path} is still in use: {problem}") from problem
+                        time.sleep(0.1)
+
+    # ------------------------------------------------------------------ end
+
+    def stop_namespaces(self) -> None:
+        """End every process of the instance: the kernel ends all of a PID namespace with its first."""
+        pid = self.init_pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            deadline = time.monotonic() + 30
+            while process_start(pid) is not None:
+                if time.monotonic() > deadline:
+                    raise LabError(f"process {pid} of instance {self.name} does not end")
+                time.sleep(0.05)
+
+    def clean_leftovers(self) -> None:
+        """Remove what an instance without processes left: its cgroups, its interface, its runtime files."""
+        if self.running:
+            return
+        for pid in self._orphans():
+            os.kill(pid, signal.SIGKILL)
+        self._remove_cgroups()
+        state = self.state
+        if state is not None and Path(f"/sys/class/net/{HOST_INTERFACE_PREFIX}{state.slot}").exists():
+            with contextlib.suppress(LabError):  # the kernel may be about to remove it with the namespace
+                self._remove_interface(state.slot)
+
+    def _orphans(self) -> list[int]:
+        """First processes of this folder that no state file remembers: an `up` was cut off between the two."""
+        config = str(self.folder / "supervisord.conf").encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if config in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
+
+    def _remove_interface(self, slot: int) -> None:
+        interface = f"{HOST_INTERFACE_PREFIX}{slot}"
+        mine = str(Subnets(slot).host) in run(["ip", "-4", "addr", "show", "dev", interface])
+        if mine and not any(state.slot == slot for state in self._other_states()):
+            run(["ip", "link", "delete", interface])
+
+    def remove(self) -> None:
+        """End the instance and leave no process, mount, interface, rule or file of it."""
+        state = self.state
+        self.stop_namespaces()
+        self.clean_leftovers()
+        if state is not None:
+            deadline = time.monotonic() + 20
+            while Path(f"/sys/class/net/{HOST_INTERFACE_PREFIX}{state.slot}").exists():
+                if time.monotonic() > deadline:
+                    raise LabError(f"interface {HOST_INTERFACE_PREFIX}{state.slot} does not go away")
+                time.sleep(0.1)
+            if not self._other_states() and state.inotify_before < INOTIFY_NEEDED:
+                INOTIFY_INSTANCES.write_text(str(state.inotify_before))
+        if str(self.folder) in Path("/proc/self/mountinfo").read_text():
+            raise LabError(f"something is still mounted below {self.folder}; unmount it, then try again")
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        with contextlib.suppress(OSError):
+            self.home.rmdir()
+
+
+def _write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.chmod(mode)
+    part.replace(path)

@@ -1,0 +1,269 @@
+"""The embedded environment's virtual machines: Debian with systemd in systemd-nspawn, reached by SSH alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.cluster import wait_for, write_program
+from lab.instance import Instance, LabError, process_start, run
+from lab.toolchain import Toolset
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+BOOT_SECONDS = 60
+SIGRTMIN = 34
+REBOOT_SIGNAL = SIGRTMIN + 5
+"""systemd(1): SIGRTMIN+5 to PID 1 reboots, SIGRTMIN+4 powers off."""
+POWEROFF_SIGNAL = SIGRTMIN + 4
+REBOOT_EXIT_CODE = 133
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine of an instance."""
+
+    instance: Instance
+    name: str
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise LabError(f"machine {self.name!r}: use 1 to 40 lower-case letters, digits and inner hyphens")
+
+    @property
+    def folder(self) -> Path:
+        return self.instance.folder / "machines" / self.name
+
+    @property
+    def program(self) -> str:
+        return f"machine-{self.name}"
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "address").exists()
+
+    @property
+    def address(self) -> str:
+        self._require()
+        return (self.folder / "address").read_text()
+
+    @property
+    def host_key(self) -> str:
+        """The SSH host key as known_hosts has it: `ssh-ed25519 AAAA…`."""
+        self._require()
+        return (self.folder / "host_key").read_text()
+
+    def facts(self) -> dict[str, str | int]:
+        """How to reach it: what `lab machine create` prints."""
+        return {"name": self.name, "address": self.address, "port": 22, "user": "root", "hostKey": self.host_key}
+
+    # ------------------------------------------------------------------ its life
+
+    def create(self, tools: Toolset) -> None:
+        """Make and boot the machine; one that is there is started if it is off."""
+        self.instance.require_running()
+        if not self.exists:
+            self._prepare()
+        write_program(
+            self.instance,
+            self.program,
+            ["sh", str(Path(__file__).with_name("machine.sh")), self.instance.id, str(self.folder)]
+            + [str(tools.machine_root), self.name, "br0"],
+            options={
+                "autostart": "false",
+                "autorestart": "unexpected",
+                "exitcodes": ",".join(str(code) for code in range(256) if code != REBOOT_EXIT_CODE),
+                "startsecs": "0",
+            },
+        )
+        with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or ALREADY_ADDED: it is there
+            self.instance.supervisor.reloadConfig()
+            self.instance.supervisor.addProcessGroup(self.program)
+        self.start()
+
+    def start(self) -> None:
+        """Boot it and wait until SSH lets a login in."""
+        self._require()
+        if not self.running:
+            self.instance.supervisor.startProcess(self.program)
+        self.wait_for_ssh()
+
+    def wait_for_ssh(self) -> None:
+        try:
+            wait_for(f"SSH of {self.name}", lambda: self.ssh(["true"], timeout=5) is not None, BOOT_SECONDS)
+        except LabError as problem:
+            raise LabError(f"{problem}\nits console: {self.instance.folder}/log/{self.program}.log") from problem
+
+    def stop(self) -> None:
+        """Power off in an orderly way."""
+        self._end(POWEROFF_SIGNAL)
+
+    def kill(self) -> None:
+        """Pull the plug: no process of the machine gets to say goodbye."""
+        pid = self._guest_pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            self._wait_until_off()
+
+    def reboot(self) -> None:
+        """Reboot in an orderly way and wait until SSH lets a login in again."""
+        before = self._require_guest()
+        os.kill(before, REBOOT_SIGNAL)
+        wait_for(f"the end of {self.name}", lambda: process_start(before) is None, BOOT_SECONDS)
+        wait_for(f"the boot of {self.name}", lambda: self._guest_pid() is not None, BOOT_SECONDS)
+        self.wait_for_ssh()
+
+    def delete(self) -> None:
+        """Switch it off and remove it, its files included; nothing to do when it is not there."""
+        self.kill()
+        with contextlib.suppress(xmlrpc.client.Fault):
+            self.instance.supervisor.stopProcess(self.program)
+        with contextlib.suppress(xmlrpc.client.Fault):
+            self.instance.supervisor.removeProcessGroup(self.program)
+        (self.instance.folder / "programs" / f"{self.program}.conf").unlink(missing_ok=True)
+        root = self.folder / "root"
+        if root.exists():
+            self.instance.run(["sh", "-c", 'mountpoint -q "$1" && umount "$1" || true', "-", root])
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        write_names(self.instance)
+
+    @property
+    def running(self) -> bool:
+        return self._guest_pid() is not None
+
+    def state(self) -> str:
+        return "running" if self.running else "off"
+
+    # ------------------------------------------------------------------ SSH
+
+    def ssh_command(self, command: list[str], user: str = "root") -> list[str]:
+        """The ssh command line; the host key is checked against the one made for this machine."""
+        return ["ssh", "-F", str(self.instance.folder / "ssh" / "config"), f"{user}@{self.name}", *command]
+
+    def ssh(self, command: list[str], *, timeout: float = 60, input_text: str | None = None) -> str:
+        """Run a shell command on the machine; returns its stdout."""
+        return run(self.ssh_command(["--", *command]), timeout=timeout, input_text=input_text)
+
+    # ------------------------------------------------------------------ parts
+
+    def _require(self) -> None:
+        if not self.exists:
+            names = ", ".join(machine.name for machine in machines(self.instance)) or "none"
+            raise LabError(f"no machine {self.name} in instance {self.instance.name} (there: {names})")
+
+    def _guest_pid(self) -> int | None:
+        """The host's PID of the guest's own PID 1: the child of this machine's systemd-nspawn."""
+        root = str(self.folder / "root")
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if arguments[0].endswith("systemd-nspawn") and f"--directory={root}" in arguments:
+                    for child in (entry / "task" / entry.name / "children").read_text().split():
+                        return int(child)
+        return None
+
+    def _require_guest(self) -> int:
+        self._require()
+        pid = self._guest_pid()
+        if pid is None:
+            raise LabError(f"{self.name} is off; start it: python -m lab -i {self.instance.name} start {self.name}")
+        return pid
+
+    def _end(self, how: int) -> None:
+        self._require()
+        pid = self._guest_pid()
+        if pid is not None:
+            os.kill(pid, how)
+            self._wait_until_off()
+
+    def _wait_until_off(self) -> None:
+        wait_for(f"{self.name} to be off", lambda: not self.running, BOOT_SECONDS)
+
+    def _prepare(self) -> None:
+        """Write into the machine's own layer, before its first boot, what tells it from the others."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        upper = self.folder / "upper"
+        for path, mode in (
+            ("etc/systemd/network", 0o755),
+            ("etc/ssh", 0o755),
+            ("root/.ssh", 0o700),
+            ("home/admin/.ssh", 0o700),
+        ):
+            (upper / path).mkdir(parents=True)
+            (upper / path).chmod(mode)
+        (upper / "root").chmod(0o700)
+        subnets = self.instance.subnets
+        taken = {machine.address for machine in machines(self.instance)}
+        address = next(candidate for candidate in subnets.machines if candidate not in taken)
+        (upper / "etc/hostname").write_text(f"{self.name}\n")
+        (upper / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
+        (upper / "etc/resolv.conf").write_text(f"nameserver {subnets.machine_dns}\n")
+        (upper / "etc/systemd/network/10-host0.network").write_text(
+            f"[Match]\nName=host0\n[Network]\nAddress={address}/{subnets.bridge.network.prefixlen}\n"
+            f"Gateway={subnets.node}\nLinkLocalAddressing=no\n"
+        )
+        key = upper / "etc/ssh/ssh_host_ed25519_key"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key])
+        for home, owner in (("root", 0), ("home/admin", ADMIN_UID)):
+            authorized = upper / home / ".ssh/authorized_keys"
+            shutil.copyfile(self.instance.folder / "ssh" / "id_ed25519.pub", authorized)
+            authorized.chmod(0o600)
+            for path in (upper / home / ".ssh", authorized):
+                os.chown(path, owner, owner)
+        os.chown(upper / "home/admin", ADMIN_UID, ADMIN_UID)
+        (self.folder / "host_key").write_text(" ".join(key.with_suffix(".pub").read_text().split()[:2]))
+        (self.folder / "address").write_text(address)
+        write_names(self.instance)
+
+
+ADMIN_UID = 1000
+"""User `admin` of the machine root: the first ordinary user that Debian makes."""
+
+
+def machines(instance: Instance) -> list[Machine]:
+    """The instance's machines, by name."""
+    return [Machine(instance, path.parent.name) for path in sorted(instance.folder.glob("machines/*/address"))]
+
+
+def write_names(instance: Instance) -> None:
+    """Tell the machines' DNS and the person's ssh how the machines are called."""
+    known = machines(instance)
+    (instance.folder / "config" / "machines.hosts").write_text(
+        "".join(f"{machine.address} {machine.name} {machine.name}.lab.internal\n" for machine in known)
+    )
+    ssh = instance.folder / "ssh"
+    (ssh / "known_hosts").write_text("".join(f"{machine.address} {machine.host_key}\n" for machine in known))
+    common = (
+        f"Host *\n  IdentityFile {ssh}/id_ed25519\n  IdentitiesOnly yes\n  UserKnownHostsFile {ssh}/known_hosts\n"
+        "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 5\n"
+        "  LogLevel ERROR\n"
+    )
+    (ssh / "config").write_text(
+        "".join(f"Host {machine.name}\n  HostName {machine.address}\n" for machine in known) + common
+    )
+
+
+def write_user_key(instance: Instance) -> None:
+    """The key that opens every machine of this instance."""
+    ssh = instance.folder / "ssh"
+    ssh.mkdir(mode=0o700, exist_ok=True)
+    if not (ssh / "id_ed25519").exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {instance.name}", "-f", ssh / "id_ed25519"])
+
+
+def as_json(machine: Machine) -> str:
+    return json.dumps(machine.facts())
+
+
+def interactive_ssh(machine: Machine, command: list[str], user: str) -> int:
+    """Hand the terminal to ssh; returns its exit code."""
+    return subprocess.run(machine.ssh_command(command, user), check=False).returncode
