@@ -19,6 +19,7 @@ from lab import toolchain
 from lab.cluster import Cluster
 from lab.instance import PROJECT_ROOT, Instance, LabError
 from lab.machines import Machine
+from lab.traffic import ask, in_pod, on_machine
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +47,8 @@ Name = Annotated[str, typer.Argument(help="The machine's name.")]
 @app.callback()
 def _choose(
     instance: Annotated[
-        str, typer.Option("--instance", "-i", envvar="HYBRID_MESH_LAB", help="Which instance; several live side by side.")
+        str,
+        typer.Option("--instance", "-i", envvar="HYBRID_MESH_LAB", help="Which instance; several live side by side."),
     ] = "dev",
 ) -> None:
     context.instance = Instance(instance)
@@ -90,7 +92,11 @@ def start_programs(instance: Instance) -> None:
     for name in added:
         supervisor.addProcessGroup(name)
     for info in supervisor.getAllProcessInfo():
-        if not info["name"].startswith("machine-") and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
+        if not info["name"].startswith("machine-") and info["statename"] not in (
+            "RUNNING",
+            "STARTING",
+            "BACKOFF",
+        ):
             supervisor.startProcess(info["name"], False)
 
 
@@ -146,6 +152,26 @@ def environment(instance: Instance, tools: toolchain.Toolset) -> dict[str, str]:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
+
+
+@app.command()
+def traffic(
+    url: Annotated[str, typer.Option(help="Of the demo app.")] = "http://echo.demo.svc.cluster.local:8080/",
+    namespace: Annotated[str, typer.Option(help="Of the client's pods.")] = "demo",
+    client: Annotated[str, typer.Option(help="The client's Deployment.")] = "client",
+    requests: Annotated[int, typer.Option(help="How many from each.")] = 100,
+) -> None:
+    """Send requests from the client's pod and from every machine, and show who answered."""
+    instance, tools = context.instance, toolchain.installed()
+    sources = {f"pod of {client}": in_pod(instance, tools, f"deploy/{client}", namespace, client)}
+    sources |= {machine.name: on_machine(machine) for machine in vm.machines(instance)}
+    complete = True
+    for source, runner in sources.items():
+        answers = ask(runner, url, requests)
+        complete = complete and answers.answered == requests
+        print(f"{source} → {url}: {answers}")
+    if not complete:
+        raise typer.Exit(1)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

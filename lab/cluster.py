@@ -134,7 +134,13 @@ class Cluster:
             ],
             "kube-proxy": [f"{binaries}/kube-proxy", f"--config={folder}/config/kube-proxy.yaml"],
             "coredns": [f"{binaries}/coredns", "-conf", f"{folder}/config/Corefile"],
-            "loadbalancer": [sys.executable, "-m", "lab.loadbalancer", str(self.kubeconfig), *subnets.load_balancers],
+            "loadbalancer": [
+                sys.executable,
+                "-m",
+                "lab.loadbalancer",
+                str(self.kubeconfig),
+                *subnets.load_balancers,
+            ],
             "mirror": [sys.executable, "-m", "http.server", str(MIRROR_PORT)]
             + ["--bind", subnets.node, "--directory", f"{folder}/mirror/files"],
         }
@@ -291,7 +297,12 @@ class Cluster:
 
 
 def write_program(
-    instance: Instance, name: str, command: list[str], *, priority: int = 100, options: dict[str, str] | None = None
+    instance: Instance,
+    name: str,
+    command: list[str],
+    *,
+    priority: int = 100,
+    options: dict[str, str] | None = None,
 ) -> None:
     """Write one program of supervisord; every program writes to a log of its own name."""
     escaped = " ".join(_quote(part) for part in command)
@@ -326,7 +337,7 @@ def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> None:
         try:
             if ready():
                 return
-        except Exception as problem:  # noqa: BLE001 (whatever the reason, it is told below)
+        except Exception as problem:
             reason = problem
         time.sleep(0.1)
     raise LabError(f"{what} was not ready after {seconds:.0f} s: {reason}")
@@ -380,8 +391,9 @@ state = "/run/containerd"
     conf_dir = "{folder}/config/cni"
 """
 
+# The last block answers NXDOMAIN to every other name, so that no query waits for a server out there.
 _COREFILE = """\
-.:53 {{
+cluster.local:53 in-addr.arpa:53 {{
     bind {cluster}
     errors
     kubernetes cluster.local in-addr.arpa {{
@@ -389,18 +401,18 @@ _COREFILE = """\
         pods insecure
         ttl 5
     }}
-    template ANY ANY . {{
-        rcode NXDOMAIN
-    }}
 }}
-.:53 {{
-    bind {machines}
+lab.internal:53 {{
+    bind {cluster} {machines}
     errors
     hosts {hosts} {{
         reload 1s
         ttl 5
-        fallthrough
     }}
+}}
+.:53 {{
+    bind {cluster} {machines}
+    errors
     template ANY ANY . {{
         rcode NXDOMAIN
     }}

@@ -62,7 +62,13 @@ class Machine:
 
     def facts(self) -> dict[str, str | int]:
         """How to reach it: what `lab machine create` prints."""
-        return {"name": self.name, "address": self.address, "port": 22, "user": "root", "hostKey": self.host_key}
+        return {
+            "name": self.name,
+            "address": self.address,
+            "port": 22,
+            "user": "root",
+            "hostKey": self.host_key,
+        }
 
     # ------------------------------------------------------------------ its life
 
@@ -257,7 +263,20 @@ def write_user_key(instance: Instance) -> None:
     ssh = instance.folder / "ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     if not (ssh / "id_ed25519").exists():
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {instance.name}", "-f", ssh / "id_ed25519"])
+        run(
+            [
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                f"lab {instance.name}",
+                "-f",
+                ssh / "id_ed25519",
+            ]
+        )
 
 
 def as_json(machine: Machine) -> str:

@@ -118,7 +118,10 @@ class Authority:
                     "clusters": [
                         {
                             "name": "embedded",
-                            "cluster": {"server": server, "certificate-authority-data": _base64(self.folder / "ca.crt")},
+                            "cluster": {
+                                "server": server,
+                                "certificate-authority-data": _base64(self.folder / "ca.crt"),
+                            },
                         }
                     ],
                     "users": [

@@ -1,0 +1,1 @@
+"""The embedded environment: a real cluster and real machines on one host."""
