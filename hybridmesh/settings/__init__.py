@@ -1,0 +1,17 @@
+"""Stack configuration as frozen, validated models: one pure parser, two adapters."""
+
+from .files import from_stack_file, read_below
+from .findings import NAMESPACE, Finding, SettingsError
+from .models import Settings
+from .parser import ReadFile, parse
+
+__all__ = [
+    "NAMESPACE",
+    "Finding",
+    "ReadFile",
+    "Settings",
+    "SettingsError",
+    "from_stack_file",
+    "parse",
+    "read_below",
+]

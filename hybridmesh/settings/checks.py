@@ -1,0 +1,378 @@
+"""The rules that need more than one field. Each looks at what could be read: all findings come at once."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .findings import Finding
+from .models import (
+    Charts,
+    Command,
+    ControlPlane,
+    Gateway,
+    Host,
+    Namespace,
+    Probe,
+    Routing,
+    Sidecar,
+    Ssh,
+    Workload,
+)
+
+ISTIO_PORTS = {15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
+"""Ports that the proxy and its agent take on every machine."""
+
+_RESERVED_VALUES: Mapping[tuple[str, ...], str] = {
+    ("revision",): "controlPlane.revision",
+    ("global", "istioNamespace"): "controlPlane.namespace",
+    ("global", "meshID"): "controlPlane.meshId",
+    ("global", "network"): "cluster.network",
+    ("global", "multiCluster", "clusterName"): "cluster.name",
+    ("global", "proxy", "clusterDomain"): "cluster.domain",
+    ("meshConfig", "trustDomain"): "controlPlane.trustDomain",
+    ("meshConfig", "rootNamespace"): "controlPlane.namespace",
+}
+
+
+@dataclass
+class Draft:
+    """What of the settings could be read."""
+
+    sections: dict[str, Any] = field(default_factory=dict)
+    """Models by the section's name; None where it is wrong in itself."""
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The same for `workloads` and `routing`, entry by entry."""
+
+    def section(self, name: str, kind: type[Any]) -> Any:
+        """The section, its defaults where it is not given, None where it is wrong."""
+        if name in self.sections:
+            value = self.sections[name]
+            return value if isinstance(value, kind) else None
+        return None
+
+    @property
+    def workloads(self) -> dict[str, Workload]:
+        """The workloads that could be read."""
+        return {n: w for n, w in self.entries.get("workloads", {}).items() if w is not None}
+
+    @property
+    def routing(self) -> dict[str, Routing]:
+        """The routings that could be read."""
+        return {n: r for n, r in self.entries.get("routing", {}).items() if r is not None}
+
+
+def check(draft: Draft) -> Iterator[Finding]:
+    """Every finding that needs more than one field."""
+    control_plane = draft.section("controlPlane", ControlPlane)
+    if control_plane is not None:
+        yield from _control_plane(control_plane)
+    gateway = draft.section("gateway", Gateway)
+    if gateway is not None:
+        yield from _gateway(gateway)
+    for name, workload in draft.workloads.items():
+        yield from _workload(f"workloads.{name}", name, workload, control_plane)
+    yield from _package(draft)
+    yield from _hosts(draft.workloads)
+    yield from _identities(draft.workloads)
+    for name, routing in draft.routing.items():
+        yield from _routing(f"routing.{name}", name, routing, draft)
+    yield from _namespaces(draft)
+
+
+def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
+    path = "controlPlane"
+    if control_plane.mode == "install":
+        if control_plane.charts is None:
+            yield Finding(
+                f"{path}.charts",
+                "",
+                "is missing",
+                "There would be nothing to install.",
+                "`{path: folder}` or `{repository: URL}`; or `mode: adopt`, to use an Istio that is there.",
+            )
+        else:
+            yield from _one_of(f"{path}.charts", control_plane.charts, ("path", "repository"))
+    elif control_plane.values or control_plane.charts:
+        which = "values" if control_plane.values else "charts"
+        yield Finding(
+            f"{path}.{which}",
+            "",
+            "is not used with `mode: adopt`",
+            "An adopted Istio is never changed, so this would have no effect.",
+            "leave it out, or `mode: install`.",
+        )
+    for keys, instead in _RESERVED_VALUES.items():
+        value: Any = control_plane.values
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            yield Finding(
+                ".".join((f"{path}.values", *keys)),
+                str(value),
+                f"is set by `{instead}`",
+                "istiod and the VMs could be told different things.",
+                f"set `{instead}`, and leave this out.",
+            )
+
+
+def _gateway(gateway: Gateway) -> Iterator[Finding]:
+    for key in ("networkGateway", "name", "revision"):
+        if key in gateway.values:
+            yield Finding(
+                f"gateway.values.{key}",
+                str(gateway.values[key]),
+                "is set by the stack itself",
+                "Gateway, routes and VMs could name different things.",
+                "leave it out; see `cluster.network`, `gateway.name` and `controlPlane.revision`.",
+            )
+
+
+def _one_of(path: str, model: Charts | Host | Probe | Ssh | Command, names: tuple[str, ...]) -> Iterator[Finding]:
+    aliases = [type(model).model_fields[n].alias or n for n in names]
+    given = [a for n, a in zip(names, aliases, strict=True) if getattr(model, n) is not None]
+    if len(given) != 1:
+        problem = f"has {' and '.join(given)}" if given else "has none of them"
+        yield Finding(
+            path,
+            "",
+            f"{problem}; it takes exactly one of {', '.join(aliases)}",
+            "It would be unclear which one counts.",
+            f"give one of {', '.join(aliases)}.",
+        )
+
+
+def _workload(path: str, name: str, workload: Workload, control_plane: ControlPlane | None) -> Iterator[Finding]:
+    if control_plane is not None and workload.namespace == control_plane.namespace:
+        yield Finding(
+            f"{path}.namespace",
+            workload.namespace,
+            "is Istio's root namespace",
+            "Policies made there hold for the whole mesh.",
+            "a namespace of its own.",
+        )
+    if workload.pods is None and workload.machines is None:
+        yield Finding(
+            path,
+            "",
+            "has neither pods nor machines",
+            "It would be a name without anything behind it.",
+            "give `pods`, `machines`, or both.",
+        )
+    for key in ("app", "version"):
+        if workload.labels.get(key, name) != name or (key == "version" and key in workload.labels):
+            instead = f"`{name}`" if key == "app" else "`pods.version` and `machines.version`"
+            yield Finding(
+                f"{path}.labels.{key}",
+                workload.labels[key],
+                f"is set by the stack itself, to {instead}",
+                "Service and subsets would select nothing.",
+                "leave it out.",
+            )
+    yield from _ports(path, workload)
+    if workload.probe is not None:
+        yield from _one_of(f"{path}.probe", workload.probe, ("http_get", "tcp_socket", "exec"))
+    if workload.machines is not None and not workload.machines.hosts:
+        yield Finding(
+            f"{path}.machines.hosts",
+            "{}",
+            "is empty",
+            "Nothing would run on VMs.",
+            "name a machine, or leave `machines` out.",
+        )
+    for host_name, host in (workload.machines.hosts if workload.machines else {}).items():
+        yield from _host(f"{path}.machines.hosts.{host_name}", host)
+
+
+def _ports(path: str, workload: Workload) -> Iterator[Finding]:
+    seen: dict[tuple[str, object], int] = {}
+    for index, port in enumerate(workload.ports):
+        for kind, value in (("name", port.name), ("port", port.port)):
+            first = seen.setdefault((kind, value), index)
+            if first != index:
+                yield Finding(
+                    f"{path}.ports[{index}].{kind}",
+                    str(value),
+                    f"is that of ports[{first}] too",
+                    "Kubernetes would refuse the Service.",
+                    "give each port a name and a number of its own.",
+                )
+        if workload.machines is not None and port.target in ISTIO_PORTS:
+            yield Finding(
+                f"{path}.ports[{index}].port",
+                str(port.target),
+                "is one that Istio's proxy takes on the VM",
+                "App and proxy would fight for it.",
+                "let the app listen on another port (`targetPort`).",
+            )
+
+
+def _host(path: str, host: Host) -> Iterator[Finding]:
+    yield from _one_of(path, host, ("ssh", "command"))
+    for kind in ("ssh", "command"):
+        access = getattr(host, kind)
+        if isinstance(access, Ssh | Command):
+            if access.private_key is None:
+                yield Finding(
+                    f"{path}.{kind}.privateKeyFile",
+                    "",
+                    "is missing",
+                    "Nobody could log in.",
+                    "the path of a private key without a passphrase, or `privateKey` as a secret.",
+                )
+            elif "PRIVATE KEY" not in access.private_key.get_secret_value():
+                yield Finding(
+                    f"{path}.{kind}.privateKeyFile",
+                    access.private_key_file or "**********",
+                    "holds no private key in PEM or OpenSSH form",
+                    "Nobody could log in.",
+                    "the private key's file, not the public one's (`.pub`).",
+                )
+    if host.ssh is not None and host.mesh_address is None and not _is_ip(host.ssh.address):
+        yield Finding(
+            f"{path}.meshAddress",
+            "",
+            "is missing, and `ssh.address` is a host name",
+            "The mesh needs the machine's IP address, and would not know it.",
+            "the IP address at which the mesh reaches the machine.",
+        )
+
+
+def _package(draft: Draft) -> Iterator[Finding]:
+    with_machines = [n for n, w in draft.workloads.items() if w.machines is not None]
+    if "sidecar" in draft.sections:
+        sidecar = draft.section("sidecar", Sidecar)
+        missing = sidecar is not None and sidecar.package is None
+    else:
+        missing = True
+    if with_machines and missing:
+        yield Finding(
+            "sidecar.package",
+            "",
+            f"is missing, and `workloads.{with_machines[0]}` has machines",
+            "Its VMs could not install the sidecar.",
+            "`{url, sha256, version}` of the `istio-sidecar` package.",
+        )
+
+
+def _hosts(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
+    names: dict[str, str] = {}
+    endpoints: dict[tuple[str, int], str] = {}
+    for workload_name, workload in workloads.items():
+        for name, host in (workload.machines.hosts if workload.machines else {}).items():
+            path = f"workloads.{workload_name}.machines.hosts.{name}"
+            first = names.setdefault(name, path)
+            if first != path:
+                yield Finding(
+                    path,
+                    "",
+                    f"has the name of {first}",
+                    "The two could not be told apart.",
+                    "give each machine a name of its own in the whole stack.",
+                )
+            if host.ssh is not None:
+                first = endpoints.setdefault((host.ssh.address, host.ssh.port), path)
+                if first != path:
+                    yield Finding(
+                        f"{path}.ssh.address",
+                        host.ssh.address,
+                        f"is that of {first} too",
+                        "One machine cannot be two members of the mesh.",
+                        "list each machine once; one workload a machine.",
+                    )
+
+
+def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
+    seen: dict[tuple[str, str], str] = {}
+    for name, workload in workloads.items():
+        account = workload.service_account or name
+        first = seen.setdefault((workload.namespace, account), name)
+        if first != name:
+            yield Finding(
+                f"workloads.{name}.serviceAccount",
+                account,
+                f"is that of workloads.{first} too",
+                "Policies could not tell the two apart, and both would make the same object.",
+                "give each workload an account of its own.",
+            )
+
+
+def _routing(path: str, name: str, routing: Routing, draft: Draft) -> Iterator[Finding]:
+    total = sum(routing.weights.values())
+    if total != 100:
+        yield Finding(
+            f"{path}.weights",
+            _pairs(routing.weights),
+            f"adds up to {total}, not 100",
+            "Istio would refuse the route.",
+            "percents that add up to 100.",
+        )
+    for subset in routing.weights:
+        if subset not in routing.subsets:
+            known = ", ".join(routing.subsets) or "none"
+            yield Finding(
+                f"{path}.weights.{subset}",
+                str(routing.weights[subset]),
+                f"names no subset (there are: {known})",
+                "Its share of the requests would fail with 503.",
+                f"add it to `{path}.subsets`, or drop it.",
+            )
+    workload_names = draft.entries.get("workloads", {})
+    if name not in workload_names:
+        yield Finding(
+            path,
+            "",
+            "names no workload",
+            "There would be nothing to route to.",
+            f"one of {', '.join(sorted(workload_names)) or '`workloads`, which is empty'}.",
+        )
+        return
+    workload = draft.workloads.get(name)
+    if workload is None:
+        return
+    if not workload.ports:
+        yield Finding(
+            path,
+            "",
+            f"routes to `workloads.{name}`, which has no ports",
+            "There would be no host to route to.",
+            f"give `workloads.{name}.ports`, or drop the routing.",
+        )
+    parts = [p.version for p in (workload.pods, workload.machines) if p is not None]
+    pools = [{**workload.labels, "app": name, "version": version} for version in parts]
+    for subset, labels in routing.subsets.items():
+        if not any(labels.items() <= pool.items() for pool in pools):
+            yield Finding(
+                f"{path}.subsets.{subset}",
+                _pairs(labels),
+                "selects neither the pods nor the machines",
+                "Its share of the requests would fail with 503.",
+                f"labels that they carry, such as {' or '.join(f'`version: {v}`' for v in parts)}.",
+            )
+
+
+def _namespaces(draft: Draft) -> Iterator[Finding]:
+    used = {w.namespace for w in draft.workloads.values()}
+    namespaces = draft.sections.get("namespaces") or {}
+    complete = len(draft.workloads) == len(draft.entries.get("workloads", {}))
+    for name, namespace in namespaces.items():
+        if isinstance(namespace, Namespace) and complete and name not in used:
+            yield Finding(
+                f"namespaces.{name}",
+                "",
+                "is the namespace of no workload",
+                "Nothing would read it.",
+                f"one of {', '.join(sorted(used)) or 'none: there are no workloads'}.",
+            )
+
+
+def _pairs(mapping: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{k}: {v}" for k, v in mapping.items()) + "}"
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,36 @@
+"""What is wrong with a stack's settings, said so that a person can put it right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NAMESPACE = "hybrid-mesh"
+"""The namespace of every key in `Pulumi.<stack>.yaml`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One wrong value."""
+
+    path: str
+    """Where it is, as in the stack file: `workloads.echo.ports[0].port`."""
+    value: str
+    """What is there, as YAML would show it; secrets are starred out. Empty: nothing is there."""
+    problem: str
+    """What is wrong with it."""
+    consequence: str
+    """What would happen with it."""
+    fix: str
+    """What to write instead."""
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{NAMESPACE}:{self.path}{shown}: {self.problem}. {self.consequence} Fix: {self.fix}"
+
+
+class SettingsError(ValueError):
+    """The settings of a stack cannot be used. Carries every finding, not just the first."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        count = "1 setting is wrong" if len(findings) == 1 else f"{len(findings)} settings are wrong"
+        super().__init__("\n".join([f"{count}; nothing was touched.", *(f"  {f}" for f in findings)]))

@@ -1,0 +1,199 @@
+"""From what a person wrote to `Settings`, or to every finding at once."""
+
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from .checks import Draft, check
+from .findings import Finding, SettingsError
+from .models import Routing, Settings, Workload
+
+ReadFile = Callable[[str], str]
+"""Gives a file's text by its path relative to the project's root; raises OSError or UnicodeDecodeError."""
+
+_STARS = "**********"
+_BY_ENTRY: Mapping[str, Any] = {"workloads": Workload, "routing": Routing}
+"""Sections that are read entry by entry, so that one wrong entry does not hide the findings of the others."""
+
+
+def parse(mapping: Mapping[str, Any], read_file: ReadFile) -> Settings:
+    """The settings that `mapping` (sections by their names in the stack file) stands for.
+
+    A scalar anywhere may be given as `{fromFile: path}`: the file's text without surrounding blanks.
+    Raises `SettingsError` with every finding. Reads files through `read_file` only, and changes nothing.
+    """
+    findings: list[Finding] = []
+    plain = _resolve(mapping, "", read_file, findings)
+    unreadable = {f.path for f in findings}
+    draft = Draft()
+    for name, field in Settings.model_fields.items():
+        section = field.alias or name
+        if section not in plain:
+            if field.is_required():
+                findings.append(_missing(section, field))
+            continue
+        if section in _BY_ENTRY and isinstance(plain[section], dict):
+            draft.entries[section] = {}
+            for key, value in plain[section].items():
+                entry = _validate(_mapping(field, section), {key: value}, section, findings)
+                draft.entries[section][str(key)] = entry[key] if entry else None
+        else:
+            draft.sections[section] = _validate(field.annotation, plain[section], section, findings, field)
+    known = [f.alias or n for n, f in Settings.model_fields.items()]
+    findings.extend(_unknown(str(key), "", known) for key in plain if key not in known)
+    findings.extend(check(draft))
+    findings = [f for f in findings if f.path not in unreadable or f.problem.startswith("cannot read")]
+    kubeconfig = plain.get("cluster", {}).get("kubeconfig") if isinstance(plain.get("cluster"), dict) else None
+    if isinstance(kubeconfig, str) and kubeconfig.strip():
+        _read(kubeconfig, "cluster.kubeconfig", read_file, findings)
+    if findings:
+        raise SettingsError(findings)
+    return Settings.model_validate(plain)
+
+
+def _mapping(field: FieldInfo, section: str) -> Any:
+    generic: Any = Mapping
+    return generic[typing.get_args(field.annotation)[0], _BY_ENTRY[section]]
+
+
+def _resolve(value: Any, path: str, read_file: ReadFile, findings: list[Finding]) -> Any:
+    """`value` with every `{fromFile: path}` replaced by the file's text, and private keys read."""
+    if isinstance(value, Mapping):
+        if set(value) == {"fromFile"}:
+            return _read(value["fromFile"], path, read_file, findings)
+        plain = {k: _resolve(v, f"{path}.{k}" if path else str(k), read_file, findings) for k, v in value.items()}
+        file = plain.get("privateKeyFile")
+        if isinstance(file, str) and "privateKey" not in plain:
+            plain["privateKey"] = _read(file, f"{path}.privateKeyFile", read_file, findings)
+        return plain
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_resolve(v, f"{path}[{i}]", read_file, findings) for i, v in enumerate(value)]
+    return value
+
+
+def _read(file: object, path: str, read_file: ReadFile, findings: list[Finding]) -> str:
+    consequence = "The setting would have no value."
+    if not isinstance(file, str) or not file.strip():
+        fix = "`{fromFile: path}`, the path relative to the project's root."
+        findings.append(Finding(path, _shown(file), "cannot read it: not a path", consequence, fix))
+        return ""
+    try:
+        return read_file(file).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
+        fix = "a path relative to the project's root; files below .lab are made by `make dev`."
+        findings.append(Finding(path, file, f"cannot read this file: {reason}", consequence, fix))
+        return ""
+
+
+def _validate(annotation: Any, value: Any, path: str, findings: list[Finding], field: FieldInfo | None = None) -> Any:
+    try:
+        if field is not None and field.metadata:
+            annotation = typing.Annotated[(annotation, *field.metadata)]
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            findings.append(_finding(details, annotation, path, field))
+        return None
+
+
+def _finding(details: ErrorDetails, annotation: Any, prefix: str, section: FieldInfo | None) -> Finding:
+    steps = [step for step in details["loc"] if step != "[key]"]
+    field, model, secret = section, _model_of(annotation), False
+    path = prefix
+    for step in steps:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+        if model is not None:
+            found = _field(model, str(step))
+            if found is None:
+                return _unknown(
+                    str(step), path.rpartition(".")[0], [_alias(n, f) for n, f in model.model_fields.items()]
+                )
+            field = found
+            secret = secret or "SecretStr" in str(field.annotation)
+            annotation = field.annotation
+        else:
+            annotation = _inside(annotation)
+        model = _model_of(annotation)
+    if details["type"] == "missing" and field is not None:
+        return _missing(path, field)
+    extra = field.json_schema_extra if field is not None and isinstance(field.json_schema_extra, dict) else {}
+    value = _STARS if secret else _shown(details["input"])
+    return Finding(
+        path,
+        value,
+        _problem(details),
+        _sentence(str(extra.get("wrong", ""))),
+        str(extra.get("fix", "")),
+    )
+
+
+def _problem(details: ErrorDetails) -> str:
+    message = details["msg"].removeprefix("Value error, ").removesuffix(".")
+    return message[:1].lower() + message[1:]
+
+
+def _missing(path: str, field: FieldInfo) -> Finding:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return Finding(path, "", "is missing", _sentence(str(extra["wrong"])), str(extra["fix"]))
+
+
+def _unknown(key: str, parent: str, known: Sequence[str]) -> Finding:
+    path = f"{parent}.{key}" if parent else key
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    fix = f"did you mean `{near[0]}`?" if near else f"one of {', '.join(sorted(known))}."
+    return Finding(path, "", "is not a setting", "Nothing would read it.", fix)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] if not text.startswith("`") else text
+
+
+def _shown(value: object) -> str:
+    """One line of YAML, short."""
+    text = " ".join(yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).split())
+    text = text.removesuffix(" ...")
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _alias(name: str, field: FieldInfo) -> str:
+    return field.alias or name
+
+
+def _field(model: type[BaseModel], alias: str) -> FieldInfo | None:
+    return next((f for n, f in model.model_fields.items() if _alias(n, f) == alias), None)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation that is one, or an optional one."""
+    for candidate in _alternatives(annotation):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _inside(annotation: Any) -> Any:
+    """What a mapping's values or a tuple's items are."""
+    for candidate in _alternatives(annotation):
+        arguments = [a for a in typing.get_args(candidate) if a is not Ellipsis]
+        if arguments:
+            return arguments[-1]
+    return Any
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        yield from _alternatives(typing.get_args(annotation)[0])
+    elif origin in (typing.Union, types.UnionType):
+        for argument in typing.get_args(annotation):
+            yield from _alternatives(argument)
+    else:
+        yield annotation
