@@ -1,0 +1,110 @@
+"""Debian: the host's packages, and the roots of machines and images."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab.toolchain import pins
+from lab.toolchain.job import Artifact, Job
+
+_QUERY_SECONDS = 30.0
+_INSTALL_SECONDS = 1200.0
+_ROOT_SECONDS = 1200.0
+_APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-q")
+_OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+"""What the recipes mount, and every process of theirs, ends with them, however they end."""
+
+
+def missing_packages() -> list[str]:
+    """The lines of lab/debian-packages.txt that this host has none of; the first choice of each."""
+    asked = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"],
+        stdout=subprocess.PIPE,
+        timeout=_QUERY_SECONDS,
+        check=True,
+    )
+    rows = (line.split() for line in asked.stdout.decode().splitlines())
+    installed = {row[0] for row in rows if row[1:] == ["installed"]}
+    wanted = ([choice.strip() for choice in line.split("|")] for line in pins.lines(pins.DEBIAN_PACKAGES))
+    return [choices[0] for choices in wanted if not installed.intersection(choices)]
+
+
+def install_packages(job: Job, packages: list[str]) -> None:
+    """Install packages on the host; none of what is there is removed for them."""
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    job.run(*_APT, "update", env=env, seconds=_INSTALL_SECONDS)
+    job.run(
+        *(*_APT, "install", "--yes", "--no-install-recommends", "--no-remove", *packages),
+        env=env,
+        seconds=_INSTALL_SECONDS,
+    )
+
+
+def base() -> Artifact:
+    """The Debian root that machines and images have in common: the folder `root` of the artifact."""
+    recipe = pins.MACHINE / "base.sh"
+    packages = pins.lines(pins.MACHINE / "packages-base.txt")
+
+    def make(job: Job) -> None:
+        job.run(
+            *(*_OWN_NAMESPACES, "sh", recipe),
+            *(job.folder / "root", pins.DEBIAN_SUITE, pins.architecture(), _mirror(job), job.downloads / "debian"),
+            *packages,
+            seconds=_ROOT_SECONDS,
+        )
+
+    return Artifact(
+        name="debian-base",
+        pins=(recipe.read_bytes(), *packages, pins.DEBIAN_SUITE, pins.architecture()),
+        make=make,
+        seconds=80,
+    )
+
+
+def machine_root() -> Artifact:
+    """The lower layer of every machine: the folder `root` of the artifact."""
+    packages = pins.lines(pins.MACHINE / "packages.txt")
+    content = ("root.sh", "sshd.conf", "journald.conf", "hosts", "echo.service", "echo_app.py")
+
+    def make(job: Job) -> None:
+        root = job.folder / "root"
+        job.run("cp", "--archive", job.needs["debian-base"] / "root", root, seconds=_ROOT_SECONDS)
+        job.run(
+            *(*_OWN_NAMESPACES, "sh", pins.MACHINE / "root.sh"),
+            *(root, job.downloads / "debian", pins.MACHINE, *packages),
+            seconds=_ROOT_SECONDS,
+        )
+
+    return Artifact(
+        name="machine-root",
+        pins=(*packages, *((pins.MACHINE / name).read_bytes() for name in content)),
+        make=make,
+        seconds=15,
+        needs=("debian-base",),
+    )
+
+
+def _mirror(job: Job) -> str:
+    """The mirror that this host itself gets the suite from; empty if it is of another suite or kind."""
+    if shutil.which("apt-get") is None:
+        return ""
+    listed = job.output(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+        "Origin: Debian",
+        "Label: Debian",
+        f"Codename: {pins.DEBIAN_SUITE}",
+        "Component: main",
+        seconds=_QUERY_SECONDS,
+    )
+    return next(iter(listed.split()), "")
+
+
+def root_of(folder: Path) -> Path:
+    """The root inside the artifacts `debian-base` and `machine-root`."""
+    return folder / "root"

@@ -1,0 +1,182 @@
+"""Container images: one archive in the OCI image layout, that every container engine imports.
+
+Images are put together without one: a layer is a tar archive, and the rest is four small JSON documents
+(github.com/opencontainers/image-spec). Layers are not compressed: the archive goes from one disk to the same
+disk, and the import is bound by the processor. All images share the layer of the Debian root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.toolchain import debian, pins
+from lab.toolchain.job import Artifact, Job
+
+ARCHIVE = "images.tar"
+REGISTRY = "hybrid-mesh.lab"
+
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_TAR_SECONDS = 300.0
+_PROXY_UID = 1337
+"""Istio's injected proxy runs as this user, and its iptables rules know it by this number."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """An image of lab/images/images.toml."""
+
+    name: str
+    files: dict[str, str]
+    """Source to absolute path in the image."""
+    entrypoint: list[str]
+    user: str = ""
+    """`uid:gid`; root where empty."""
+    environment: dict[str, str] = field(default_factory=dict)
+    root: bool = True
+    """Whether it stands on the Debian root."""
+
+
+def images() -> Artifact:
+    """All images of lab/images/images.toml as `images.tar`."""
+    recipe = pins.IMAGES / "images.toml"
+    wanted = read_recipe(recipe)
+    sources = {source for image in wanted for source in image.files}
+    executables = sorted(source for source in sources if ":" not in source)
+    contents = [_project_file(source).read_bytes() for source in sorted(sources) if source.startswith("machine:")]
+
+    def make(job: Job) -> None:
+        layout = job.folder / "layout"
+        (layout / "blobs" / "sha256").mkdir(parents=True)
+        base = _base_layer(job, layout)
+        manifests = [_add(job, layout, image, base) for image in wanted]
+        _write(layout / "oci-layout", {"imageLayoutVersion": "1.0.0"})
+        _write(layout / "index.json", {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests})
+        job.run(
+            *("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"),
+            *("--create", "--file", job.folder / ARCHIVE, "--directory", layout, "."),
+            seconds=_TAR_SECONDS,
+        )
+        shutil.rmtree(layout)
+
+    return Artifact(
+        name="images",
+        pins=(recipe.read_bytes(), *contents, pins.IMAGE_TAG, str(_PROXY_UID), _PATH),
+        make=make,
+        seconds=10,
+        needs=("debian-base", "istio-files", *executables),
+    )
+
+
+def read_recipe(recipe: Path) -> list[Image]:
+    """The images of a recipe, in its order."""
+    return [Image(name=name, **fields) for name, fields in tomllib.loads(recipe.read_text()).items()]
+
+
+def _base_layer(job: Job, layout: Path) -> dict[str, object]:
+    """The Debian root as a layer."""
+    archive = layout / "base.tar"
+    job.run(
+        *("tar", "--sort=name", "--mtime=@0", "--numeric-owner", "--exclude=./dev/*"),
+        *("--create", "--file", archive, "--directory", debian.root_of(job.needs["debian-base"]), "."),
+        seconds=_TAR_SECONDS,
+    )
+    return _store(layout, archive, _LAYER)
+
+
+def _add(job: Job, layout: Path, image: Image, base: dict[str, object]) -> dict[str, object]:
+    """Add an image to the layout; gives its entry for the index."""
+    archive = layout / "layer.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as layer:
+        if image.root:
+            _add_proxy_user(layer, debian.root_of(job.needs["debian-base"]))
+        for source, place in sorted(image.files.items(), key=lambda item: item[1]):
+            file = _source(job, source)
+            entry = tarfile.TarInfo(place.lstrip("/"))
+            entry.size = file.stat().st_size
+            entry.mode = 0o644 if place.endswith(".json") else 0o755
+            with file.open("rb") as content:
+                layer.addfile(entry, content)
+    layers = [*([base] if image.root else []), _store(layout, archive, _LAYER)]
+    config = layout / "config.json"
+    _write(
+        config,
+        {
+            "architecture": pins.architecture(),
+            "os": "linux",
+            "config": {
+                "Entrypoint": image.entrypoint,
+                "Env": [f"PATH={_PATH}", *(f"{name}={value}" for name, value in image.environment.items())],
+                "User": image.user,
+                "WorkingDir": "/",
+            },
+            # Layers are stored as they are, so a layer's digest is that of its content.
+            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+        },
+    )
+    manifest = layout / "manifest.json"
+    _write(
+        manifest,
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": _store(layout, config, _CONFIG),
+            "layers": layers,
+        },
+    )
+    reference = f"{REGISTRY}/{image.name}:{pins.IMAGE_TAG}"
+    names = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
+    return {**_store(layout, manifest, _MANIFEST), "annotations": names}
+
+
+def _add_proxy_user(layer: tarfile.TarFile, root: Path) -> None:
+    """Add the user that the proxy runs as, as Istio's own base image does."""
+    additions = {
+        "etc/passwd": f"istio-proxy:x:{_PROXY_UID}:{_PROXY_UID}::/home/istio-proxy:/bin/sh\n",
+        "etc/group": f"istio-proxy:x:{_PROXY_UID}:\n",
+    }
+    for name, line in additions.items():
+        content = (root / name).read_bytes() + line.encode()
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        entry.mode = 0o644
+        layer.addfile(entry, io.BytesIO(content))
+
+
+def _source(job: Job, source: str) -> Path:
+    if source.startswith("istio:"):
+        return job.needs["istio-files"] / "packaging" / source.removeprefix("istio:")
+    if ":" in source:
+        return _project_file(source)
+    return job.needs[source] / source
+
+
+def _project_file(source: str) -> Path:
+    kind, _, name = source.partition(":")
+    if kind != "machine":
+        raise ValueError(f"images.toml: unknown source {source!r}; use an executable's name, istio: or machine:")
+    return pins.MACHINE / name
+
+
+def _store(layout: Path, file: Path, media_type: str) -> dict[str, object]:
+    """Move a file to its place among the blobs; gives its descriptor."""
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    size = file.stat().st_size
+    file.rename(layout / "blobs" / "sha256" / digest)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
+
+
+def _write(file: Path, document: Iterable[object]) -> None:
+    file.write_text(json.dumps(document, sort_keys=True, separators=(",", ":")))

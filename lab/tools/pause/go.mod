@@ -1,0 +1,3 @@
+module hybrid-mesh/lab/tools/pause
+
+go 1.26.0
