@@ -230,10 +230,17 @@ def build() -> None:
     toolchain.build()
 
 
+@tools_app.command()
+def prune() -> None:
+    """Remove from the cache what this project's pins no longer name."""
+    for folder in toolchain.prune():
+        err.print(f"removed {folder}")
+
+
 def main() -> None:
     try:
         app()
-    except (LabError, toolchain.ToolsMissing) as problem:
+    except (LabError, toolchain.ToolsMissing, toolchain.BuildError, toolchain.UnsuitableSystemError) as problem:
         err.print(f"[red]error:[/] {problem}")
         sys.exit(1)
 

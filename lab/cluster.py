@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes import client, config
+from kubernetes import client, config, utils
 
 from lab.instance import PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets
 from lab.pki import Authority
@@ -277,7 +277,8 @@ class Cluster:
         return self.instance.run(["ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 
     def api(self) -> client.ApiClient:
-        return config.new_client_from_config(str(self.kubeconfig))
+        api_client: client.ApiClient = config.new_client_from_config(str(self.kubeconfig))
+        return api_client
 
     def wait_for_api(self) -> None:
         """Wait until the API server is ready, then let CoreDNS read what it serves."""
@@ -292,8 +293,8 @@ class Cluster:
         wait_for("the node", self._node_ready, 60)
 
     def _node_ready(self) -> bool:
-        node = client.CoreV1Api(self.api()).read_node("node", _request_timeout=2)
-        return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or [])
+        node = client.CoreV1Api(self.api()).read_node("node", _request_timeout=2).to_dict()
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"] or [])
 
 
 def write_program(
@@ -349,30 +350,26 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 def _apply_dns_role(api_client: client.ApiClient) -> None:
     """CoreDNS may list what it serves (https://coredns.io/plugins/kubernetes/), and nothing else."""
-    api = client.RbacAuthorizationV1Api(api_client)
-    role = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "system:coredns"},
-        "rules": [
-            {"apiGroups": [""], "resources": ["services", "namespaces", "pods"], "verbs": ["list", "watch"]},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
-        ],
-    }
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "system:coredns"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
-        "subjects": [{"kind": "User", "name": "system:coredns", "apiGroup": "rbac.authorization.k8s.io"}],
-    }
-    for create, body in ((api.create_cluster_role, role), (api.create_cluster_role_binding, binding)):
-        try:
-            create(body)
-        except client.ApiException as problem:
-            if problem.status != 409:
-                raise
+    utils.create_from_dict(api_client, _DNS_ROLE, apply=True)
+    utils.create_from_dict(api_client, _DNS_ROLE_BINDING, apply=True)
 
+
+_DNS_ROLE = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRole",
+    "metadata": {"name": "system:coredns"},
+    "rules": [
+        {"apiGroups": [""], "resources": ["services", "namespaces", "pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+    ],
+}
+_DNS_ROLE_BINDING = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRoleBinding",
+    "metadata": {"name": "system:coredns"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
+    "subjects": [{"kind": "User", "name": "system:coredns", "apiGroup": "rbac.authorization.k8s.io"}],
+}
 
 _CONTAINERD = """\
 version = 2

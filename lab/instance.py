@@ -320,10 +320,10 @@ class Instance:
             if route["dst"] != "default" and route.get("type", "unicast") in ("unicast", "local")
         ]
         state = self.state
-        preferred = [state.slot] if state else []
-        for slot in [*preferred, *SLOTS]:
-            if not any(Subnets(slot).all.overlaps(network) for network in routes):
-                return slot
+        slots: list[int] = ([state.slot] if state else []) + list(SLOTS)
+        free = (slot for slot in slots if not any(Subnets(slot).all.overlaps(network) for network in routes))
+        if (first := next(free, None)) is not None:
+            return first
         raise LabError("every network of 10.64.0.0/10 is in use on this host; the environment needs one /16 of it")
 
     def _other_states(self) -> list[State]:

@@ -223,8 +223,8 @@ class Machine:
             authorized = upper / home / ".ssh/authorized_keys"
             shutil.copyfile(self.instance.folder / "ssh" / "id_ed25519.pub", authorized)
             authorized.chmod(0o600)
-            for path in (upper / home / ".ssh", authorized):
-                os.chown(path, owner, owner)
+            for owned in (upper / home / ".ssh", authorized):
+                os.chown(owned, owner, owner)
         os.chown(upper / "home/admin", ADMIN_UID, ADMIN_UID)
         (self.folder / "host_key").write_text(" ".join(key.with_suffix(".pub").read_text().split()[:2]))
         (self.folder / "address").write_text(address)

@@ -1,0 +1,133 @@
+"""A Pulumi stack on the tests' environment, driven by the CLI as a person would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lab.instance import PROJECT_ROOT
+from tests.environment import Lab
+
+STACK = "dev"
+
+
+class PulumiError(Exception):
+    """pulumi ended with an error; the message is all it said."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a preview or an update does with one resource."""
+
+    operation: str
+    urn: str
+    changed: frozenset[str]
+    """Names of the properties that differ."""
+
+    @property
+    def name(self) -> str:
+        return self.urn.rsplit("::", 1)[1]
+
+    @property
+    def type(self) -> str:
+        return self.urn.split("::")[2].rsplit("$", 1)[-1]
+
+
+class Stack:
+    """The committed stack `dev`, with the tests' environment in place of a person's, and changes to its settings."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.file = lab.instance.folder / "Pulumi.dev.yaml"
+        self.restore()
+        self.run("stack", "select", "--create", STACK)
+
+    def restore(self) -> None:
+        """Settings as committed."""
+        committed = (PROJECT_ROOT / "Pulumi.dev.yaml").read_text()
+        mine = str(self.lab.instance.folder.relative_to(PROJECT_ROOT))
+        self.file.write_text(committed.replace(".lab/dev", mine))
+
+    def settings(self) -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load(self.file.read_text())
+        return content
+
+    def change(self, path: str, value: object) -> None:
+        """Set one value; `path` such as `routing.echo.weights`."""
+        content = self.settings()
+        first, *middle, last = path.split(".")
+        place: Any = content["config"]
+        key = f"hybrid-mesh:{first}"
+        for part in middle:
+            place = place.setdefault(key, {})
+            key = part
+        place.setdefault(key, {})[last] = value
+        self.file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def run(self, *arguments: str, timeout: float = 300, env: dict[str, str] | None = None) -> str:
+        """Run pulumi; returns stdout, and raises with stdout and stderr if it fails."""
+        done = subprocess.run(
+            ["pulumi", "--non-interactive", "--color=never", *arguments],
+            cwd=PROJECT_ROOT,
+            env={**self.lab.env, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PulumiError(f"pulumi {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def _on_stack(self, verb: str, *arguments: str, timeout: float = 600) -> str:
+        return self.run(verb, "--stack", STACK, "--config-file", str(self.file), *arguments, timeout=timeout)
+
+    def up(self) -> str:
+        return self._on_stack("up", "--yes", "--skip-preview", "--diff")
+
+    def preview(self) -> str:
+        """What a person reads."""
+        return self._on_stack("preview", "--diff")
+
+    def steps(self) -> list[Step]:
+        """What a preview would do, resources that stay the same left out."""
+        answer = json.loads(self._on_stack("preview", "--json"))
+        return [
+            Step(step["op"], step["urn"], frozenset(step.get("detailedDiff") or step.get("diffReasons") or ()))
+            for step in answer["steps"]
+            if step["op"] != "same" and step["op"] != "read"
+        ]
+
+    def destroy(self) -> str:
+        return self._on_stack("destroy", "--yes", "--skip-preview")
+
+    def outputs(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.run("stack", "output", "--json", "--stack", STACK))
+        return answer
+
+    def state(self) -> str:
+        """The state as it is stored, secrets encrypted."""
+        return self.run("stack", "export", "--stack", STACK)
+
+    def resources(self) -> list[dict[str, Any]]:
+        deployment = json.loads(self.state())["deployment"]
+        found: list[dict[str, Any]] = deployment.get("resources") or []
+        return found
+
+
+def console(lab: Lab, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `python -m hybridmesh` on the tests' environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "hybridmesh", *arguments],
+        cwd=PROJECT_ROOT,
+        env=lab.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=check,
+    )

@@ -1,0 +1,40 @@
+"""The tests' embedded environment, as the fixture `lab` gives it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import toolchain
+from lab.__main__ import environment
+from lab.instance import Instance
+from lab.machines import Machine
+
+INSTANCE = "test"
+"""Not `dev`: the tests never touch the environment that a person works in."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The tests' embedded environment."""
+
+    instance: Instance
+    tools: toolchain.Toolset
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.instance.folder / "kubeconfig"
+
+    @property
+    def bin(self) -> Path:
+        """The folder of every executable that the environment is made of."""
+        return self.tools.bin_dir
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables of a process that works on this environment."""
+        return {**os.environ, **environment(self.instance, self.tools)}
+
+    def machine(self, name: str) -> Machine:
+        return Machine(self.instance, name)
