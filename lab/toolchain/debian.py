@@ -49,9 +49,8 @@ def base() -> Artifact:
 
     def make(job: Job) -> None:
         job.run(
-            *(*_OWN_NAMESPACES, "sh", recipe),
-            *(job.folder / "root", pins.DEBIAN_SUITE, pins.architecture(), _mirror(job), job.downloads / "debian"),
-            *packages,
+            *(*_OWN_NAMESPACES, "sh", str(recipe), str(job.folder / "root")),
+            *(pins.DEBIAN_SUITE, pins.architecture(), _mirror(job), str(job.downloads / "debian"), *packages),
             seconds=_ROOT_SECONDS,
         )
 
@@ -72,8 +71,8 @@ def machine_root() -> Artifact:
         root = job.folder / "root"
         job.run("cp", "--archive", job.needs["debian-base"] / "root", root, seconds=_ROOT_SECONDS)
         job.run(
-            *(*_OWN_NAMESPACES, "sh", pins.MACHINE / "root.sh"),
-            *(root, job.downloads / "debian", pins.MACHINE, *packages),
+            *(*_OWN_NAMESPACES, "sh", str(pins.MACHINE / "root.sh")),
+            *(str(root), str(job.downloads / "debian"), str(pins.MACHINE), *packages),
             seconds=_ROOT_SECONDS,
         )
 
