@@ -1,0 +1,153 @@
+"""What runs on a VM: the command texts that pulumi-command executes, and the one string they read from stdin.
+
+A command text is constant: it carries no value, so a failure that prints it tells nothing, and two VMs run the
+same text. Everything else (scripts, files, settings) travels on stdin as a payload. The scripts are part of it:
+the `delete` of a VM runs the scripts that joined it, whatever version of this package runs by then.
+
+Pure: nothing here touches a network, a clock or a process.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Mapping
+from importlib import resources
+from typing import Final
+
+__all__ = [
+    "COMMAND_JOIN",
+    "COMMAND_LEAVE",
+    "COMMAND_READY",
+    "FILES",
+    "SETTINGS",
+    "payload",
+    "payload_digest",
+    "scripts_digest",
+]
+
+SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "ready.sh")
+"""The scripts of every payload, as they lie beside this module."""
+
+FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"})
+"""The bootstrap files a payload may carry; a join needs all five, ready and leave none."""
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "package-url": "where the istio-sidecar package is downloaded from; http, https or file",
+    "package-sha256": "its SHA-256, 64 hex digits",
+    "package-version": "its version; the installed package must have it (an rpm's release may follow)",
+    "spiffe-id": "the identity that the VM's certificate must carry",
+    "istio-namespace": "istiod's namespace, for the hints in failures; default istio-system",
+    "ssh-port": "the port sshd listens on, which must never be redirected to Envoy; default 22",
+    "download-timeout-seconds": "limit of the package's download; default 300",
+    "install-timeout-seconds": "limit of each call of the package manager, waiting for its lock included; default 300",
+    "ready-timeout-seconds": "limit of the wait for a ready agent; default 90",
+    "drain-seconds": "time that open requests get before the proxy stops; default 5, 0 does not drain",
+    "generation": "read by nothing on the VM: changing it makes the command run again",
+}
+"""The settings a payload may carry, each one line of text. The scripts hold the defaults."""
+
+_SECONDS: Final = frozenset(name for name in SETTINGS if name.endswith("-seconds"))
+
+_UNPACK: Final = (
+    "umask 077; "
+    "d=$(mktemp -d /run/hybrid-mesh.XXXXXXXX) || exit 1; "
+    'trap "rm -rf $d" EXIT; trap "exit 129" HUP; trap "exit 130" INT; trap "exit 143" TERM; '
+    "base64 -d | tar -xof - -C $d && test -f $d/{script} || "
+    '{{ echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; }}; '
+    "cd $d && /bin/sh ./{script} </dev/null"
+)
+"""Runs as root. `exit` in a signal's trap runs the EXIT trap too, so that the directory goes on every path."""
+
+_AS_ROOT: Final = (
+    'if test "$(id -u)" = 0; then exec /bin/sh -c "$1" hybrid-mesh; fi; '
+    "if sudo -n /bin/sh -c : </dev/null; then "
+    'exec sudo -n /bin/sh -c "$1" hybrid-mesh; fi; '
+    'echo "hybrid-mesh: FAILED: $(id -un) is not root on $(uname -n), and sudo -n is refused" >&2; '
+    'echo "hybrid-mesh: remedy: log in as root, or allow this user NOPASSWD sudo" >&2; exit 77'
+)
+
+
+def _command(script: str) -> str:
+    """Return the text that runs `script` of the payload on stdin; any login shell can read it.
+
+    Both programs are single-quoted words without a quote inside, so that sh, csh and fish hand them over alike.
+    """
+    return f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh '{_UNPACK.format(script=script)}'"
+
+
+COMMAND_JOIN: Final = _command("join.sh")
+"""Installs, configures and starts the proxy, detached; idempotent. Needs a payload with all five files."""
+
+COMMAND_READY: Final = _command("ready.sh")
+"""Waits until the proxy is ready; prints one JSON line. Needs a payload with settings only, and no secret."""
+
+COMMAND_LEAVE: Final = _command("leave.sh")
+"""Undoes a join, a half one too. Takes the payload of the join; reads only `drain-seconds` of it."""
+
+
+def payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """Return what a command reads from stdin: base64 of a tar with the scripts, `files` and `settings`.
+
+    The same arguments give the same string on every machine: entries are sorted, times and owners are zero.
+    Directories have mode 0700, everything else 0600. With `istio-token` among `files` the result is as secret as
+    the token; without it, it is as public as its arguments.
+
+    files: bootstrap files by name (see FILES), byte for byte what lands on the VM (UTF-8).
+    settings: values by name (see SETTINGS), each one line. They are read as data and never evaluated.
+    Raises ValueError naming the entry that is unknown, of more than one line, or not a number where one is due.
+    """
+    for name in files:
+        if name not in FILES:
+            raise ValueError(f"payload: no file {name!r} goes to a VM; known are {', '.join(sorted(FILES))}")
+    for name, value in settings.items():
+        _check_setting(name, value)
+    entries = {f"files/{name}": text.encode() for name, text in files.items()}
+    entries |= {f"settings/{name}": f"{value}\n".encode() for name, value in settings.items()}
+    return base64.b64encode(_tar(_scripts() | entries)).decode("ascii")
+
+
+def payload_digest(payload: str) -> str:
+    """Return the SHA-256 of a payload in hex. Safe to show: a token has far too many bits to be guessed."""
+    return hashlib.sha256(payload.encode("ascii")).hexdigest()
+
+
+def scripts_digest() -> str:
+    """Return the SHA-256, in hex, of the scripts alone: it changes when this package brings other ones."""
+    return hashlib.sha256(_tar(_scripts())).hexdigest()
+
+
+def _check_setting(name: str, value: str) -> None:
+    if name not in SETTINGS:
+        raise ValueError(f"payload: no setting {name!r}; known are {', '.join(sorted(SETTINGS))}")
+    if re.search(r"[\n\r\0]", value):
+        raise ValueError(f"payload: setting {name!r} has more than one line; the scripts read one")
+    if name in _SECONDS and not re.fullmatch(r"[0-9]{1,5}", value):
+        raise ValueError(f"payload: setting {name!r} is {value!r}; give whole seconds, 0 to 99999")
+    if name == "ssh-port" and not (re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536):
+        raise ValueError(f"payload: setting 'ssh-port' is {value!r}; give a port, 1 to 65535")
+
+
+def _scripts() -> dict[str, bytes]:
+    here = resources.files(__name__)
+    return {name: here.joinpath(name).read_bytes() for name in SCRIPTS}
+
+
+def _tar(entries: Mapping[str, bytes]) -> bytes:
+    folders = {"files", "settings"}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(folders | entries.keys()):
+            member = tarfile.TarInfo(name)  # owner, group and time are zero unless set
+            if name in folders:
+                member.type = tarfile.DIRTYPE
+                member.mode = 0o700
+                archive.addfile(member)
+            else:
+                member.mode = 0o600
+                member.size = len(entries[name])
+                archive.addfile(member, io.BytesIO(entries[name]))
+    return buffer.getvalue()

@@ -1,0 +1,407 @@
+#!/bin/sh
+# Joins this machine to the mesh: package, files, units, detached start. Idempotent: it changes what differs, and
+# restarts Istio only if something did or Istio is not running. What was here before is recorded first.
+# shellcheck source=hybridmesh/remote/lib.sh
+. ./lib.sh
+
+# Ports that pilot-agent and Envoy bind on a VM.
+PROXY_PORTS='15000 15001 15004 15006 15020 15021 15053 15090'
+NEEDED_KIB=512000 # free space for download and installation, each: Envoy and the agent take some 250 MB
+
+URL=$(setting package-url)
+SHA256=$(setting package-sha256)
+VERSION=$(setting package-version)
+SPIFFE_ID=$(setting spiffe-id)
+SSH_PORT=$(setting ssh-port 22)
+DOWNLOAD_LIMIT=$(setting download-timeout-seconds 300)
+INSTALL_LIMIT=$(setting install-timeout-seconds 300)
+
+# finding WHAT REMEDY
+finding() {
+    printf '%s -> %s\n' "$1" "$2" >>findings
+}
+
+# One variable of cluster.env, its quotes taken off; the file is never sourced here
+cluster_env() {
+    sed -n "s/^$1=//p" files/cluster.env | tr -d "'"
+}
+
+has_our_package() {
+    [ -f "$STATE/package" ] && [ "$(cat "$STATE/package")" = "$SHA256 $(installed_version)" ]
+}
+
+check_payload() {
+    [ -n "$URL" ] || finding 'setting package-url is empty' 'set hybrid-mesh:sidecar.package.url'
+    printf '%s\n' "$SHA256" | grep -Eqx '[0-9a-f]{64}' ||
+        finding "setting package-sha256 is '$SHA256'" 'set hybrid-mesh:sidecar.package.sha256 to 64 hex digits'
+    [ -n "$VERSION" ] || finding 'setting package-version is empty' 'set hybrid-mesh:sidecar.package.version'
+    [ -n "$SPIFFE_ID" ] || finding 'setting spiffe-id is empty' 'pass the identity of the workload'
+    for name in cluster.env hosts istio-token mesh.yaml root-cert.pem; do
+        [ -s "files/$name" ] || finding "file $name is missing or empty in the payload" 'pass all five bootstrap files'
+    done
+}
+
+check_system() {
+    [ "$(id -u)" = 0 ] || finding 'not root' 'log in as root or with NOPASSWD sudo'
+    [ -d /run/systemd/system ] || finding 'systemd is not running' 'use a machine that systemd booted'
+    case $(uname -m) in
+        x86_64 | aarch64) ;;
+        *) finding "architecture $(uname -m)" 'Istio has packages for x86_64 and aarch64' ;;
+    esac
+    [ -n "$(package_family)" ] || finding 'neither Debian-like nor RHEL-like' 'Istio has a deb and an rpm'
+    if ! command -v curl >/dev/null && ! command -v wget >/dev/null && ! command -v python3 >/dev/null; then
+        finding 'no curl, wget or python3' 'install curl'
+    fi
+    if [ -n "$(missing_packages)" ] && [ -z "$(package_manager)" ]; then
+        finding "not installed: $(missing_packages)" 'install them; there is no apt-get, dnf or yum here'
+    fi
+    has_our_package || for folder in /usr/local /var/lib; do
+        free=$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')
+        [ "$free" -ge "$NEEDED_KIB" ] || finding "$((free / 1024)) MiB free at $folder" "free $((NEEDED_KIB / 1024)) MiB"
+    done
+}
+
+# Listening TCP ports, a line each: PORT HOLDER
+listeners() {
+    ss -Hltnp 2>/dev/null | awk '{ sub(/.*:/, "", $4); print $4, $NF }'
+}
+
+check_neighbours() {
+    if [ ! -d "$STATE/before" ]; then
+        if [ -n "$(installed_version)" ] || [ -e /usr/local/bin/pilot-agent ] || systemctl cat istio >/dev/null 2>&1; then
+            finding 'an Istio that hybrid-mesh did not install is here' \
+                "take it away first: systemctl disable --now istio; remove package $PACKAGE"
+        fi
+    fi
+    if getent group istio-proxy >/dev/null && ! getent passwd istio-proxy >/dev/null; then
+        finding 'group istio-proxy exists without its user: the package cannot be installed' 'groupdel istio-proxy'
+    fi
+    ours=none
+    [ ! -d "$STATE/before" ] || ours='"(envoy|pilot-agent)"'
+    listeners | grep -Ev "$ours" | while read -r port holder; do
+        case " $PROXY_PORTS " in
+            *" $port "*) finding "port $port, which the proxy needs, is held by $holder" 'move that service' ;;
+        esac
+    done
+}
+
+sshd_ports() {
+    listeners | sed -n '/"sshd"/s/ .*//p' | sort -u
+}
+
+list_has() {
+    case ",$1," in
+        *",$2,"*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# Redirecting sshd's port to Envoy would lock everyone out.
+check_ssh() {
+    inbound=$(cluster_env ISTIO_INBOUND_PORTS)
+    excluded=$(cluster_env ISTIO_LOCAL_EXCLUDE_PORTS)
+    for port in "$SSH_PORT" $(sshd_ports); do
+        if [ "$inbound" = '*' ]; then
+            list_has "$excluded" "$port" || redirected "$port"
+        elif list_has "$inbound" "$port"; then
+            redirected "$port"
+        fi
+    done
+}
+
+redirected() {
+    finding "cluster.env would redirect port $1, sshd's, to Envoy" \
+        "keep $1 in ISTIO_LOCAL_EXCLUDE_PORTS and out of ISTIO_INBOUND_PORTS"
+}
+
+preflight() {
+    step preflight
+    : >findings
+    check_payload
+    check_system
+    check_neighbours
+    check_ssh
+    [ ! -s findings ] || {
+        sort -u findings | while IFS= read -r line; do log "finding: $line"; done
+        fail "$(sort -u findings | wc -l) finding(s), nothing was changed" 'see the findings above, then run it again'
+    }
+}
+
+missing_packages() {
+    command -v iptables >/dev/null || echo iptables
+    command -v sudo >/dev/null || echo sudo
+    command -v hostname >/dev/null || echo hostname
+    command -v ip >/dev/null || case $(package_family) in rpm) echo iproute ;; *) echo iproute2 ;; esac
+}
+
+package_manager() {
+    for name in apt-get dnf yum; do
+        if command -v "$name" >/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+}
+
+# What is here before the first change; whole or not at all, so that a crash leaves no half record.
+record_before() {
+    [ ! -d "$STATE/before" ] || return 0
+    step record 'what is here before us'
+    rm -rf "$STATE/before.new"
+    mkdir -p "$STATE/before.new"
+    all_packages >"$STATE/before.new/packages"
+    if getent passwd istio-proxy >/dev/null; then : >"$STATE/before.new/user"; fi
+    if [ -n "$(tail -c 1 "$HOSTS" | tr -d '\n')" ]; then : >"$STATE/before.new/hosts-open-end"; fi
+    for path in /etc/certs /var/log/istio /run/secrets; do
+        [ ! -e "$path" ] || stat -c '%a %u:%g %n' "$path"
+    done >"$STATE/before.new/folders"
+    set --
+    for path in etc/istio var/lib/istio etc/certs/root-cert.pem etc/certs/cert-chain.pem etc/certs/key.pem; do
+        if [ -e "/$path" ] || [ -L "/$path" ]; then set -- "$@" "$path"; fi
+    done
+    [ $# = 0 ] || tar -C / -cpf "$STATE/before.new/saved.tar" "$@"
+    sync
+    mv "$STATE/before.new" "$STATE/before"
+}
+
+add_missing_packages() {
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    step packages "add $(echo "$missing" | tr '\n' ' ')"
+    : >"$STATE/adding-packages"
+    export DEBIAN_FRONTEND=noninteractive
+    manager=$(package_manager)
+    set -- "$manager" install -y
+    if [ "$manager" = apt-get ]; then
+        set -- "$@" --no-install-recommends -o "DPkg::Lock::Timeout=$INSTALL_LIMIT"
+    fi
+    # shellcheck disable=SC2086 # one word a package
+    quietly timeout "$INSTALL_LIMIT" "$@" $missing || {
+        [ "$manager" != apt-get ] || quietly timeout "$INSTALL_LIMIT" apt-get update || :
+        # shellcheck disable=SC2086
+        quietly timeout "$INSTALL_LIMIT" "$@" $missing ||
+            fail "$manager cannot install $missing" 'install them, or repair the package sources'
+    }
+    record_added_packages
+}
+
+# NAME VERSION ARCHITECTURE of a package file
+# shellcheck disable=SC2016 # dpkg's own names
+describe_package() {
+    case $(package_family) in
+        deb) dpkg-deb -W --showformat '${Package} ${Version} ${Architecture}\n' "$1" ;;
+        rpm) rpm -qp --qf '%{NAME} %{VERSION} %{ARCH}\n' "$1" ;;
+    esac 2>/dev/null || echo "not-a-$(package_family) - -"
+}
+
+own_architecture() {
+    case $(package_family) in
+        deb) dpkg --print-architecture ;;
+        rpm) uname -m ;;
+    esac
+}
+
+install_file() {
+    case $(package_family) in
+        deb) timeout "$INSTALL_LIMIT" dpkg --force-confdef --force-confold --install "$1" ;;
+        rpm) timeout "$INSTALL_LIMIT" rpm -U --oldpackage --replacepkgs "$1" ;;
+    esac
+}
+
+install_package() {
+    if has_our_package; then
+        step package "$PACKAGE $(installed_version) is installed"
+        return
+    fi
+    step package "download $PACKAGE $VERSION"
+    file=$STATE/download/$PACKAGE.$(package_family)
+    mkdir -p "$STATE/download"
+    fetch GET "$URL" "$DOWNLOAD_LIMIT" >"$file" 2>output || {
+        tail -n 5 output >&2
+        fail "cannot download $URL within ${DOWNLOAD_LIMIT}s" \
+            'make the address reachable from this VM, or set hybrid-mesh:sidecar.package.url to a mirror'
+    }
+    [ "$(digest "$file")" = "$SHA256" ] ||
+        fail "$URL has SHA-256 $(digest "$file"), expected $SHA256" \
+            'set hybrid-mesh:sidecar.package.sha256 to that of the right file, or repair the mirror'
+    described=$(describe_package "$file")
+    case $described in
+        "$PACKAGE ${VERSION%-*} $(own_architecture)" | "$PACKAGE $VERSION $(own_architecture)" | "$PACKAGE $VERSION all") ;;
+        *) fail "the file is $described, expected $PACKAGE $VERSION $(own_architecture)" \
+            'set hybrid-mesh:sidecar.package to the file for this system' ;;
+    esac
+    step package "install $PACKAGE $VERSION"
+    : >"$STATE/restart-needed"
+    rm -f "$STATE/package"
+    limit=$(($(date +%s) + INSTALL_LIMIT))
+    until quietly install_file "$file"; do
+        locked_until "$limit" ||
+            fail "$PACKAGE $VERSION cannot be installed" 'see the output above; nothing else was changed'
+        sleep 2
+    done
+    printf '%s\n' "$SHA256 $(installed_version)" >"$STATE/package"
+    rm -rf "$STATE/download"
+}
+
+# ensure_folder PATH MODE OWNER
+ensure_folder() {
+    [ -d "$1" ] || mkdir -p "$1"
+    [ "$(stat -Lc '%a %U:%G' "$1")" = "$2 $3" ] || {
+        chown "$3" "$1"
+        chmod "$2" "$1"
+    }
+}
+
+# deliver SOURCE TARGET MODE OWNER: only what differs is written, and asks for a restart
+deliver() {
+    if [ -f "$2" ] && cmp -s "$1" "$2" && [ "$3 $4" = "$(stat -c '%a %U:%G' "$2")" ]; then return; fi
+    log "write $2"
+    : >"$STATE/restart-needed"
+    write_file "$1" "$2" "$3" "$4"
+}
+
+# A certificate of another identity, or of a mesh with another root, would be used before the token: it must go.
+drop_unfit_certificate() {
+    delivered=$STATE/delivered
+    reason=
+    if [ -e "$delivered/spiffe-id" ] && [ "$(cat "$delivered/spiffe-id")" != "$SPIFFE_ID" ]; then
+        reason="the identity was $(cat "$delivered/spiffe-id")"
+    elif [ -e "$delivered/root-cert.pem" ] && grep -qvxFf files/root-cert.pem "$delivered/root-cert.pem"; then
+        reason='the mesh had another root certificate'
+    fi
+    [ "$reason" ] || return 0
+    log "remove the certificate: $reason"
+    : >"$STATE/restart-needed"
+    rm -f /etc/certs/cert-chain.pem /etc/certs/key.pem
+}
+
+# The agent writes what istiod sends over our file: what counts is whether we have something new.
+deliver_root_certificate() {
+    delivered=$STATE/delivered
+    if [ ! -e /etc/certs/root-cert.pem ] || ! cmp -s files/root-cert.pem "$delivered/root-cert.pem"; then
+        deliver files/root-cert.pem /etc/certs/root-cert.pem 644 istio-proxy:istio-proxy
+    fi
+    mkdir -p "$delivered"
+    cp files/root-cert.pem "$delivered/"
+    printf '%s\n' "$SPIFFE_ID" >"$delivered/spiffe-id"
+}
+
+# Our block stays where it is, so that a line which others append to the file restarts nothing.
+deliver_hosts() {
+    {
+        echo '# BEGIN hybrid-mesh'
+        awk '{ print }' files/hosts # so that the last line ends
+        echo '# END hybrid-mesh'
+    } >block
+    sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' "$HOSTS" >present
+    if cmp -s block present; then return; fi
+    hosts_without_block | cat - block >hosts
+    deliver hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
+}
+
+deliver_files() {
+    step files
+    ensure_folder /etc/istio/config 755 istio-proxy:istio-proxy
+    ensure_folder /etc/istio/proxy 755 istio-proxy:istio-proxy
+    ensure_folder /etc/certs 755 istio-proxy:istio-proxy
+    ensure_folder /run/secrets 755 istio-proxy:root
+    ensure_folder /run/secrets/tokens 700 istio-proxy:istio-proxy
+    drop_unfit_certificate
+    deliver_root_certificate
+    deliver files/istio-token /run/secrets/tokens/istio-token 600 istio-proxy:istio-proxy
+    deliver files/mesh.yaml /etc/istio/config/mesh 640 root:istio-proxy
+    deliver files/cluster.env /var/lib/istio/envoy/cluster.env 640 root:istio-proxy
+    deliver_hosts
+}
+
+# The kernel starts to track connections when the first rule asks for it. If that were Istio's redirect rules, the
+# answers on every open connection (an SSH session, an app's client) would look like new ones and go to Envoy. A
+# rule in a chain that nothing jumps to turns tracking on earlier, and changes nothing else.
+tracker_unit() {
+    cat <<'END'
+# Made by hybrid-mesh, which removes it when this machine leaves the mesh.
+[Unit]
+Description=hybrid-mesh: track connections before Istio redirects new ones, so that open ones go on
+DefaultDependencies=no
+After=local-fs.target
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=-/usr/sbin/iptables -w 10 -t nat -N HYBRID_MESH
+ExecStart=/usr/sbin/iptables -w 10 -t nat -A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN
+ExecStart=-/usr/sbin/ip6tables -w 10 -t nat -N HYBRID_MESH
+ExecStart=-/usr/sbin/ip6tables -w 10 -t nat -A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN
+ExecStop=-/usr/sbin/iptables -w 10 -t nat -F HYBRID_MESH
+ExecStop=-/usr/sbin/iptables -w 10 -t nat -X HYBRID_MESH
+ExecStop=-/usr/sbin/ip6tables -w 10 -t nat -F HYBRID_MESH
+ExecStop=-/usr/sbin/ip6tables -w 10 -t nat -X HYBRID_MESH
+
+[Install]
+WantedBy=multi-user.target
+END
+}
+
+drop_in() {
+    cat <<'END'
+# Made by hybrid-mesh, which removes it when this machine leaves the mesh.
+[Unit]
+Wants=network-online.target
+After=network-online.target hybrid-mesh-conntrack.service
+END
+    uid=$(id -u istio-proxy)
+    gid=$(id -g istio-proxy)
+    # istio-iptables takes the user's number for the group's, and would redirect the proxy to itself
+    [ "$uid" = "$gid" ] || printf '\n[Service]\nEnvironment=PROXY_GID=%s\n' "$gid"
+}
+
+set_units() {
+    step units
+    tracker_unit >tracker
+    drop_in >drop-in
+    deliver tracker "/etc/systemd/system/$TRACKER" 644 root:root
+    ensure_folder "$DROP_IN" 755 root:root
+    deliver drop-in "$DROP_IN/hybrid-mesh.conf" 644 root:root
+    [ ! -e "$STATE/restart-needed" ] || timeout 60 systemctl daemon-reload
+    quietly timeout 60 systemctl enable istio "$TRACKER" || fail 'units cannot be enabled' 'see the output above'
+    quietly timeout 60 systemctl start "$TRACKER" ||
+        fail 'connection tracking cannot be turned on' "see: systemctl status $TRACKER; the kernel needs nf_conntrack"
+}
+
+# Detached, after this session has ended: ready.sh asks over a new one.
+start() {
+    if [ ! -e "$STATE/restart-needed" ] && systemctl is-active --quiet istio; then
+        step start 'nothing changed and Istio is running: no restart'
+        return
+    fi
+    step start 'Istio restarts in one second, detached from this session'
+    cancel_start
+    quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$(date +%s)" \
+        --description='hybrid-mesh: restart Istio outside the SSH session' \
+        --on-active=1 --timer-property=AccuracySec=100ms systemctl restart istio ||
+        fail 'the restart cannot be scheduled' 'see the output above and: systemctl status'
+    rm -f "$STATE/restart-needed"
+}
+
+# So that whoever is on call can run `sh /var/lib/hybrid-mesh/scripts/leave.sh` with no Pulumi at hand
+keep_scripts() {
+    rm -rf "$STATE/scripts"
+    mkdir -p "$STATE/scripts"
+    cp -R lib.sh join.sh ready.sh leave.sh settings "$STATE/scripts/"
+}
+
+only_one
+preflight
+mkdir -p "$STATE"
+rm -rf "$STATE/download"
+record_before
+keep_scripts
+add_missing_packages
+install_package
+deliver_files
+set_units
+start
+step end

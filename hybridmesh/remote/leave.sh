@@ -1,0 +1,146 @@
+#!/bin/sh
+# Takes this machine out of the mesh and leaves it as it was before join.sh; idempotent. A join that ended half-way
+# is undone too; where there was none, nothing happens.
+# shellcheck source=hybridmesh/remote/lib.sh
+. ./lib.sh
+
+DRAIN=$(setting drain-seconds 5)
+BEFORE=$STATE/before
+
+was_here() {
+    [ -e "$BEFORE/$1" ]
+}
+
+stop_istio() {
+    step stop
+    cancel_start
+    systemctl cat istio >/dev/null 2>&1 || return 0
+    if [ "$DRAIN" -gt 0 ] && systemctl is-active --quiet istio; then
+        step drain "${DRAIN}s"
+        # An agent that is not well cannot drain, and has nothing to drain either.
+        if fetch POST http://127.0.0.1:15020/drain 5 >/dev/null 2>&1; then sleep "$DRAIN"; fi
+    fi
+    quietly timeout 90 systemctl stop istio || fail 'Istio cannot be stopped' 'see: systemctl status istio'
+    quietly timeout 60 systemctl disable istio || fail 'Istio cannot be disabled' 'see the output above'
+}
+
+left_rules() {
+    for save in iptables-save ip6tables-save; do
+        ! command -v "$save" >/dev/null || "$save" 2>/dev/null | grep ISTIO_ || :
+    done
+}
+
+# The unit cleans up as it stops; this is for one that was killed. A rule that stays would cut all traffic.
+clean_iptables() {
+    step iptables
+    if grep -q '^ISTIO_CUSTOM_IP_TABLES=.*true' /var/lib/istio/envoy/cluster.env 2>/dev/null; then return; fi
+    if [ -n "$(left_rules)" ] && [ -x /usr/local/bin/istio-start.sh ]; then
+        (cd / && timeout 60 /usr/local/bin/istio-start.sh clean) >output 2>&1 </dev/null || :
+    fi
+    [ -z "$(left_rules)" ] || fail "Istio's iptables rules are still there: $(left_rules | head -n 3)" \
+        'pilot-agent istio-iptables --cleanup-only, then run this again'
+}
+
+remove_units() {
+    step units
+    if systemctl cat "$TRACKER" >/dev/null 2>&1; then
+        quietly timeout 60 systemctl disable --now "$TRACKER" || fail "$TRACKER cannot be stopped" 'see the output above'
+    fi
+    rm -f "/etc/systemd/system/$TRACKER" "$DROP_IN"/hybrid-mesh.conf*
+    rmdir "$DROP_IN" 2>/dev/null || :
+}
+
+purge() {
+    case $(package_family) in
+        deb) timeout 300 dpkg --force-remove-reinstreq --purge "$@" ;;
+        rpm) timeout 300 rpm -e "$@" ;;
+    esac
+}
+
+remove_package() {
+    step package
+    case $(package_family) in
+        deb) dpkg-query -W "$PACKAGE" >/dev/null 2>&1 || return 0 ;;
+        rpm) rpm -q "$PACKAGE" >/dev/null 2>&1 || return 0 ;;
+    esac
+    limit=$(($(date +%s) + 300))
+    until quietly purge "$PACKAGE"; do
+        locked_until "$limit" ||
+            fail "$PACKAGE cannot be removed" 'repair the package system (dpkg --configure -a), then run this again'
+        sleep 2
+    done
+}
+
+remove_user() {
+    was_here user && return
+    step user
+    if getent passwd istio-proxy >/dev/null; then
+        quietly userdel istio-proxy || fail 'user istio-proxy cannot be removed' 'end its processes: ps -u istio-proxy'
+    fi
+    if getent group istio-proxy >/dev/null; then quietly groupdel istio-proxy; fi
+}
+
+# A folder that others have put something into stays.
+remove_folder() {
+    if [ -d "$1" ] && ! grep -q " $1\$" "$BEFORE/folders"; then
+        rmdir "$1" 2>/dev/null || log "note: $1 is not empty and stays: $(find "$1" -mindepth 1 | head -n 3 | tr '\n' ' ')"
+    fi
+}
+
+restore_files() {
+    step files
+    rm -f /etc/*.hybrid-mesh-new /etc/certs/*.hybrid-mesh-new /etc/systemd/system/*.hybrid-mesh-new
+    rm -f /etc/certs/root-cert.pem /etc/certs/cert-chain.pem /etc/certs/key.pem
+    rm -rf /etc/istio /var/lib/istio
+    grep -q ' /var/log/istio$' "$BEFORE/folders" || rm -rf /var/log/istio
+    for name in tokens workload-spiffe-uds workload-spiffe-credentials credential-uds; do
+        rm -rf "/run/secrets/$name"
+    done
+    remove_folder /run/secrets
+    remove_folder /etc/certs
+    while read -r mode owner path; do
+        [ ! -d "$path" ] || { chown "$owner" "$path" && chmod "$mode" "$path"; }
+    done <"$BEFORE/folders"
+    if was_here saved.tar; then tar -C / -xpf "$BEFORE/saved.tar"; fi
+}
+
+restore_hosts() {
+    step hosts
+    if ! grep -qx '# BEGIN hybrid-mesh' "$HOSTS"; then return; fi
+    hosts_without_block >hosts
+    if was_here hosts-open-end; then
+        head -c -1 hosts >hosts.cut
+        mv hosts.cut hosts
+    fi
+    write_file hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
+}
+
+# What another package has come to need in the meantime stays.
+remove_added_packages() {
+    record_added_packages
+    [ -s "$STATE/added-packages" ] || return 0
+    step packages "remove $(tr '\n' ' ' <"$STATE/added-packages")"
+    # shellcheck disable=SC2046 # one word a package
+    quietly purge $(cat "$STATE/added-packages") || log 'note: not every package that came with the join could be removed'
+}
+
+if [ ! -d "$STATE" ]; then
+    log "$HOST is not in the mesh: nothing to do"
+    exit 0
+fi
+only_one
+if [ -d "$BEFORE" ]; then
+    stop_istio
+    clean_iptables
+    remove_units
+    remove_package
+    remove_user
+    restore_files
+    restore_hosts
+    remove_added_packages
+    timeout 60 systemctl daemon-reload
+    systemctl reset-failed istio 'hybrid-mesh-*' 2>/dev/null || :
+fi
+step end "$HOST is as it was"
+rm -f "$LOG"
+rm -rf "$STATE"

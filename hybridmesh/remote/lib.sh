@@ -1,0 +1,162 @@
+# shellcheck shell=sh disable=SC2034 # the scripts that source this use the names
+# What join.sh, ready.sh and leave.sh share. Each runs as root inside the folder of an unpacked payload, with
+#   files/<name>      the bootstrap files, byte for byte
+#   settings/<name>   one line each; read as data, never evaluated
+# Every step logs one line to stderr and to $LOG; a failure names machine, step and remedy. No secret is logged.
+
+set -eu
+umask 077
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1"
+export PATH LC_ALL no_proxy
+
+STATE=/var/lib/hybrid-mesh # what was here before us, and what we delivered: see docs/on-the-vm.md
+LOG=/var/log/hybrid-mesh.log
+PACKAGE=istio-sidecar
+HOSTS=$(readlink -f /etc/hosts)
+DROP_IN=/etc/systemd/system/istio.service.d
+TRACKER=hybrid-mesh-conntrack.service
+HOST=$(uname -n)
+STEP=start
+FAILED=
+
+trap 'unexpected $?' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+log() {
+    set -- "$(printf '%s' "$*" | scrub)"
+    printf 'hybrid-mesh: %s\n' "$*" >&2
+    if [ -d "$STATE" ]; then
+        printf '%s %s: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${0##*/}" "$*" >>"$LOG" || :
+    fi
+}
+
+step() {
+    STEP=$1
+    log "step: $1${2:+: $2}"
+}
+
+# Tokens (three base64url words, the first the JSON of a header), authorization headers, passwords in addresses
+scrub() {
+    sed -e 's/eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*/<token>/g' \
+        -e 's/[Bb]earer  *[^ "]*/Bearer <token>/g' -e 's,://[^/@ ]*@,://,g'
+}
+
+# fail WHAT REMEDY
+fail() {
+    FAILED=yes
+    log "FAILED on $HOST at step $STEP: $1"
+    log "remedy: $2"
+    exit 1
+}
+
+unexpected() {
+    [ "$1" = 0 ] || [ "$FAILED" ] || log "FAILED on $HOST at step $STEP: unexpected exit $1; run it again, or see $LOG"
+}
+
+# quietly COMMAND…: its output goes to the file `output`, and to stderr only if it fails
+quietly() {
+    "$@" >output 2>&1 </dev/null || {
+        set -- $?
+        tail -n 20 output >&2
+        return "$1"
+    }
+}
+
+# setting NAME [DEFAULT]
+setting() {
+    value=
+    [ ! -f "settings/$1" ] || IFS= read -r value <"settings/$1" || :
+    printf '%s\n' "${value:-${2-}}"
+}
+
+digest() {
+    sha256sum <"$1" | cut -d ' ' -f 1
+}
+
+# One at a time on this machine; the lock goes with the process.
+only_one() {
+    command -v flock >/dev/null || return 0
+    exec 9>/run/hybrid-mesh.lock
+    flock -w 120 9 || fail "another join or leave is running here" "wait for it to end, or see: ps -ef | grep hybrid-mesh"
+}
+
+# fetch METHOD URL SECONDS: the answer's body on stdout, fails on a status of 400 or more
+fetch() {
+    if command -v curl >/dev/null; then
+        timeout "$3" curl -fsSL --connect-timeout 10 -X "$1" --url "$2"
+    elif command -v wget >/dev/null; then
+        if [ "$1" = POST ]; then set -- "$1" "$2" "$3" --post-data=; fi
+        timeout "$3" wget -q -O - -T 10 -t 1 --no-hsts ${4+"$4"} -- "$2"
+    else
+        timeout "$3" python3 -I -c '
+import shutil, sys, urllib.request
+request = urllib.request.Request(sys.argv[2], method=sys.argv[1])
+with urllib.request.urlopen(request, timeout=10) as answer:
+    shutil.copyfileobj(answer, sys.stdout.buffer)' "$1" "$2"
+    fi
+}
+
+# deb or rpm, by the system's own word; empty for any other
+package_family() {
+    ids=$(sed -n 's/^\(ID\|ID_LIKE\)=//p' /etc/os-release | tr -d '"' | tr '\n' ' ')
+    case " $ids " in
+        *' debian '* | *' ubuntu '*) echo deb ;;
+        *' rhel '* | *' fedora '* | *' centos '*) echo rpm ;;
+    esac
+}
+
+# The version of the sidecar package, if it is wholly installed
+installed_version() {
+    case $(package_family) in
+        deb) dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$PACKAGE" 2>/dev/null | sed -n 's/^installed //p' ;;
+        rpm) rpm -q --qf '%{VERSION}-%{RELEASE}\n' "$PACKAGE" 2>/dev/null | grep -v 'not installed' || : ;;
+    esac
+}
+
+all_packages() {
+    case $(package_family) in
+        deb) dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' | sed -n 's/^installed //p' ;;
+        rpm) rpm -qa --qf '%{NAME}\n' ;;
+    esac | sort -u
+}
+
+# Packages that we asked for since the state was recorded, the sidecar's own apart
+record_added_packages() {
+    [ -e "$STATE/adding-packages" ] || return 0
+    all_packages | comm -13 "$STATE/before/packages" - | grep -vx "$PACKAGE" >"$STATE/added-packages" || :
+    rm -f "$STATE/adding-packages"
+}
+
+# After a package command failed: was another one holding the lock, and is there time left?
+locked_until() {
+    grep -q 'lock' output && [ "$(date +%s)" -lt "$1" ]
+}
+
+# write_file SOURCE TARGET MODE OWNER: atomic; nobody else can read it at any moment, nor put a link in its way
+write_file() {
+    new=$2.hybrid-mesh-new
+    rm -f "$new"
+    (set -C && cat "$1" >"$new")
+    chown "$4" "$new"
+    chmod "$3" "$new"
+    mv -f "$new" "$2"
+    if command -v restorecon >/dev/null; then restorecon "$2" || :; fi
+}
+
+# /etc/hosts without our block. A block whose end someone took away costs no line that follows it.
+hosts_without_block() {
+    awk '
+        $0 == "# BEGIN hybrid-mesh" { printf "%s", held; held = ""; inside = 1; next }
+        inside && $0 == "# END hybrid-mesh" { held = ""; inside = 0; next }
+        inside { held = held $0 "\n"; next }
+        { print }
+        END { printf "%s", held }' "$HOSTS"
+}
+
+cancel_start() {
+    timeout 60 systemctl stop 'hybrid-mesh-start-*.timer' 'hybrid-mesh-start-*.service' 2>/dev/null || :
+}

@@ -1,0 +1,88 @@
+#!/bin/sh
+# Waits until this machine's proxy is ready and carries the expected identity; changes nothing.
+# Prints one JSON line: spiffeId, certificateExpiry (RFC 3339), version (of the package), hostname.
+# shellcheck source=hybridmesh/remote/lib.sh
+. ./lib.sh
+
+SPIFFE_ID=$(setting spiffe-id)
+LIMIT=$(setting ready-timeout-seconds 90)
+NAMESPACE=$(setting istio-namespace istio-system)
+END=$(($(date +%s) + LIMIT))
+
+json_string() {
+    printf '"%s"' "$(printf '%s' "$1" | tr -d '[:cntrl:]' | sed 's/[\\"]/\\&/g')"
+}
+
+show_logs() {
+    for file in /var/log/istio/istio.err.log /var/log/istio/istio.log; do
+        [ -s "$file" ] || continue
+        echo "--- last lines of $file on $HOST"
+        tail -n 20 "$file" | cut -c 1-500
+    done
+    echo "--- systemctl status istio on $HOST"
+    timeout 10 systemctl status --no-pager --lines=0 istio || :
+}
+
+# The likeliest cause, by what the agent says
+remedy() {
+    recent=$(tail -n 60 /var/log/istio/istio.log /var/log/istio/istio.err.log 2>/dev/null || :)
+    case $recent in
+        *'certificate has expired or is not yet valid'*) echo "set this VM's clock, then pulumi up" ;;
+        *'certificate signed by unknown authority'*) echo 'the root certificate here is not that of istiod: pulumi up --refresh' ;;
+        *Unauthenticated* | *'authentication failure'*) echo "istiod refuses the token or the cluster id: pulumi up mints a new token; see istiod's log in $NAMESPACE" ;;
+        *'no such host'* | *'lookup istiod'*) echo "istiod's name is not known here: see the hybrid-mesh block in /etc/hosts" ;;
+        *'connection refused'* | *'i/o timeout'* | *'deadline exceeded'*) echo "open the way from this VM to istiod's address in /etc/hosts, port 15012 (firewall, gateway)" ;;
+        *) echo "see the log lines and istiod's log in namespace $NAMESPACE, then pulumi up" ;;
+    esac
+}
+
+give_up() {
+    show_logs 2>&1 | scrub >&2
+    fail "$1" "$(remedy)"
+}
+
+# wait_for WHAT COMMAND…
+wait_for() {
+    what=$1
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -lt "$END" ] || give_up "$what, after ${LIMIT}s"
+        sleep 0.3
+    done
+}
+
+restart_is_over() {
+    [ -z "$(systemctl list-units --all --no-legend --plain 'hybrid-mesh-start-*')" ]
+}
+
+agent_is_ready() {
+    fetch GET http://127.0.0.1:15021/healthz/ready 5 >/dev/null 2>&1
+}
+
+# From Envoy's /certs: the lines "SPIFFE-ID EXPIRY" of its own certificates, not of the authorities'
+own_certificates() {
+    fetch GET http://127.0.0.1:15000/certs 5 2>/dev/null | tr '{}[],' '\n' | awk -F '"' '
+        $2 == "ca_cert" { own = 0 }
+        $2 == "cert_chain" { own = 1 }
+        own && $2 == "uri" { uri = $4 }
+        own && $2 == "expiration_time" && uri != "" { print uri, $4; uri = "" }'
+}
+
+certificate_is_there() {
+    certificates=$(own_certificates)
+    [ -n "$certificates" ]
+}
+
+[ -n "$SPIFFE_ID" ] || fail 'setting spiffe-id is empty' 'pass the identity of the workload'
+[ -d "$STATE" ] || fail 'this machine was never joined' 'run the join first'
+step restart
+wait_for 'the restart is not over' restart_is_over
+step ready "wait for http://127.0.0.1:15021/healthz/ready, at most ${LIMIT}s"
+wait_for 'the proxy is not ready' agent_is_ready
+step certificate
+wait_for 'Envoy has no certificate' certificate_is_there
+expiry=$(printf '%s\n' "$certificates" | awk -v id="$SPIFFE_ID" '$1 == id { print $2; exit }')
+[ -n "$expiry" ] || give_up "the certificate is for $(printf '%s\n' "$certificates" | cut -d ' ' -f 1 | sort -u | tr '\n' ' '), expected $SPIFFE_ID"
+printf '{"spiffeId":%s,"certificateExpiry":%s,"version":%s,"hostname":%s}\n' "$(json_string "$SPIFFE_ID")" \
+    "$(json_string "$expiry")" "$(json_string "$(installed_version)")" "$(json_string "$HOST")"
+step end
