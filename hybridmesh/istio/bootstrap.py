@@ -1,0 +1,245 @@
+"""The files with which a VM joins the mesh, as `istioctl x workload entry configure` would make them.
+
+Each comes from a function of its own, since in a program whose inputs are not all known yet, what is unknown to one
+file must not hide another. Source: istioctl/pkg/workload/workload.go of Istio 1.31.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import goyaml, protojson
+from .errors import BootstrapError
+from .group import WorkloadGroup, parse_group
+from .mesh import MeshConfig, parse_mesh_config
+from .names import (
+    CANONICAL_NAME_LABEL,
+    CANONICAL_REVISION_LABEL,
+    canonical_service,
+    dns_label,
+    ip_address,
+    ip_addresses,
+    is_revisioned,
+    istiod_address,
+    istiod_host,
+    port_number,
+)
+from .ports import AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, SSH
+
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NEEDS_QUOTES = re.compile(r"[^\\w@%+=:,./-]")
+"""As istioctl has it: the backslash and the letter w are safe, other letters are not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapOptions:
+    """What is neither in the WorkloadGroup nor in the mesh config. Raises `BootstrapError` on a wrong value."""
+
+    cluster_id: str = ""
+    """The cluster whose istiod the VM joins, as that istiod calls it (Helm `global.multiCluster.clusterName`, else
+    `Kubernetes`). istiod refuses a name that it does not know, and takes an empty one for its own cluster."""
+    revision: str = "default"
+    """istiod's revision; `default` and empty are the one without."""
+    istio_namespace: str = "istio-system"
+    """The namespace that istiod runs in."""
+    ingress_addresses: tuple[str, ...] = ()
+    """IP addresses at which the VM reaches istiod: those of the east-west gateway. None: `hosts` is empty, and the VM
+    must find istiod by DNS."""
+    internal_ip: str = ""
+    """The VM's IP address as pods reach it. Empty: the VM takes its first one, wrong where it has several."""
+    external_ip: str = ""
+    """Instead of `internal_ip`, an address outside the VM that leads to it, by NAT."""
+    auto_register: bool = False
+    """Whether istiod makes a WorkloadEntry when the VM connects."""
+    dns_capture: bool = True
+    """Whether the VM's DNS queries go to the agent, which knows the names in the mesh."""
+    trust_domain: str | None = None
+    """Default: the mesh config's."""
+    local_exclude_ports: tuple[int, ...] = ()
+    """Ports besides SSH's 22 and Istio's own whose incoming connections bypass the proxy, such as another SSH port."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for `cluster.env`, over all others: settings of the agent, such as `CLOUD_PLATFORM` or `PROXY_GID`."""
+
+    def __post_init__(self) -> None:
+        if is_revisioned(self.revision):
+            dns_label(self.revision, "revision")
+        dns_label(self.istio_namespace, "Istio's namespace")
+        ip_addresses(self.ingress_addresses, "ingress address")
+        if self.internal_ip and self.external_ip:
+            raise BootstrapError(
+                "internal IP and external IP",
+                f"{self.internal_ip} and {self.external_ip}",
+                "are both given",
+                "The VM has one address in the mesh.",
+                "the one at which pods reach it.",
+            )
+        if self.internal_ip:
+            ip_address(self.internal_ip, "internal IP")
+        if self.external_ip:
+            ip_address(self.external_ip, "external IP")
+        for port in self.local_exclude_ports:
+            port_number(port, "local exclude ports")
+
+
+@dataclass(frozen=True)
+class BootstrapFiles:
+    """What is generated; the root certificate and the token are passed on as they are."""
+
+    cluster_env: str
+    """`/var/lib/istio/envoy/cluster.env`"""
+    mesh_yaml: str
+    """`/etc/istio/config/mesh`"""
+    hosts: str
+    """Lines for `/etc/hosts`"""
+
+
+def bootstrap_files(group: Mapping[str, Any], mesh_config: str, options: BootstrapOptions) -> BootstrapFiles:
+    """All three; arguments and errors as for each one."""
+    return BootstrapFiles(
+        cluster_env=cluster_env(group, mesh_config, options),
+        mesh_yaml=mesh_yaml(group, mesh_config, options),
+        hosts=hosts_file(options.ingress_addresses, istio_namespace=options.istio_namespace, revision=options.revision),
+    )
+
+
+def mesh_yaml(group: Mapping[str, Any], mesh_config: str, options: BootstrapOptions) -> str:
+    """The agent's configuration, `{defaultConfig: …}`.
+
+    `group`: the WorkloadGroup's manifest. `mesh_config`: the YAML text under `mesh` in istiod's ConfigMap. Raises
+    `BootstrapError` on what Istio could not read, or no proxy could start with.
+    """
+    proxy_config = _proxy_config(parse_group(group), parse_mesh_config(mesh_config), options, [])
+    return goyaml.dump({"defaultConfig": protojson.written("ProxyConfig", proxy_config)})
+
+
+def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOptions) -> str:
+    """The environment of the VM's Istio service, sorted `NAME=value` lines for a shell.
+
+    Arguments and errors as for `mesh_yaml`.
+    """
+    parsed = parse_group(group)
+    proxy_config = _proxy_config(parsed, parse_mesh_config(mesh_config), options, [])
+    status_port = proxy_config.get("statusPort") or AGENT_STATUS
+    excluded = [SSH, ENVOY_METRICS, AGENT_HEALTH]
+    if status_port not in (ENVOY_METRICS, AGENT_HEALTH):
+        excluded.append(status_port)
+    excluded += [port for port in dict.fromkeys(options.local_exclude_ports) if port not in excluded]
+    environment = {
+        **proxy_config["proxyMetadata"],
+        "ISTIO_INBOUND_PORTS": ",".join(map(str, sorted(parsed.ports.values()))) or "*",
+        "ISTIO_LOCAL_EXCLUDE_PORTS": ",".join(map(str, excluded)),
+        "ISTIO_NAMESPACE": parsed.namespace,
+        "ISTIO_SERVICE": f"{parsed.name}.{parsed.namespace}",
+        "ISTIO_SERVICE_CIDR": "*",
+        "SERVICE_ACCOUNT": parsed.service_account,
+    }
+    if is_revisioned(options.revision):
+        environment["CA_ADDR"] = istiod_address(options.istio_namespace, options.revision)
+    if options.internal_ip or options.external_ip:
+        environment["ISTIO_SVC_IP"] = options.internal_ip or options.external_ip
+    if options.external_ip:
+        environment["REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"] = "true"
+    environment |= options.environment
+    for name in environment:
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            raise BootstrapError(
+                "name in proxyMetadata or environment",
+                name,
+                "is not the name of a variable",
+                "The shell that starts Istio on the VM would stop at that line of cluster.env, or run it.",
+                "letters, digits and _ only, not a digit first.",
+            )
+    lines = sorted(f"{name}={shell_quote(value)}" for name, value in environment.items())
+    return "\n".join(lines) + "\n"
+
+
+def hosts_file(addresses: Iterable[str], *, istio_namespace: str = "istio-system", revision: str = "default") -> str:
+    """Lines for the VM's `/etc/hosts` that lead to istiod, one per IP address; none: empty.
+
+    Raises `BootstrapError` on a host name: a hosts file cannot have one, it has to be resolved first.
+    """
+    host = istiod_host(istio_namespace, revision)
+    return "".join(f"{address} {host}\n" for address in ip_addresses(addresses, "ingress address"))
+
+
+def unknown_fields(group: Mapping[str, Any], mesh_config: str) -> tuple[str, ...]:
+    """Where group, mesh config and annotations have fields that Istio does not know, and leaves out: often typos."""
+    parsed, mesh = parse_group(group), parse_mesh_config(mesh_config)
+    unknown = [*parsed.unknown, *mesh.unknown]
+    _proxy_config(parsed, mesh, BootstrapOptions(), unknown)
+    return tuple(unknown)
+
+
+def shell_quote(value: str) -> str:
+    """`value` as istioctl quotes it in `cluster.env` (pkg/util/shellescape)."""
+    if not value:
+        return "''"
+    return "'" + value.replace("'", "'\"'\"'") + "'" if _NEEDS_QUOTES.search(value) else value
+
+
+def go_json(data: Any) -> str:
+    """`data` as Go's encoding/json writes it: compact, keys sorted, safe in HTML, other characters as they are."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _proxy_config(
+    group: WorkloadGroup, mesh: MeshConfig, options: BootstrapOptions, unknown: list[str]
+) -> protojson.Message:
+    """The mesh's defaultConfig with the group's annotations, probe and metadata; adds to `unknown`."""
+    config = dict(mesh.default_config)
+    if is_revisioned(options.revision) and not config.get("discoveryAddress"):
+        config["discoveryAddress"] = istiod_address(options.istio_namespace, options.revision)
+    metadata: dict[str, str] = dict(config.get("proxyMetadata", {}))
+    for where, text in group.proxy_configs:
+        over = protojson.read("ProxyConfig", goyaml.load(text, where), where, unknown.append)
+        config = protojson.merge("ProxyConfig", config, over)
+        metadata |= over.get("proxyMetadata", {})
+    config.pop("readinessProbe", None)
+    if group.probe is not None:
+        config["readinessProbe"] = group.probe
+    config["proxyMetadata"] = metadata | _metadata(group, mesh, config, options)
+    return config
+
+
+def _metadata(
+    group: WorkloadGroup, mesh: MeshConfig, config: protojson.Message, options: BootstrapOptions
+) -> dict[str, str]:
+    canonical = canonical_service(group.labels, group.name)
+    labels = {
+        **group.labels,
+        CANONICAL_NAME_LABEL: canonical.name,
+        CANONICAL_REVISION_LABEL: canonical.revision,
+    }
+    metadata = {
+        "CANONICAL_SERVICE": canonical.name,
+        "CANONICAL_REVISION": canonical.revision,
+        "POD_NAMESPACE": group.namespace,
+        "SERVICE_ACCOUNT": group.service_account,
+        "TRUST_DOMAIN": mesh.trust_domain if options.trust_domain is None else options.trust_domain,
+        "ISTIO_META_CLUSTER_ID": options.cluster_id,
+        "ISTIO_META_MESH_ID": config.get("meshId", ""),
+        "ISTIO_META_NETWORK": group.network,
+        "ISTIO_META_WORKLOAD_NAME": group.name,
+        "ISTIO_METAJSON_LABELS": go_json(labels),
+    }
+    if group.ports:
+        metadata["ISTIO_META_POD_PORTS"] = _pod_ports(group.ports)
+    if options.dns_capture:
+        metadata["ISTIO_META_DNS_CAPTURE"] = "true"
+    if options.auto_register:
+        metadata["ISTIO_META_AUTO_REGISTER_GROUP"] = group.name
+    return metadata
+
+
+def _pod_ports(ports: Mapping[str, int]) -> str:
+    # Not sorted by key: Go writes a struct's fields in their order, and leaves out an empty name.
+    entries = (
+        ([f'"name":{go_json(name)}'] if name else []) + [f'"containerPort":{port}', '"protocol":""']
+        for name, port in sorted(ports.items())
+    )
+    return "[" + ",".join("{" + ",".join(entry) + "}" for entry in entries) + "]"

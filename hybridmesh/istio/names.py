@@ -1,0 +1,180 @@
+"""Names that Kubernetes and Istio give to things, and which ones they accept."""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from .errors import BootstrapError
+from .ports import ISTIOD_XDS
+
+CANONICAL_NAME_LABEL = "service.istio.io/canonical-name"
+CANONICAL_REVISION_LABEL = "service.istio.io/canonical-revision"
+PROXY_CONFIG_ANNOTATION = "proxy.istio.io/config"
+"""Proxy settings of one workload, as YAML text over the mesh's `defaultConfig`."""
+
+_NAME_LABELS = (CANONICAL_NAME_LABEL, "app.kubernetes.io/name", "app")
+_REVISION_LABELS = (CANONICAL_REVISION_LABEL, "app.kubernetes.io/version", "version")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LABEL_TEXT = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_WORKLOAD_ENTRY_NAME_MAX = 253
+
+
+class CanonicalService(NamedTuple):
+    """How the mesh's metrics and traces call a workload."""
+
+    name: str
+    revision: str
+
+
+def canonical_service(labels: Mapping[str, str], workload: str) -> CanonicalService:
+    """The canonical service of a workload called `workload` with these labels.
+
+    A label that is there but empty counts. Default revision: `latest`. Source: pkg/kube/labels/labels.go.
+    """
+    name = next((labels[key] for key in _NAME_LABELS if key in labels), workload)
+    revision = next((labels[key] for key in _REVISION_LABELS if key in labels), "latest")
+    return CanonicalService(name, revision)
+
+
+def is_revisioned(revision: str) -> bool:
+    """Whether istiod's names carry the revision: they do not for none and for `default`."""
+    return revision not in ("", "default")
+
+
+def istiod_host(namespace: str = "istio-system", revision: str = "default") -> str:
+    """The host name by which a VM reaches istiod, and which istiod's certificate carries: never `.cluster.local`."""
+    return f"istiod{f'-{revision}' if is_revisioned(revision) else ''}.{namespace}.svc"
+
+
+def istiod_address(namespace: str = "istio-system", revision: str = "default") -> str:
+    """`host:port` of istiod's xDS and certificate signing."""
+    return f"{istiod_host(namespace, revision)}:{ISTIOD_XDS}"
+
+
+def mesh_config_map(revision: str = "default") -> str:
+    """The name of the ConfigMap, in Istio's namespace, whose key `mesh` is the mesh config."""
+    return f"istio-{revision}" if is_revisioned(revision) else "istio"
+
+
+def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
+    """The identity in a workload's certificate; `@` in a trust domain becomes `.` (pkg/spiffe/spiffe.go).
+
+    Raises `BootstrapError` where one of the three is empty: such an identity would match nobody.
+    """
+    for field, value in (
+        ("trust domain", trust_domain),
+        ("namespace", namespace),
+        ("service account", service_account),
+    ):
+        if not value:
+            raise BootstrapError(
+                f"{field} of a SPIFFE id", value, "is empty", "No certificate would carry it.", f"name the {field}."
+            )
+    return f"spiffe://{trust_domain.replace('@', '.')}/ns/{namespace}/sa/{service_account}"
+
+
+def workload_entry_name(group: str, address: str, network: str = "") -> str:
+    """The name that istiod gives to the WorkloadEntry of an auto-registered VM.
+
+    `address`: the VM's IP address as its proxy reports it. A name that is too long loses its beginning
+    (pilot/pkg/autoregistration/controller.go).
+    """
+    parts = [group, address.replace(":", "-"), *([network] if network else [])]
+    return "-".join(parts)[-_WORKLOAD_ENTRY_NAME_MAX:]
+
+
+def dns_label(value: str, field: str) -> str:
+    """`value`, if it is an RFC 1123 label, as a namespace or a revision must be. Raises `BootstrapError`."""
+    if len(value) > 63 or not _DNS_LABEL.fullmatch(value):
+        raise BootstrapError(
+            field,
+            value,
+            "is not an RFC 1123 label",
+            "Kubernetes would refuse it.",
+            "at most 63 of a-z, 0-9 and -, with a letter or digit at both ends.",
+        )
+    return value
+
+
+def dns_subdomain(value: str, field: str) -> str:
+    """`value`, if it is an RFC 1123 subdomain, as most objects' names must be. Raises `BootstrapError`."""
+    if len(value) > 253 or not all(_DNS_LABEL.fullmatch(part) for part in value.split(".")):
+        raise BootstrapError(
+            field,
+            value,
+            "is not an RFC 1123 subdomain",
+            "Kubernetes would refuse it.",
+            "at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends and around each dot.",
+        )
+    return value
+
+
+def label_value(value: str, field: str) -> str:
+    """`value`, if it may be the value of a label. Raises `BootstrapError`."""
+    if value and (len(value) > 63 or not _LABEL_TEXT.fullmatch(value)):
+        raise BootstrapError(
+            field,
+            value,
+            "is not a label's value",
+            "Kubernetes would refuse it.",
+            "empty, or at most 63 letters, digits, -, _ and ., with a letter or digit at both ends.",
+        )
+    return value
+
+
+def label_key(value: str, field: str) -> str:
+    """`value`, if it may be the key of a label, `name` or `prefix/name`. Raises `BootstrapError`."""
+    prefix, slash, name = value.rpartition("/")
+    if slash:
+        dns_subdomain(prefix, f"{field} (before the slash)")
+    if len(name) > 63 or not _LABEL_TEXT.fullmatch(name):
+        raise BootstrapError(
+            field,
+            value,
+            "is not a label's key",
+            "Kubernetes would refuse it.",
+            "at most 63 letters, digits, -, _ and ., with a letter or digit at both ends; before it maybe `domain/`.",
+        )
+    return value
+
+
+def port_number(value: int, field: str) -> int:
+    """`value`, if it is a TCP port, 1 to 65535. Raises `BootstrapError`."""
+    if not 1 <= value <= 65535:
+        raise BootstrapError(
+            field,
+            value,
+            "is not a port",
+            "The VM's redirect rules could not be set, and its proxy would not start.",
+            "a number from 1 to 65535.",
+        )
+    return value
+
+
+def ip_address(value: str, field: str) -> str:
+    """`value`, if it is an IPv4 or IPv6 address, as it was written. Raises `BootstrapError`."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError as error:
+        raise BootstrapError(
+            field,
+            value,
+            "is not an IP address",
+            "The VM would give the mesh an address that nothing can reach, or not find istiod.",
+            "an IPv4 or IPv6 address; of a host name, what it resolves to.",
+        ) from error
+    return value
+
+
+def label_map(labels: Mapping[str, str], field: str) -> Mapping[str, str]:
+    """`labels`, if each key and value may be one. Raises `BootstrapError` for the first that may not."""
+    for key, value in labels.items():
+        label_key(key, f"{field}: key")
+        label_value(value, f"{field}.{key}")
+    return labels
+
+
+def ip_addresses(values: Iterable[str], field: str) -> tuple[str, ...]:
+    """`values`, if each is an IP address, without repetition, in their order. Raises `BootstrapError`."""
+    return tuple(dict.fromkeys(ip_address(value, field) for value in values))
