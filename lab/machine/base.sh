@@ -29,8 +29,9 @@ for folder in doc info locale man; do
 done
 
 # What debootstrap took over from the host, and what only an installation needs.
-: >"$target/etc/resolv.conf"
-rm -rf "$target/etc/hostname" "$target/var/lib/apt/lists" "$target/var/cache/apt" "$target/var/log/apt" \
+rm -f "$target/etc/resolv.conf" "$target/etc/hostname"
+install -m 0644 /dev/null "$target/etc/resolv.conf"
+rm -rf "$target/var/lib/apt/lists" "$target/var/cache/apt" "$target/var/log/apt" \
   "$target/var/log/bootstrap.log" "$target/var/log/dpkg.log" "$target/var/cache/debconf"/*-old \
   "$target/var/lib/dpkg"/*-old "$target/usr/lib/python3"*/__pycache__
 mkdir -p "$target/var/lib/apt/lists/partial" "$target/var/cache/apt/archives/partial" "$target/var/log/apt"

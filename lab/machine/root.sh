@@ -48,8 +48,8 @@ in_target systemctl set-default multi-user.target
 # Each machine makes or is given its own.
 rm -f "$target"/etc/ssh/ssh_host_*
 : >"$target/etc/machine-id"
-rm -f "$target/var/lib/dbus/machine-id" "$target/etc/hostname"
-: >"$target/etc/resolv.conf"
+rm -f "$target/var/lib/dbus/machine-id" "$target/etc/resolv.conf"
+install -m 0644 /dev/null "$target/etc/resolv.conf"
 
 rm -f "$target/usr/sbin/policy-rc.d"
 umount "$target/proc" "$target/var/cache/apt/archives"

@@ -133,11 +133,12 @@ class Builder:
     def _install(self, packages: list[str]) -> None:
         self._progress.say("  Debian packages to install: " + " ".join(packages))
         name = "debian-packages"
-        with self._progress.step(name, 60), self._store.locked(name, waiting=self._check) as lock:
-            # It fills no folder: what is installed is for dpkg to know.
-            debian.install_packages(self._job(name, self._store.root, lock), packages)
+        with self._progress.step(name, 60), self._store.locked(name, waiting=self._check):
+            # It fills no folder, as what is installed is for dpkg to know; and the lock is not handed down, as
+            # a service that an installation starts would hold it for good.
+            debian.install_packages(self._job(name, self._store.root, None), packages)
 
-    def _job(self, name: str, folder: Path, lock: int, needs: Iterable[str] = ()) -> Job:
+    def _job(self, name: str, folder: Path, lock: int | None, needs: Iterable[str] = ()) -> Job:
         log = self._store.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")

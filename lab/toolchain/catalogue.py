@@ -9,7 +9,7 @@ from lab.toolchain import debian, golang, images, istio, pins, pulumi
 from lab.toolchain.job import Artifact, Job
 
 _KUBERNETES = {
-    "kube-apiserver": 260,
+    "kube-apiserver": 160,
     "kube-controller-manager": 60,
     "kube-scheduler": 10,
     "kubelet": 20,
@@ -53,7 +53,7 @@ def _istio() -> list[Artifact]:
         return golang.tool(name, "istio", f"{istio.MODULE}/{folder}/cmd/{name}", variables=variables, seconds=seconds)
 
     return [
-        tool("pilot-discovery", "pilot", 240),
+        tool("pilot-discovery", "pilot", 200),
         tool("pilot-agent", "pilot", 10),
         tool("istioctl", "istioctl", 30),
     ]
@@ -96,7 +96,7 @@ def _coredns() -> Artifact:
     module = "github.com/coredns/coredns"
     version = pins.module_version("coredns", module).removeprefix("v")
     asked = (["-version"], rf"(?m)^CoreDNS-{version}$")
-    return golang.tool("coredns", "coredns", module, version_command=asked, seconds=120)
+    return golang.tool("coredns", "coredns", module, version_command=asked, seconds=85)
 
 
 def _envoy() -> Artifact:

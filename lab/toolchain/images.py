@@ -63,11 +63,7 @@ def images() -> Artifact:
         manifests = [_add(job, layout, image, base) for image in wanted]
         _write(layout / "oci-layout", {"imageLayoutVersion": "1.0.0"})
         _write(layout / "index.json", {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests})
-        job.run(
-            *("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"),
-            *("--create", "--file", job.folder / ARCHIVE, "--directory", layout, "."),
-            seconds=_TAR_SECONDS,
-        )
+        _tar(job, layout, job.folder / ARCHIVE, "--owner=0", "--group=0")
         shutil.rmtree(layout)
 
     return Artifact(
@@ -87,12 +83,14 @@ def read_recipe(recipe: Path) -> list[Image]:
 def _base_layer(job: Job, layout: Path) -> dict[str, object]:
     """The Debian root as a layer."""
     archive = layout / "base.tar"
-    job.run(
-        *("tar", "--sort=name", "--mtime=@0", "--numeric-owner", "--exclude=./dev/*"),
-        *("--create", "--file", archive, "--directory", debian.root_of(job.needs["debian-base"]), "."),
-        seconds=_TAR_SECONDS,
-    )
+    _tar(job, debian.root_of(job.needs["debian-base"]), archive, "--exclude=./dev/*")
     return _store(layout, archive, _LAYER)
+
+
+def _tar(job: Job, folder: Path, archive: Path, *options: str) -> None:
+    """Pack a folder; the same content gives the same bytes, as far as tar can see to it."""
+    same = ["--sort=name", "--mtime=@0", "--numeric-owner"]
+    job.run(["tar", "--create", *same, *options, "--file", archive, "--directory", folder, "."], seconds=_TAR_SECONDS)
 
 
 def _add(job: Job, layout: Path, image: Image, base: dict[str, object]) -> dict[str, object]:

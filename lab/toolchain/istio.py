@@ -136,7 +136,7 @@ def _pack(job: Job, version: str) -> None:
         file.chmod(0o644)
 
     job.run(
-        *("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, job.folder / DEB),
+        ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, job.folder / DEB],
         env={"SOURCE_DATE_EPOCH": str(_EPOCH)},
         seconds=_DPKG_SECONDS,
     )

@@ -74,12 +74,14 @@ class Job:
     log: Path
     downloads: Path
     """A folder of the cache for what was fetched, kept over interrupted runs; may not exist yet."""
-    lock: int
+    lock: int | None
+    """Descriptor of the artifact's lock, for commands to hold on to."""
     cancelled: threading.Event
 
     def run(
         self,
-        *command: str | Path,
+        command: Sequence[str | Path],
+        *,
         seconds: float,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -103,7 +105,7 @@ class Job:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    pass_fds=(self.lock,),
+                    pass_fds=() if self.lock is None else (self.lock,),
                 )
             except OSError as problem:
                 raise self.failed(f"{arguments[0]} cannot be run: {problem}") from problem
@@ -119,7 +121,12 @@ class Job:
             raise self.failed(f"{arguments[0]} ended with code {code}")
 
     def output(
-        self, *command: str | Path, seconds: float, cwd: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | Path],
+        *,
+        seconds: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> str:
         """What a short command writes to stdout; its stderr goes to the log.
 

@@ -33,7 +33,7 @@ def cli() -> Artifact:
         f"{_CLI}/cmd/pulumi",
         variables={_VERSION_VARIABLE: version},
         version_command=(["version"], rf"(?m)^{version}$"),
-        seconds=240,
+        seconds=170,
     )
 
 
@@ -90,7 +90,7 @@ def kubernetes_plugin() -> Artifact:
         name=name,
         pins=(*pins.go_sources(name), flags, pins.architecture()),
         make=make,
-        seconds=300,
+        seconds=265,
         executables=(name,),
         aids=("go",),
         lane="go",
@@ -135,7 +135,7 @@ def _download(job: Job, version: str) -> bool:
     home = job.folder / "home"
     try:
         job.run(
-            *(job.needs["pulumi"] / "pulumi", "plugin", "install", "resource", "command", version),
+            [job.needs["pulumi"] / "pulumi", "plugin", "install", "resource", "command", version],
             env={"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
             seconds=_DOWNLOAD_SECONDS,
         )

@@ -113,15 +113,16 @@ class Store:
     def prune(self, keep: Iterable[tuple[str, str]]) -> list[Path]:
         """Remove every artifact whose (name, stamp) is not in `keep`; gives the folders removed.
 
-        What another process is making is left alone.
+        Left alone is what another process is making, and what a running process was started from or mounts.
         """
-        kept = set(keep)
+        kept, used = set(keep), _said_by_processes()
         removed: list[Path] = []
         for shelf in sorted(path for path in self.root.glob("*") if (path / ".lock").is_file()):
             try:
                 with _locked(shelf / ".lock", lambda: None, seconds=0):
                     for folder in sorted(shelf.iterdir()):
-                        if folder.is_dir() and (shelf.name, folder.name) not in kept:
+                        wanted = (shelf.name, folder.name) in kept or str(folder) in used
+                        if folder.is_dir() and not wanted:
                             remove_tree(folder)
                             removed.append(folder)
             except StoreBusyError:
@@ -160,6 +161,18 @@ def _origin_unchanged(folder: Path) -> bool:
     except FileNotFoundError:
         # Either the artifact was built here, or what it stands for is gone.
         return not (folder / ORIGIN).exists()
+
+
+def _said_by_processes() -> str:
+    """All command lines and mounts of running processes, in one text to look paths up in."""
+    said: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "mountinfo"):
+            try:
+                said.append((process / name).read_bytes().decode(errors="replace"))
+            except OSError:  # it has ended, or is another user's
+                continue
+    return "\n".join(said)
 
 
 @contextmanager

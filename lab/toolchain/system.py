@@ -19,15 +19,11 @@ _OWN_CLUSTER = (
 )
 
 
-def check_system() -> list[str]:
-    """What keeps the environment from being built and run on this machine: one finding a line, none if it can.
-
-    Reads only; installs, starts and writes nothing.
-    """
-    findings = [
-        *_check_platform(),
-        *_check_disk(cache_root()),
-    ]
+def problems(*, first_build: bool) -> list[str]:
+    """What keeps the environment from being built and run here; `first_build` asks for the space that one takes."""
+    findings = _check_platform()
+    if first_build:
+        findings += _check_disk(cache_root())
     if sys.version_info < PYTHON:
         findings.append(
             f"Python is {platform.python_version()}, and {PYTHON[0]}.{PYTHON[1]} or newer is needed: make the"
@@ -60,8 +56,8 @@ def _check_platform() -> list[str]:
 def _check_disk(folder: Path) -> list[str]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / 1e9
-    if (folder / "bin").exists() or free >= DISK_GIGABYTES:
-        return []  # once built, next to nothing more is needed
+    if free >= DISK_GIGABYTES:
+        return []
     return [
         f"{free:.0f} GB are free under {existing}, and a first build needs {DISK_GIGABYTES} GB. Free some, or set"
         " XDG_CACHE_HOME to a folder on a larger disk."
