@@ -38,7 +38,7 @@ FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "r
 SETTINGS: Final[Mapping[str, str]] = {
     "package-url": "where the istio-sidecar package is downloaded from; http, https or file",
     "package-sha256": "its SHA-256, 64 hex digits",
-    "package-version": "its version; the installed package must have it (an rpm's release may follow)",
+    "package-version": "its version, which the downloaded package must have; without the release of an rpm",
     "spiffe-id": "the identity that the VM's certificate must carry",
     "istio-namespace": "istiod's namespace, for the hints in failures; default istio-system",
     "ssh-port": "the port sshd listens on, which must never be redirected to Envoy; default 22",

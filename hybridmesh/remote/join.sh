@@ -1,6 +1,7 @@
 #!/bin/sh
 # Joins this machine to the mesh: package, files, units, detached start. Idempotent: it changes what differs, and
 # restarts Istio only if something did or Istio is not running. What was here before is recorded first.
+cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/lib.sh
 . ./lib.sh
 
@@ -152,7 +153,8 @@ record_before() {
     all_packages >"$STATE/before.new/packages"
     if getent passwd istio-proxy >/dev/null; then : >"$STATE/before.new/user"; fi
     if [ -n "$(tail -c 1 "$HOSTS" | tr -d '\n')" ]; then : >"$STATE/before.new/hosts-open-end"; fi
-    for path in /etc/certs /var/log/istio /run/secrets; do
+    # dpkg takes /usr/local/bin away with the last file in it.
+    for path in /etc/certs /var/log/istio /run/secrets /usr/local/bin; do
         [ ! -e "$path" ] || stat -c '%a %u:%g %n' "$path"
     done >"$STATE/before.new/folders"
     set --
@@ -226,7 +228,7 @@ install_package() {
             'set hybrid-mesh:sidecar.package.sha256 to that of the right file, or repair the mirror'
     described=$(describe_package "$file")
     case $described in
-        "$PACKAGE ${VERSION%-*} $(own_architecture)" | "$PACKAGE $VERSION $(own_architecture)" | "$PACKAGE $VERSION all") ;;
+        "$PACKAGE $VERSION $(own_architecture)" | "$PACKAGE $VERSION all") ;;
         *) fail "the file is $described, expected $PACKAGE $VERSION $(own_architecture)" \
             'set hybrid-mesh:sidecar.package to the file for this system' ;;
     esac

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Takes this machine out of the mesh and leaves it as it was before join.sh; idempotent. A join that ended half-way
 # is undone too; where there was none, nothing happens.
+cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/lib.sh
 . ./lib.sh
 
@@ -24,9 +25,12 @@ stop_istio() {
     quietly timeout 60 systemctl disable istio || fail 'Istio cannot be disabled' 'see the output above'
 }
 
+# Both kinds of iptables: pilot-agent picks one by what it finds, at times not the one that `iptables` stands for.
 left_rules() {
-    for save in iptables-save ip6tables-save; do
-        ! command -v "$save" >/dev/null || "$save" 2>/dev/null | grep ISTIO_ || :
+    for kind in '' -legacy -nft; do
+        for save in "iptables$kind-save" "ip6tables$kind-save"; do
+            ! command -v "$save" >/dev/null || "$save" 2>/dev/null | grep ISTIO_ || :
+        done
     done
 }
 
@@ -99,7 +103,9 @@ restore_files() {
     remove_folder /run/secrets
     remove_folder /etc/certs
     while read -r mode owner path; do
-        [ ! -d "$path" ] || { chown "$owner" "$path" && chmod "$mode" "$path"; }
+        mkdir -p "$path"
+        chown "$owner" "$path"
+        chmod "$mode" "$path"
     done <"$BEFORE/folders"
     if was_here saved.tar; then tar -C / -xpf "$BEFORE/saved.tar"; fi
 }

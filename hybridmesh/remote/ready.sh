@@ -1,6 +1,7 @@
 #!/bin/sh
 # Waits until this machine's proxy is ready and carries the expected identity; changes nothing.
 # Prints one JSON line: spiffeId, certificateExpiry (RFC 3339), version (of the package), hostname.
+cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/lib.sh
 . ./lib.sh
 
