@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from kubernetes import client, config, utils
 
-from lab.instance import PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets
+from lab.instance import PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
 from lab.pki import Authority
 from lab.toolchain import Toolset
 
@@ -217,11 +217,13 @@ class Cluster:
                 "metricsBindAddress": "127.0.0.1:10249",
             },
         )
-        (folder / "config" / "containerd.toml").write_text(
-            _CONTAINERD.format(folder=folder, pause=f"hybrid-mesh.lab/pause:{IMAGE_TAG}")
+        write(
+            folder / "config" / "containerd.toml",
+            _CONTAINERD.format(folder=folder, pause=f"hybrid-mesh.lab/pause:{IMAGE_TAG}"),
         )
         (folder / "config" / "cni").mkdir(exist_ok=True)
-        (folder / "config" / "cni" / "10-pods.conflist").write_text(
+        write(
+            folder / "config" / "cni" / "10-pods.conflist",
             json.dumps(
                 {
                     "cniVersion": "1.0.0",
@@ -243,23 +245,25 @@ class Cluster:
                         {"type": "portmap", "capabilities": {"portMappings": True}},
                     ],
                 }
-            )
+            ),
         )
         (folder / "config" / "machines.hosts").touch()
-        (folder / "config" / "Corefile").write_text(
+        write(
+            folder / "config" / "Corefile",
             _COREFILE.format(
                 cluster=subnets.cluster_dns,
                 machines=subnets.machine_dns,
                 kubeconfig=f"{folder}/config/coredns.kubeconfig",
                 hosts=f"{folder}/config/machines.hosts",
-            )
+            ),
         )
         mirror = folder / "mirror"
         (mirror / "files").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.tools.sidecar_deb, mirror / "files" / "istio-sidecar.deb")
-        (mirror / "url").write_text(f"http://{subnets.node}:{MIRROR_PORT}/istio-sidecar.deb")
-        (mirror / "sha256").write_text(self.tools.sidecar_sha256)
-        (mirror / "version").write_text(self.tools.sidecar_version)
+        if not (mirror / "sha256").exists() or (mirror / "sha256").read_text() != self.tools.sidecar_sha256:
+            shutil.copyfile(self.tools.sidecar_deb, mirror / "files" / "istio-sidecar.deb")
+        write(mirror / "url", f"http://{subnets.node}:{MIRROR_PORT}/istio-sidecar.deb")
+        write(mirror / "sha256", self.tools.sidecar_sha256)
+        write(mirror / "version", self.tools.sidecar_version)
         if not (folder / "charts").exists():
             shutil.copytree(self.tools.charts, folder / "charts.part", dirs_exist_ok=True)
             (folder / "charts.part").rename(folder / "charts")
@@ -323,7 +327,7 @@ def write_program(
         **(options or {}),
     }
     lines = [f"[program:{name}]", *(f"{key}={value}" for key, value in settings.items())]
-    (instance.folder / "programs" / f"{name}.conf").write_text("\n".join(lines) + "\n")
+    write(instance.folder / "programs" / f"{name}.conf", "\n".join(lines) + "\n")
 
 
 def _quote(part: str) -> str:
@@ -345,7 +349,7 @@ def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> None:
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    write(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def _apply_dns_role(api_client: client.ApiClient) -> None:

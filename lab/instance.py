@@ -244,22 +244,27 @@ class Instance:
         if self.running:
             return
         self.clean_leftovers()
-        for part in ("log", "var-lib", "programs", "machines"):
-            (self.folder / part).mkdir(parents=True, exist_ok=True)
         with self._allocation_lock():
             slot = self._free_slot()
+            if self.folder.exists() and (self.state is None or self.state.slot != slot):
+                # Certificates, addresses and etcd's content belong to the slot they were made for.
+                shutil.rmtree(self.folder)
+            for part in ("log", "var-lib", "programs", "machines"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+            for private in ("state", "pulumi-home"):
+                (self.folder / private).mkdir(mode=0o700, exist_ok=True)
             before = int(INOTIFY_INSTANCES.read_text())
             others = [state.inotify_before for state in self._other_states()]
             subnets = Subnets(slot)
             self._write_system_files(subnets)
-            (self.folder / "supervisord.conf").write_text(supervisor_config)
+            write(self.folder / "supervisord.conf", supervisor_config)
             self._make_cgroups()
             pid = self._spawn_init(subnets)
             start = process_start(pid)
             if start is None:
                 raise LabError(f"the instance's first process ended at once; see {self.folder}/log/init.log")
             state = State(slot, pid, start, others[0] if others else before)
-            _write_atomically(self.folder / "instance.json", json.dumps(asdict(state)))
+            write(self.folder / "instance.json", json.dumps(asdict(state)))
             if before < INOTIFY_NEEDED:
                 INOTIFY_INSTANCES.write_text(str(INOTIFY_NEEDED))
             self._connect_host(subnets, pid)
@@ -291,8 +296,8 @@ class Instance:
     def _write_system_files(self, subnets: Subnets) -> None:
         system = self.folder / "system"
         system.mkdir(exist_ok=True)
-        (system / "hosts").write_text(f"127.0.0.1 localhost\n{subnets.node} node\n")
-        (system / "resolv.conf").write_text(f"nameserver {subnets.machine_dns}\n")
+        write(system / "hosts", f"127.0.0.1 localhost\n{subnets.node} node\n")
+        write(system / "resolv.conf", f"nameserver {subnets.machine_dns}\n")
 
     def _connect_host(self, subnets: Subnets, pid: int) -> None:
         """One veth pair from the host to the bridge, and routes to pods and services: all the host gets."""
@@ -306,10 +311,10 @@ class Instance:
 
     @contextlib.contextmanager
     def _allocation_lock(self) -> Iterator[None]:
+        """Held while a slot is chosen and taken, among all clones of this user."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybrid-mesh"
         cache.mkdir(parents=True, exist_ok=True)
-        with (cache / "instances.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(cache / "instances.lock"):
             yield
 
     def _free_slot(self) -> int:
@@ -425,8 +430,18 @@ class Instance:
             self.home.rmdir()
 
 
-def _write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file as a whole, or leave it alone where it says so already: kube-proxy ends when its file is touched."""
+    if path.exists() and path.read_text() == text:
+        return
     part = path.with_name(path.name + ".part")
     part.write_text(text)
-    part.chmod(mode)
     part.replace(path)

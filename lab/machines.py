@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.cluster import wait_for, write_program
-from lab.instance import Instance, LabError, process_start, run
+from lab.instance import Instance, LabError, locked, process_start, run, write
 from lab.toolchain import Toolset
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -75,8 +75,10 @@ class Machine:
     def create(self, tools: Toolset) -> None:
         """Make and boot the machine; one that is there is started if it is off."""
         self.instance.require_running()
-        if not self.exists:
-            self._prepare()
+        with locked(self.instance.folder / "machines.lock"):
+            # One at a time: each takes an address that no other has.
+            if not self.exists:
+                self._prepare()
         write_program(
             self.instance,
             self.program,
@@ -137,9 +139,10 @@ class Machine:
         root = self.folder / "root"
         if root.exists():
             self.instance.run(["sh", "-c", 'mountpoint -q "$1" && umount "$1" || true', "-", root])
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        write_names(self.instance)
+        with locked(self.instance.folder / "machines.lock"):
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            write_names(self.instance)
 
     @property
     def running(self) -> bool:
@@ -243,19 +246,18 @@ def machines(instance: Instance) -> list[Machine]:
 def write_names(instance: Instance) -> None:
     """Tell the machines' DNS and the person's ssh how the machines are called."""
     known = machines(instance)
-    (instance.folder / "config" / "machines.hosts").write_text(
-        "".join(f"{machine.address} {machine.name} {machine.name}.lab.internal\n" for machine in known)
+    write(
+        instance.folder / "config" / "machines.hosts",
+        "".join(f"{machine.address} {machine.name} {machine.name}.lab.internal\n" for machine in known),
     )
     ssh = instance.folder / "ssh"
-    (ssh / "known_hosts").write_text("".join(f"{machine.address} {machine.host_key}\n" for machine in known))
+    write(ssh / "known_hosts", "".join(f"{machine.address} {machine.host_key}\n" for machine in known))
     common = (
         f"Host *\n  IdentityFile {ssh}/id_ed25519\n  IdentitiesOnly yes\n  UserKnownHostsFile {ssh}/known_hosts\n"
         "  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 5\n"
         "  LogLevel ERROR\n"
     )
-    (ssh / "config").write_text(
-        "".join(f"Host {machine.name}\n  HostName {machine.address}\n" for machine in known) + common
-    )
+    write(ssh / "config", "".join(f"Host {machine.name}\n  HostName {machine.address}\n" for machine in known) + common)
 
 
 def write_user_key(instance: Instance) -> None:

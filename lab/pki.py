@@ -109,6 +109,8 @@ class Authority:
     def kubeconfig(self, path: Path, server: str, name: str, common_name: str, organization: str | None = None) -> Path:
         """A kubeconfig with a client certificate of its own, readable by its owner only."""
         certificate, key = self.issue(name, common_name, organization)
+        if path.exists():
+            return path
         path.touch(PRIVATE)
         path.write_text(
             yaml.safe_dump(

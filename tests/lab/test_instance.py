@@ -14,6 +14,7 @@ import pytest
 
 from lab import toolchain
 from lab.__main__ import environment, start
+from lab.cluster import wait_for
 from lab.instance import CGROUP_ROOT, INOTIFY_INSTANCES, Instance, LabError, process_start, run
 from lab.machines import Machine
 
@@ -97,6 +98,7 @@ def test_up_repairs_an_instance_whose_processes_were_all_killed(instance: Instan
     slot = instance.subnets.slot
     Machine(instance, "vm-1").ssh(["touch /root/kept"])
     os.kill(instance.require_running(), signal.SIGKILL)
+    wait_for("the end of the instance", lambda: not instance.running, 20)
     start(instance, ["vm-1"], tools)
     assert instance.subnets.slot == slot
     assert Machine(instance, "vm-1").ssh(["ls /root"]).split() == ["kept"]
@@ -149,14 +151,15 @@ def test_the_printed_environment_is_all_that_plain_tools_need(instance: Instance
     assert json.loads(backend.stdout) == []
 
 
-class TestMachines:
-    @pytest.fixture(scope="class")
-    def running(self, tools: toolchain.Toolset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-        instance = Instance("machines", tmp_path_factory.mktemp("machines") / "lab")
-        start(instance, ["vm-1", "vm-2"], tools)
-        yield instance
-        instance.remove()
+@pytest.fixture(scope="module")
+def running(tools: toolchain.Toolset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    instance = Instance("machines", tmp_path_factory.mktemp("machines") / "lab")
+    start(instance, ["vm-1", "vm-2"], tools)
+    yield instance
+    instance.remove()
 
+
+class TestMachines:
     def test_reboot_keeps_files_and_starts_anew(self, running: Instance) -> None:
         machine = Machine(running, "vm-1")
         before = machine.ssh(["touch /root/kept; systemctl show --property=UserspaceTimestampMonotonic --value"])
