@@ -40,18 +40,26 @@ func LoggingValues[L ~string]() []infer.EnumValue[L] {
 type Capture struct {
 	Stdout, Stderr io.Writer
 
-	mu                   sync.Mutex
-	stdout, stderr, both bytes.Buffer
-	pending              []byte // of the log: the beginning of a line whose end has not arrived
-	log                  func(line string)
+	stdout, stderr *stream
+	mu             sync.Mutex
+	both           bytes.Buffer
+	log            func(line string)
+}
+
+// stream is one of the two streams of a Capture.
+type stream struct {
+	capture *Capture
+	content bytes.Buffer
+	logged  bool
+	pending []byte // of the log: the beginning of a line whose end has not arrived
 }
 
 // NewCapture makes a Capture that logs what the logging property asks for; nil asks for both streams.
 func NewCapture[L ~string](ctx context.Context, logging *L) *Capture {
-	logger := p.GetLogger(ctx)
-	c := &Capture{log: logger.InfoStatus}
-	c.Stdout = stream{c, &c.stdout, logging == nil || *logging == logStdout || *logging == logBoth}
-	c.Stderr = stream{c, &c.stderr, logging == nil || *logging == logStderr || *logging == logBoth}
+	c := &Capture{log: p.GetLogger(ctx).InfoStatus}
+	c.stdout = &stream{capture: c, logged: logging == nil || *logging == logStdout || *logging == logBoth}
+	c.stderr = &stream{capture: c, logged: logging == nil || *logging == logStderr || *logging == logBoth}
+	c.Stdout, c.Stderr = c.stdout, c.stderr
 	return c
 }
 
@@ -60,38 +68,32 @@ func NewCapture[L ~string](ctx context.Context, logging *L) *Capture {
 func (c *Capture) Finish(command string, err error) (stdout, stderr string, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.pending) > 0 {
-		c.log(string(c.pending))
-		c.pending = nil
+	for _, s := range []*stream{c.stdout, c.stderr} {
+		if len(s.pending) > 0 {
+			c.log(string(s.pending))
+		}
 	}
 	if err != nil {
 		return "", "", fmt.Errorf("%w: running %q:\n%s", err, command, c.both.String())
 	}
-	return strings.TrimSuffix(c.stdout.String(), "\n"), strings.TrimSuffix(c.stderr.String(), "\n"), nil
+	return strings.TrimSuffix(c.stdout.content.String(), "\n"), strings.TrimSuffix(c.stderr.content.String(), "\n"), nil
 }
 
-// stream is one of the two streams of a Capture.
-type stream struct {
-	capture *Capture
-	own     *bytes.Buffer
-	logged  bool
-}
-
-func (s stream) Write(data []byte) (int, error) {
+func (s *stream) Write(data []byte) (int, error) {
 	c := s.capture
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.own.Write(data)
+	s.content.Write(data)
 	c.both.Write(data)
 	if s.logged {
-		c.pending = append(c.pending, data...)
+		s.pending = append(s.pending, data...)
 		for {
-			line, rest, ended := bytes.Cut(c.pending, []byte("\n"))
+			line, rest, ended := bytes.Cut(s.pending, []byte("\n"))
 			if !ended {
 				break
 			}
 			c.log(string(bytes.TrimSuffix(line, []byte("\r"))))
-			c.pending = rest
+			s.pending = rest
 		}
 	}
 	return len(data), nil

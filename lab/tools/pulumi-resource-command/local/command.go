@@ -23,8 +23,8 @@ type Logging string
 // Values lists what Logging may be.
 func (Logging) Values() []infer.EnumValue[Logging] { return command.LoggingValues[Logging]() }
 
-// Inputs are the arguments of a Command.
-type Inputs struct {
+// CommandInputs are the arguments of a Command.
+type CommandInputs struct {
 	command.Lifecycle
 	Stdin                  *string            `pulumi:"stdin,optional"`
 	Logging                *Logging           `pulumi:"logging,optional"`
@@ -46,15 +46,15 @@ type Outputs struct {
 
 // State is what Pulumi keeps of a Command.
 type State struct {
-	Inputs
+	CommandInputs
 	Outputs
 }
 
 // Create runs the create command, if there is one.
 func (*Command) Create(
-	ctx context.Context, req infer.CreateRequest[Inputs],
+	ctx context.Context, req infer.CreateRequest[CommandInputs],
 ) (response infer.CreateResponse[State], err error) {
-	response.Output.Inputs = req.Inputs
+	response.Output.CommandInputs = req.Inputs
 	if response.ID, err = resource.NewUniqueHex(req.Name, 8, 0); err != nil || req.DryRun {
 		return response, err
 	}
@@ -63,9 +63,9 @@ func (*Command) Create(
 
 // Update runs the update command, else the create command, if there is either.
 func (*Command) Update(
-	ctx context.Context, req infer.UpdateRequest[Inputs, State],
+	ctx context.Context, req infer.UpdateRequest[CommandInputs, State],
 ) (infer.UpdateResponse[State], error) {
-	response := infer.UpdateResponse[State]{Output: State{Inputs: req.Inputs, Outputs: req.State.Outputs}}
+	response := infer.UpdateResponse[State]{Output: State{CommandInputs: req.Inputs, Outputs: req.State.Outputs}}
 	if req.DryRun {
 		return response, nil
 	}

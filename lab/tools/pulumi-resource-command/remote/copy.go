@@ -22,8 +22,8 @@ import (
 // It removes nothing: deleting the resource leaves the copy where it is.
 type CopyToRemote struct{}
 
-// CopyInputs are the arguments of a CopyToRemote.
-type CopyInputs struct {
+// CopyToRemoteInputs are the arguments of a CopyToRemote.
+type CopyToRemoteInputs struct {
 	Connection *Connection `pulumi:"connection" provider:"secret"`
 	// Triggers are values of any type; a change of any of them replaces the resource.
 	Triggers   *[]any               `pulumi:"triggers,optional" provider:"replaceOnChanges"`
@@ -31,12 +31,12 @@ type CopyInputs struct {
 	RemotePath string               `pulumi:"remotePath"`
 }
 
-// CopyState is what Pulumi keeps of a CopyToRemote.
-type CopyState struct{ CopyInputs }
+// CopyToRemoteState is what Pulumi keeps of a CopyToRemote.
+type CopyToRemoteState struct{ CopyToRemoteInputs }
 
 // Check refuses a source that is neither a file, a text nor a local archive or directory.
-func (*CopyToRemote) Check(ctx context.Context, req infer.CheckRequest) (infer.CheckResponse[CopyInputs], error) {
-	inputs, failures, err := infer.DefaultCheck[CopyInputs](ctx, req.NewInputs)
+func (*CopyToRemote) Check(ctx context.Context, req infer.CheckRequest) (infer.CheckResponse[CopyToRemoteInputs], error) {
+	inputs, failures, err := infer.DefaultCheck[CopyToRemoteInputs](ctx, req.NewInputs)
 	refuse := func(property, reason string) {
 		failures = append(failures, p.CheckFailure{Property: property, Reason: reason})
 	}
@@ -52,14 +52,14 @@ func (*CopyToRemote) Check(ctx context.Context, req infer.CheckRequest) (infer.C
 	case archive != nil && !archive.IsPath():
 		refuse("archive", "archive must be a path to a file or directory")
 	}
-	return infer.CheckResponse[CopyInputs]{Inputs: inputs, Failures: failures}, err
+	return infer.CheckResponse[CopyToRemoteInputs]{Inputs: inputs, Failures: failures}, err
 }
 
 // Create copies.
 func (*CopyToRemote) Create(
-	ctx context.Context, req infer.CreateRequest[CopyInputs],
-) (response infer.CreateResponse[CopyState], err error) {
-	response.Output.CopyInputs = req.Inputs
+	ctx context.Context, req infer.CreateRequest[CopyToRemoteInputs],
+) (response infer.CreateResponse[CopyToRemoteState], err error) {
+	response.Output.CopyToRemoteInputs = req.Inputs
 	if req.DryRun {
 		return response, nil
 	}
@@ -72,24 +72,26 @@ func (*CopyToRemote) Create(
 
 // Update copies again if the content or its place changed; another connection alone copies nothing.
 func (*CopyToRemote) Update(
-	ctx context.Context, req infer.UpdateRequest[CopyInputs, CopyState],
-) (infer.UpdateResponse[CopyState], error) {
-	response := infer.UpdateResponse[CopyState]{Output: CopyState{req.Inputs}}
-	unchanged := req.Inputs.hash() == req.State.hash() && req.Inputs.RemotePath == req.State.RemotePath
-	if req.DryRun || unchanged {
+	ctx context.Context, req infer.UpdateRequest[CopyToRemoteInputs, CopyToRemoteState],
+) (infer.UpdateResponse[CopyToRemoteState], error) {
+	response := infer.UpdateResponse[CopyToRemoteState]{Output: CopyToRemoteState{req.Inputs}}
+	if req.DryRun {
+		return response, nil
+	}
+	if req.Inputs.hash() == req.State.hash() && req.Inputs.RemotePath == req.State.RemotePath {
 		return response, nil
 	}
 	return response, req.Inputs.copy(ctx)
 }
 
-func (c *CopyInputs) hash() string {
+func (c *CopyToRemoteInputs) hash() string {
 	if c.Source.Archive != nil {
 		return c.Source.Archive.Hash
 	}
 	return c.Source.Asset.Hash
 }
 
-func (c *CopyInputs) copy(ctx context.Context) error {
+func (c *CopyToRemoteInputs) copy(ctx context.Context) error {
 	connection, err := c.Connection.dial(ctx)
 	if err != nil {
 		return err
