@@ -67,9 +67,11 @@ def check(draft: Draft) -> Iterator[Finding]:
     control_plane = draft.section("controlPlane", ControlPlane)
     if control_plane is not None:
         yield from _control_plane(control_plane)
-    gateway = draft.section("gateway", Gateway)
+    gateway = draft.section("gateway", Gateway) if "gateway" in draft.sections else Gateway()
     if gateway is not None:
         yield from _gateway(gateway)
+    if control_plane is not None and gateway is not None:
+        yield from _charts(control_plane, gateway)
     for name, workload in draft.workloads.items():
         yield from _workload(f"workloads.{name}", name, workload, control_plane)
     yield from _package(draft)
@@ -80,23 +82,26 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _namespaces(draft)
 
 
+def _charts(control_plane: ControlPlane, gateway: Gateway) -> Iterator[Finding]:
+    path = "controlPlane.charts"
+    if control_plane.charts is not None:
+        yield from _one_of(path, control_plane.charts, ("path", "repository"))
+    elif "install" in (control_plane.mode, gateway.mode):
+        which = "controlPlane" if control_plane.mode == "install" else "gateway"
+        yield Finding(
+            path,
+            "",
+            f"is missing, and `{which}.mode` is install",
+            "There would be nothing to install.",
+            f"`{{path: folder}}` or `{{repository: URL}}`; or `{which}.mode: adopt`, to use one that is there.",
+        )
+
+
 def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
     path = "controlPlane"
-    if control_plane.mode == "install":
-        if control_plane.charts is None:
-            yield Finding(
-                f"{path}.charts",
-                "",
-                "is missing",
-                "There would be nothing to install.",
-                "`{path: folder}` or `{repository: URL}`; or `mode: adopt`, to use an Istio that is there.",
-            )
-        else:
-            yield from _one_of(f"{path}.charts", control_plane.charts, ("path", "repository"))
-    elif control_plane.values or control_plane.charts:
-        which = "values" if control_plane.values else "charts"
+    if control_plane.mode == "adopt" and control_plane.values:
         yield Finding(
-            f"{path}.{which}",
+            f"{path}.values",
             "",
             "is not used with `mode: adopt`",
             "An adopted Istio is never changed, so this would have no effect.",
@@ -126,6 +131,24 @@ def _gateway(gateway: Gateway) -> Iterator[Finding]:
                 "Gateway, routes and VMs could name different things.",
                 "leave it out; see `cluster.network`, `gateway.name` and `controlPlane.revision`.",
             )
+    labels = gateway.values.get("labels")
+    for key in ("app", "istio"):
+        if isinstance(labels, Mapping) and key in labels:
+            yield Finding(
+                f"gateway.values.labels.{key}",
+                str(labels[key]),
+                "is set by the stack itself",
+                "What the gateway lets through is found by it.",
+                "leave it out.",
+            )
+    if gateway.mode == "adopt" and gateway.values:
+        yield Finding(
+            "gateway.values",
+            "",
+            "is not used with `mode: adopt`",
+            "An adopted gateway is never changed, so this would have no effect.",
+            "leave it out, or `mode: install`.",
+        )
 
 
 def _one_of(path: str, model: Charts | Host | Probe | Ssh | Command, names: tuple[str, ...]) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( .*)?")
 _URL = re.compile(r"https?://[^\s/]+\S*")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 
@@ -57,6 +58,7 @@ PortName = Annotated[str, _matches(_PORT_NAME, "a port name (1 to 15 of a-z, 0-9
 LabelKey = Annotated[str, _matches(_LABEL_KEY, "a Kubernetes label key")]
 LabelValue = Annotated[str, _matches(_LABEL_VALUE, "a Kubernetes label value (at most 63 of A-Z, a-z, 0-9, -_.)")]
 Domain = Annotated[str, _matches(_DOMAIN, "a domain in lower case")]
+EnvironmentName = Annotated[str, _matches(_ENVIRONMENT_NAME, "the name of a variable")]
 Url = Annotated[str, _matches(_URL, "an http or https URL")]
 Version = Annotated[str, _matches(_VERSION, "a full version such as 1.31.0")]
 Sha256 = Annotated[
@@ -214,7 +216,7 @@ class ControlPlane(Model):
     )
     charts: Charts | None = setting(
         None,
-        meaning="Where the Helm charts come from. Needed with `mode: install`.",
+        meaning="Where the Helm charts come from. Needed to install the control plane or the gateway.",
         example={"path": ".lab/dev/charts"},
         wrong="there would be nothing to install.",
         fix="`{path: folder}` or `{repository: URL}`.",
@@ -253,6 +255,13 @@ class ControlPlane(Model):
 class Gateway(Model):
     """The east-west gateway: the way of VMs to istiod and to services of another network."""
 
+    mode: Literal["install", "adopt"] = setting(
+        "install",
+        meaning="`install` brings it by Helm and removes it on destroy; `adopt` reads the address of an existing one.",
+        example="install",
+        wrong="it would be unclear who owns the gateway.",
+        fix="`install` or `adopt`.",
+    )
     name: Name = setting(
         "istio-eastwestgateway",
         meaning="Its Helm release, Service and Deployment.",
@@ -380,6 +389,13 @@ class Sidecar(Model):
         example=True,
         wrong="apps on VMs could not find services by name.",
         fix="`true` or `false`.",
+    )
+    environment: Mapping[EnvironmentName, str] = setting(
+        default_factory=dict,
+        meaning="More variables for the agent on the VMs (`cluster.env`); nothing secret.",
+        example={"CLOUD_PLATFORM": "none"},
+        wrong="the shell that starts Istio on the VM would stop at it.",
+        fix="names of letters, digits and _, and texts.",
     )
     token_seconds: Annotated[int, BeforeValidator(_no_bool), Field(ge=600, le=86400)] = setting(
         3600,
@@ -567,14 +583,14 @@ class Pods(Model):
         wrong="the pods could not start.",
         fix="a list of texts.",
     )
-    env: Mapping[Text, str] = setting(
+    env: Mapping[EnvironmentName, str] = setting(
         default_factory=dict,
         meaning="Environment variables; nothing secret.",
         example={"LOG_LEVEL": "info"},
         wrong="the pods could not start.",
         fix="a mapping of texts.",
     )
-    resources: Mapping[str, Mapping[str, str]] = setting(
+    resources: Mapping[Literal["requests", "limits"], Mapping[str, str]] = setting(
         default_factory=dict,
         meaning="Kubernetes resource requests and limits.",
         example={"requests": {"cpu": "10m", "memory": "32Mi"}},
@@ -649,7 +665,7 @@ class Command(_WithPrivateKey):
         wrong="the machine would outlive the stack.",
         fix="an idempotent command.",
     )
-    create_seconds: Seconds = setting(
+    timeout_seconds: Seconds = setting(
         300,
         meaning="Limit for each of the commands.",
         example=300,

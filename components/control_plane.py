@@ -1,0 +1,271 @@
+"""istiod: installed by Helm, or adopted as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pulumi
+import yaml
+from pulumi_kubernetes.core.v1 import ConfigMap, Namespace
+from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from hybridmesh.istio import is_revisioned, istiod_address, istiod_host, mesh_config_map, parse_mesh_config
+from hybridmesh.providers import AwaitedConfigMap, AwaitedConfigMapArgs, ClusterAccess, IstioRemains, IstioRemainsArgs
+
+from .after import after
+
+NETWORK_LABEL = "topology.istio.io/network"
+ROOT_CERTIFICATE_MAP = "istio-ca-root-cert"
+ROOT_CERTIFICATE_KEY = "root-cert.pem"
+BASE_RELEASE = "istio-base"
+
+_CHANGES_MESH_CONFIG = (
+    ("compatibilityVersion",),
+    ("profile",),
+    ("platform",),
+    ("configMap",),
+    ("global", "profile"),
+    ("global", "platform"),
+    ("global", "variant"),
+    ("global", "remotePilotAddress"),
+    ("global", "proxy", "variant"),
+    ("global", "proxy", "tracer"),
+    ("istiodRemote",),
+)
+"""Values of the istiod chart, besides `meshConfig`, that reach into the mesh config (its templates/configmap.yaml and
+zzz_profile.yaml)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HelmCharts:
+    """Where Istio's charts come from. One of the two."""
+
+    path: str | None = None
+    """A folder with the charts in it, relative to the project's root."""
+    repository: str | None = None
+    """A Helm repository."""
+    version: str | None = None
+    """The version wanted of the repository; a folder has the one it has."""
+
+    def release(self, chart: str) -> dict[str, Any]:
+        """The inputs of a Helm release of one of the charts."""
+        if self.path is not None:
+            return {"chart": f"{self.path.rstrip('/')}/{chart}"}
+        return {
+            "chart": chart,
+            "version": self.version,
+            "repository_opts": RepositoryOptsArgs(repo=self.repository or ""),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlPlaneArgs:
+    """Inputs of `ControlPlane`."""
+
+    mode: Literal["install", "adopt"] = "install"
+    """`install` owns Istio; `adopt` only reads it."""
+    cluster: ClusterAccess
+    """The cluster, for what no plugin does."""
+    cluster_name: str
+    """Istio's cluster id."""
+    network: str
+    """The cluster's network."""
+    domain: str = "cluster.local"
+    """The cluster's DNS domain."""
+    namespace: str = "istio-system"
+    """Istio's root namespace."""
+    revision: str = "default"
+    """istiod's revision."""
+    charts: HelmCharts | None = None
+    """Where the charts come from. Needed to install."""
+    mesh_id: str | None = None
+    """The mesh's id; default none."""
+    trust_domain: str = "cluster.local"
+    """The trust domain; of no effect on an adopted mesh."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """More Helm values for istiod."""
+    install_seconds: int = 300
+    """Limit for each release."""
+    root_certificate_seconds: int = 120
+    """Limit for istiod to publish its root certificate."""
+    cleanup_seconds: int = 60
+    """Limit, on destroy, for Kubernetes to collect what Istio leaves."""
+
+
+class ControlPlane(pulumi.ComponentResource):
+    """Owns Istio's namespace, CRDs and istiod with `mode: install`; nothing with `mode: adopt`.
+
+    It does not own gateways, nor anything in the namespaces of workloads.
+    """
+
+    namespace: pulumi.Output[str]
+    """Istio's root namespace; who uses it waits for istiod."""
+    revision: pulumi.Output[str]
+    """istiod's revision; who uses it waits for istiod."""
+    mesh_config: pulumi.Output[str]
+    """The mesh config, YAML as in its ConfigMap."""
+    root_certificate: pulumi.Output[str]
+    """The root certificate, PEM."""
+    trust_domain: pulumi.Output[str]
+    """The trust domain."""
+    discovery_host: pulumi.Output[str]
+    """The host name by which machines ask for istiod."""
+    cluster_name: pulumi.Output[str]
+    """Istio's cluster id."""
+
+    def __init__(self, name: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "hybridmesh:control_plane:ControlPlane",
+            name,
+            {"mode": args.mode, "namespace": args.namespace, "revision": args.revision, "network": args.network},
+            opts,
+        )
+        if args.mode == "install":
+            self._install(name, args)
+        else:
+            self._adopt(name, args)
+        self.trust_domain = self.mesh_config.apply(lambda text: parse_mesh_config(text).effective_trust_domain)
+        self.discovery_host = self.revision.apply(lambda revision: istiod_host(args.namespace, revision))
+        self.cluster_name = self.revision.apply(lambda _: args.cluster_name)
+        self.register_outputs(
+            {
+                "meshConfig": self.mesh_config,
+                "trustDomain": self.trust_domain,
+                "discoveryHost": self.discovery_host,
+                "rootCertificate": self.root_certificate,
+            }
+        )
+
+    def _install(self, name: str, args: ControlPlaneArgs) -> None:
+        if args.charts is None:
+            raise ValueError(
+                f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
+                "HelmCharts(repository=…); or mode adopt, to use an Istio that is there."
+            )
+        child = pulumi.ResourceOptions(parent=self)
+        limit = f"{args.install_seconds}s"
+        timed = pulumi.ResourceOptions.merge(
+            child,
+            pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)),
+        )
+        remains = IstioRemains(
+            f"{name}-remains",
+            IstioRemainsArgs(
+                cluster=args.cluster,
+                namespace=args.namespace,
+                base_release=BASE_RELEASE,
+                cleanup_seconds=args.cleanup_seconds,
+            ),
+            opts=child,
+        )
+        namespace = Namespace(
+            f"{name}-namespace",
+            metadata=ObjectMetaArgs(name=after(remains, args.namespace), labels={NETWORK_LABEL: args.network}),
+            opts=child,
+        )
+        base = Release(
+            f"{name}-base",
+            name=BASE_RELEASE,
+            namespace=after(namespace, args.namespace),
+            values={"defaultRevision": args.revision, "global": {"istioNamespace": args.namespace}},
+            timeout=args.install_seconds,
+            **args.charts.release("base"),
+            opts=timed,
+        )
+        istiod = Release(
+            f"{name}-istiod",
+            name=istiod_host(args.namespace, args.revision).partition(".")[0],
+            namespace=after(base, args.namespace),
+            values=istiod_values(args),
+            timeout=args.install_seconds,
+            **args.charts.release("istiod"),
+            opts=timed,
+        )
+        self.namespace = after(istiod, args.namespace)
+        self.revision = after(istiod, args.revision)
+        expected = installed_mesh_config(args)
+        if expected is not None:
+            self.mesh_config = after(istiod, expected)
+        else:
+            self.mesh_config = self._mesh_config(
+                name,
+                istiod.status.apply(lambda _: f"{args.namespace}/{mesh_config_map(args.revision)}"),
+            )
+        published = AwaitedConfigMap(
+            f"{name}-root-certificate",
+            AwaitedConfigMapArgs(
+                cluster=args.cluster,
+                namespace=self.namespace,
+                name=ROOT_CERTIFICATE_MAP,
+                key=ROOT_CERTIFICATE_KEY,
+                limit_seconds=args.root_certificate_seconds,
+                remedy="istiod writes it soon after its start: look at its log, `kubectl logs -n "
+                f"{args.namespace} -l app=istiod`.",
+            ),
+            opts=child,
+        )
+        self.root_certificate = self._root_certificate(name, published.found)
+
+    def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
+        self.mesh_config = self._mesh_config(name, f"{args.namespace}/{mesh_config_map(args.revision)}")
+        self.root_certificate = self._root_certificate(name, f"{args.namespace}/{ROOT_CERTIFICATE_MAP}")
+        self.namespace = pulumi.Output.from_input(args.namespace)
+        self.revision = pulumi.Output.from_input(args.revision)
+
+    def _mesh_config(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
+        found = ConfigMap.get(f"{name}-mesh-config-map", id_, opts=pulumi.ResourceOptions(parent=self))
+        return found.data.apply(lambda data: (data or {}).get("mesh", ""))
+
+    def _root_certificate(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
+        found = ConfigMap.get(f"{name}-root-certificate-map", id_, opts=pulumi.ResourceOptions(parent=self))
+        return found.data.apply(lambda data: (data or {}).get(ROOT_CERTIFICATE_KEY, ""))
+
+
+def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
+    """The istiod chart's values: the caller's, and over them what machines are told too, so that both agree."""
+    ours: dict[str, Any] = {
+        "revision": args.revision if is_revisioned(args.revision) else "",
+        "global": {
+            "istioNamespace": args.namespace,
+            "network": args.network,
+            "multiCluster": {"clusterName": args.cluster_name},
+            "proxy": {"clusterDomain": args.domain},
+            **({} if args.mesh_id is None else {"meshID": args.mesh_id}),
+        },
+        "meshConfig": {"trustDomain": args.trust_domain},
+    }
+    return merged(args.values, ours)
+
+
+def installed_mesh_config(args: ControlPlaneArgs) -> str | None:
+    """The mesh config that the istiod chart will write, as far as machines need it, or None where it cannot be told.
+
+    It is worked out rather than read, so that a preview shows every file that hangs on it, before there is an istiod
+    and where a change of settings changes it. Source: the chart's templates/configmap.yaml.
+    """
+    values = istiod_values(args)
+    if any(_at(values, keys) is not None for keys in _CHANGES_MESH_CONFIG):
+        return None
+    default_config: dict[str, Any] = {"discoveryAddress": istiod_address(args.namespace, args.revision)}
+    if args.mesh_id is not None:
+        default_config["meshId"] = args.mesh_id
+    config = {"rootNamespace": args.namespace, "defaultConfig": default_config}
+    return yaml.safe_dump(merged(config, values.get("meshConfig", {})), sort_keys=True)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two mappings, key by key; where both have a value that is no mapping, that of `above` counts."""
+    result = dict(below)
+    for key, value in above.items():
+        under = result.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(under, value) if both else value  # type: ignore[arg-type]  # narrowed by `both`
+    return result
+
+
+def _at(values: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    value: Any = values
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,192 @@
+"""The way of machines to istiod, and of one network to another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pulumi
+from pulumi_kubernetes.apiextensions import CustomResource
+from pulumi_kubernetes.core.v1 import Service
+from pulumi_kubernetes.helm.v3 import Release
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from hybridmesh.istio import is_revisioned
+from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_WEBHOOK, ISTIOD_XDS
+
+from .after import after
+from .control_plane import HelmCharts, merged
+
+_NETWORKING = "networking.istio.io/v1"
+_ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
+"""istiod's Service ports by the gateway's (chart istiod, templates/service.yaml)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EastWestGatewayArgs:
+    """Inputs of `EastWestGateway`."""
+
+    mode: Literal["install", "adopt"] = "install"
+    """`install` owns the gateway and what it lets through; `adopt` only reads its address."""
+    gateway: str = "istio-eastwestgateway"
+    """Its release, Service and Deployment."""
+    namespace: pulumi.Input[str]
+    """Its namespace: Istio's own. Given as istiod's output, the gateway follows istiod."""
+    revision: str = "default"
+    """The revision of istiod that configures it."""
+    network: str
+    """The network that it leads into."""
+    discovery_host: pulumi.Input[str]
+    """The host name by which machines ask for istiod: the only one that is let through to it."""
+    domain: str = "cluster.local"
+    """The cluster's DNS domain."""
+    charts: HelmCharts | None = None
+    """Where the charts come from. Needed to install."""
+    address: str | None = None
+    """IP address or host name at which machines reach it; default what its Service says."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """More Helm values."""
+    install_seconds: int = 300
+    """Limit for the release, its address included."""
+
+
+class EastWestGateway(pulumi.ComponentResource):
+    """Owns one gateway and what it lets through: istiod, and services by mutual TLS. Adopted, it owns nothing.
+
+    It does not own the load balancer in front of it, which the cluster makes for its Service.
+    """
+
+    address: pulumi.Output[str]
+    """IP address or host name at which machines reach it."""
+
+    def __init__(self, name: str, args: EastWestGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "hybridmesh:east_west_gateway:EastWestGateway",
+            name,
+            {"gateway": args.gateway, "network": args.network, "address": args.address},
+            opts,
+        )
+        if args.mode == "install":
+            self._install(name, args)
+            self._expose(name, args)
+        elif args.address is not None:
+            self.address = pulumi.Output.from_input(args.address)
+        else:
+            namespace = pulumi.Output.from_input(args.namespace)
+            self.address = self._read_address(name, args, namespace.apply(lambda ns: f"{ns}/{args.gateway}"))
+        self.register_outputs({"address": self.address})
+
+    def _install(self, name: str, args: EastWestGatewayArgs) -> None:
+        if args.charts is None:
+            raise ValueError(
+                f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
+                "HelmCharts(repository=…); or mode adopt, to use a gateway that is there."
+            )
+        limit = f"{args.install_seconds}s"
+        timeouts = pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
+        release = Release(
+            f"{name}-release",
+            name=args.gateway,
+            namespace=args.namespace,
+            values=gateway_values(args),
+            timeout=args.install_seconds,
+            **args.charts.release("gateway"),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=timeouts),
+        )
+        if args.address is not None:
+            self.address = after(release, args.address)
+            return
+        # Unknown until the release is there, when the Service can be read.
+        id_ = pulumi.Output.all(args.namespace, release.status).apply(lambda both: f"{both[0]}/{args.gateway}")
+        self.address = self._read_address(name, args, id_)
+
+    def _read_address(self, name: str, args: EastWestGatewayArgs, id_: pulumi.Input[str]) -> pulumi.Output[str]:
+        service = Service.get(f"{name}-service", id_, opts=pulumi.ResourceOptions(parent=self))
+        return service.status.apply(lambda status: service_address(status, args.gateway))
+
+    def _expose(self, name: str, args: EastWestGatewayArgs) -> None:
+        child = pulumi.ResourceOptions(parent=self)
+        selector = {"istio": args.gateway.removeprefix("istio-")}
+        host = pulumi.Output.from_input(args.discovery_host)
+        istiod_gateway = f"{args.gateway}-istiod"
+        CustomResource(
+            f"{name}-istiod-gateway",
+            api_version=_NETWORKING,
+            kind="Gateway",
+            metadata=ObjectMetaArgs(name=istiod_gateway, namespace=args.namespace),
+            spec=host.apply(lambda h: {"selector": selector, "servers": istiod_servers(h)}),
+            opts=child,
+        )
+        CustomResource(
+            f"{name}-istiod-route",
+            api_version=_NETWORKING,
+            kind="VirtualService",
+            metadata=ObjectMetaArgs(name=istiod_gateway, namespace=args.namespace),
+            spec=host.apply(lambda h: istiod_route(h, istiod_gateway, args.domain)),
+            opts=child,
+        )
+        CustomResource(
+            f"{name}-services-gateway",
+            api_version=_NETWORKING,
+            kind="Gateway",
+            metadata=ObjectMetaArgs(name=f"{args.gateway}-services", namespace=args.namespace),
+            spec={
+                "selector": selector,
+                "servers": [
+                    {
+                        "port": {"number": EAST_WEST_TLS, "name": "tls", "protocol": "TLS"},
+                        "tls": {"mode": "AUTO_PASSTHROUGH"},
+                        "hosts": ["*.local"],
+                    }
+                ],
+            },
+            opts=child,
+        )
+
+
+def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
+    """The gateway chart's values: the caller's, and over them ours."""
+    revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
+    return merged(args.values, {"networkGateway": args.network, **revision})
+
+
+def istiod_servers(host: str) -> list[dict[str, Any]]:
+    """What lets TLS for `host`, and nothing else, through to istiod, which ends it itself."""
+    return [
+        {
+            "port": {"number": port, "name": f"tls-{port}", "protocol": "TLS"},
+            "tls": {"mode": "PASSTHROUGH"},
+            "hosts": [host],
+        }
+        for port in _ISTIOD_SERVICE_PORTS
+    ]
+
+
+def istiod_route(host: str, gateway: str, domain: str) -> dict[str, Any]:
+    """The VirtualService's spec that leads from the gateway to istiod."""
+    return {
+        "hosts": [host],
+        "gateways": [gateway],
+        "tls": [
+            {
+                "match": [{"port": port, "sniHosts": [host]}],
+                "route": [{"destination": {"host": f"{host}.{domain}", "port": {"number": target}}}],
+            }
+            for port, target in _ISTIOD_SERVICE_PORTS.items()
+        ],
+    }
+
+
+def service_address(status: Any, gateway: str) -> str:
+    """Where a load balancer's Service is reached: its first IP address, else host name.
+
+    `status`: a ServiceStatus. Raises ValueError, with the fix, where it has neither.
+    """
+    balancer = getattr(status, "load_balancer", None)
+    for ingress in (balancer.ingress if balancer is not None else None) or []:
+        address = ingress.ip or ingress.hostname
+        if address:
+            return str(address)
+    raise ValueError(
+        f"gateway {gateway} has no address. VMs would not reach istiod. Fix: give its Service a load balancer, or set "
+        "`gateway.address` to where the gateway is reached."
+    )

@@ -1,0 +1,375 @@
+"""One stack's mesh: every component, wired by its settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes
+
+from hybridmesh.providers import ClusterAccess
+from hybridmesh.settings import Settings
+from hybridmesh.settings import models as given
+
+from .access_policy import AccessPolicy, AccessPolicyArgs
+from .command_host import CommandHost, CommandHostArgs
+from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts
+from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
+from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .pods import Pods, PodsArgs
+from .routing import OutlierDetection, Routing, RoutingArgs
+from .sidecar import Sidecar, SidecarArgs, SidecarLimits, SidecarPackage
+from .ssh_host import SshHost, SshHostArgs
+from .topology import drawing
+from .workload import Workload, WorkloadArgs, WorkloadPort
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HybridMeshArgs:
+    """Inputs of `HybridMesh`."""
+
+    settings: Settings
+    """The stack's settings; they decide how many resources there are and what they are called."""
+
+
+class HybridMesh(pulumi.ComponentResource):
+    """Wires all components for the settings of one stack.
+
+    It owns the Kubernetes provider, and nothing else that its components do not own.
+    """
+
+    topology: pulumi.Output[dict[str, Any]]
+    """What is there, for people and for the console: plain JSON, nothing secret."""
+    drawing: pulumi.Output[str]
+    """The same as a Mermaid flowchart."""
+
+    def __init__(self, name: str, args: HybridMeshArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        settings = args.settings
+        super().__init__(
+            "hybridmesh:hybrid_mesh:HybridMesh",
+            name,
+            {"cluster": settings.cluster.name, "network": settings.cluster.network},
+            opts,
+        )
+        self._name = name
+        self._settings = settings
+        self._provider = pulumi_kubernetes.Provider(
+            f"{name}-kubernetes",
+            # The path, not the contents: a new certificate in the file must not look like another cluster.
+            kubeconfig=settings.cluster.kubeconfig,
+            context=settings.cluster.context,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self._child = pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._provider})
+        self._cluster = ClusterAccess(
+            kubeconfig=settings.cluster.kubeconfig,
+            context=settings.cluster.context,
+            request_seconds=settings.sidecar.timeouts.api_seconds,
+        )
+        charts = settings.control_plane.charts
+        self._charts = (
+            None
+            if charts is None
+            else HelmCharts(path=charts.path, repository=charts.repository, version=settings.control_plane.version)
+        )
+        self._control_plane = self._make_control_plane()
+        self._gateway = self._make_gateway()
+        namespaces = self._make_namespaces()
+        workloads: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        machines: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        for key in sorted(settings.workloads):
+            workload = settings.workloads[key]
+            namespace = namespaces[workload.namespace]
+            component = self._make_workload(key, workload, namespace)
+            if workload.pods is not None:
+                self._make_pods(key, workload, workload.pods, namespace, component)
+            if key in settings.routing:
+                self._make_routing(key, workload, settings.routing[key], namespace, component)
+            hosts = workload.machines.hosts if workload.machines else {}
+            for machine in sorted(hosts):
+                machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component)
+            workloads[key] = _workload_facts(key, settings, component)
+        self.topology = pulumi.Output.all(
+            cluster={
+                "name": settings.cluster.name,
+                "network": settings.cluster.network,
+                "kubeconfig": settings.cluster.kubeconfig,
+                "context": settings.cluster.context,
+            },
+            controlPlane={
+                "mode": settings.control_plane.mode,
+                "namespace": settings.control_plane.namespace,
+                "revision": settings.control_plane.revision,
+                "version": settings.control_plane.version,
+                "trustDomain": self._control_plane.trust_domain,
+                "discoveryHost": self._control_plane.discovery_host,
+            },
+            gateway={"name": settings.gateway.name, "address": self._gateway.address},
+            workloads=workloads,
+            machines=machines,
+        )
+        self.drawing = self.topology.apply(drawing)
+        self.register_outputs({"topology": self.topology, "drawing": self.drawing})
+
+    def _make_control_plane(self) -> ControlPlane:
+        settings, plane = self._settings, self._settings.control_plane
+        return ControlPlane(
+            f"{self._name}-control-plane",
+            ControlPlaneArgs(
+                mode=plane.mode,
+                cluster=self._cluster,
+                cluster_name=settings.cluster.name,
+                network=settings.cluster.network,
+                domain=settings.cluster.domain,
+                namespace=plane.namespace,
+                revision=plane.revision,
+                charts=self._charts,
+                mesh_id=plane.mesh_id,
+                trust_domain=plane.trust_domain,
+                values=plane.values,
+                install_seconds=plane.timeouts.install_seconds,
+                root_certificate_seconds=plane.timeouts.root_certificate_seconds,
+                cleanup_seconds=plane.timeouts.cleanup_seconds,
+            ),
+            opts=self._child,
+        )
+
+    def _make_gateway(self) -> EastWestGateway:
+        settings, gateway = self._settings, self._settings.gateway
+        return EastWestGateway(
+            f"{self._name}-gateway",
+            EastWestGatewayArgs(
+                mode=gateway.mode,
+                gateway=gateway.name,
+                namespace=self._control_plane.namespace,
+                revision=settings.control_plane.revision,
+                network=settings.cluster.network,
+                discovery_host=self._control_plane.discovery_host,
+                domain=settings.cluster.domain,
+                charts=self._charts,
+                address=gateway.address,
+                values=gateway.values,
+                install_seconds=gateway.install_seconds,
+            ),
+            opts=self._child,
+        )
+
+    def _make_namespaces(self) -> dict[str, pulumi.Output[str]]:
+        """One a namespace, however many workloads share it. All follow istiod."""
+        made: dict[str, pulumi.Output[str]] = {}
+        for namespace in sorted({workload.namespace for workload in self._settings.workloads.values()}):
+            if self._settings.namespaces.get(namespace, given.Namespace()).existing:
+                made[namespace] = _following(self._control_plane.revision, namespace)
+                continue
+            component = MeshNamespace(
+                f"{self._name}-{namespace}",
+                MeshNamespaceArgs(namespace=namespace, revision=self._control_plane.revision),
+                opts=self._child,
+            )
+            made[namespace] = component.namespace
+            if self._settings.mtls != "none":
+                AccessPolicy(
+                    f"{self._name}-{namespace}",
+                    AccessPolicyArgs(namespace=component.namespace, mtls=self._settings.mtls),
+                    opts=self._child,
+                )
+        return made
+
+    def _make_workload(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> Workload:
+        settings = self._settings
+        return Workload(
+            f"{self._name}-{key}",
+            WorkloadArgs(
+                workload=key,
+                namespace=namespace,
+                service_account=workload.service_account or key,
+                trust_domain=self._control_plane.trust_domain,
+                domain=settings.cluster.domain,
+                labels=workload.labels,
+                ports=[
+                    WorkloadPort(name=p.name, port=p.port, target=p.target, protocol=p.protocol) for p in workload.ports
+                ],
+                has_machines=workload.machines is not None,
+                machines_version=workload.machines.version if workload.machines else "",
+                network=workload.network or settings.cluster.network,
+                probe=probe_document(workload.probe),
+            ),
+            opts=self._child,
+        )
+
+    def _make_pods(
+        self,
+        key: str,
+        workload: given.Workload,
+        pods: given.Pods,
+        namespace: pulumi.Output[str],
+        component: Workload,
+    ) -> None:
+        Pods(
+            f"{self._name}-{key}",
+            PodsArgs(
+                workload=key,
+                namespace=namespace,
+                service_account=component.service_account,
+                labels=workload.labels,
+                version=pods.version,
+                image=pods.image,
+                image_pull_policy=pods.image_pull_policy,
+                replicas=pods.replicas,
+                command=pods.command,
+                env=pods.env,
+                resources={str(k): v for k, v in pods.resources.items()},
+                ports={port.name: port.target for port in workload.ports},
+                probe=probe_document(workload.probe),
+            ),
+            opts=self._child,
+        )
+
+    def _make_routing(
+        self,
+        key: str,
+        workload: given.Workload,
+        routing: given.Routing,
+        namespace: pulumi.Output[str],
+        component: Workload,
+    ) -> None:
+        tcp = [port.port for port in workload.ports if port.protocol == "TCP"]
+        outliers = routing.outlier_detection
+        Routing(
+            f"{self._name}-{key}",
+            RoutingArgs(
+                workload=key,
+                namespace=namespace,
+                host=component.host,
+                subsets=routing.subsets,
+                weights=routing.weights,
+                tcp_ports=tcp,
+                has_http=len(tcp) < len(workload.ports),
+                outlier_detection=OutlierDetection(
+                    consecutive_errors=outliers.consecutive_errors,
+                    interval_seconds=outliers.interval_seconds,
+                    base_ejection_seconds=outliers.base_ejection_seconds,
+                    max_ejection_percent=outliers.max_ejection_percent,
+                ),
+                retry_attempts=routing.retries.attempts,
+                per_try_seconds=routing.retries.per_try_seconds,
+            ),
+            opts=self._child,
+        )
+
+    def _make_machine(
+        self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload
+    ) -> pulumi.Output[dict[str, Any]]:
+        settings, sidecar = self._settings, self._settings.sidecar
+        if sidecar.package is None:
+            raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
+        made = self._make_host(machine, host)
+        timeouts = sidecar.timeouts
+        member = Sidecar(
+            f"{self._name}-{machine}",
+            SidecarArgs(
+                machine=machine,
+                cluster=self._cluster,
+                cluster_name=settings.cluster.name,
+                istio_namespace=settings.control_plane.namespace,
+                revision=settings.control_plane.revision,
+                mesh_config=self._control_plane.mesh_config,
+                root_certificate=self._control_plane.root_certificate,
+                gateway_address=self._gateway.address,
+                group=component.group,
+                service_account=component.service_account,
+                identity=component.identity,
+                connection=made.connection,
+                mesh_address=made.mesh_address,
+                package=SidecarPackage(
+                    url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
+                ),
+                dns_capture=sidecar.dns_capture,
+                environment=sidecar.environment,
+                token_seconds=sidecar.token_seconds,
+                limits=SidecarLimits(
+                    dial=timeouts.dial_seconds,
+                    dial_attempts=timeouts.dial_attempts,
+                    download=timeouts.download_seconds,
+                    ready=timeouts.ready_seconds,
+                    sync=timeouts.sync_seconds,
+                    drain=timeouts.drain_seconds,
+                ),
+            ),
+            opts=self._child,
+        )
+        access = host.ssh or host.command
+        return pulumi.Output.all(
+            workload=key,
+            namespace=workload.namespace,
+            network=workload.network or settings.cluster.network,
+            kind="ssh" if host.ssh else "command",
+            address=made.address,
+            meshAddress=made.mesh_address,
+            port=made.connection.port,
+            user=made.connection.user,
+            hostKey=made.connection.host_key,
+            privateKeyFile=access.private_key_file if access else None,
+            version=workload.machines.version if workload.machines else "",
+            identity=member.identity,
+            entry=member.entry,
+            synced=member.synced,
+            certificateExpiry=member.certificate_expiry,
+            sidecarVersion=member.version,
+        )
+
+    def _make_host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
+        if host.ssh is not None:
+            return SshHost(
+                f"{self._name}-{machine}",
+                SshHostArgs(
+                    address=host.ssh.address,
+                    port=host.ssh.port,
+                    user=host.ssh.user,
+                    host_key=host.ssh.host_key,
+                    private_key=host.ssh.key,
+                    mesh_address=host.mesh_address,
+                ),
+                opts=self._child,
+            )
+        if host.command is not None:
+            return CommandHost(
+                f"{self._name}-{machine}",
+                CommandHostArgs(
+                    machine=machine,
+                    create=host.command.create,
+                    delete=host.command.delete,
+                    seconds=host.command.timeout_seconds,
+                    private_key=host.command.key,
+                    mesh_address=host.mesh_address,
+                ),
+                opts=self._child,
+            )
+        raise ValueError(f"machine {machine} is of no kind; hybridmesh.settings.parse refuses such settings.")
+
+
+def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:
+    return first.apply(lambda _: value)
+
+
+def _workload_facts(key: str, settings: Settings, component: Workload) -> pulumi.Output[dict[str, Any]]:
+    workload = settings.workloads[key]
+    routing = settings.routing.get(key)
+    return pulumi.Output.all(
+        namespace=workload.namespace,
+        serviceAccount=workload.service_account or key,
+        identity=component.identity,
+        host=component.host if workload.ports else None,
+        ports=[{"name": p.name, "port": p.port, "target": p.target, "protocol": p.protocol} for p in workload.ports],
+        pods=None
+        if workload.pods is None
+        else {"replicas": workload.pods.replicas, "version": workload.pods.version, "image": workload.pods.image},
+        machines=sorted(workload.machines.hosts) if workload.machines else [],
+        weights=None if routing is None else dict(routing.weights),
+        subsets=None if routing is None else {k: dict(v) for k, v in routing.subsets.items()},
+    )
+
+
+def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:
+    """A probe as Kubernetes and Istio write it."""
+    return None if probe is None else probe.model_dump(by_alias=True, exclude_none=True, mode="json")

@@ -1,0 +1,113 @@
+"""The part of a workload that runs in Kubernetes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgs
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgs,
+    ContainerPortArgs,
+    EnvVarArgs,
+    PodSpecArgs,
+    PodTemplateSpecArgs,
+    ProbeArgs,
+    ResourceRequirementsArgs,
+)
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PodsArgs:
+    """Inputs of `Pods`."""
+
+    workload: str
+    """The workload's name: that of the Deployment, and its label `app`."""
+    namespace: pulumi.Input[str]
+    """Its namespace, which must be labelled for injection."""
+    service_account: pulumi.Input[str]
+    """Its service account."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels besides `app` and `version`."""
+    version: str = "k8s"
+    """Label `version`, which subsets select."""
+    image: pulumi.Input[str]
+    """The container image."""
+    image_pull_policy: str = "IfNotPresent"
+    """When the image is pulled."""
+    replicas: pulumi.Input[int] = 1
+    """How many pods."""
+    command: Sequence[str] = ()
+    """Command and arguments instead of the image's own."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables; nothing secret."""
+    resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Resource requests and limits of the app's container."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """The ports that the app listens on, by name."""
+    probe: Mapping[str, Any] | None = None
+    """Readiness probe as in Kubernetes; istiod's injector leads it through the sidecar's agent."""
+
+
+class Pods(pulumi.ComponentResource):
+    """Owns one Deployment; `up` waits until its pods are ready.
+
+    It owns neither namespace nor service account nor Service: these are the workload's, which may run on VMs too.
+    """
+
+    def __init__(self, name: str, args: PodsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "hybridmesh:pods:Pods",
+            name,
+            {"workload": args.workload, "image": args.image, "replicas": args.replicas, "version": args.version},
+            opts,
+        )
+        labels = {**args.labels, "app": args.workload, "version": args.version}
+        container = ContainerArgs(
+            name="app",
+            image=args.image,
+            image_pull_policy=args.image_pull_policy,
+            command=list(args.command) or None,
+            env=[EnvVarArgs(name=key, value=args.env[key]) for key in sorted(args.env)] or None,
+            ports=[ContainerPortArgs(name=key, container_port=args.ports[key]) for key in sorted(args.ports)] or None,
+            resources=_resources(args.resources),
+            readiness_probe=probe_args(args.probe) if args.probe else None,
+        )
+        Deployment(
+            f"{name}-deployment",
+            # Istio's telemetry calls the workload by the Deployment's name.
+            metadata=ObjectMetaArgs(name=args.workload, namespace=args.namespace, labels=labels),
+            spec=DeploymentSpecArgs(
+                replicas=args.replicas,
+                selector=LabelSelectorArgs(match_labels={"app": args.workload, "version": args.version}),
+                template=PodTemplateSpecArgs(
+                    metadata=ObjectMetaArgs(labels=labels),
+                    spec=PodSpecArgs(service_account_name=args.service_account, containers=[container]),
+                ),
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+def _resources(resources: Mapping[str, Mapping[str, str]]) -> ResourceRequirementsArgs | None:
+    if not resources:
+        return None
+    return ResourceRequirementsArgs(
+        requests=dict(resources.get("requests", {})) or None, limits=dict(resources.get("limits", {})) or None
+    )
+
+
+def probe_args(probe: Mapping[str, Any]) -> ProbeArgs:
+    """A WorkloadGroup's probe, which is shaped as Kubernetes' own, as a container's."""
+    return ProbeArgs(
+        http_get=probe.get("httpGet"),
+        tcp_socket=probe.get("tcpSocket"),
+        exec_=probe.get("exec"),
+        initial_delay_seconds=probe.get("initialDelaySeconds"),
+        timeout_seconds=probe.get("timeoutSeconds"),
+        period_seconds=probe.get("periodSeconds"),
+        success_threshold=probe.get("successThreshold"),
+        failure_threshold=probe.get("failureThreshold"),
+    )

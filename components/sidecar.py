@@ -1,0 +1,294 @@
+"""One machine's membership in the mesh."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_command
+
+from hybridmesh.istio import BootstrapOptions, cluster_env, hosts_file, mesh_yaml, workload_entry_name
+from hybridmesh.providers import ClusterAccess, IstioToken, IstioTokenArgs, Membership, MembershipArgs
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY, payload, payload_digest
+
+from .connection import Connection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarPackage:
+    """The `istio-sidecar` package."""
+
+    url: str
+    """Where the machine downloads it."""
+    sha256: str
+    """Its SHA-256, 64 hexadecimal digits."""
+    version: str
+    """Its version, as the package manager shows it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarLimits:
+    """How long the steps may take, in seconds."""
+
+    dial: int = 15
+    """One attempt to connect by SSH."""
+    dial_attempts: int = 4
+    """How often to try; not seconds."""
+    download: int = 120
+    """The machine's download of the package."""
+    ready: int = 120
+    """Start of the proxy until it is ready."""
+    sync: int = 120
+    """Ready until istiod says that it is in sync."""
+    drain: int = 5
+    """How long a leaving proxy serves the requests it has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarArgs:
+    """Inputs of `Sidecar`."""
+
+    machine: str
+    """The machine's name: that of its proxy in istiod, too."""
+    cluster: ClusterAccess
+    """The cluster, for token and membership."""
+    cluster_name: pulumi.Input[str]
+    """Istio's cluster id."""
+    istio_namespace: pulumi.Input[str]
+    """Istio's root namespace."""
+    revision: pulumi.Input[str]
+    """istiod's revision."""
+    mesh_config: pulumi.Input[str]
+    """The mesh config, YAML."""
+    root_certificate: pulumi.Input[str]
+    """The root certificate, PEM."""
+    gateway_address: pulumi.Input[str]
+    """IP address at which the machine reaches the east-west gateway."""
+    group: pulumi.Input[Mapping[str, Any]]
+    """The WorkloadGroup's manifest. Given as its output, the machine joins after the group, and leaves before it."""
+    service_account: pulumi.Input[str]
+    """The workload's service account."""
+    identity: pulumi.Input[str]
+    """The SPIFFE id that its certificate must carry."""
+    connection: Connection
+    """How to reach the machine."""
+    mesh_address: pulumi.Input[str]
+    """IP address at which the mesh reaches the machine."""
+    package: SidecarPackage
+    """What is installed."""
+    dns_capture: bool = True
+    """Whether the proxy answers DNS on the machine."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables for the agent; nothing secret."""
+    token_seconds: int = 3600
+    """How long the token is valid."""
+    limits: SidecarLimits = SidecarLimits()
+    """How long the steps may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """What a machine says of itself once its proxy is ready."""
+
+    identity: str
+    certificate_expiry: str
+    version: str
+
+
+class Sidecar(pulumi.ComponentResource):
+    """Owns one machine's membership: package, files, start, readiness, removal.
+
+    It owns neither the machine nor the workload. Each file that the machine gets is a property of this component, in
+    plain text, so that a preview shows it line by line, and one unknown value hides its own file only. The one secret
+    is the token; it travels with the files on stdin.
+    """
+
+    entry: pulumi.Output[str]
+    """The machine's WorkloadEntry, as namespace/name; known once the mesh has the machine."""
+    identity: pulumi.Output[str]
+    """The SPIFFE id in its certificate."""
+    certificate_expiry: pulumi.Output[str]
+    """When the certificate that it joined with ends (RFC 3339). It is renewed at half its time."""
+    version: pulumi.Output[str]
+    """The version of its sidecar."""
+    synced: pulumi.Output[bool]
+    """Whether istiod has had every type acknowledged by it."""
+
+    def __init__(self, name: str, args: SidecarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        files = bootstrap_files(args)
+        super().__init__(
+            "hybridmesh:sidecar:Sidecar",
+            name,
+            {
+                "machine": args.machine,
+                "address": args.mesh_address,
+                **files,
+                "package": f"{args.package.url} {args.package.version} sha256:{args.package.sha256}",
+            },
+            opts,
+        )
+        child = pulumi.ResourceOptions(parent=self)
+        connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
+        group = pulumi.Output.from_input(args.group)
+        namespace = group.apply(lambda g: str(g["metadata"]["namespace"]))
+        entry = pulumi.Output.all(group, args.mesh_address).apply(lambda both: entry_name(*both))
+        token = IstioToken(
+            f"{name}-token",
+            IstioTokenArgs(
+                cluster=args.cluster,
+                namespace=namespace,
+                service_account=args.service_account,
+                entry=entry,
+                expiration_seconds=args.token_seconds,
+            ),
+            opts=child,
+        )
+        settings = pulumi.Output.all(args.identity, args.istio_namespace, args.connection.port).apply(
+            lambda known: join_settings(args, *known)
+        )
+        secret_files = {**files, "istio-token": token.token}
+        everything = pulumi.Output.all(pulumi.Output.all(**secret_files), settings)
+        join_payload: pulumi.Output[str] = pulumi.Output.secret(everything.apply(lambda both: payload(*both)))
+        join = pulumi_command.remote.Command(
+            f"{name}-join",
+            connection=connection,
+            create=COMMAND_JOIN,
+            delete=COMMAND_LEAVE,
+            stdin=join_payload,
+            add_previous_output_in_env=False,
+            logging=pulumi_command.remote.Logging.NONE,
+            opts=child,
+        )
+        # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
+        joined = pulumi.Output.unsecret(pulumi.Output.all(join_payload, join.urn).apply(lambda both: digest(both[0])))
+        ready = pulumi_command.remote.Command(
+            f"{name}-ready",
+            connection=connection,
+            create=COMMAND_READY,
+            stdin=pulumi.Output.all(settings, joined).apply(lambda both: payload({}, ready_settings(*both))),
+            add_previous_output_in_env=False,
+            logging=pulumi_command.remote.Logging.NONE,
+            opts=child,
+        )
+        # pulumi-command makes every output of a command with a secret input secret; the report holds none.
+        report = pulumi.Output.unsecret(ready.stdout).apply(lambda stdout: ready_report(stdout, args.machine))
+        membership = Membership(
+            f"{name}-membership",
+            MembershipArgs(
+                cluster=args.cluster,
+                machine=args.machine,
+                namespace=namespace,
+                entry=entry,
+                proxy=namespace.apply(lambda ns: f"{args.machine}.{ns}"),
+                istio_namespace=args.istio_namespace,
+                revision=args.revision,
+                probed=group.apply(lambda g: "probe" in g["spec"]),
+                joined=pulumi.Output.all(joined, ready.urn).apply(lambda both: str(both[0])),
+                sync_seconds=args.limits.sync,
+            ),
+            opts=child,
+        )
+        self.entry = membership.workload_entry
+        self.synced = membership.synced
+        self.identity = report.apply(lambda r: r.identity)
+        self.certificate_expiry = report.apply(lambda r: r.certificate_expiry)
+        self.version = report.apply(lambda r: r.version)
+        self.register_outputs(
+            {
+                "entry": self.entry,
+                "identity": self.identity,
+                "certificateExpiry": self.certificate_expiry,
+                "version": self.version,
+                "synced": self.synced,
+            }
+        )
+
+
+def bootstrap_files(args: SidecarArgs) -> dict[str, pulumi.Output[str]]:
+    """The files that the machine gets, the token apart: each hangs on nothing but what is in it."""
+    inputs = pulumi.Output.all(
+        group=args.group,
+        mesh_config=args.mesh_config,
+        cluster_name=args.cluster_name,
+        istio_namespace=args.istio_namespace,
+        revision=args.revision,
+    )
+    on_machine = pulumi.Output.all(inputs, args.mesh_address, args.connection.port)
+    way = pulumi.Output.all(args.gateway_address, args.istio_namespace, args.revision)
+    return {
+        "cluster.env": on_machine.apply(lambda known: cluster_env_of(args, *known)),
+        "mesh.yaml": inputs.apply(lambda known: mesh_yaml_of(args, known)),
+        "hosts": way.apply(lambda known: hosts_file([known[0]], istio_namespace=known[1], revision=known[2])),
+        "root-cert.pem": pulumi.Output.from_input(args.root_certificate),
+    }
+
+
+def cluster_env_of(args: SidecarArgs, known: Mapping[str, Any], address: str, ssh_port: int) -> str:
+    """The machine's `cluster.env`."""
+    return cluster_env(
+        known["group"],
+        known["mesh_config"],
+        _options(args, known, internal_ip=address, local_exclude_ports=(int(ssh_port),)),
+    )
+
+
+def mesh_yaml_of(args: SidecarArgs, known: Mapping[str, Any]) -> str:
+    """The machine's `mesh.yaml`."""
+    return mesh_yaml(known["group"], known["mesh_config"], _options(args, known))
+
+
+def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> BootstrapOptions:
+    return BootstrapOptions(
+        cluster_id=known["cluster_name"],
+        revision=known["revision"],
+        istio_namespace=known["istio_namespace"],
+        auto_register=True,
+        dns_capture=args.dns_capture,
+        # The proxy's name in istiod, which else is the machine's own host name.
+        environment={**args.environment, "POD_NAME": args.machine},
+        **more,
+    )
+
+
+def entry_name(group: Mapping[str, Any], address: str) -> str:
+    """The name of the WorkloadEntry that istiod makes for a machine of a group."""
+    network = group["spec"]["template"].get("network", "")
+    return workload_entry_name(group["metadata"]["name"], address, network)
+
+
+def join_settings(args: SidecarArgs, identity: str, istio_namespace: str, ssh_port: int) -> dict[str, str]:
+    """What the scripts on the machine are told, besides the files."""
+    return {
+        "package-url": args.package.url,
+        "package-sha256": args.package.sha256,
+        "package-version": args.package.version,
+        "spiffe-id": identity,
+        "istio-namespace": istio_namespace,
+        "ssh-port": str(int(ssh_port)),
+        "download-timeout-seconds": str(args.limits.download),
+        "ready-timeout-seconds": str(args.limits.ready),
+        "drain-seconds": str(args.limits.drain),
+    }
+
+
+def ready_settings(settings: Mapping[str, str], joined: str) -> dict[str, str]:
+    """What the readiness script is told: it runs anew after every join."""
+    return {**settings, "generation": joined}
+
+
+def digest(joined_payload: str) -> str:
+    """What tells one join from another."""
+    return payload_digest(joined_payload)
+
+
+def ready_report(stdout: str, machine: str) -> ReadyReport:
+    """Reads the line of JSON that the readiness script printed. Raises ValueError for anything else."""
+    try:
+        document: Any = json.loads(stdout)
+        return ReadyReport(document["spiffeId"], document["certificateExpiry"], document["version"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{machine}: its readiness report cannot be read: {stdout.strip()[:200]!r}. Nothing is known of its "
+            "certificate. Fix: look at /var/log/hybrid-mesh.log on the machine, and run `pulumi up` again."
+        ) from error

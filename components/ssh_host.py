@@ -1,0 +1,63 @@
+"""A machine that exists and is reached by SSH."""
+
+from dataclasses import dataclass, field
+
+import pulumi
+
+from .connection import Connection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SshHostArgs:
+    """Inputs of `SshHost`."""
+
+    address: pulumi.Input[str]
+    """IP address or host name."""
+    port: pulumi.Input[int] = 22
+    """sshd's port."""
+    user: pulumi.Input[str] = "root"
+    """Who logs in; not root needs sudo without a password."""
+    host_key: pulumi.Input[str]
+    """The public host key, `<type> <base64>`."""
+    private_key: pulumi.Input[str] = field(repr=False)
+    """The private key; kept as a secret."""
+    mesh_address: pulumi.Input[str] | None = None
+    """IP address at which the mesh reaches it; default `address`."""
+
+
+class SshHost(pulumi.ComponentResource):
+    """Names a machine that exists.
+
+    Owns nothing: it neither makes the machine nor touches it. What runs on it is `Sidecar`'s.
+    """
+
+    address: pulumi.Output[str]
+    """Where SSH reaches it."""
+    mesh_address: pulumi.Output[str]
+    """The IP address at which the mesh reaches it."""
+    connection: Connection
+    """How to reach it, for `Sidecar`."""
+
+    def __init__(self, name: str, args: SshHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "hybridmesh:ssh_host:SshHost",
+            name,
+            {
+                "address": args.address,
+                "port": args.port,
+                "user": args.user,
+                "hostKey": args.host_key,
+                "meshAddress": args.mesh_address,
+            },
+            opts,
+        )
+        self.address = pulumi.Output.from_input(args.address)
+        self.mesh_address = self.address if args.mesh_address is None else pulumi.Output.from_input(args.mesh_address)
+        self.connection = Connection(
+            address=args.address,
+            port=args.port,
+            user=args.user,
+            host_key=args.host_key,
+            private_key=pulumi.Output.secret(args.private_key),
+        )
+        self.register_outputs({"address": self.address, "meshAddress": self.mesh_address})

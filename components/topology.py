@@ -1,0 +1,60 @@
+"""A drawing of what is there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def drawing(topology: Mapping[str, Any]) -> str:
+    """The topology as a Mermaid flowchart: cluster, gateway, workloads, machines, and how requests are split."""
+    cluster, gateway = topology["cluster"], topology["gateway"]
+    lines = [
+        "flowchart LR",
+        f'  subgraph cluster["cluster {_text(cluster["name"])}, network {_text(cluster["network"])}"]',
+        f'    istiod["istiod {_text(topology["controlPlane"]["version"])}"]',
+        f'    gateway["{_text(gateway["name"])}<br/>{_text(gateway["address"])}"]',
+    ]
+    workloads: Mapping[str, Any] = topology["workloads"]
+    machines: Mapping[str, Any] = topology["machines"]
+    for name, workload in sorted(workloads.items()):
+        if workload["pods"] is not None:
+            pods = workload["pods"]
+            lines.append(f'    pods-{name}["{name}, {_text(pods["version"])}<br/>pods: {pods["replicas"]}"]')
+    lines.append("  end")
+    networks = sorted({machine["network"] for machine in machines.values()})
+    for network in networks:
+        lines.append(f'  subgraph network-{network}["machines, network {_text(network)}"]')
+        for name, machine in sorted(machines.items()):
+            if machine["network"] == network:
+                lines.append(
+                    f'    vm-{name}["{name}<br/>{_text(machine["workload"])}, {_text(machine["version"])}<br/>'
+                    f'{_text(machine["meshAddress"])}"]'
+                )
+        lines.append("  end")
+    for name, workload in sorted(workloads.items()):
+        if workload["host"] is not None:
+            lines.extend(_service(name, workload, machines))
+    lines.extend(f"  vm-{name} -. xDS .-> gateway" for name in sorted(machines))
+    lines.append("  gateway -.-> istiod")
+    return "\n".join(lines) + "\n"
+
+
+def _service(name: str, workload: Mapping[str, Any], machines: Mapping[str, Any]) -> list[str]:
+    lines = [f'  service-{name}(["{_text(workload["host"])}"])']
+    if workload["pods"] is not None:
+        lines.append(f"  service-{name} --{_share(workload, workload['pods']['version'])}--> pods-{name}")
+    for machine in workload["machines"]:
+        lines.append(f"  service-{name} --{_share(workload, machines[machine]['version'])}--> vm-{machine}")
+    return lines
+
+
+def _share(workload: Mapping[str, Any], version: str) -> str:
+    """The share of the requests that the subset of a version gets, as an edge's label."""
+    for subset, labels in (workload["subsets"] or {}).items():
+        if labels.get("version") == version:
+            return f'" {workload["weights"].get(subset, 0):g} % "'
+    return ""
+
+
+def _text(value: object) -> str:
+    """A text that cannot end the quotes it stands in."""
+    return str(value).replace('"', "#quot;")

@@ -1,0 +1,153 @@
+"""What runs under one identity, in Kubernetes, on machines, or both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pulumi
+from pulumi_kubernetes.apiextensions import CustomResource
+from pulumi_kubernetes.core.v1 import Service, ServiceAccount, ServicePortArgs, ServiceSpecArgs
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from hybridmesh.istio import spiffe_id
+
+from .after import after
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkloadPort:
+    """One port of a service."""
+
+    name: str
+    """Its name."""
+    port: int
+    """The port that clients use."""
+    target: int
+    """The port that the app listens on."""
+    protocol: Literal["HTTP", "HTTP2", "GRPC", "TCP"] = "HTTP"
+    """What is spoken there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkloadArgs:
+    """Inputs of `Workload`."""
+
+    workload: str
+    """Its name: that of Service and WorkloadGroup, and its label `app`."""
+    namespace: pulumi.Input[str]
+    """Its namespace."""
+    service_account: str
+    """Its service account."""
+    trust_domain: pulumi.Input[str] = "cluster.local"
+    """The mesh's trust domain."""
+    domain: str = "cluster.local"
+    """The cluster's DNS domain."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels besides `app` and `version`."""
+    ports: Sequence[WorkloadPort] = ()
+    """Its ports; with none it is a client, and gets no Service."""
+    has_machines: bool = False
+    """Whether a part of it runs on machines, which takes a WorkloadGroup."""
+    machines_version: str = "vm"
+    """Label `version` of the machines."""
+    network: str = ""
+    """The machines' network."""
+    probe: Mapping[str, Any] | None = None
+    """The machines' readiness probe, as in a WorkloadGroup."""
+
+
+class Workload(pulumi.ComponentResource):
+    """Owns ServiceAccount, Service and WorkloadGroup.
+
+    It owns neither the namespace, which others may share, nor what runs: that is `Pods`' and `Sidecar`'s.
+    """
+
+    identity: pulumi.Output[str]
+    """Its SPIFFE id."""
+    host: pulumi.Output[str]
+    """Its service's full host name, of no use without ports."""
+    service_account: pulumi.Output[str]
+    """Its service account; who uses it waits for it."""
+    group: pulumi.Output[dict[str, Any]]
+    """The WorkloadGroup's manifest; empty without machines."""
+
+    def __init__(self, name: str, args: WorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "hybridmesh:workload:Workload",
+            name,
+            {"workload": args.workload, "namespace": args.namespace, "serviceAccount": args.service_account},
+            opts,
+        )
+        child = pulumi.ResourceOptions(parent=self)
+        namespace = pulumi.Output.from_input(args.namespace)
+        account = ServiceAccount(
+            f"{name}-account",
+            metadata=ObjectMetaArgs(name=args.service_account, namespace=namespace, labels={"app": args.workload}),
+            opts=child,
+        )
+        self.service_account = after(account, args.service_account)
+        self.identity = pulumi.Output.all(args.trust_domain, namespace, self.service_account).apply(
+            lambda parts: spiffe_id(*parts)
+        )
+        self.host = namespace.apply(lambda ns: f"{args.workload}.{ns}.svc.{args.domain}")
+        if args.ports:
+            service = Service(
+                f"{name}-service",
+                metadata=ObjectMetaArgs(
+                    name=args.workload,
+                    namespace=namespace,
+                    labels={**args.labels, "app": args.workload},
+                    # Kubernetes knows no endpoints on machines, so that waiting for one could last for ever.
+                    annotations={"pulumi.com/skipAwait": "true"},
+                ),
+                spec=ServiceSpecArgs(selector={"app": args.workload}, ports=[_service_port(p) for p in args.ports]),
+                opts=child,
+            )
+            self.host = pulumi.Output.all(self.host, service.urn).apply(lambda both: str(both[0]))
+        self.group = pulumi.Output.from_input({})
+        if args.has_machines:
+            spec = workload_group_spec(args)
+            group = CustomResource(
+                f"{name}-group",
+                api_version="networking.istio.io/v1",
+                kind="WorkloadGroup",
+                metadata=ObjectMetaArgs(name=args.workload, namespace=namespace, labels={"app": args.workload}),
+                spec=spec,
+                opts=child,
+            )
+            self.group = pulumi.Output.all(namespace, group.urn).apply(
+                lambda both: {
+                    "apiVersion": "networking.istio.io/v1",
+                    "kind": "WorkloadGroup",
+                    "metadata": {"name": args.workload, "namespace": both[0]},
+                    "spec": spec,
+                }
+            )
+        self.register_outputs({"identity": self.identity, "host": self.host})
+
+
+def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:
+    """The WorkloadGroup's spec."""
+    template: dict[str, Any] = {"serviceAccount": args.service_account}
+    if args.network:
+        template["network"] = args.network
+    if args.ports:
+        template["ports"] = {port.name: port.target for port in args.ports}
+    spec: dict[str, Any] = {
+        "metadata": {"labels": {**args.labels, "app": args.workload, "version": args.machines_version}},
+        "template": template,
+    }
+    if args.probe is not None:
+        spec["probe"] = dict(args.probe)
+    return spec
+
+
+def _service_port(port: WorkloadPort) -> ServicePortArgs:
+    return ServicePortArgs(
+        name=port.name,
+        port=port.port,
+        target_port=port.target,
+        protocol="TCP",
+        # Istio goes by this before it goes by the name.
+        app_protocol=port.protocol.lower(),
+    )

@@ -1,0 +1,24 @@
+"""Dynamic providers for what no plugin offers: a VM's token, its membership, and what Istio leaves behind.
+
+They run in the engine's plugin process. Pulumi stores a provider by reference to its class, so that an edit here
+is no change of the resource; they keep no state of their own, and find the cluster by the path of a kubeconfig,
+never its contents.
+"""
+
+from .awaited import AwaitedConfigMap, AwaitedConfigMapArgs
+from .cluster import ClusterAccess
+from .membership import Membership, MembershipArgs
+from .remains import IstioRemains, IstioRemainsArgs
+from .token import IstioToken, IstioTokenArgs
+
+__all__ = [
+    "AwaitedConfigMap",
+    "AwaitedConfigMapArgs",
+    "ClusterAccess",
+    "IstioRemains",
+    "IstioRemainsArgs",
+    "IstioToken",
+    "IstioTokenArgs",
+    "Membership",
+    "MembershipArgs",
+]

@@ -1,0 +1,239 @@
+"""The few requests that the providers make of a cluster, through the official client, each with a limit."""
+
+import functools
+import http.client
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from .inputs import Properties, number, text
+
+NETWORKING = ("networking.istio.io", "v1")
+"""API group and version of WorkloadEntry and WorkloadGroup."""
+_ISTIOD_MONITORING = 15014
+
+
+class ClusterError(RuntimeError):
+    """The cluster did not do what it was asked. The message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterAccess:
+    """How to reach a cluster. Paths only: what a kubeconfig holds is nobody's to keep in state."""
+
+    kubeconfig: str
+    """Path of the kubeconfig file, relative to the project's root."""
+    context: str | None = None
+    """Its context; default the current one."""
+    request_seconds: int = 15
+    """Limit for one request to Kubernetes."""
+
+    def properties(self) -> dict[str, Any]:
+        """These as inputs of a dynamic resource."""
+        return {"kubeconfig": self.kubeconfig, "context": self.context, "requestSeconds": self.request_seconds}
+
+
+class Cluster(Protocol):
+    """What the providers ask of a cluster. Absent objects are None, or left out of lists."""
+
+    def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
+        """A token of a service account, and when it expires (RFC 3339)."""
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """A ConfigMap's data."""
+
+    def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """A WorkloadEntry as Kubernetes shows it."""
+
+    def delete_workload_entry(self, namespace: str, name: str) -> None:
+        """Deletes a WorkloadEntry, if it is there."""
+
+    def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
+        """What every running istiod of a revision says of the proxies in a namespace (/debug/syncz)."""
+
+    def istiods(self) -> Sequence[str]:
+        """Every istiod Deployment, as namespace/name."""
+
+    def istio_crds(self) -> Sequence[Mapping[str, Any]]:
+        """The CustomResourceDefinitions of Istio's API groups."""
+
+    def delete_crd(self, name: str) -> None:
+        """Deletes a CustomResourceDefinition, if it is there."""
+
+    def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
+        """Every object of a CRD, as Kind namespace/name."""
+
+    def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
+        """ConfigMaps of all namespaces by label: namespace and name."""
+
+    def delete_config_map(self, namespace: str, name: str) -> None:
+        """Deletes a ConfigMap, if it is there."""
+
+
+def connect(properties: Properties) -> Cluster:
+    """The cluster that a resource's inputs, those of `ClusterAccess`, lead to."""
+    return _connect(text(properties, "kubeconfig"), text(properties, "context"), number(properties, "requestSeconds"))
+
+
+@functools.lru_cache(maxsize=16)
+def _connect(kubeconfig: str, context: str, seconds: int) -> Cluster:
+    return _RealCluster(kubeconfig, context, seconds)
+
+
+class _RealCluster:
+    def __init__(self, kubeconfig: str, context: str, seconds: int) -> None:
+        # Imported here, for it takes half a second, and programs import this package only to name its classes.
+        import websocket
+        from kubernetes import client, config
+
+        self._client, self._kubeconfig, self._seconds = client, kubeconfig, seconds
+        try:
+            api = config.new_client_from_config(str(Path(kubeconfig).expanduser()), context or None)
+        except (config.ConfigException, OSError) as error:
+            raise ClusterError(
+                f"cannot use the kubeconfig {kubeconfig}: {error}. Check the settings `cluster.kubeconfig` and "
+                "`cluster.context`."
+            ) from error
+        # One try more, at once, for a connection that the server closed while it was idle.
+        api.configuration.retries = 1
+        websocket.setdefaulttimeout(seconds)
+        self._configuration = api.configuration
+        self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
+        self._apps, self._extensions = client.AppsV1Api(api), client.ApiextensionsV1Api(api)
+
+    def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
+        request = self._client.AuthenticationV1TokenRequest(
+            spec=self._client.V1TokenRequestSpec(audiences=[audience], expiration_seconds=seconds)
+        )
+        answer = self._ask(
+            f"mint a token of service account {namespace}/{account}",
+            self._core.create_namespaced_service_account_token,
+            account,
+            namespace,
+            request,
+        )
+        if answer is None:
+            raise ClusterError(f"there is no service account {namespace}/{account} to mint a token of.")
+        return answer.status.token, answer.status.expiration_timestamp.isoformat()
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        found = self._ask(f"read ConfigMap {namespace}/{name}", self._core.read_namespaced_config_map, name, namespace)
+        return None if found is None else found.data or {}
+
+    def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self._ask(
+            f"read WorkloadEntry {namespace}/{name}",
+            self._custom.get_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            name,
+        )
+        return found
+
+    def delete_workload_entry(self, namespace: str, name: str) -> None:
+        self._ask(
+            f"delete WorkloadEntry {namespace}/{name}",
+            self._custom.delete_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            name,
+        )
+
+    def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
+        pods = self._ask(
+            f"list istiod's pods in {namespace}",
+            self._core.list_namespaced_pod,
+            namespace,
+            label_selector=f"app=istiod,istio.io/rev={revision}",
+            field_selector="status.phase=Running",
+        )
+        states: list[Mapping[str, Any]] = []
+        for pod in pods.items if pods else []:
+            states.extend(self._syncz(namespace, pod.metadata.name, workload_namespace))
+        return states
+
+    def _syncz(self, namespace: str, pod: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
+        from kubernetes.stream import portforward
+
+        # A client of its own, for the stream replaces the client's way to call while it opens.
+        core = self._client.CoreV1Api(self._client.ApiClient(self._configuration))
+        forward = None
+        try:
+            forward = portforward(
+                core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(_ISTIOD_MONITORING)
+            )
+            connection = http.client.HTTPConnection("localhost", _ISTIOD_MONITORING, timeout=self._seconds)
+            connection.sock = forward.socket(_ISTIOD_MONITORING)
+            connection.sock.settimeout(self._seconds)
+            connection.request("GET", f"/debug/syncz?namespace={workload_namespace}", headers={"Connection": "close"})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException, self._client.ApiException):
+            # A pod that starts or goes away has nothing to say; who waits asks again.
+            return []
+        finally:
+            if forward is not None:
+                forward.close()
+        if answer.status != 200:
+            return []
+        states = json.loads(body)
+        return states if isinstance(states, list) else []
+
+    def istiods(self) -> Sequence[str]:
+        found = self._ask(
+            "list istiod's Deployments",
+            self._apps.list_deployment_for_all_namespaces,
+            label_selector="app=istiod",
+        )
+        return [f"{d.metadata.namespace}/{d.metadata.name}" for d in found.items] if found else []
+
+    def istio_crds(self) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(
+            "list CustomResourceDefinitions", self._extensions.list_custom_resource_definition, _preload_content=False
+        )
+        crds = json.loads(found.data)["items"] if found else []
+        return [crd for crd in crds if crd["spec"]["group"].endswith(".istio.io")]
+
+    def delete_crd(self, name: str) -> None:
+        self._ask(f"delete CustomResourceDefinition {name}", self._extensions.delete_custom_resource_definition, name)
+
+    def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
+        spec = crd["spec"]
+        version = next(v["name"] for v in spec["versions"] if v["storage"])
+        found = self._ask(
+            f"list {spec['names']['plural']}",
+            self._custom.list_cluster_custom_object,
+            spec["group"],
+            version,
+            spec["names"]["plural"],
+        )
+        kind = spec["names"]["kind"]
+        items = found["items"] if found else []
+        return [f"{kind} {i['metadata'].get('namespace', '')}/{i['metadata']['name']}" for i in items]
+
+    def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
+        found = self._ask("list ConfigMaps", self._core.list_config_map_for_all_namespaces, label_selector=selector)
+        return [(c.metadata.namespace, c.metadata.name) for c in found.items] if found else []
+
+    def delete_config_map(self, namespace: str, name: str) -> None:
+        self._ask(f"delete ConfigMap {namespace}/{name}", self._core.delete_namespaced_config_map, name, namespace)
+
+    def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
+        """Makes a request within the limit. None where there is no such object."""
+        import urllib3.exceptions
+
+        try:
+            return request(*arguments, _request_timeout=self._seconds, **options)
+        except self._client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise ClusterError(f"could not {what}: the API server answered {error.status} {error.reason}.") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterError(
+                f"could not {what}: the API server of {self._kubeconfig} did not answer "
+                f"({type(error).__name__}). Check that the cluster is up and reachable from here."
+            ) from error

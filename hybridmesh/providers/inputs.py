@@ -1,0 +1,24 @@
+"""Reading the properties that the engine hands to a dynamic provider."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi.runtime.rpc import UNKNOWN
+
+Properties = Mapping[str, Any]
+
+
+def changed(olds: Properties, news: Properties, keys: tuple[str, ...]) -> list[str]:
+    """The keys whose values differ; a value not known yet counts as different. Absent and null are the same."""
+    return [key for key in keys if news.get(key) == UNKNOWN or olds.get(key) != news.get(key)]
+
+
+def text(properties: Properties, key: str) -> str:
+    """A text; empty where there is none."""
+    value = properties.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def number(properties: Properties, key: str) -> int:
+    """A whole number: the engine hands every number over as a float."""
+    return int(properties[key])

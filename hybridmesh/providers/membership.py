@@ -1,0 +1,164 @@
+"""A VM's membership as the mesh sees it: `up` is done when istiod says so, not when a script ended well."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from .cluster import Cluster, ClusterAccess, ClusterError, connect
+from .entries import health, is_connected
+from .inputs import changed, number, text
+from .waiting import wait_until
+
+_WATCHED = ("namespace", "entry", "proxy", "revision", "istioNamespace", "probed", "joined", "kubeconfig", "context")
+_NEEDED = ("Cluster", "Listener")
+_TYPE_PREFIX = "type.googleapis.com/envoy.config."
+
+
+class MembershipProvider(ResourceProvider):
+    """Creates and updates by waiting until the mesh has the VM; deletes nothing, for the VM leaves by itself."""
+
+    serialize_as_secret_always = False
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Waits for the VM."""
+        return CreateResult(f"{props['namespace']}/{props['entry']}", self._wait(props))
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """A VM that joined anew is looked at anew."""
+        return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
+
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Waits for the VM."""
+        return UpdateResult(self._wait(news))
+
+    @staticmethod
+    def _wait(props: dict[str, Any]) -> dict[str, Any]:
+        cluster = connect(props)
+        seconds = number(props, "syncSeconds")
+        objection = wait_until(lambda: objection_to(cluster, props), seconds)
+        if objection:
+            raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {objection}")
+        entry = cluster.workload_entry(text(props, "namespace"), text(props, "entry")) or {}
+        return {
+            **props,
+            "workloadEntry": f"{props['namespace']}/{props['entry']}",
+            "address": str((entry.get("spec") or {}).get("address", "")),
+            "synced": True,
+        }
+
+
+def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
+    """Why the VM cannot be called a member yet, with the remedy; empty if it can."""
+    namespace, name = text(props, "namespace"), text(props, "entry")
+    entry = cluster.workload_entry(namespace, name)
+    if entry is None:
+        return (
+            f"there is no WorkloadEntry {namespace}/{name}. Its proxy has not registered: look at "
+            "/var/log/istio/istio.err.log on the VM, and check that it has the address that the name says."
+        )
+    if not is_connected(entry):
+        return (
+            f"WorkloadEntry {namespace}/{name} is there, but its proxy is not connected to istiod. Check the way from "
+            "the VM to the gateway's port 15012."
+        )
+    states = cluster.sync_states(text(props, "istioNamespace"), text(props, "revision"), namespace)
+    out_of_sync = sync_objection(states, text(props, "proxy"))
+    if out_of_sync:
+        return out_of_sync
+    if props.get("probed"):
+        healthy, said = health(entry)
+        if not healthy:
+            return f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
+    return ""
+
+
+def sync_objection(states: Sequence[Mapping[str, Any]], proxy: str) -> str:
+    """Why a proxy is not in sync by what all istiods say, with the remedy; empty if it is.
+
+    In sync: every type that istiod has sent is acknowledged, none was refused, and clusters and listeners are
+    among them. A proxy that has moved from one istiod to another is listed by both for a while.
+    """
+    mine = [state for state in states if state.get("proxy") == proxy]
+    if not mine:
+        return f"istiod does not list its proxy {proxy}. Check that istiod runs, and the VM's /var/log/istio."
+    objections = [_resources_objection(state.get("resources") or {}) for state in mine]
+    return "" if "" in objections else objections[0]
+
+
+def _resources_objection(resources: Mapping[str, Mapping[str, str]]) -> str:
+    refused = {t: r["lastError"] for t, r in resources.items() if r.get("lastError")}
+    if refused:
+        kind, reason = next(iter(sorted(refused.items())))
+        return f"its proxy refused {_short(kind)} from istiod: {reason}. Correct the Istio object that this names."
+    waiting = sorted(_short(t) for t, r in resources.items() if r.get("sent") and r.get("sent") != r.get("acked"))
+    if waiting:
+        return f"its proxy has not acknowledged {', '.join(waiting)}. Look at /var/log/istio on the VM."
+    sent = {_short(t) for t, r in resources.items() if r.get("sent")}
+    missing = sorted(set(_NEEDED) - sent)
+    return f"istiod has not sent it {', '.join(missing)} yet. Look at istiod's log." if missing else ""
+
+
+def _short(type_url: str) -> str:
+    return type_url.rpartition(".")[2]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MembershipArgs:
+    """Inputs of `Membership`."""
+
+    cluster: ClusterAccess
+    """The cluster."""
+    machine: str
+    """The VM's name in the settings, for messages."""
+    namespace: pulumi.Input[str]
+    """The workload's namespace."""
+    entry: pulumi.Input[str]
+    """Name of the WorkloadEntry that istiod makes for the VM."""
+    proxy: pulumi.Input[str]
+    """The proxy's name in istiod: `<POD_NAME of the agent>.<namespace>`."""
+    istio_namespace: pulumi.Input[str]
+    """The namespace that istiod runs in."""
+    revision: pulumi.Input[str]
+    """istiod's revision."""
+    probed: pulumi.Input[bool]
+    """Whether the workload has a probe, which the app must pass."""
+    joined: pulumi.Input[str]
+    """Anything that differs once the VM has joined anew."""
+    sync_seconds: int = 120
+    """Limit for the mesh to have the VM."""
+
+
+class Membership(Resource, name="Membership"):
+    """That a VM is in the mesh: registered, in sync with istiod, healthy."""
+
+    workload_entry: pulumi.Output[str]
+    """The VM's WorkloadEntry, as namespace/name."""
+    address: pulumi.Output[str]
+    """The address at which the mesh reaches the VM."""
+    synced: pulumi.Output[bool]
+    """Whether istiod has every type acknowledged by the VM."""
+
+    def __init__(self, name: str, args: MembershipArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            MembershipProvider(),
+            name,
+            {
+                **args.cluster.properties(),
+                "machine": args.machine,
+                "namespace": args.namespace,
+                "entry": args.entry,
+                "proxy": args.proxy,
+                "istioNamespace": args.istio_namespace,
+                "revision": args.revision,
+                "probed": args.probed,
+                "joined": args.joined,
+                "syncSeconds": args.sync_seconds,
+                "workloadEntry": None,
+                "address": None,
+                "synced": None,
+            },
+            opts,
+        )
