@@ -189,7 +189,7 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        self.entry = membership.workload_entry
+        self.entry = membership.registration
         self.synced = membership.synced
         self.identity = report.apply(lambda r: r.identity)
         self.certificate_expiry = report.apply(lambda r: r.certificate_expiry)

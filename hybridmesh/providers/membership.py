@@ -44,7 +44,7 @@ class MembershipProvider(ResourceProvider):
         entry = cluster.workload_entry(text(props, "namespace"), text(props, "entry")) or {}
         return {
             **props,
-            "workloadEntry": f"{props['namespace']}/{props['entry']}",
+            "registration": f"{props['namespace']}/{props['entry']}",
             "address": str((entry.get("spec") or {}).get("address", "")),
             "synced": True,
         }
@@ -134,7 +134,7 @@ class MembershipArgs:
 class Membership(Resource, name="Membership"):
     """That a VM is in the mesh: registered, in sync with istiod, healthy."""
 
-    workload_entry: pulumi.Output[str]
+    registration: pulumi.Output[str]
     """The VM's WorkloadEntry, as namespace/name."""
     address: pulumi.Output[str]
     """The address at which the mesh reaches the VM."""
@@ -156,7 +156,7 @@ class Membership(Resource, name="Membership"):
                 "probed": args.probed,
                 "joined": args.joined,
                 "syncSeconds": args.sync_seconds,
-                "workloadEntry": None,
+                "registration": None,
                 "address": None,
                 "synced": None,
             },
