@@ -60,20 +60,7 @@ class Builder:
             if packages:
                 self._install(packages)
             self._done = {artifact.name: threading.Event() for artifact in todo}
-            lanes = [
-                threading.Thread(target=self._work, args=([one for one in todo if one.lane == lane],))
-                for lane in sorted({artifact.lane for artifact in todo})
-            ]
-            for lane in lanes:
-                lane.start()
-            try:
-                for lane in lanes:
-                    lane.join()
-            except BaseException:  # an interrupt: end the commands, let the lanes clean up
-                self._cancelled.set()
-                for lane in lanes:
-                    lane.join()
-                raise
+            self._run_lanes(todo)
         if self._failures:
             raise self._failures[0]
         self._progress.say(f"All built after {spell(time.monotonic() - started)}")
@@ -90,7 +77,23 @@ class Builder:
             visit(artifact)
         return list(ordered.values())
 
-    def _work(self, todo: list[Artifact]) -> None:
+    def _run_lanes(self, todo: list[Artifact]) -> None:
+        ends: list[threading.Event] = []
+        for lane in sorted({artifact.lane for artifact in todo}):
+            ends.append(threading.Event())
+            work = [artifact for artifact in todo if artifact.lane == lane]
+            threading.Thread(target=self._work, args=(work, ends[-1])).start()
+        # Events, as an interrupted Thread.join takes the thread for ended in Python 3.11 (bpo-45274).
+        try:
+            for end in ends:
+                end.wait()
+        except BaseException:  # an interrupt: end the commands, let the lanes clean up
+            self._cancelled.set()
+            for end in ends:
+                end.wait()
+            raise
+
+    def _work(self, todo: list[Artifact], end: threading.Event) -> None:
         """One lane: make its artifacts, each as soon as what it stands on is there."""
         try:
             for artifact in todo:
@@ -102,6 +105,8 @@ class Builder:
         except BaseException as problem:  # handed over to the thread that waits for the lanes
             self._failures.append(problem)
             self._cancelled.set()
+        finally:
+            end.set()
 
     def _wait_for(self, artifact: Artifact) -> None:
         for name in (*artifact.needs, *artifact.aids):

@@ -54,7 +54,8 @@ def images() -> Artifact:
     wanted = read_recipe(recipe)
     sources = {source for image in wanted for source in image.files}
     executables = sorted(source for source in sources if ":" not in source)
-    contents = [_project_file(source).read_bytes() for source in sorted(sources) if source.startswith("machine:")]
+    own = sorted(source for source in sources if ":" in source and not source.startswith("istio:"))
+    contents = [_project_file(source).read_bytes() for source in own]
 
     def make(job: Job) -> None:
         layout = job.folder / "layout"

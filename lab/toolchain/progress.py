@@ -23,7 +23,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
-        self._console = console or Console(file=sys.stderr, highlight=False)
+        self._console = console or Console(file=sys.stderr)
         self._heartbeat_seconds = heartbeat_seconds
         self._lock = threading.Lock()
         self._running: dict[str, tuple[float, int]] = {}
@@ -49,7 +49,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line, as it is."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def step(self, name: str, expected_seconds: int) -> Iterator[None]:

@@ -107,7 +107,7 @@ class Store:
         """Keep other processes from making `name` for as long as the block runs; gives the lock's descriptor."""
         shelf = self.root / name
         shelf.mkdir(parents=True, exist_ok=True)
-        with _locked(shelf / ".lock", waiting) as lock:
+        with _locked(shelf / ".lock", waiting, _LOCK_SECONDS) as lock:
             yield lock
 
     def prune(self, keep: Iterable[tuple[str, str]]) -> list[Path]:
@@ -119,7 +119,7 @@ class Store:
         removed: list[Path] = []
         for shelf in sorted(path for path in self.root.glob("*") if (path / ".lock").is_file()):
             try:
-                with _locked(shelf / ".lock", lambda: None, seconds=0):
+                with _locked(shelf / ".lock", lambda: None, 0):
                     for folder in sorted(shelf.iterdir()):
                         wanted = (shelf.name, folder.name) in kept or str(folder) in used
                         if folder.is_dir() and not wanted:
@@ -176,7 +176,7 @@ def _said_by_processes() -> str:
 
 
 @contextmanager
-def _locked(path: Path, waiting: Callable[[], None], *, seconds: float = _LOCK_SECONDS) -> Iterator[int]:
+def _locked(path: Path, waiting: Callable[[], None], seconds: float) -> Iterator[int]:
     """Hold the lock file. The kernel lets go of a dead process's lock, so none can be stale."""
     deadline = time.monotonic() + seconds
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
