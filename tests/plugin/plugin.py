@@ -140,13 +140,18 @@ class Plugin:
         assert bool(answer.replaces) == any(kind.endswith("_REPLACE") for kind in changes.values())
         return changes
 
-    def create(self, type_: str, inputs: Properties, *, preview: bool = False) -> Resource:
-        """Check and create."""
+    def create(self, type_: str, inputs: Properties, *, preview: bool = False, custom_timeout: float = 0) -> Resource:
+        """Check and create; `custom_timeout` in seconds, 0 for none."""
         checked = self.check(type_, inputs)
         answer = self._call(
             "Create",
             provider_pb2.CreateRequest(
-                urn=_urn(type_), name="it", type=type_, properties=_struct(checked), preview=preview
+                urn=_urn(type_),
+                name="it",
+                type=type_,
+                properties=_struct(checked),
+                preview=preview,
+                timeout=custom_timeout,
             ),
         )
         return Resource(type_, answer.id, checked, _properties(answer.properties))

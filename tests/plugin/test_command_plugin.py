@@ -340,6 +340,13 @@ def test_many_commands_run_at_once_each_over_its_own_connection(plugin: Plugin, 
     assert sshd.accepted() == before + count
 
 
+def test_a_custom_timeout_does_not_end_a_command_that_runs(plugin: Plugin, sshd: Sshd) -> None:
+    """So a command that must end has to see to that itself, by `timeout` for one."""
+    made = plugin.create(COMMAND, command(sshd, create="sleep 2; echo done"), custom_timeout=1)
+
+    assert made.output("stdout") == "done"
+
+
 @pytest.mark.parametrize(
     ("inputs", "named"),
     [

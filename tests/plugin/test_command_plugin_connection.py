@@ -164,6 +164,13 @@ class TestLimits:
 
         assert plugin.logged[0].text == "Dial 1/inf failed: retrying"
 
+    def test_a_custom_timeout_ends_the_tries(self, plugin: Plugin, sshd: Sshd) -> None:
+        """It ends nothing else: neither a handshake nor a command that runs."""
+        connection = {**sshd.connection, "port": free_port(), "dialErrorLimit": -1}
+
+        with pytest.raises(CallError, match="deadline exceeded"):
+            plugin.create(COMMAND, {"connection": connection, "create": "true"}, custom_timeout=1)
+
     def test_a_silent_port_is_given_up_after_the_dial_timeout(self, plugin: Plugin, sshd: Sshd) -> None:
         with _silent() as port:
             started = time.monotonic()
