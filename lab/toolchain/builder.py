@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from lab.toolchain import debian
@@ -119,7 +119,9 @@ class Builder:
     def _make(self, artifact: Artifact) -> None:
         with (
             self._progress.step(artifact.name, artifact.seconds),
-            self._store.making(artifact.name, self._stamps[artifact.name], waiting=self._check) as making,
+            self._store.making(
+                artifact.name, self._stamps[artifact.name], waiting=self._waiting(artifact.name)
+            ) as making,
         ):
             if making is None:  # another process has made it meanwhile
                 return
@@ -131,14 +133,24 @@ class Builder:
             needs = (*artifact.needs, *artifact.aids)
             artifact.make(self._job(artifact.name, making.folder, making.lock, needs))
 
-    def _check(self) -> None:
-        if self._cancelled.is_set():
-            raise CancelledError
+    def _waiting(self, name: str) -> Callable[[], None]:
+        """What is called again and again while another process holds the lock of `name`."""
+        said = False
+
+        def call() -> None:
+            nonlocal said
+            if self._cancelled.is_set():
+                raise CancelledError(name)
+            if not said:
+                self._progress.say(f"  {name}: another process is at it; waiting for it")
+            said = True
+
+        return call
 
     def _install(self, packages: list[str]) -> None:
         self._progress.say("  Debian packages to install: " + " ".join(packages))
         name = "debian-packages"
-        with self._progress.step(name, 60), self._store.locked(name, waiting=self._check):
+        with self._progress.step(name, 60), self._store.locked(name, waiting=self._waiting(name)):
             # It fills no folder, as what is installed is for dpkg to know; and the lock is not handed down, as
             # a service that an installation starts would hold it for good.
             debian.install_packages(self._job(name, self._store.root, None), packages)

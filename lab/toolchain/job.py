@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -98,7 +99,7 @@ class Job:
             output.flush()
             try:
                 process = subprocess.Popen(
-                    arguments,
+                    [*_dying_with_us(), *arguments],
                     cwd=cwd,
                     env={**os.environ, **(env or {})},
                     stdin=subprocess.DEVNULL,
@@ -163,6 +164,11 @@ class Job:
             except subprocess.TimeoutExpired:
                 continue
         return None
+
+
+def _dying_with_us() -> list[str]:
+    """What a command is started by, so that it is killed when this process is: else it would go on unseen."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
