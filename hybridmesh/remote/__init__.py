@@ -56,8 +56,8 @@ _UNPACK: Final = (
     "umask 077; "
     "d=$(mktemp -d /run/hybrid-mesh.XXXXXXXX) || exit 1; "
     'trap "rm -rf $d" EXIT; trap "exit 129" HUP; trap "exit 130" INT; trap "exit 143" TERM; '
-    "base64 -d | tar -xof - -C $d && test -f $d/{script} || "
-    '{{ echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; }}; '
+    "if ! base64 -d | tar -xof - -C $d || ! test -f $d/{script}; then "
+    'echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; fi; '
     "cd $d && /bin/sh ./{script} </dev/null"
 )
 """Runs as root. `exit` in a signal's trap runs the EXIT trap too, so that the directory goes on every path."""

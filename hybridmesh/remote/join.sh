@@ -178,7 +178,7 @@ add_missing_packages() {
         set -- "$@" --no-install-recommends -o "DPkg::Lock::Timeout=$INSTALL_LIMIT"
     fi
     # shellcheck disable=SC2086 # one word a package
-    quietly timeout "$INSTALL_LIMIT" "$@" $missing || {
+    quietly timeout "$INSTALL_LIMIT" "$@" $missing 2>/dev/null || {
         [ "$manager" != apt-get ] || quietly timeout "$INSTALL_LIMIT" apt-get update || :
         # shellcheck disable=SC2086
         quietly timeout "$INSTALL_LIMIT" "$@" $missing ||
@@ -347,11 +347,11 @@ WantedBy=multi-user.target
 END
 }
 
+# After network-online.target, but not wanting it: where nothing else waits for it, it may take two minutes.
 drop_in() {
     cat <<'END'
 # Made by hybrid-mesh, which removes it when this machine leaves the mesh.
 [Unit]
-Wants=network-online.target
 After=network-online.target hybrid-mesh-conntrack.service
 END
     uid=$(id -u istio-proxy)
@@ -396,6 +396,7 @@ keep_scripts() {
 }
 
 only_one
+remove_stale_payloads
 preflight
 mkdir -p "$STATE"
 rm -rf "$STATE/download"

@@ -135,6 +135,7 @@ if [ ! -d "$STATE" ]; then
     exit 0
 fi
 only_one
+remove_stale_payloads
 if [ -d "$BEFORE" ]; then
     stop_istio
     clean_iptables

@@ -81,7 +81,12 @@ digest() {
 only_one() {
     command -v flock >/dev/null || return 0
     exec 9>/run/hybrid-mesh.lock
-    flock -w 120 9 || fail "another join or leave is running here" "wait for it to end, or see: ps -ef | grep hybrid-mesh"
+    flock -w 120 9 || fail 'another join or leave is running here' 'wait for it to end, or see: ps -ef | grep hybrid-mesh'
+}
+
+# Payloads of runs that were killed, the token in them
+remove_stale_payloads() {
+    find /run -maxdepth 1 -type d -name 'hybrid-mesh.????????' -mmin +60 -exec rm -rf {} +
 }
 
 # fetch METHOD URL SECONDS: the answer's body on stdout, fails on a status of 400 or more

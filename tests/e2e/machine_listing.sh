@@ -19,6 +19,7 @@ ALLOWED='
 /var/lib/dpkg/lock-frontend         lock of dpkg
 /var/lib/dpkg/triggers/Lock         lock of dpkg
 /var/lib/apt/lists                  what apt-get update fetched
+/var/lib/apt/extended_states        note that apt keeps of automatic packages
 /var/cache                          caches
 /etc/passwd- /etc/shadow-           backups that useradd and userdel make
 /etc/group- /etc/gshadow-           backups that useradd and userdel make

@@ -1,0 +1,289 @@
+"""The payload is deterministic, and its values arrive byte for byte and are never run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridmesh import remote
+
+COMMANDS = {"join": remote.COMMAND_JOIN, "ready": remote.COMMAND_READY, "leave": remote.COMMAND_LEAVE}
+FILES = {
+    "cluster.env": "ISTIO_SERVICE_CIDR='*'\n",
+    "hosts": "192.0.2.1 istiod.istio-system.svc\n",
+    "istio-token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln",
+    "mesh.yaml": "defaultConfig: {}\n",
+    "root-cert.pem": "-----BEGIN CERTIFICATE-----\n",
+}
+SETTINGS = {"package-url": "http://mirror.example/istio-sidecar.deb", "spiffe-id": "spiffe://cluster.local/ns/a/sa/b"}
+ODD_VALUES = [
+    'it\'s "quoted"',
+    "$(touch executed) `touch executed`",
+    "; touch executed; #",
+    "\\n \\0 %s %d",
+    "-e * ? [a-z] ~ ! & | <>",
+    "  spaces around  ",
+    "\ttab",
+    "Zürich 東京 🜁",
+]
+
+
+def entries(payload: str) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
+        return {member.name: member for member in archive.getmembers()}
+
+
+def content(payload: str, name: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
+        member = archive.extractfile(name)
+        assert member is not None
+        return member.read()
+
+
+# ---------------------------------------------------------------- the string
+
+
+def test_the_same_arguments_give_the_same_string_whatever_their_order_or_the_time() -> None:
+    first = remote.payload(FILES, SETTINGS)
+    time.sleep(1.1)  # a tar's times are whole seconds
+    assert remote.payload(dict(reversed(FILES.items())), dict(reversed(SETTINGS.items()))) == first
+
+
+def test_a_payload_is_one_line_of_ascii() -> None:
+    assert re.fullmatch(r"[A-Za-z0-9+/]+=*", remote.payload(FILES, SETTINGS))
+
+
+def test_only_root_can_read_what_is_unpacked() -> None:
+    for name, member in entries(remote.payload(FILES, SETTINGS)).items():
+        assert member.mode == (0o700 if name in ("files", "settings") else 0o600), name
+        assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0), name
+
+
+def test_the_scripts_travel_in_every_payload() -> None:
+    assert {"lib.sh", "join.sh", "ready.sh", "leave.sh"} <= entries(remote.payload({}, {})).keys()
+
+
+def test_ready_gets_a_payload_without_a_file() -> None:
+    names = entries(remote.payload({}, SETTINGS)).keys()
+    assert not [name for name in names if name.startswith("files/")]
+
+
+def test_a_digest_tells_payloads_apart_and_not_more() -> None:
+    payload = remote.payload(FILES, SETTINGS)
+    other = remote.payload({**FILES, "istio-token": "other"}, SETTINGS)
+    assert remote.payload_digest(payload) == remote.payload_digest(remote.payload(FILES, SETTINGS))
+    assert remote.payload_digest(payload) != remote.payload_digest(other)
+    assert re.fullmatch("[0-9a-f]{64}", remote.payload_digest(payload))
+
+
+def test_the_digest_of_the_scripts_changes_with_any_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts, before = remote._scripts(), remote.scripts_digest()
+    assert remote.scripts_digest() == before
+    for name in scripts:
+        monkeypatch.setattr(remote, "_scripts", lambda name=name: {**scripts, name: scripts[name] + b"\n"})
+        assert remote.scripts_digest() != before, name
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "named"),
+    [
+        ({"passwd": ""}, {}, "'passwd'"),
+        ({"../passwd": ""}, {}, "'../passwd'"),
+        ({}, {"packge-url": "x"}, "'packge-url'"),
+        ({}, {"spiffe-id": "a\nb"}, "'spiffe-id'"),
+        ({}, {"spiffe-id": "a\0b"}, "'spiffe-id'"),
+        ({}, {"drain-seconds": "5s"}, "'5s'"),
+        ({}, {"drain-seconds": "-1"}, "'-1'"),
+        ({}, {"ssh-port": "0"}, "'0'"),
+        ({}, {"ssh-port": "65536"}, "'65536'"),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_name(files: Mapping[str, str], settings: Mapping[str, str], named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)):
+        remote.payload(files, settings)
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8")))
+def test_any_text_is_in_the_payload_byte_for_byte(text: str) -> None:
+    assert content(remote.payload({"mesh.yaml": text}, {}), "files/mesh.yaml") == text.encode()
+
+
+def test_a_command_is_one_line_without_any_value() -> None:
+    for command in COMMANDS.values():
+        assert "\n" not in command
+        for value in [*FILES.values(), *SETTINGS.values()]:
+            assert value.strip() not in command
+
+
+# ---------------------------------------------------------------- the commands, run by real shells
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A folder that stands for a VM: /run is in it, and PATH says who the user is and whether sudo lets them in."""
+
+    folder: Path
+    shell: str
+
+    @property
+    def run_folder(self) -> Path:
+        return self.folder / "run"
+
+    def become(self, user: str, *, sudo: bool) -> None:
+        """Make the commands believe that `user` is logged in; sudo, if allowed, just runs what it is given."""
+        tools = self.folder / "bin"
+        (tools / "id").write_text(
+            f"#!/bin/sh\ncase $1 in -u) test {user} = root && echo 0 || echo 1000;; *) echo {user};; esac\n"
+        )
+        allowed = (
+            f'echo "$@" >>{self.folder}/sudo.log; shift; exec "$@"'
+            if sudo
+            else 'echo "sudo: a password is required" >&2; exit 1'
+        )
+        (tools / "sudo").write_text(f"#!/bin/sh\n{allowed}\n")
+        for tool in ("id", "sudo"):
+            (tools / tool).chmod(0o755)
+
+    def run(self, command: str, stdin: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.shell, "-c", self.local(command)],
+            input=stdin,
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
+    def local(self, command: str) -> str:
+        """The command as it is but for two paths: where it unpacks, and which shell takes over."""
+        return command.replace("/run/", f"{self.run_folder}/").replace("/bin/sh", self.shell)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "OUT": str(self.folder / "out")}
+
+
+@pytest.fixture(params=["sh", "dash", "bash"])
+def vm(request: pytest.FixtureRequest, tmp_path: Path) -> Vm:
+    shell = shutil.which(request.param)
+    if shell is None:
+        pytest.skip(f"no {request.param} here")
+    for folder in ("run", "bin", "out"):
+        (tmp_path / folder).mkdir()
+    vm = Vm(tmp_path, shell)
+    vm.become("root", sudo=False)
+    return vm
+
+
+def with_script(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let every script of the payload be `text`, beside the real lib.sh."""
+    scripts = remote._scripts()
+    probe = {name: text.encode() for name in scripts if name != "lib.sh"}
+    monkeypatch.setattr(remote, "_scripts", lambda: scripts | probe)
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_command_runs_its_script_and_hands_on_output_and_exit_code(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    with_script(monkeypatch, 'echo "$0"; echo complaint >&2; exit 7\n')
+    result = vm.run(COMMANDS[verb], remote.payload({}, {}))
+    assert (result.returncode, result.stdout, result.stderr) == (7, f"./{verb}.sh\n", "complaint\n")
+    assert list(vm.run_folder.iterdir()) == []
+
+
+def test_files_and_settings_arrive_byte_for_byte_and_nothing_in_them_is_run(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_script(monkeypatch, '. ./lib.sh\ncp files/* "$OUT/"\nsetting spiffe-id >"$OUT/setting"\n')
+    for value in ODD_VALUES:
+        files = {"mesh.yaml": f"{value}\n\n{value}", "cluster.env": f"A={value}\n\n", "istio-token": value}
+        result = vm.run(remote.COMMAND_JOIN, remote.payload(files, {"spiffe-id": value}))
+        assert result.returncode == 0, result.stderr
+        for name, text in files.items():
+            assert (vm.folder / "out" / name).read_bytes() == text.encode()
+        assert (vm.folder / "out" / "setting").read_bytes() == f"{value}\n".encode()
+        assert not list(vm.folder.rglob("executed")), value
+
+
+def test_what_is_unpacked_is_for_its_owner_alone(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_script(monkeypatch, "find . -exec stat -c '%a %n' {} +\n")
+    vm.folder.joinpath("run").chmod(0o777)
+    result = vm.run(remote.COMMAND_JOIN, remote.payload(FILES, SETTINGS))
+    modes = {path: mode for mode, _, path in (line.partition(" ") for line in result.stdout.splitlines())}
+    assert modes.pop(".") == "700"
+    assert modes.pop("./files") == "700"
+    assert modes.pop("./settings") == "700"
+    assert set(modes.values()) == {"600"}
+    assert "./files/istio-token" in modes
+
+
+@pytest.mark.parametrize("stdin", ["", "!!!", base64.b64encode(b"no tar").decode(), "truncated"])
+def test_a_payload_that_cannot_be_unpacked_runs_nothing(vm: Vm, monkeypatch: pytest.MonkeyPatch, stdin: str) -> None:
+    with_script(monkeypatch, 'touch "$OUT/ran"\n')
+    if stdin == "truncated":
+        stdin = remote.payload(FILES, SETTINGS)[:2000]
+    result = vm.run(remote.COMMAND_JOIN, stdin)
+    assert result.returncode == 1
+    assert "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked" in result.stderr
+    assert list((vm.folder / "out").iterdir()) == []
+    assert list(vm.run_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_leaves_no_token_behind(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, code: int
+) -> None:
+    with_script(monkeypatch, 'touch "$OUT/started"\nsleep 20\n')
+    process = subprocess.Popen(
+        [vm.shell, "-c", vm.local(remote.COMMAND_JOIN)],
+        stdin=subprocess.PIPE,
+        env=vm.env,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(remote.payload(FILES, SETTINGS))
+    process.stdin.close()
+    limit = time.monotonic() + 10
+    while not (vm.folder / "out" / "started").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert list(vm.run_folder.iterdir())
+    os.killpg(process.pid, sent)
+    assert process.wait(timeout=10) == code
+    assert list(vm.run_folder.iterdir()) == []
+
+
+def test_a_user_with_sudo_becomes_root(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_script(monkeypatch, "cat files/hosts\n")
+    vm.become("admin", sudo=True)
+    result = vm.run(remote.COMMAND_JOIN, remote.payload(FILES, SETTINGS))
+    assert (result.returncode, result.stdout) == (0, FILES["hosts"])
+    assert FILES["istio-token"] not in (vm.folder / "sudo.log").read_text()
+
+
+def test_a_user_without_sudo_is_told_what_to_do(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_script(monkeypatch, 'touch "$OUT/ran"\n')
+    vm.become("guest", sudo=False)
+    result = vm.run(remote.COMMAND_JOIN, remote.payload(FILES, SETTINGS))
+    assert result.returncode == 77
+    assert "guest is not root" in result.stderr
+    assert "remedy: log in as root, or allow this user NOPASSWD sudo" in result.stderr
+    assert list((vm.folder / "out").iterdir()) == []

@@ -1,0 +1,265 @@
+"""The scripts' parts that need no VM: how they read, mask and rewrite text. The rest runs in test_on_a_machine.py."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hybridmesh import remote
+
+PROJECT = Path(__file__).resolve().parents[2]
+SCRIPTS = PROJECT / "hybridmesh" / "remote"
+TOKEN = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.eyJhdWQiOlsiaXN0aW8tY2EiXX0.c2lnbmF0dXJl-_"
+BLOCK = "# BEGIN hybrid-mesh\n192.0.2.1 istiod.istio-system.svc\n# END hybrid-mesh\n"
+
+
+def sh(text: str, *, folder: Path, stdin: str = "") -> str:
+    """What `text` prints with lib.sh loaded, in `folder` as that of an unpacked payload."""
+    result = subprocess.run(
+        ["sh", "-c", f". {SCRIPTS}/lib.sh\n{text}"],
+        input=stdin.encode(),
+        cwd=folder,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode()
+
+
+def function(script: str, name: str) -> str:
+    """The text of one function of a script that cannot be loaded without being run."""
+    found = re.search(rf"^{name}\(\) \{{\n.*?^\}}\n", (SCRIPTS / script).read_text(), re.DOTALL | re.MULTILINE)
+    assert found, f"{script} has no function {name}"
+    return found[0]
+
+
+# ---------------------------------------------------------------- as texts
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing() -> None:
+    scripts = [*sorted(SCRIPTS.glob("*.sh")), PROJECT / "tests/e2e/machine_listing.sh"]
+    assert len(scripts) == 5
+    subprocess.run(["shellcheck", "-x", f"--source-path={PROJECT}", *scripts], check=True, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("command", [remote.COMMAND_JOIN, remote.COMMAND_READY, remote.COMMAND_LEAVE])
+def test_shellcheck_finds_nothing_in_the_commands(command: str) -> None:
+    words = shlex.split(command)
+    assert words[:3] == ["exec", "/bin/sh", "-c"]
+    for program in (words[3], words[5]):
+        # SC2064: the folder's name is meant to be put into the trap when it is set, and has no odd character.
+        subprocess.run(
+            ["shellcheck", "--shell=sh", "--exclude=SC2064,SC2086", "-"],
+            input=program,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+
+
+def test_no_script_evaluates_a_value() -> None:
+    for script in SCRIPTS.glob("*.sh"):
+        commands = re.sub(r"^\s*#.*$", "", script.read_text(), flags=re.MULTILINE)
+        assert not re.search(r"\beval\b|\bxargs\b|\. +(\"?\$|files|settings)", commands), script
+
+
+def test_every_setting_that_a_script_reads_is_declared_and_every_declared_one_is_read() -> None:
+    read = {
+        name for script in SCRIPTS.glob("*.sh") for name in re.findall(r"\(setting ([a-z0-9-]+)", script.read_text())
+    }
+    assert read == remote.SETTINGS.keys() - {"generation"}
+
+
+def test_the_package_carries_the_scripts() -> None:
+    names = {entry.name for entry in resources.files(remote).iterdir() if entry.name.endswith(".sh")}
+    assert names == set(remote.SCRIPTS)
+
+
+# ---------------------------------------------------------------- lib.sh
+
+
+def test_a_setting_that_is_absent_or_empty_has_its_default(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/drain-seconds").write_text("\n")
+    (tmp_path / "settings/ssh-port").write_text("2222\n")
+    text = "setting ready-timeout-seconds 90; setting drain-seconds 5; setting ssh-port 22; setting spiffe-id"
+    assert sh(text, folder=tmp_path) == "90\n5\n2222\n\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "masked"),
+    [
+        (f"token {TOKEN} refused", "token <token> refused"),
+        (f'{{"a":"{TOKEN}","b":"{TOKEN}"}}', '{"a":"<token>","b":"<token>"}'),
+        ("authorization: Bearer abc.def", "authorization: Bearer <token>"),
+        ("get http://user:secret@mirror.example/a", "get http://mirror.example/a"),
+        ("eye.of.the.storm", "eye.of.the.storm"),
+    ],
+)
+def test_tokens_and_passwords_are_masked(tmp_path: Path, line: str, masked: str) -> None:
+    assert sh("scrub", folder=tmp_path, stdin=f"{line}\n") == f"{masked}\n"
+
+
+def test_what_a_failure_says_is_masked_and_names_machine_step_and_remedy(tmp_path: Path) -> None:
+    text = f". {SCRIPTS}/lib.sh; step files; fail 'refused: {TOKEN}' 'mint another'"
+    result = subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    machine = subprocess.run(["uname", "-n"], capture_output=True, text=True, check=True).stdout.strip()
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "hybrid-mesh: step: files",
+        f"hybrid-mesh: FAILED on {machine} at step files: refused: <token>",
+        "hybrid-mesh: remedy: mint another",
+    ]
+
+
+def test_an_unexpected_failure_names_its_step(tmp_path: Path) -> None:
+    text = f". {SCRIPTS}/lib.sh; step units; false"
+    result = subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 1
+    assert "at step units: unexpected exit 1" in result.stderr
+
+
+def test_a_file_is_written_with_its_mode_and_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("new\n")
+    (tmp_path / "victim").write_text("untouched\n")
+    (tmp_path / "target").symlink_to("victim")
+    (tmp_path / "target.hybrid-mesh-new").symlink_to("victim")
+    sh('write_file source target 640 "$(id -u):$(id -g)"', folder=tmp_path)
+    assert (tmp_path / "target").read_text() == "new\n"
+    assert (tmp_path / "target").stat().st_mode & 0o7777 == 0o640
+    assert not (tmp_path / "target").is_symlink()
+    assert (tmp_path / "victim").read_text() == "untouched\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target", "victim"]
+
+
+LINES = st.lists(st.sampled_from(["127.0.0.1 localhost", "", "# note", "10.0.0.1 $(id) `id` \\n %s", "::1 six"]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(before=LINES, after=LINES)
+def test_taking_our_block_out_of_the_hosts_file_leaves_every_other_line(
+    tmp_path: Path, before: list[str], after: list[str]
+) -> None:
+    head, tail = ("".join(f"{line}\n" for line in lines) for lines in (before, after))
+    (tmp_path / "hosts").write_text(head + BLOCK + tail)
+    assert sh("HOSTS=hosts; hosts_without_block", folder=tmp_path) == head + tail
+
+
+def test_a_block_without_its_end_costs_no_line_that_follows(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n# BEGIN hybrid-mesh\n10.0.0.1 mine\n")
+    assert sh("HOSTS=hosts; hosts_without_block", folder=tmp_path) == "127.0.0.1 localhost\n10.0.0.1 mine\n"
+    (tmp_path / "hosts").write_text(f"# BEGIN hybrid-mesh\n10.0.0.1 mine\n{BLOCK}10.0.0.2 too\n")
+    assert sh("HOSTS=hosts; hosts_without_block", folder=tmp_path) == "10.0.0.1 mine\n10.0.0.2 too\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "family"),
+    [
+        ("ID=debian\n", "deb"),
+        ("ID=ubuntu\nID_LIKE=debian\n", "deb"),
+        ('ID="linuxmint"\nID_LIKE="ubuntu debian"\n', "deb"),
+        ('ID="rhel"\n', "rpm"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "rpm"),
+        ("ID=fedora\n", "rpm"),
+        ("ID=alpine\nNAME=debian\n", ""),
+    ],
+)
+def test_the_package_family_is_known_by_the_systems_own_word(tmp_path: Path, release: str, family: str) -> None:
+    (tmp_path / "os-release").write_text(release)
+    text = function("lib.sh", "package_family").replace("/etc/os-release", "os-release")
+    assert sh(f"{text}package_family", folder=tmp_path).strip() == family
+
+
+# ---------------------------------------------------------------- join.sh
+
+
+@pytest.mark.parametrize(
+    ("inbound", "excluded", "port", "redirected"),
+    [
+        ("'*'", "22,15090,15021,15020", "22", False),
+        ("'*'", "15090,22", "2222", True),
+        ("'*'", "15090,2222,22", "2222", False),
+        ("8080,9090", "22", "2222", False),
+        ("8080,2222", "22", "2222", True),
+        ("8080,2222", "22,2222", "2222", True),  # exclusions only count where everything is redirected
+        ("", "", "22", False),
+    ],
+)
+def test_a_redirection_of_sshds_port_is_found(
+    tmp_path: Path, inbound: str, excluded: str, port: str, redirected: bool
+) -> None:
+    (tmp_path / "files").mkdir()
+    lines = f"ISTIO_INBOUND_PORTS={inbound}\nISTIO_LOCAL_EXCLUDE_PORTS={excluded}\n"
+    (tmp_path / "files/cluster.env").write_text(lines)
+    parts = [function("join.sh", name) for name in ("cluster_env", "list_has", "check_ssh", "redirected", "finding")]
+    text = "\n".join([*parts, "sshd_ports() { :; }", f"SSH_PORT={port}", ": >findings", "check_ssh", "cat findings"])
+    assert bool(sh(text, folder=tmp_path)) is redirected
+
+
+# ---------------------------------------------------------------- ready.sh
+
+
+def certificate(uri: str, expiry: str) -> dict[str, object]:
+    return {
+        "path": "<inline>",
+        "serial_number": "1",
+        "subject_alt_names": [{"uri": uri}] if uri else [],
+        "days_until_expiration": "0",
+        "valid_from": "2026-01-01T00:00:00Z",
+        "expiration_time": expiry,
+    }
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_own_certificates_are_told_from_those_of_authorities(tmp_path: Path, indent: int | None) -> None:
+    # The layout of Envoy's admin API, envoy.admin.v3.Certificates
+    document = {
+        "certificates": [
+            {"ca_cert": [certificate("spiffe://cluster.local/ns/root", "2036-01-01T00:00:00Z")], "cert_chain": []},
+            {
+                "ca_cert": [certificate("", "2036-01-01T00:00:00Z")],
+                "cert_chain": [certificate("spiffe://cluster.local/ns/demo/sa/echo", "2026-01-02T00:00:00Z")],
+            },
+        ]
+    }
+    (tmp_path / "certs").write_text(json.dumps(document, indent=indent))
+    text = function("ready.sh", "own_certificates") + "fetch() { cat certs; }\nown_certificates"
+    assert sh(text, folder=tmp_path) == "spiffe://cluster.local/ns/demo/sa/echo 2026-01-02T00:00:00Z\n"
+    (tmp_path / "certs").write_text('{"certificates":[]}')
+    assert sh(text, folder=tmp_path) == ""
+
+
+@pytest.mark.parametrize("value", ["plain", 'say "hi"', "back\\slash\\n", "%s $(id)", "東京", "tab\tbell\a", ""])
+def test_a_json_string_is_json_whatever_is_in_it(tmp_path: Path, value: str) -> None:
+    (tmp_path / "value").write_text(value)
+    printed = sh(function("ready.sh", "json_string") + 'json_string "$(cat value)"', folder=tmp_path)
+    assert json.loads(printed) == re.sub(r"[\t\a]", "", value)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("x509: certificate has expired or is not yet valid", "clock"),
+        ("x509: certificate signed by unknown authority", "root certificate"),
+        ("rpc error: code = Unauthenticated desc = authentication failure", "token"),
+        ("lookup istiod.istio-system.svc: no such host", "/etc/hosts"),
+        ("dial tcp 192.0.2.1:15012: connect: connection refused", "port 15012"),
+        ("nothing of note", "see the log lines"),
+    ],
+)
+def test_the_remedy_fits_what_the_agent_says(tmp_path: Path, line: str, remedy: str) -> None:
+    (tmp_path / "istio.log").write_text(f"{line}\n")
+    text = function("ready.sh", "remedy").replace("/var/log/istio/", f"{tmp_path}/")
+    assert remedy in sh(f"NAMESPACE=istio-system\n{text}remedy", folder=tmp_path)
