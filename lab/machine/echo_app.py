@@ -27,6 +27,9 @@ class Echo(BaseHTTPRequestHandler):
     server_version = "echo"
     sys_version = ""
     timeout = 75  # seconds an idle connection is kept
+    # Head and body in one packet: else the kernel holds the second back until the first is acknowledged.
+    wbufsize = -1
+    disable_nagle_algorithm = True
 
     def answer(self) -> None:
         """Answer the request, whatever its method and path."""

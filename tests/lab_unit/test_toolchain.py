@@ -376,7 +376,7 @@ def test_a_command_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Pa
 
 
 def test_a_command_that_is_not_there_is_a_build_error(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no-such-command (cannot be run|ended with code 127)"):
+    with pytest.raises(BuildError, match=r"no-such-command (cannot be run|ended with code 127)"):
         job_in(tmp_path / "folder").run(["no-such-command"], seconds=1)
 
 

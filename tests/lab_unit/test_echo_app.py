@@ -1,0 +1,86 @@
+"""The demo app answers as the tests of traffic rely on."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.machine.echo_app import MAX_BODY, Echo, Server
+
+
+@pytest.fixture
+def connection() -> Iterator[http.client.HTTPConnection]:
+    with Server(("127.0.0.1", 0), Echo) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        client = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+        yield client
+        client.close()
+        server.shutdown()
+        serving.join(10)
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, **options: Any) -> dict[str, Any]:
+    connection.request(method, path, **options)
+    response = connection.getresponse()
+    assert response.status == 200
+    answer: dict[str, Any] = json.loads(response.read())
+    return answer
+
+
+def test_it_says_who_answered_and_what_arrived(
+    connection: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHO_VERSION", "v7")
+    monkeypatch.setenv("ECHO_PLATFORM", "kubernetes")
+    monkeypatch.setattr("socket.gethostname", lambda: "pod-1")
+    answer = ask(connection, "GET", "/a/b?c=d", headers={"x-request-id": "42"})
+    assert answer["headers"]["x-request-id"] == "42"
+    del answer["headers"]
+    assert answer == {
+        "app": "echo",
+        "instance": "pod-1",
+        "platform": "kubernetes",
+        "version": "v7",
+        "path": "/a/b?c=d",
+    }
+
+
+def test_it_is_a_vm_where_nothing_else_is_said(
+    connection: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ECHO_PLATFORM", raising=False)
+    assert ask(connection, "GET", "/")["platform"] == "vm"
+
+
+def test_it_is_ready(connection: http.client.HTTPConnection) -> None:
+    assert ask(connection, "GET", "/health/ready")["app"] == "echo"
+
+
+def test_a_connection_serves_many_requests_bodies_included(connection: http.client.HTTPConnection) -> None:
+    ask(connection, "GET", "/1")
+    used = connection.sock
+    assert ask(connection, "POST", "/2", body=b"GET /not-a-request HTTP/1.1\r\n\r\n")["path"] == "/2"
+    assert ask(connection, "DELETE", "/3")["path"] == "/3"
+    assert connection.sock is used
+
+
+def test_head_gets_no_body(connection: http.client.HTTPConnection) -> None:
+    connection.request("HEAD", "/")
+    assert connection.getresponse().read() == b""
+    assert ask(connection, "GET", "/next")["path"] == "/next"
+
+
+@pytest.mark.parametrize("length", ["-1", "many", str(MAX_BODY + 1)])
+def test_a_body_that_is_not_read_ends_the_connection(connection: http.client.HTTPConnection, length: str) -> None:
+    connection.putrequest("POST", "/")
+    connection.putheader("Content-Length", length)
+    connection.endheaders()
+    response = connection.getresponse()
+    assert json.loads(response.read())["path"] == "/"
+    assert connection.sock is None or connection.sock.recv(1) == b""
