@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.toolchain import debian, images, istio, pins, pulumi, system
+from lab.toolchain import debian, images, istio, pins, pulumi
 from lab.toolchain.builder import Builder, expected_seconds
 from lab.toolchain.catalogue import catalogue
 from lab.toolchain.job import Artifact, BuildError
 from lab.toolchain.progress import Progress
 from lab.toolchain.store import Store, stamp_of
+from lab.toolchain.system import check_system, explain
 
 __all__ = [
     "BuildError",
@@ -32,9 +33,6 @@ __all__ = [
     "installed",
     "prune",
 ]
-
-
-_LONG_BUILD_SECONDS = 300
 
 
 class ToolsMissing(Exception):  # noqa: N818 (what it says is what is wrong)
@@ -137,9 +135,9 @@ def build(
     everything, known, used = names is None, catalogue(), store or Store()
     wanted = _wanted(known, names)
     if any(not known[name].executables for name in wanted):
-        findings = "".join(f"\n- {finding}" for finding in check_system(store=used))
+        findings = check_system()
         if findings:
-            raise UnsuitableSystemError(f"The embedded environment cannot run here.{findings}")
+            raise UnsuitableSystemError(explain(findings))
     builder = Builder(known, used, progress or Progress())
     builder.build(wanted, host_packages=everything)
     return _toolset(known, used, wanted)
@@ -194,14 +192,6 @@ def prune(*, store: Store | None = None) -> list[Path]:
     if all(used.holds(name, known[name].stamp(known)) for name in wanted):
         keep.add(("bin", _bin_stamp(known, used, wanted)))
     return used.prune(keep)
-
-
-def check_system(*, store: Store | None = None) -> list[str]:
-    """What keeps the environment from being built and run on this machine: a sentence each, none if it can.
-
-    Reads only; installs, starts and writes nothing. Free disk space is asked for while much is still to be built.
-    """
-    return system.problems(first_build=expected_build_seconds(store=store) > _LONG_BUILD_SECONDS)
 
 
 def _wanted(known: Mapping[str, Artifact], names: Iterable[str] | None) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab.toolchain.store import cache_root
+from lab.toolchain.system import cache_root
 
 _ASK_SECONDS = 10.0
 

@@ -6,6 +6,8 @@ import platform
 import re
 from pathlib import Path
 
+from lab.toolchain.system import ARCHITECTURES
+
 PROJECT = Path(__file__).resolve().parents[2]
 TOOLS = PROJECT / "lab" / "tools"
 MACHINE = PROJECT / "lab" / "machine"
@@ -21,13 +23,11 @@ DEBIAN_SUITE = "bookworm"
 """What machines and images are made of."""
 IMAGE_TAG = "1.31"
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
 
 def architecture() -> str:
     """This machine's architecture as Go and Debian call it; the kernel's name where there is none."""
     machine = platform.machine()
-    return _ARCHITECTURES.get(machine, machine)
+    return ARCHITECTURES.get(machine, machine)
 
 
 def lines(path: Path) -> list[str]:

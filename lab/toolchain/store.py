@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.toolchain.system import cache_root
+
 ORIGIN = "origin.json"
 """File in an artifact that stands for executables found elsewhere: {path: [size, mtime in ns]}."""
 
@@ -22,14 +24,6 @@ _LOCK_POLL_SECONDS = 0.5
 
 class StoreBusyError(Exception):
     """Another process has held an artifact's lock for longer than any build takes."""
-
-
-def cache_root() -> Path:
-    """Where artifacts are kept: `$XDG_CACHE_HOME/hybrid-mesh`, default `~/.cache/hybrid-mesh`."""
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
-    return base / "hybrid-mesh"
 
 
 def stamp_of(parts: Iterable[str | bytes]) -> str:

@@ -1,4 +1,8 @@
-"""Whether the environment can run here at all, asked before anything is touched."""
+"""Whether the environment can run here at all, asked before anything is touched.
+
+Also a program, `python3 lab/toolchain/system.py`, for before there is a virtual environment: so this file stands
+on the standard library alone, and is understood by any Python that a system may have.
+"""
 
 from __future__ import annotations
 
@@ -8,57 +12,73 @@ import shutil
 import sys
 from pathlib import Path
 
-from lab.toolchain import pins
-from lab.toolchain.store import cache_root
-
-DISK_GIGABYTES = 15
-"""Free space that a first build takes: Go's caches 8 GB, the toolchain's own 3 GB, and room to run."""
+DISK_GIGABYTES = 20
+"""Free space that a first build takes: Go's build cache 11 GB, Go's modules 5 GB, the toolchain's own cache 2 GB,
+and room to run (measured on Debian 12)."""
 PYTHON = (3, 11)
-_OWN_CLUSTER = (
-    "To use a cluster and hosts of your own instead, no root and no Linux is needed: see docs/own-cluster.md."
-)
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What the environment is built for: the kernel's name, and Go's and Debian's."""
+
+_OWN_CLUSTER = "To use a cluster and hosts of your own, which needs none of this, see docs/own-cluster.md."
 
 
-def problems(*, first_build: bool) -> list[str]:
-    """What keeps the environment from being built and run here; `first_build` asks for the space that one takes."""
-    findings = _check_platform()
-    if first_build:
-        findings += _check_disk(cache_root())
-    if sys.version_info < PYTHON:
-        findings.append(
-            f"Python is {platform.python_version()}, and {PYTHON[0]}.{PYTHON[1]} or newer is needed: make the"
-            " virtual environment with a newer one."
-        )
-    return findings
+def cache_root() -> Path:
+    """Where built tools are kept: `$XDG_CACHE_HOME/hybrid-mesh`, default `~/.cache/hybrid-mesh`."""
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    base = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
+    return base / "hybrid-mesh"
 
 
-def _check_platform() -> list[str]:
+def check_system() -> list[str]:
+    """What keeps the environment from being built and run on this machine: some sentences each, none if it can.
+
+    Reads only; installs, starts and writes nothing. Free disk space counts until everything was built once.
+    """
     if platform.system() != "Linux":
-        return [f"This is {platform.system()}; the embedded environment needs Linux namespaces. {_OWN_CLUSTER}"]
+        return [f"This is {platform.system()}, and the environment needs Linux namespaces."]
     findings = []
     if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
         findings.append(
-            "This Linux has no apt-get and dpkg; the embedded environment installs Debian packages and makes its"
-            f" machines from them (Debian 12 is what it is tested on). {_OWN_CLUSTER}"
+            "This Linux has no apt-get and dpkg. The environment installs Debian packages and makes its machines"
+            " of them (tested on Debian 12)."
         )
     if os.geteuid() != 0:
         findings.append(
-            "You are not root; namespaces, mounts and containers need it. Run it as root (on a machine of your"
-            f" own, or in a virtual one). {_OWN_CLUSTER}"
+            "You are not root, and namespaces, mounts and containers need root. Run it as root, best in a virtual"
+            " machine that is yours alone."
         )
-    if pins.architecture() not in ("amd64", "arm64"):
+    if platform.machine() not in ARCHITECTURES:
         findings.append(
-            f"The processor is {platform.machine()}; Envoy is there for x86_64 and aarch64 alone. {_OWN_CLUSTER}"
+            f"The processor is {platform.machine()}. Envoy and Go come for {' and '.join(ARCHITECTURES)} alone."
         )
-    return findings
+    if sys.version_info < PYTHON:
+        findings.append(
+            f"Python is {platform.python_version()}, and {'.'.join(map(str, PYTHON))} or newer is needed. Install"
+            " one and have it as python3 first on PATH."
+        )
+    return findings + _check_disk(cache_root())
 
 
-def _check_disk(folder: Path) -> list[str]:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+def _check_disk(cache: Path) -> list[str]:
+    if any(cache.glob("bin/*/kubelet")):
+        return []  # all was built once; what a changed pin builds anew is little
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if free >= DISK_GIGABYTES:
         return []
     return [
-        f"{free:.0f} GB are free under {existing}, and a first build needs {DISK_GIGABYTES} GB. Free some, or set"
-        " XDG_CACHE_HOME to a folder on a larger disk."
+        f"{free:.0f} GB are free at {existing}, and a first build needs {DISK_GIGABYTES} GB (Go's caches, most of"
+        " it). Free some, or set XDG_CACHE_HOME, GOCACHE and GOMODCACHE to folders on a larger disk."
     ]
+
+
+def explain(findings: list[str]) -> str:
+    """Findings as a person reads them, with what to do instead."""
+    return "\n".join(["The embedded environment cannot run here.", *(f"- {one}" for one in findings), _OWN_CLUSTER])
+
+
+if __name__ == "__main__":
+    found = check_system()
+    if found:
+        sys.exit(explain(found))

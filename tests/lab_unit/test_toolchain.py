@@ -517,31 +517,52 @@ def test_every_executable_of_the_environment_is_there_once() -> None:
 # ---------------------------------------------------------------- where it cannot run
 
 
-def test_another_system_is_refused_at_once_and_pointed_to_its_own_cluster(
-    monkeypatch: pytest.MonkeyPatch, store: Store
-) -> None:
+@pytest.fixture
+def nothing_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none" / "yet"))
+
+
+@pytest.mark.usefixtures("nothing_built")
+def test_another_system_is_refused_before_anything_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    monkeypatch.setattr(system, "DISK_GIGABYTES", 0)
-    (finding,) = toolchain.check_system(store=store)
-    assert finding.startswith("This is Darwin; the embedded environment needs Linux")
-    assert "cluster and hosts of your own" in finding
-    with pytest.raises(toolchain.UnsuitableSystemError, match="This is Darwin"):
-        toolchain.build(store=store)
-    assert not store.root.exists()  # nothing was touched
+    with pytest.raises(toolchain.UnsuitableSystemError) as refused:
+        toolchain.build()
+    assert str(refused.value).splitlines() == [
+        "The embedded environment cannot run here.",
+        "- This is Darwin, and the environment needs Linux namespaces.",
+        "To use a cluster and hosts of your own, which needs none of this, see docs/own-cluster.md.",
+    ]
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_every_reason_is_given_at_once(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+@pytest.mark.usefixtures("nothing_built")
+def test_every_reason_is_given_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr(system, "DISK_GIGABYTES", 10**9)
     monkeypatch.setattr(system, "PYTHON", (99, 0))
-    findings = toolchain.check_system(store=store)
-    assert [finding.split()[0] for finding in findings] == ["This", "You", "The", findings[3].split()[0], "Python"]
-    assert "not root" in findings[1]
-    assert "riscv64" in findings[2]
-    assert "a first build needs 1000000000 GB" in findings[3]
+    findings = toolchain.check_system()
+    said = ["has no apt-get", "not root", "riscv64", "99.0 or newer", "a first build needs 1000000000 GB"]
+    assert len(findings) == len(said)
+    for finding, part in zip(findings, said, strict=True):
+        assert part in finding
+
+
+def test_once_built_the_disk_may_be_fuller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(system, "DISK_GIGABYTES", 10**9)
+    before = toolchain.check_system()
+    (tmp_path / "hybrid-mesh" / "bin" / "stamp").mkdir(parents=True)
+    (tmp_path / "hybrid-mesh" / "bin" / "stamp" / "kubelet").touch()
+    assert len(toolchain.check_system()) == len(before) - 1
+
+
+def test_the_check_runs_where_no_package_is_installed() -> None:
+    program = PROJECT / "lab" / "toolchain" / "system.py"
+    bare = [sys.executable, "-I", "-S", "-c", "import runpy, sys; runpy.run_path(sys.argv[1])", str(program)]
+    subprocess.run(bare, check=True, timeout=30)
 
 
 def test_a_package_is_missing_only_if_none_of_its_alternatives_is_installed(
