@@ -72,6 +72,8 @@ def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> Non
         err.print(f"[dim]{time.monotonic() - begun:5.1f} s[/]  {what}")
 
     step("namespaces and network", lambda: instance.start_namespaces(cluster.supervisor_config()))
+    for private in ("state", "pulumi-home"):
+        (instance.folder / private).mkdir(mode=0o700, exist_ok=True)
     vm.write_user_key(instance)
     cluster.write_programs()
     step("programs", lambda: start_programs(instance))
@@ -163,7 +165,7 @@ def traffic(
 ) -> None:
     """Send requests from the client's pod and from every machine, and show who answered."""
     instance, tools = context.instance, toolchain.installed()
-    sources = {f"pod of {client}": in_pod(instance, tools, f"deploy/{client}", namespace, client)}
+    sources = {f"pod of {client}": in_pod(instance, tools, f"deploy/{client}", namespace)}
     sources |= {machine.name: on_machine(machine) for machine in vm.machines(instance)}
     complete = True
     for source, runner in sources.items():

@@ -1,10 +1,11 @@
 #!/bin/sh
 # PID 1 of an instance: gives the new namespaces their private places and the bridge, then becomes supervisord.
-# Arguments: the instance's folder, the Python to run, the bridge's addresses.
+# Arguments: the instance's folder, the Python to run, the services' network, the bridge's addresses.
 set -eu
 folder=$1
 python=$2
-shift 2
+services=$3
+shift 3
 
 hostname node
 # A private /run holds the sockets of containerd and supervisord and the locks of systemd-nspawn and iptables.
@@ -26,5 +27,7 @@ for address in "$@"; do
     ip addr add "$address" dev br0
 done
 ip link set br0 up
+# What the node itself sends to a Service must have a route before kube-proxy's rules can give it another address.
+ip route add "$services" dev br0
 
 exec "$python" -m supervisor.supervisord --nodaemon --configuration "$folder/supervisord.conf"

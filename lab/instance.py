@@ -251,8 +251,6 @@ class Instance:
                 shutil.rmtree(self.folder)
             for part in ("log", "var-lib", "programs", "machines"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-            for private in ("state", "pulumi-home"):
-                (self.folder / private).mkdir(mode=0o700, exist_ok=True)
             before = int(INOTIFY_INSTANCES.read_text())
             others = [state.inotify_before for state in self._other_states()]
             subnets = Subnets(slot)
@@ -276,7 +274,7 @@ class Instance:
             parent = subprocess.Popen(
                 ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--mount-proc"]
                 + ["--propagation", "private", "sh", str(Path(__file__).with_name("init.sh"))]
-                + [str(self.folder), sys.executable, str(subnets.bridge)]
+                + [str(self.folder), sys.executable, subnets.services, str(subnets.bridge)]
                 + [f"{address}/32" for address in (subnets.cluster_dns, subnets.machine_dns)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

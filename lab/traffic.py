@@ -66,14 +66,14 @@ def ask(runner: Runner, url: str, requests: int = 1, options: Sequence[str] = ()
     return answers
 
 
-def in_pod(instance: Instance, tools: Toolset, target: str, namespace: str, container: str) -> Runner:
-    """Runs commands in a pod's container; `target` as kubectl has it, such as `deploy/client`."""
+def in_pod(instance: Instance, tools: Toolset, target: str, namespace: str) -> Runner:
+    """Runs commands in a pod's first container; `target` as kubectl has it, such as `deploy/client`."""
     kubectl = [str(tools.bin_dir / "kubectl"), "--kubeconfig", str(instance.folder / "kubeconfig")]
 
     def runner(command: list[str]) -> str:
         # curl's exit code is that of its last transfer; the statuses tell more.
         tolerant = ["sh", "-c", '"$@" || true', "-", *command]
-        return run([*kubectl, "exec", "-n", namespace, target, "-c", container, "--", *tolerant], timeout=300)
+        return run([*kubectl, "exec", "--quiet", "-n", namespace, target, "--", *tolerant], timeout=300)
 
     return runner
 

@@ -1,0 +1,42 @@
+"""A stack's topology, as its output `topology` tells it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+OUTPUT_SECONDS = 60
+
+
+class StackError(Exception):
+    """The stack cannot be read; the message says what to do."""
+
+
+def stack_topology(stack: str | None) -> dict[str, Any]:
+    """The output `topology` of a stack of the project in the current folder (see components/hybrid_mesh.py).
+
+    Args:
+        stack: the stack's name; default the selected one.
+
+    Raises:
+        StackError: pulumi is not there or refuses, or the stack has no such output yet.
+    """
+    command = ["pulumi", "stack", "output", "--json", "--non-interactive"]
+    if stack:
+        command += ["--stack", stack]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=OUTPUT_SECONDS, check=False)
+    except FileNotFoundError:
+        raise StackError(
+            'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(python -m lab env)"`.'
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise StackError(f"pulumi did not tell the stack's outputs within {OUTPUT_SECONDS} s.") from None
+    if done.returncode != 0:
+        raise StackError(f"pulumi cannot read the stack: {done.stderr.strip() or done.stdout.strip()}")
+    topology = json.loads(done.stdout).get("topology")
+    if topology is None:
+        raise StackError("the stack has no output `topology`: nothing was put up yet. Fix: pulumi up.")
+    result: dict[str, Any] = topology
+    return result
