@@ -57,7 +57,9 @@ def check_system() -> list[str]:
             f"Python is {platform.python_version()}, and {'.'.join(map(str, PYTHON))} or newer is needed. Install"
             " one and have it as python3 first on PATH."
         )
-    return findings + _check_disk(cache_root())
+    if os.geteuid() == 0:  # another user's cache is not the one that will be filled
+        findings += _check_disk(cache_root())
+    return findings
 
 
 def _check_disk(cache: Path) -> list[str]:
