@@ -162,11 +162,15 @@ class Sidecar(pulumi.ComponentResource):
         )
         # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
         joined = pulumi.Output.unsecret(pulumi.Output.all(join_payload, join.urn).apply(lambda both: digest(both[0])))
+        # Nothing in it is secret, and nothing in it can be read: a preview had better not print it.
+        ready_payload: pulumi.Output[str] = pulumi.Output.secret(
+            pulumi.Output.all(settings, joined).apply(lambda both: payload({}, ready_settings(*both)))
+        )
         ready = pulumi_command.remote.Command(
             f"{name}-ready",
             connection=connection,
             create=COMMAND_READY,
-            stdin=pulumi.Output.all(settings, joined).apply(lambda both: payload({}, ready_settings(*both))),
+            stdin=ready_payload,
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
             opts=child,
