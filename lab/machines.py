@@ -161,6 +161,11 @@ class Machine:
         """Run a shell command on the machine; returns its stdout."""
         return run(self.ssh_command(["--", *command]), timeout=timeout, input_text=input_text)
 
+    def look(self, command: list[str], *, timeout: float = 60) -> str:
+        """Run a command on the machine without SSH, for looking where a connection would disturb what is looked at."""
+        target = ["nsenter", f"--target={self._require_guest()}", "--mount", "--net", "--pid", "--uts", "--ipc", "--"]
+        return run([*target, *command], timeout=timeout)
+
     # ------------------------------------------------------------------ parts
 
     def _require(self) -> None:

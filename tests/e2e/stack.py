@@ -92,7 +92,7 @@ class Stack:
 
     def preview(self) -> str:
         """What a person reads."""
-        return self._on_stack("preview", "--diff")
+        return self._on_stack("preview", "--diff", "--show-full-output")
 
     def steps(self) -> list[Step]:
         """What a preview would do, resources that stay the same left out."""

@@ -1,0 +1,20 @@
+"""The stack on the tests' environment; its tests run in the order of their files, each leaving it as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.stack import Stack
+from tests.environment import Lab
+
+
+@pytest.fixture(scope="session")
+def stack(lab: Lab) -> Iterator[Stack]:
+    """The stack `dev`, not put up yet; whatever of it is there at the end is destroyed."""
+    stack = Stack(lab)
+    yield stack
+    stack.restore()
+    if stack.resources():
+        stack.destroy()

@@ -1,0 +1,401 @@
+"""The main job, as a person does it: preview, up, look, change, destroy. The tests build on each other in order."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.cluster import wait_for
+from lab.machines import Machine
+from lab.traffic import Answers, ask, in_pod, on_machine
+from tests.e2e.stack import Stack, console
+from tests.environment import Lab
+
+pytestmark = pytest.mark.lab
+
+MACHINES = ("vm-1", "vm-2")
+FILES = ("cluster.env", "mesh.yaml", "hosts", "root-cert.pem")
+URL = "http://echo.demo.svc.cluster.local:8080/"
+LISTING = (Path(__file__).parent / "machine_listing.sh").read_text()
+TOKEN = "/var/run/secrets/tokens/istio-token"
+
+
+def kubectl(lab: Lab, *arguments: str, check: bool = True) -> str:
+    done = subprocess.run(
+        [lab.bin / "kubectl", "--kubeconfig", lab.kubeconfig, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def objects(lab: Lab, kind: str, namespace: str = "demo") -> dict[str, Any]:
+    items = json.loads(kubectl(lab, "get", kind, "-n", namespace, "-o", "json"))["items"]
+    return {item["metadata"]["name"]: item for item in items}
+
+
+def connections(machine: Machine) -> int:
+    """How many connections sshd has seen; asking makes none."""
+    journal = machine.look(["journalctl", "--unit=ssh", "--no-pager", "--output=cat"])
+    return len(re.findall(r"^Connection from ", journal, re.MULTILINE))
+
+
+def listing(machine: Machine) -> list[str]:
+    return machine.ssh(["sh -s"], input_text=LISTING, timeout=120).splitlines()
+
+
+def from_pod(lab: Lab, requests: int) -> Answers:
+    return ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), URL, requests)
+
+
+def from_machine(lab: Lab, name: str, requests: int) -> Answers:
+    return ask(on_machine(lab.machine(name)), URL, requests)
+
+
+class CommandLines:
+    """Collects the command lines of every process of this machine, its VMs' included, while it is open."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> CommandLines:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_bytes())
+                except OSError:
+                    continue
+
+
+@dataclass
+class Joined:
+    """What was seen while the stack was put up."""
+
+    output: str
+    command_lines: set[bytes]
+    before: list[str]
+    """Listing of vm-1 before."""
+    connections: dict[str, int] = field(default_factory=dict)
+    """SSH connections to each machine, by name."""
+
+
+@pytest.fixture(scope="module")
+def joined(lab: Lab, stack: Stack) -> Joined:
+    """The stack, put up on an empty environment."""
+    vm1 = lab.machine("vm-1")
+    before = listing(vm1)
+    count = connections(vm1)
+    with CommandLines() as processes:
+        output = stack.up()
+    seen = Joined(output, processes.seen, before)
+    seen.connections["vm-1"] = connections(vm1) - count
+    # The machine was made in this run: `lab machine create` itself waits for a first login.
+    seen.connections["vm-2"] = connections(lab.machine("vm-2")) - 1
+    return seen
+
+
+# ---------------------------------------------------------------------- before
+
+
+def test_a_preview_on_an_empty_environment_shows_each_file_and_hides_only_what_is_unknown(stack: Stack) -> None:
+    preview = stack.preview()
+    vm1 = preview.split("::mesh-vm-1]")[-1].split("[urn=")[0]
+    assert "+ hybridmesh:sidecar:Sidecar: (create)" in preview
+    for line in ("ISTIO_META_CLUSTER_ID='embedded'", "SERVICE_ACCOUNT='echo'", "ISTIO_INBOUND_PORTS='8080'"):
+        assert line in preview, f"cluster.env is not shown: {line}"
+    assert 'discoveryAddress: "istiod.istio-system.svc:15012"' in preview
+    unknown = re.findall(r"^ +(\S+) *: \[unknown\]", preview, re.MULTILINE)
+    assert "hosts" in unknown, vm1
+    vm1_properties = re.search(r"Sidecar::mesh-vm-1\]\n(.*?)\n +\+ |\Z", preview, re.DOTALL)
+    assert vm1_properties is not None
+    hidden = set(re.findall(r"(\S+) *: \[unknown\]", vm1_properties.group(1)))
+    assert hidden == {"hosts", "root-cert.pem"}
+
+
+def test_a_preview_shows_no_secret_and_touches_nothing(lab: Lab, stack: Stack) -> None:
+    count = connections(lab.machine("vm-1"))
+    preview = stack.preview()
+    assert "PRIVATE KEY" not in preview
+    assert connections(lab.machine("vm-1")) == count
+    assert "istio-system" not in kubectl(lab, "get", "namespaces", "-o", "name")
+
+
+# ---------------------------------------------------------------------- up
+
+
+def test_every_machine_joins_with_at_most_three_connections(joined: Joined) -> None:
+    assert set(joined.connections) == set(MACHINES)
+    for name, count in joined.connections.items():
+        assert 1 <= count <= 3, f"{name}: {count} SSH connections"
+
+
+def test_up_ends_only_when_the_mesh_has_every_machine(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    topology = stack.outputs()["topology"]
+    assert set(topology["machines"]) == set(MACHINES)
+    entries = objects(lab, "workloadentries")
+    for name in MACHINES:
+        machine = topology["machines"][name]
+        assert machine["identity"] == "spiffe://cluster.local/ns/demo/sa/echo"
+        assert machine["synced"] is True
+        assert datetime.fromisoformat(machine["certificateExpiry"]) > datetime.now(UTC)
+        entry = entries[machine["entry"].split("/")[1]]
+        assert entry["spec"]["address"] == lab.machine(name).address
+        assert entry["spec"]["serviceAccount"] == "echo"
+
+
+def test_status_shows_every_machine_and_agrees_with_the_certificate_on_it(lab: Lab, joined: Joined) -> None:
+    assert joined.output
+    status = json.loads(console(lab, "status", "--stack", "dev", "--json").stdout)
+    for machine in status["machines"]:
+        assert machine["sync"] == "in sync"
+        assert machine["healthy"] is True
+        certificate = lab.machine(machine["name"]).ssh(
+            [
+                "openssl x509 -noout -ext subjectAltName -in /etc/certs/cert-chain.pem 2>/dev/null || "
+                "curl -s localhost:15000/certs"
+            ]
+        )
+        assert machine["identity"] in certificate
+    text = console(lab, "status", "--stack", "dev").stdout
+    for word in (*MACHINES, "in sync", "spiffe://cluster.local/ns/demo/sa/echo", "k8s 90 %, vm 10 %"):
+        assert word in text
+
+
+def test_the_token_is_in_no_state_output_log_command_line_or_open_file(lab: Lab, stack: Stack, joined: Joined) -> None:
+    state = stack.state()
+    for name in MACHINES:
+        machine = lab.machine(name)
+        assert machine.ssh([f"stat -c '%a %U' {TOKEN}"]).strip() == "600 istio-proxy"
+        token = machine.ssh([f"cat {TOKEN}"]).strip()
+        signature = token.rsplit(".", 1)[1]
+        assert len(signature) > 100
+        assert signature not in joined.output
+        assert signature not in state
+        assert not any(signature.encode() in line for line in joined.command_lines)
+        # Files of the person who runs pulumi: backend, workspace, logs of the plugins.
+        for folder in ("state", "pulumi-home", "log"):
+            for path in (lab.instance.folder / folder).rglob("*"):
+                if path.is_file():
+                    assert signature.encode() not in path.read_bytes(), path
+        folders = "/etc /var /run /tmp /home /root /usr/local"
+        find = f"grep --files-with-matches --recursive --no-messages --file=- {folders} || true"
+        holders = machine.ssh([find], input_text=signature).split()
+        assert set(holders) <= {TOKEN.replace("/var/run", "/run"), TOKEN}
+        as_nobody = machine.ssh(
+            [f"setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '{find}'"], input_text=signature
+        )
+        assert as_nobody == ""
+        assert signature not in machine.ssh(["journalctl --no-pager"])
+        assert machine.ssh(["stat -c %a /etc/certs/key.pem"]).strip() == "600"
+
+
+def test_a_second_up_changes_nothing_and_opens_no_connection(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    before = {name: connections(lab.machine(name)) for name in MACHINES}
+    assert stack.steps() == []
+    output = stack.up()
+    assert re.search(r"^ +\d+ unchanged$", output, re.MULTILINE), output
+    assert not re.search(r"^ +[-+~].* \d+ (created|updated|deleted|replaced)$", output, re.MULTILINE), output
+    assert {name: connections(lab.machine(name)) for name in MACHINES} == before
+
+
+# ---------------------------------------------------------------------- traffic
+
+
+def test_pods_and_machines_reach_each_other_by_the_services_name(lab: Lab, joined: Joined) -> None:
+    assert joined.output
+    answers = from_pod(lab, 200)
+    assert answers.answered == 200, answers
+    assert answers.by_platform["vm"] > 0
+    assert answers.by_platform["kubernetes"] > 0
+    for name in MACHINES:
+        back = from_machine(lab, name, 50)
+        assert back.answered == 50, back
+        assert back.by_platform["kubernetes"] > 0
+
+
+def test_calls_carry_the_callers_identity(lab: Lab, joined: Joined) -> None:
+    assert joined.output
+    callers = {"spiffe://cluster.local/ns/demo/sa/client": in_pod(lab.instance, lab.tools, "deploy/client", "demo")}
+    callers["spiffe://cluster.local/ns/demo/sa/echo"] = on_machine(lab.machine("vm-1"))
+    for identity, runner in callers.items():
+        headers = json.loads(runner(["curl", "--silent", "--max-time", "10", URL]))["headers"]
+        certificate = {key.lower(): value for key, value in headers.items()}["x-forwarded-client-cert"]
+        assert f"URI={identity}" in certificate
+
+
+def test_plain_text_is_refused_by_machines_and_pods(lab: Lab, joined: Joined) -> None:
+    assert joined.output
+    pod = json.loads(kubectl(lab, "get", "pods", "-n", "demo", "-l", "app=echo", "-o", "json"))["items"][0]
+    addresses = [lab.machine(name).address for name in MACHINES] + [pod["status"]["podIP"]]
+    for address in addresses:
+        done = subprocess.run(
+            ["curl", "--silent", "--show-error", "--max-time", "5", f"http://{address}:8080/"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+        assert done.returncode in (52, 56), f"{address}: {done.returncode} {done.stdout} {done.stderr}"
+    outside = lab.machine("outside")
+    outside.create(lab.tools)
+    try:
+        # The same address answers plain text where no sidecar stands before it: it is mTLS that refuses.
+        assert outside.ssh([f"curl -s -o /dev/null -w '%{{http_code}}' http://{outside.address}:8080/"]) == "200"
+    finally:
+        outside.delete()
+
+
+def test_a_tenth_of_a_thousand_requests_goes_to_the_machines(lab: Lab, joined: Joined) -> None:
+    assert joined.output
+    answers = from_pod(lab, 1000)
+    assert answers.answered == 1000, answers
+    # Four standard deviations of a binomial with n = 1000, p = 0.1: one run in 16,000 falls outside by chance.
+    assert 62 <= answers.by_platform["vm"] <= 138, answers
+
+
+# ---------------------------------------------------------------------- changes
+
+
+def test_a_changed_weight_changes_the_route_alone_and_is_measured(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    before = {name: connections(lab.machine(name)) for name in MACHINES}
+    stack.change("routing.echo.weights", {"k8s": 50, "vm": 50})
+    steps = stack.steps()
+    assert [(step.operation, step.name) for step in steps] == [("update", "mesh-echo-virtual-service")]
+    preview = stack.preview()
+    assert re.search(r"~ weight *: 90 => 50", preview)
+    assert re.search(r"~ weight *: 10 => 50", preview)
+    stack.up()
+    wait_for("the new weights", lambda: from_pod(lab, 100).by_platform["vm"] > 30, 20)
+    answers = from_pod(lab, 1000)
+    assert 437 <= answers.by_platform["vm"] <= 563, answers
+    assert {name: connections(lab.machine(name)) for name in MACHINES} == before
+
+
+def test_weights_of_nothing_and_all_work(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    stack.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+    stack.up()
+    wait_for("the new weights", lambda: from_pod(lab, 20).by_platform["kubernetes"] == 0, 20)
+    answers = from_pod(lab, 200)
+    assert answers.by_platform == {"vm": 200}
+    assert set(answers.by_instance) == set(MACHINES)
+    stack.restore()
+    stack.up()
+
+
+def test_a_changed_label_reaches_every_machine_and_shows_just_that(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    before = {name: connections(lab.machine(name)) for name in MACHINES}
+    stack.change("workloads.echo.labels", {"team": "shop"})
+    steps = stack.steps()
+    assert {step.operation for step in steps} == {"update"}
+    sidecars = {step.name: step.changed for step in steps if step.type == "hybridmesh:sidecar:Sidecar"}
+    assert set(sidecars) == {f"mesh-{name}" for name in MACHINES}
+    preview = stack.preview()
+    assert '+ ISTIO_METAJSON_LABELS=\'{"app":"echo"' in preview
+    assert not re.search(r"[~+-] hosts ", preview)
+    stack.up()
+    entries = objects(lab, "workloadentries")
+    assert len(entries) == 2
+    for entry in entries.values():
+        assert entry["spec"]["labels"]["team"] == "shop"
+    for name in MACHINES:
+        assert 1 <= connections(lab.machine(name)) - before[name] <= 3
+    assert from_pod(lab, 100).answered == 100
+    stack.restore()
+    stack.up()
+
+
+def test_a_machine_that_fell_out_is_seen_by_kubernetes_and_healed_by_up(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    machine = lab.machine("vm-1")
+    entry = stack.outputs()["topology"]["machines"]["vm-1"]["entry"].split("/")[1]
+    machine.ssh(["systemctl stop istio"])
+    wait_for("the entry to go", lambda: entry not in objects(lab, "workloadentries"), 60)
+    count = connections(machine)
+    changed = {step.name for step in stack.steps()}
+    assert "mesh-vm-1-token" in changed
+    assert not any("vm-2" in name for name in changed)
+    assert connections(machine) == count
+    stack.up()
+    assert entry in objects(lab, "workloadentries")
+    assert stack.steps() == []
+
+
+def test_machines_of_another_network_go_through_the_gateway(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+
+    def gateway_connections() -> int:
+        stats = kubectl(
+            lab,
+            "exec",
+            "-n",
+            "istio-system",
+            "deploy/istio-eastwestgateway",
+            "--",
+            "pilot-agent",
+            "request",
+            "GET",
+            "stats?filter=listener.*15443.downstream_cx_total",
+        )
+        return sum(int(line.split(": ")[1]) for line in stats.splitlines() if ": " in line)
+
+    from_machine(lab, "vm-1", 50)
+    flat = gateway_connections()
+    stack.change("workloads.echo.network", "machines")
+    stack.change("routing.echo.weights", {"k8s": 100, "vm": 0})
+    stack.up()
+    assert all(entry["spec"]["network"] == "machines" for entry in objects(lab, "workloadentries").values())
+    answers = from_machine(lab, "vm-1", 50)
+    assert answers.by_platform == {"kubernetes": 50}, answers
+    assert flat == 0
+    assert gateway_connections() > 0
+    stack.restore()
+    stack.up()
+
+
+# ---------------------------------------------------------------------- teardown
+
+
+def test_destroy_leaves_machine_and_cluster_without_a_trace_and_up_works_again(
+    lab: Lab, stack: Stack, joined: Joined
+) -> None:
+    stack.destroy()
+    after = listing(lab.machine("vm-1"))
+    assert [line for line in after if line not in set(joined.before)] == []
+    assert [line for line in joined.before if line not in set(after)] == []
+    assert not lab.machine("vm-2").exists
+    namespaces = kubectl(lab, "get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split()
+    assert sorted(namespaces) == ["default", "kube-node-lease", "kube-public", "kube-system"]
+    kinds = kubectl(lab, "api-resources", "--verbs=list", "-o", "name").split()
+    for kind in kinds:
+        found = kubectl(lab, "get", kind, "-A", "-o", "name", check=False).splitlines()
+        assert not [name for name in found if "istio" in name or "echo" in name], kind
+    assert "istio.io" not in kubectl(lab, "get", "customresourcedefinitions", "-o", "name")
+    stack.up()
+    assert from_pod(lab, 50).answered == 50
