@@ -116,7 +116,13 @@ def _key(node: yaml.Node, field: str) -> str:
         return "true" if key else "false"
     if isinstance(key, str | int):
         return str(key)
-    raise _unreadable(field, f"has a key in line {_line(node)} that is neither text nor a whole number; quote it")
+    raise BootstrapError(
+        field,
+        node.value if isinstance(key, float) else key,
+        f"is a key in line {_line(node)}, and neither text nor a whole number",
+        "Istio would round it, or refuse it.",
+        "quote it.",
+    )
 
 
 def _scalar(node: yaml.ScalarNode, field: str) -> str | int | float | bool | None:

@@ -160,9 +160,11 @@ def _read_value(kind: str, value: Json, path: str, unknown: Unknown) -> Json:
 
 
 def _number(value: Json) -> Json:
-    """A number given as text, as it may be; anything else as it is."""
-    if isinstance(value, str) and _JSON_NUMBER.fullmatch(value):
-        return json.loads(value)
+    """A number given as text, as it may be: between blanks, and `null` for zero. Anything else as it is."""
+    if isinstance(value, str):
+        text = value.strip(" ")
+        if text == "null" or _JSON_NUMBER.fullmatch(text):
+            return json.loads(text) or 0
     return value
 
 
