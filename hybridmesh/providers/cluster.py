@@ -47,6 +47,9 @@ class Cluster(Protocol):
     def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """A WorkloadEntry as Kubernetes shows it."""
 
+    def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        """Applies a JSON merge patch to a WorkloadEntry, if it is there."""
+
     def delete_workload_entry(self, namespace: str, name: str) -> None:
         """Deletes a WorkloadEntry, if it is there."""
 
@@ -132,6 +135,17 @@ class _RealCluster:
             name,
         )
         return found
+
+    def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        self._ask(
+            f"patch WorkloadEntry {namespace}/{name}",
+            self._custom.patch_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            name,
+            patch,
+        )
 
     def delete_workload_entry(self, namespace: str, name: str) -> None:
         self._ask(

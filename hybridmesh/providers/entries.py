@@ -7,8 +7,12 @@ Source of the annotations and the condition: istio, `pilot/pkg/autoregistration/
 from collections.abc import Mapping
 from typing import Any
 
+from hybridmesh.istio import canonical_service
+from hybridmesh.istio.names import CANONICAL_NAME_LABEL, CANONICAL_REVISION_LABEL
+
 _CONNECTED = "istio.io/connectedAt"
 _DISCONNECTED = "istio.io/disconnectedAt"
+_HEALTH_CHECKED = "proxy.istio.io/health-checks-enabled"
 
 
 def is_connected(entry: Mapping[str, Any] | None) -> bool:
@@ -26,3 +30,39 @@ def health(entry: Mapping[str, Any]) -> tuple[bool, str]:
         if condition.get("type") == "Healthy":
             return condition.get("status") == "True", str(condition.get("message") or "no reason is given")
     return False, "the probe has not answered yet"
+
+
+def entry_patch(
+    entry: Mapping[str, Any], group: str, labels: Mapping[str, str], ports: Mapping[str, int], probed: bool
+) -> dict[str, Any]:
+    """What brings an entry up to date with its WorkloadGroup, as a JSON merge patch; empty if it is.
+
+    istiod writes an entry once, when a proxy registers. A proxy that comes back before the entry is gone gets the old
+    one, whatever its group says by then, so that a subset would go on selecting by labels of yesterday
+    (`registerWorkload`; istio/istio #37868). `labels`, `ports`: the group's.
+    """
+    canonical = canonical_service(labels, group)
+    wanted = {
+        **labels,
+        CANONICAL_NAME_LABEL: canonical.name,
+        CANONICAL_REVISION_LABEL: canonical.revision,
+    }
+    metadata, spec = entry["metadata"], entry.get("spec") or {}
+    patch: dict[str, Any] = {}
+    for place, there, key, value in (
+        ("metadata", metadata, "labels", wanted),
+        ("spec", spec, "labels", wanted),
+        ("spec", spec, "ports", {name: int(port) for name, port in ports.items()}),
+    ):
+        change = _merge_patch(there.get(key) or {}, value)
+        if change:
+            patch.setdefault(place, {})[key] = change
+    checked = (metadata.get("annotations") or {}).get(_HEALTH_CHECKED) == "true"
+    if checked != probed:
+        patch.setdefault("metadata", {})["annotations"] = {_HEALTH_CHECKED: "true" if probed else None}
+    return patch
+
+
+def _merge_patch(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    gone = {key: None for key in there if key not in wanted}
+    return {**gone, **{key: value for key, value in wanted.items() if there.get(key) != value}}

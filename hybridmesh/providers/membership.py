@@ -8,11 +8,24 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .entries import health, is_connected
+from .entries import entry_patch, health, is_connected
 from .inputs import changed, number, text
 from .waiting import wait_until
 
-_WATCHED = ("namespace", "entry", "proxy", "revision", "istioNamespace", "probed", "joined", "kubeconfig", "context")
+_WATCHED = (
+    "namespace",
+    "entry",
+    "group",
+    "labels",
+    "ports",
+    "probed",
+    "proxy",
+    "revision",
+    "istioNamespace",
+    "joined",
+    "kubeconfig",
+    "context",
+)
 _NEEDED = ("Cluster", "Listener")
 _TYPE_PREFIX = "type.googleapis.com/envoy.config."
 
@@ -51,7 +64,10 @@ class MembershipProvider(ResourceProvider):
 
 
 def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
-    """Why the VM cannot be called a member yet, with the remedy; empty if it can."""
+    """Why the VM cannot be called a member yet, with the remedy; empty if it can.
+
+    Brings the VM's WorkloadEntry up to date on the way.
+    """
     namespace, name = text(props, "namespace"), text(props, "entry")
     entry = cluster.workload_entry(namespace, name)
     if entry is None:
@@ -64,6 +80,12 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
             f"WorkloadEntry {namespace}/{name} is there, but its proxy is not connected to istiod. Check the way from "
             "the VM to the gateway's port 15012."
         )
+    patch = entry_patch(
+        entry, text(props, "group"), props.get("labels") or {}, props.get("ports") or {}, bool(props.get("probed"))
+    )
+    if patch:
+        cluster.patch_workload_entry(namespace, name, patch)
+        return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
     states = cluster.sync_states(text(props, "istioNamespace"), text(props, "revision"), namespace)
     out_of_sync = sync_objection(states, text(props, "proxy"))
     if out_of_sync:
@@ -117,6 +139,12 @@ class MembershipArgs:
     """The workload's namespace."""
     entry: pulumi.Input[str]
     """Name of the WorkloadEntry that istiod makes for the VM."""
+    group: pulumi.Input[str]
+    """The WorkloadGroup's name."""
+    labels: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """The labels that the WorkloadGroup gives to its entries."""
+    ports: pulumi.Input[Mapping[str, pulumi.Input[int]]]
+    """The ports that the WorkloadGroup gives to its entries."""
     proxy: pulumi.Input[str]
     """The proxy's name in istiod: `<POD_NAME of the agent>.<namespace>`."""
     istio_namespace: pulumi.Input[str]
@@ -150,6 +178,9 @@ class Membership(Resource, name="Membership"):
                 "machine": args.machine,
                 "namespace": args.namespace,
                 "entry": args.entry,
+                "group": args.group,
+                "labels": args.labels,
+                "ports": args.ports,
                 "proxy": args.proxy,
                 "istioNamespace": args.istio_namespace,
                 "revision": args.revision,
