@@ -9,9 +9,10 @@ from .bootstrap import (
     mesh_yaml,
     unknown_fields,
 )
+from .certificate import check_root_certificate
 from .errors import BootstrapError
 from .group import WorkloadGroup, group_from_yaml, parse_group
-from .mesh import MeshConfig, parse_mesh_config
+from .mesh import MeshConfig, mesh_config_text, parse_mesh_config
 from .names import (
     CanonicalService,
     canonical_service,
@@ -39,6 +40,7 @@ __all__ = [
     "WorkloadGroup",
     "bootstrap_files",
     "canonical_service",
+    "check_root_certificate",
     "cluster_env",
     "dns_label",
     "dns_subdomain",
@@ -52,6 +54,7 @@ __all__ = [
     "label_map",
     "label_value",
     "mesh_config_map",
+    "mesh_config_text",
     "mesh_yaml",
     "parse_group",
     "parse_mesh_config",

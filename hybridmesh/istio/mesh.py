@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from . import goyaml, protojson
 from .errors import BootstrapError
+from .names import mesh_config_map
 
 FIELD = "mesh config"
 """How errors call it."""
@@ -61,3 +62,35 @@ def parse_mesh_config(text: str) -> MeshConfig:
         unknown.append,
     )
     return MeshConfig(trust_domain or "", default_config, tuple(unknown))
+
+
+def mesh_config_text(text: str, revision: str = "default") -> str:
+    """The mesh config in `text`: that text itself, or the value under `mesh` where `text` is a ConfigMap's manifest.
+
+    Raises `BootstrapError` where the ConfigMap has none, or by its name is that of another revision.
+    """
+    data = goyaml.load(text, FIELD)
+    if not isinstance(data, dict) or data.get("kind") != "ConfigMap":
+        return text
+    expected = mesh_config_map(revision)
+    metadata = data.get("metadata")
+    name = metadata.get("name", expected) if isinstance(metadata, dict) else expected
+    if name != expected:
+        raise BootstrapError(
+            f"{FIELD}: ConfigMap metadata.name",
+            name,
+            f"is not {expected}, which is that of revision {revision or 'default'}",
+            "The VM would be configured for one istiod and connect to another.",
+            f"ConfigMap {expected}, or the revision that belongs to {name}.",
+        )
+    values = data.get("data")
+    value = values.get("mesh") if isinstance(values, dict) else None
+    if not isinstance(value, str):
+        raise BootstrapError(
+            f"{FIELD}: ConfigMap data.mesh",
+            value,
+            "is missing, or not text",
+            "There would be nothing to configure a proxy from.",
+            f"ConfigMap {expected} as istiod's namespace has it.",
+        )
+    return value

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf.descriptor_pb2 import (
+from google.protobuf.descriptor_pb2 import (  # type: ignore[import-untyped]  # has no types of its own
     DescriptorProto,
     EnumDescriptorProto,
     FieldDescriptorProto,

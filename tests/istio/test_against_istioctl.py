@@ -74,7 +74,7 @@ class Istioctl:
         return BootstrapFiles(*(self._file(n) for n in ("cluster.env", "mesh.yaml", "hosts")))
 
     def _call(self, *arguments: str) -> None:
-        command = [self.lab.bin / "istioctl", "--kubeconfig", self.lab.kubeconfig, *arguments]
+        command = [str(self.lab.bin / "istioctl"), "--kubeconfig", str(self.lab.kubeconfig), *arguments]
         ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
         if ended.returncode:
             raise IstioctlError(ended.stderr.decode())

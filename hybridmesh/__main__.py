@@ -1,0 +1,36 @@
+"""The console: `python -m hybridmesh VERB`."""
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from .istio import BootstrapError
+from .ops.bootstrap import GoSwitches, bootstrap
+
+
+class _Verbs(TyperGroup):
+    """Ends with status 1 and what is wrong, not with a traceback, where the fault is in what was given."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BootstrapError, OSError) as error:
+            Console(stderr=True).print(f"Error: {error}", soft_wrap=True, markup=False, highlight=False, style="red")
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
+
+
+@app.callback()
+def _console() -> None:
+    """Virtual machines in an Istio mesh."""
+
+
+app.command("bootstrap", cls=GoSwitches)(bootstrap)
+
+
+if __name__ == "__main__":
+    app()
