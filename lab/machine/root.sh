@@ -37,6 +37,7 @@ install -D -m 0644 "$files/journald.conf" "$target/etc/systemd/journald.conf.d/l
 install -D -m 0755 "$files/echo_app.py" "$target/usr/local/bin/echo-app"
 install -D -m 0644 "$files/echo.service" "$target/etc/systemd/system/echo.service"
 install -D -m 0644 "$files/hosts" "$target/etc/hosts"
+install -m 0644 /dev/null "$target/etc/default/locale" # every login complains without one
 install -d -m 2755 "$target/var/log/journal"
 in_target chgrp systemd-journal /var/log/journal
 
