@@ -8,6 +8,9 @@ from typer.core import TyperGroup
 
 from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
+from .ops.status import status
+from .ops.topology import StackError
+from .providers.cluster import ClusterError
 
 
 class _Verbs(TyperGroup):
@@ -16,7 +19,7 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (BootstrapError, OSError) as error:
+        except (BootstrapError, ClusterError, StackError, OSError) as error:
             Console(stderr=True).print(f"Error: {error}", soft_wrap=True, markup=False, highlight=False, style="red")
             raise typer.Exit(1) from error
 
@@ -30,6 +33,7 @@ def _console() -> None:
 
 
 app.command("bootstrap", cls=GoSwitches)(bootstrap)
+app.command("status")(status)
 
 
 if __name__ == "__main__":

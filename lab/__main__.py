@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lab import machines as vm
@@ -19,6 +20,7 @@ from lab import toolchain
 from lab.cluster import Cluster
 from lab.instance import PROJECT_ROOT, Instance, LabError
 from lab.machines import Machine
+from lab.toolchain.store import StoreBusyError
 from lab.traffic import ask, in_pod, on_machine
 
 app = typer.Typer(
@@ -242,8 +244,14 @@ def prune() -> None:
 def main() -> None:
     try:
         app()
-    except (LabError, toolchain.ToolsMissing, toolchain.BuildError, toolchain.UnsuitableSystemError) as problem:
-        err.print(f"[red]error:[/] {problem}")
+    except (
+        LabError,
+        toolchain.ToolsMissing,
+        toolchain.BuildError,
+        toolchain.UnsuitableSystemError,
+        StoreBusyError,
+    ) as problem:
+        err.print(f"[red]error:[/] {escape(str(problem))}")
         sys.exit(1)
 
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -89,12 +90,11 @@ def machine_statuses(topology: Mapping[str, Any], cluster: Cluster) -> list[Mach
     return found
 
 
-def run(stack: str | None, *, as_json: bool) -> int:
-    """Print the status of a stack's machines.
-
-    Returns:
-        0 if all machines are in, in sync and healthy, else 1.
-    """
+def status(
+    stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show every machine of a stack: identity, sync state, health, certificate. Exit code 1 if one is not well."""
     topology = stack_topology(stack)
     access = ClusterAccess(kubeconfig=topology["cluster"]["kubeconfig"], context=topology["cluster"]["context"])
     machines = machine_statuses(topology, connect(access.properties()))
@@ -102,7 +102,8 @@ def run(stack: str | None, *, as_json: bool) -> int:
         print(json.dumps({"topology": topology, "machines": [asdict(machine) for machine in machines]}, indent=2))
     else:
         _print(topology, machines, datetime.now(UTC))
-    return 0 if all(machine.good for machine in machines) else 1
+    if not all(machine.good for machine in machines):
+        raise typer.Exit(1)
 
 
 def _print(topology: Mapping[str, Any], machines: Sequence[MachineStatus], now: datetime) -> None:
