@@ -20,6 +20,7 @@ TRACKER=hybrid-mesh-conntrack.service
 HOST=$(uname -n)
 STEP=start
 FAILED=
+echo $$ >pid
 
 trap 'unexpected $?' EXIT
 trap 'exit 129' HUP
@@ -84,9 +85,11 @@ only_one() {
     flock -w 120 9 || fail 'another join or leave is running here' 'wait for it to end, or see: ps -ef | grep hybrid-mesh'
 }
 
-# Payloads of runs that were killed, the token in them
+# Payloads of runs that were killed, a token in them
 remove_stale_payloads() {
-    find /run -maxdepth 1 -type d -name 'hybrid-mesh.????????' -mmin +60 -exec rm -rf {} +
+    for folder in /run/hybrid-mesh.????????; do
+        [ ! -f "$folder/pid" ] || kill -0 "$(cat "$folder/pid")" 2>/dev/null || rm -rf "$folder"
+    done
 }
 
 # fetch METHOD URL SECONDS: the answer's body on stdout, fails on a status of 400 or more
@@ -97,7 +100,7 @@ fetch() {
         if [ "$1" = POST ]; then set -- "$1" "$2" "$3" --post-data=; fi
         timeout "$3" wget -q -O - -T 10 -t 1 --no-hsts ${4+"$4"} -- "$2"
     else
-        timeout "$3" python3 -I -c '
+        timeout "$3" python3 -IB -c '
 import shutil, sys, urllib.request
 request = urllib.request.Request(sys.argv[2], method=sys.argv[1])
 with urllib.request.urlopen(request, timeout=10) as answer:

@@ -30,6 +30,7 @@ remedy() {
     case $recent in
         *'certificate has expired or is not yet valid'*) echo "set this VM's clock, then pulumi up" ;;
         *'certificate signed by unknown authority'*) echo 'the root certificate here is not that of istiod: pulumi up --refresh' ;;
+        *'TLS dial option with root certificates'*) echo 'what came as root-cert.pem is not a certificate: see ConfigMap istio-ca-root-cert' ;;
         *Unauthenticated* | *'authentication failure'*) echo "istiod refuses the token or the cluster id: pulumi up mints a new token; see istiod's log in $NAMESPACE" ;;
         *'no such host'* | *'lookup istiod'*) echo "istiod's name is not known here: see the hybrid-mesh block in /etc/hosts" ;;
         *'connection refused'* | *'i/o timeout'* | *'deadline exceeded'*) echo "open the way from this VM to istiod's address in /etc/hosts, port 15012 (firewall, gateway)" ;;

@@ -25,6 +25,7 @@ ALLOWED='
 /etc/group- /etc/gshadow-           backups that useradd and userdel make
 /etc/subuid- /etc/subgid-           backups that useradd and userdel make
 /etc/.pwd.lock                      lock of useradd and userdel
+/home/*/.sudo_as_admin_successful   mark that sudo makes at the first use
 /var/lib/systemd                    random seed, timer stamps, catalogue
 '
 set -eu

@@ -1,0 +1,370 @@
+"""The scripts on a real systemd machine of the tests' environment, without an istiod: joining, crashing, leaving.
+
+What a mesh makes of it (readiness, sync, traffic) is tests/e2e's matter.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from hybridmesh import remote
+from lab.machines import Machine
+from tests.environment import Lab
+
+pytestmark = pytest.mark.lab
+
+LISTING = Path(__file__).resolve().parents[1] / "e2e" / "machine_listing.sh"
+TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJub2JvZHkifQ.bm9uZQ"
+
+
+def root_certificate(organization: str) -> str:
+    """A self-signed certificate, PEM: an agent that gets none of the kind does not start."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+ROOT_CERTIFICATE, OTHER_CERTIFICATE = root_certificate("one"), root_certificate("two")
+IDENTITY = "spiffe://cluster.local/ns/demo/sa/echo"
+FILES = {
+    "cluster.env": (
+        "ISTIO_INBOUND_PORTS='*'\nISTIO_LOCAL_EXCLUDE_PORTS=22,15090,15021,15020\nISTIO_META_DNS_CAPTURE=true\n"
+        "ISTIO_NAMESPACE=demo\nISTIO_SERVICE=echo.demo\nISTIO_SERVICE_CIDR='*'\n"
+    ),
+    "hosts": "192.0.2.1 istiod.istio-system.svc\n",  # TEST-NET-1: no istiod answers there
+    "istio-token": TOKEN,
+    "mesh.yaml": "defaultConfig:\n  discoveryAddress: istiod.istio-system.svc:15012\n",
+    "root-cert.pem": ROOT_CERTIFICATE,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A machine and the settings that fit it."""
+
+    machine: Machine
+    settings: Mapping[str, str]
+
+    def run(self, command: str, stdin: str = "", *, user: str = "root", timeout: float = 120) -> Result:
+        done = subprocess.run(
+            self.machine.ssh_command(["--", command], user),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def out(self, command: str) -> str:
+        done = self.run(command)
+        assert done.code == 0, done.stderr
+        return done.stdout.strip()
+
+    def join(self, changes: Mapping[str, str] | None = None, *, user: str = "root", kill_after: float = 0) -> Result:
+        """Run the join with `changes` to files and settings; SIGKILL ends it after `kill_after` seconds, 0 never."""
+        values = {**FILES, **self.settings, **(changes or {})}
+        files = {name: text for name, text in values.items() if name in remote.FILES}
+        settings = {name: text for name, text in values.items() if name in remote.SETTINGS}
+        command = remote.COMMAND_JOIN
+        if kill_after:
+            command = f"timeout -s KILL {kill_after} /bin/sh -c {shlex.quote(command)}"
+        return self.run(command, remote.payload(files, settings), user=user)
+
+    def leave(self, *, user: str = "root") -> Result:
+        return self.run(remote.COMMAND_LEAVE, remote.payload(FILES, self.settings), user=user)
+
+    def listing(self) -> list[str]:
+        done = self.run("sh -s", LISTING.read_text())
+        assert done.code == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def wait_until_started(self) -> str:
+        """Wait until the restart that a join asked for is over and Envoy runs; returns the agent's process id."""
+        limit = time.monotonic() + 30
+        while not self.run(
+            "test -z \"$(systemctl list-units --all --no-legend 'hybrid-mesh-start-*')\" && pgrep -xo envoy"
+        ).stdout:
+            assert time.monotonic() < limit, self.run("systemctl status istio; tail /var/log/istio/*").stdout
+            time.sleep(0.2)
+        return self.out("pgrep -xo pilot-agent")
+
+    def redirect_rules(self) -> str:
+        return self.out("{ iptables-nft-save; iptables-legacy-save; } 2>/dev/null | grep ISTIO_ || :")
+
+
+@pytest.fixture(scope="module")
+def module_vm(lab: Lab) -> Iterator[Vm]:
+    machine = lab.machine("remote")
+    machine.create(lab.tools)
+    mirror = lab.instance.folder / "mirror"
+    settings = {f"package-{name}": (mirror / name).read_text() for name in ("url", "sha256", "version")}
+    more = {"spiffe-id": IDENTITY, "drain-seconds": "1", "ready-timeout-seconds": "3"}
+    yield Vm(machine, {**settings, **more})
+    machine.delete()
+
+
+@pytest.fixture(scope="module")
+def pristine(module_vm: Vm) -> list[str]:
+    """The listing of the machine before anything was done to it."""
+    listing = module_vm.listing()
+    assert len([line for line in listing if line.startswith("file ")]) > 10_000
+    assert module_vm.listing() == listing
+    return listing
+
+
+@pytest.fixture
+def vm(module_vm: Vm, pristine: list[str]) -> Iterator[Vm]:
+    """The machine, outside the mesh; whatever a test does to it, leaving brings it back to what it was."""
+    yield module_vm
+    left = module_vm.leave()
+    assert left.code == 0, left.stderr
+    assert module_vm.listing() == pristine
+
+
+def test_joining_delivers_the_files_and_starts_the_proxy_detached(vm: Vm) -> None:
+    joined = vm.join()
+    assert joined.code == 0, joined.stderr
+    vm.wait_until_started()
+    for name, target in {
+        "istio-token": "/var/run/secrets/tokens/istio-token",
+        "mesh.yaml": "/etc/istio/config/mesh",
+        "cluster.env": "/var/lib/istio/envoy/cluster.env",
+        "root-cert.pem": "/etc/certs/root-cert.pem",
+    }.items():
+        assert vm.run(f"sudo -u istio-proxy cat {target}").stdout == FILES[name], target
+    assert vm.out("stat -c '%a %U' /run/secrets/tokens /run/secrets/tokens/istio-token").splitlines() == [
+        "700 istio-proxy",
+        "600 istio-proxy",
+    ]
+    assert f"# BEGIN hybrid-mesh\n{FILES['hosts']}# END hybrid-mesh" in vm.out("cat /etc/hosts")
+    assert "--to-ports 15001" in vm.redirect_rules()
+    assert f"--gid-owner {vm.out('id -g istio-proxy')} " in vm.redirect_rules()
+    assert vm.out("systemctl is-enabled istio hybrid-mesh-conntrack") == "enabled\nenabled"
+
+
+def test_a_second_join_changes_nothing_and_restarts_nothing(vm: Vm) -> None:
+    assert vm.join().code == 0
+    process = vm.wait_until_started()
+    again = vm.join()
+    assert again.code == 0, again.stderr
+    assert "nothing changed and Istio is running: no restart" in again.stderr
+    assert "write " not in again.stderr
+    assert vm.wait_until_started() == process
+
+
+def test_a_changed_file_is_written_alone_and_restarts_the_proxy(vm: Vm) -> None:
+    assert vm.join().code == 0
+    process = vm.wait_until_started()
+    changed = vm.join({"hosts": "192.0.2.2 istiod.istio-system.svc\n"})
+    assert [line for line in changed.stderr.splitlines() if "write " in line] == ["hybrid-mesh: write /etc/hosts"]
+    assert vm.wait_until_started() != process
+    assert vm.out("grep -c istiod /etc/hosts") == "1"
+
+
+def test_a_line_that_others_add_to_the_hosts_file_restarts_nothing_and_stays(vm: Vm) -> None:
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    vm.out("echo '192.0.2.9 mine' >>/etc/hosts")
+    assert "no restart" in vm.join().stderr
+    assert vm.leave().code == 0
+    assert vm.out("tail -n 1 /etc/hosts") == "192.0.2.9 mine"
+    vm.out("sed -i /mine/d /etc/hosts")
+
+
+def test_drift_is_repaired(vm: Vm) -> None:
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    vm.out("systemctl disable --now -q istio; rm /etc/istio/config/mesh; echo X=1 >>/var/lib/istio/envoy/cluster.env")
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    assert vm.run("cat /etc/istio/config/mesh /var/lib/istio/envoy/cluster.env").stdout == (
+        FILES["mesh.yaml"] + FILES["cluster.env"]
+    )
+    assert vm.out("systemctl is-enabled istio") == "enabled"
+
+
+def test_no_open_session_is_cut_when_the_proxy_starts_or_stops(vm: Vm) -> None:
+    ticking = "for i in $(seq 40); do echo $i; sleep 0.2; done"
+    command = vm.machine.ssh_command(["--", ticking])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as before:
+        assert vm.join().code == 0
+        # As pulumi does: the next session is there before the proxy starts.
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as after:
+            vm.wait_until_started()
+            assert vm.redirect_rules()
+            time.sleep(1)
+            assert vm.leave().code == 0
+            for session in (before, after):
+                printed, _ = session.communicate(timeout=30)
+                assert (session.returncode, printed.split()[-1]) == (0, "40")
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["then leave", "then join and leave"])
+@pytest.mark.parametrize("seconds", [0.3, 0.9])
+def test_a_join_that_was_killed_half_way_is_continued_or_undone(vm: Vm, seconds: float, again: bool) -> None:
+    vm.join(kill_after=seconds)
+    assert vm.out("ls -d /run/hybrid-mesh.????????")
+    if again:
+        joined = vm.join()
+        assert joined.code == 0, joined.stderr
+        vm.wait_until_started()
+    else:
+        assert vm.leave().code == 0
+    assert vm.run("ls -d /run/hybrid-mesh.????????").stdout == ""  # nor the token that it had with it
+
+
+def test_leaving_twice_or_without_having_joined_does_nothing(vm: Vm) -> None:
+    for _ in range(2):
+        left = vm.leave()
+        assert left.code == 0
+        assert "is not in the mesh: nothing to do" in left.stderr
+
+
+def test_what_was_there_before_is_there_again(vm: Vm) -> None:
+    vm.out(
+        "useradd --system --home-dir /var/lib/istio istio-proxy; mkdir -p /etc/certs /var/lib/istio/old; "
+        "chmod 751 /etc/certs; echo mine >/etc/certs/root-cert.pem; echo mine >/etc/certs/app.pem; "
+        "ln -s /var/lib/istio /etc/istio; printf '%s' \"$(cat /etc/hosts)\" >/etc/hosts; chmod 640 /etc/hosts"
+    )
+    before = vm.listing()
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    assert vm.leave().code == 0
+    assert vm.listing() == before
+    vm.out("userdel istio-proxy; rm -rf /etc/certs /var/lib/istio /etc/istio; chmod 644 /etc/hosts; echo >>/etc/hosts")
+
+
+def test_a_certificate_of_another_identity_or_root_goes_and_one_of_a_rotated_root_stays(vm: Vm) -> None:
+    def certificates_after(changes: Mapping[str, str] | None = None) -> str:
+        vm.wait_until_started()
+        vm.out(
+            "cd /etc/certs; touch cert-chain.pem key.pem; chown istio-proxy cert-chain.pem key.pem; : >root-cert.pem"
+        )
+        assert vm.join(changes).code == 0
+        return vm.out("cd /etc/certs; echo *")
+
+    assert vm.join().code == 0
+    assert certificates_after() == "cert-chain.pem key.pem root-cert.pem"
+    rotated = ROOT_CERTIFICATE + OTHER_CERTIFICATE
+    assert certificates_after({"root-cert.pem": rotated}) == "cert-chain.pem key.pem root-cert.pem"
+    assert certificates_after({"root-cert.pem": OTHER_CERTIFICATE}) == "root-cert.pem"
+    assert vm.out("cat /etc/certs/root-cert.pem") == OTHER_CERTIFICATE.strip()
+    assert certificates_after({"root-cert.pem": OTHER_CERTIFICATE, "spiffe-id": f"{IDENTITY}2"}) == "root-cert.pem"
+
+
+def test_preflight_says_all_that_is_wrong_at_once_and_touches_nothing(vm: Vm, pristine: list[str]) -> None:
+    vm.out("systemd-run -q --unit=squatter --collect python3 -B -m http.server 15001; sleep 1")
+    refused = vm.join({"cluster.env": "ISTIO_INBOUND_PORTS='*'\n", "hosts": "", "package-sha256": "abc"})
+    vm.out("systemctl stop squatter")
+    assert refused.code == 1
+    for finding in (
+        "cluster.env would redirect port 22, sshd's, to Envoy",
+        "file hosts is missing or empty",
+        "setting package-sha256 is 'abc'",
+        "port 15001, which the proxy needs, is held by",
+        "4 finding(s), nothing was changed",
+    ):
+        assert finding in refused.stderr
+    assert vm.listing() == pristine
+
+
+def test_an_istio_that_someone_else_installed_is_left_alone(vm: Vm) -> None:
+    vm.out("touch /usr/local/bin/pilot-agent")
+    refused = vm.join()
+    assert refused.code == 1
+    assert "an Istio that hybrid-mesh did not install is here" in refused.stderr
+    assert "nothing to do" in vm.leave().stderr
+    vm.out("rm /usr/local/bin/pilot-agent")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"package-sha256": "0" * 64}, f"expected {'0' * 64}"),
+        ({"package-version": "1.0.0"}, "expected istio-sidecar 1.0.0"),
+        ({"package-url": "http://user:secret@127.0.0.1:1/x.deb"}, "cannot download http://127.0.0.1:1/x.deb"),
+    ],
+)
+def test_a_wrong_package_is_not_installed(vm: Vm, changes: dict[str, str], said: str) -> None:
+    refused = vm.join(changes)
+    assert refused.code == 1
+    assert said in refused.stderr
+    assert "secret" not in refused.stderr
+    assert vm.run("dpkg -s istio-sidecar").code != 0
+
+
+def test_readiness_that_does_not_come_is_explained_and_no_token_shown(vm: Vm) -> None:
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    vm.out(f"echo 'error using {TOKEN}: connection refused' >>/var/log/istio/istio.log")
+    waited = vm.run(remote.COMMAND_READY, remote.payload({}, vm.settings))
+    assert waited.code == 1
+    assert waited.stdout == ""
+    assert f"FAILED on {vm.machine.name} at step ready: the proxy is not ready, after 3s" in waited.stderr
+    assert "remedy: open the way from this VM to istiod's address" in waited.stderr
+    assert "error using <token>" in waited.stderr
+    assert "systemctl status istio" in waited.stderr
+    assert TOKEN not in waited.stderr
+
+
+def test_the_token_is_in_one_file_alone(vm: Vm) -> None:
+    joined = vm.join()
+    vm.wait_until_started()
+    assert TOKEN not in joined.stderr
+    found = vm.run(f"grep -rlsF {TOKEN} / --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev")
+    assert found.stdout.split() == ["/run/secrets/tokens/istio-token"]
+    assert vm.out("stat -c '%a %U:%G' /var/log/hybrid-mesh.log /var/lib/hybrid-mesh").splitlines() == [
+        "600 root:root",
+        "700 root:root",
+    ]
+
+
+def test_a_user_with_sudo_joins_and_leaves(vm: Vm) -> None:
+    joined = vm.join(user="admin")
+    assert joined.code == 0, joined.stderr
+    vm.wait_until_started()
+    assert vm.leave(user="admin").code == 0
+
+
+def test_whoever_is_on_call_can_leave_by_hand(vm: Vm, pristine: list[str]) -> None:
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    left = vm.run("sh /var/lib/hybrid-mesh/scripts/leave.sh")
+    assert left.code == 0, left.stderr
+    assert vm.listing() == pristine
+
+
+def test_after_a_reboot_the_proxy_runs_and_a_session_outlives_its_start(vm: Vm) -> None:
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    vm.machine.reboot()
+    assert vm.run("for i in $(seq 20); do sleep 0.2; done; systemctl is-active istio").stdout == "active\n"
+    assert "--to-ports 15001" in vm.redirect_rules()
