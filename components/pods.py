@@ -46,6 +46,8 @@ class PodsArgs:
     """Resource requests and limits of the app's container."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """The ports that the app listens on, by name."""
+    ready_seconds: int = 300
+    """Limit for the pods to become ready."""
     probe: Mapping[str, Any] | None = None
     """Readiness probe as in Kubernetes; istiod's injector leads it through the sidecar's agent."""
 
@@ -63,6 +65,7 @@ class Pods(pulumi.ComponentResource):
             {"workload": args.workload, "image": args.image, "replicas": args.replicas, "version": args.version},
             opts,
         )
+        limit = f"{args.ready_seconds}s"
         labels = {**args.labels, "app": args.workload, "version": args.version}
         container = ContainerArgs(
             name="app",
@@ -86,7 +89,9 @@ class Pods(pulumi.ComponentResource):
                     spec=PodSpecArgs(service_account_name=args.service_account, containers=[container]),
                 ),
             ),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(
+                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
+            ),
         )
         self.register_outputs({})
 

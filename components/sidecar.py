@@ -37,6 +37,8 @@ class SidecarLimits:
     """How often to try; not seconds."""
     download: int = 120
     """The machine's download of the package."""
+    install: int = 300
+    """Each call of the machine's package manager."""
     ready: int = 120
     """Start of the proxy until it is ready."""
     sync: int = 120
@@ -274,6 +276,7 @@ def join_settings(args: SidecarArgs, identity: str, istio_namespace: str, ssh_po
         "istio-namespace": istio_namespace,
         "ssh-port": str(int(ssh_port)),
         "download-timeout-seconds": str(args.limits.download),
+        "install-timeout-seconds": str(args.limits.install),
         "ready-timeout-seconds": str(args.limits.ready),
         "drain-seconds": str(args.limits.drain),
     }

@@ -20,8 +20,10 @@ def read_below(root: Path) -> Callable[[str], str]:
     return read
 
 
-def from_stack_file(file: Path) -> Settings:
+def from_stack_file(file: Path, root: Path | None = None) -> Settings:
     """The settings in a stack file. Raises `SettingsError`, also for a file that is no stack file.
+
+    `root`: what paths in it are relative to, the project's root; default the file's own folder.
 
     Values that Pulumi has encrypted (`secure:`) stay as they are, for only Pulumi can decrypt them: they pass
     as texts, and are of no use.
@@ -39,7 +41,7 @@ def from_stack_file(file: Path) -> Settings:
         for key, value in config.items()
         if str(key).startswith(prefix)
     }
-    return parse(sections, read_below(file.parent))
+    return parse(sections, read_below(root or file.parent))
 
 
 def _without_ciphertext(value: Any) -> Any:

@@ -339,6 +339,13 @@ class SidecarTimeouts(Model):
         wrong="a slow mirror would hold up the whole run.",
         fix="seconds, 1 to 86400.",
     )
+    install_seconds: Seconds = setting(
+        300,
+        meaning="Limit for each call of a VM's package manager, the wait for its lock included.",
+        example=300,
+        wrong="a VM whose package manager hangs would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
     ready_seconds: Seconds = setting(
         120,
         meaning="Limit for a VM's proxy to become ready after its start.",
@@ -589,6 +596,13 @@ class Pods(Model):
         example={"LOG_LEVEL": "info"},
         wrong="the pods could not start.",
         fix="a mapping of texts.",
+    )
+    ready_seconds: Seconds = setting(
+        300,
+        meaning="Limit for the pods to become ready.",
+        example=300,
+        wrong="pods that cannot start would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
     )
     resources: Mapping[Literal["requests", "limits"], Mapping[str, str]] = setting(
         default_factory=dict,

@@ -1,0 +1,225 @@
+"""A stack with no engine: what a program registers, with dependencies and secrets, in both modes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi.runtime
+import pulumi.runtime.mocks
+import pulumi.runtime.settings
+import yaml
+from pulumi.runtime import rpc
+
+from hybridmesh.settings import Settings, parse
+
+PROJECT_ROOT = Path(__file__).parents[2]
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nS3CRET-KEY\n-----END OPENSSH PRIVATE KEY-----\n"
+TOKEN = "S3CRET-TOKEN"
+SECRETS = ("S3CRET-KEY", "S3CRET-TOKEN")
+FILES = {
+    ".lab/dev/kubeconfig": "apiVersion: v1\n",
+    ".lab/dev/mirror/url": "http://192.0.2.1:8000/istio-sidecar.deb",
+    ".lab/dev/mirror/sha256": "ab" * 32,
+    ".lab/dev/mirror/version": "1.31.0\n",
+    ".lab/dev/machines/vm-1/address": "192.0.2.11",
+    ".lab/dev/machines/vm-1/host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\n",
+    ".lab/dev/ssh/id_ed25519": KEY,
+}
+MADE_MACHINE = '{"name":"vm-2","address":"192.0.2.12","port":22,"user":"root","hostKey":"ssh-ed25519 AAAAB"}\n'
+REPORT = '{"spiffeId":"spiffe://cluster.local/ns/demo/sa/echo","certificateExpiry":"2030-01-01T00:00:00Z","version":"1.31.0"}'
+_SECRET = rpc._special_secret_sig
+
+
+def read_file(path: str) -> str:
+    """The files that the dev stack refers to."""
+    if path not in FILES:
+        raise FileNotFoundError(2, "No such file or directory", path)
+    return FILES[path]
+
+
+def dev_sections() -> dict[str, Any]:
+    """The settings of the committed dev stack, as they are written."""
+    document = yaml.safe_load((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
+    return {key.removeprefix("hybrid-mesh:"): value for key, value in document["config"].items()}
+
+
+def dev_settings(change: Callable[[dict[str, Any]], object] | None = None) -> Settings:
+    """The settings of the dev stack, changed in place by `change`."""
+    sections = dev_sections()
+    if change is not None:
+        change(sections)
+    return parse(sections, read_file)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One resource as the program registered it."""
+
+    type: str
+    name: str
+    urn: str
+    parent: str
+    provider: str
+    inputs: Mapping[str, Any]
+    """Secrets are wrapped; what is not known is left out."""
+    depends_on: frozenset[str]
+    read: bool = False
+
+    @property
+    def plain(self) -> Any:
+        """The inputs without what is secret."""
+        return _without_secrets(self.inputs)
+
+    def value(self, key: str) -> Any:
+        """An input, unwrapped."""
+        return _unwrapped(self.inputs.get(key))
+
+
+@dataclass
+class World(pulumi.runtime.mocks.MockMonitor):
+    """What a run registered. A first run finds nothing; a later one finds what the first one made."""
+
+    preview: bool = False
+    first: bool = True
+    answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """More outputs, by a resource's name."""
+    found: list[Registered] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(_Answers(self))
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
+        depends_on = set(request.dependencies)
+        for dependencies in request.propertyDependencies.values():
+            depends_on |= set(dependencies.urns)
+        answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi's own
+        inputs = {k: v for k, v in rpc.deserialize_properties(request.object).items() if v is not None}
+        self.found.append(
+            Registered(
+                request.type, request.name, answer.urn, request.parent, request.provider, inputs, frozenset(depends_on)
+            )
+        )
+        return answer
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
+        answer = super().ReadResource(request)  # type: ignore[no-untyped-call]  # pulumi's own
+        self.found.append(
+            Registered(
+                request.type,
+                request.name,
+                answer.urn,
+                request.parent,
+                request.provider,
+                {"id": request.id},
+                frozenset(request.dependencies),
+                read=True,
+            )
+        )
+        return answer
+
+    def one(self, name: str, type_part: str = "") -> Registered:
+        """The one resource of a name, and, if that is not enough, of a type."""
+        found = [r for r in self.found if r.name == name and type_part in r.type]
+        assert len(found) == 1, f"{name} {type_part}: {[(r.type, r.name) for r in found]} in {sorted(self.names())}"
+        return found[0]
+
+    def names(self) -> set[str]:
+        return {r.name for r in self.found}
+
+    def of_type(self, type_part: str) -> list[Registered]:
+        return [r for r in self.found if type_part in r.type]
+
+    def is_after(self, later: Registered, earlier: Registered) -> bool:
+        """Whether the engine makes `later` after `earlier`, and removes it before."""
+        by_urn = {r.urn: r for r in self.found}
+        seen: set[str] = set()
+        waiting = [later.urn]
+        while waiting:
+            urn = waiting.pop()
+            if urn in seen or urn not in by_urn:
+                continue
+            seen.add(urn)
+            resource = by_urn[urn]
+            provider = resource.provider.rpartition("::")[0]
+            waiting += [*resource.depends_on, resource.parent, provider]
+        return earlier.urn in seen and earlier.urn != later.urn
+
+
+class _Answers(pulumi.runtime.Mocks):
+    """What cluster, commands and dynamic resources would answer."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:  # type: ignore[override]
+        raise AssertionError(f"a component called {args.token}")
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        outputs = {key: _unwrapped(value) for key, value in args.inputs.items()}
+        if not (self._world.preview and self._world.first):
+            outputs |= self._computed(args)
+        outputs |= self._world.answers.get(args.name, {})
+        return f"{args.name}-id", outputs
+
+    def _computed(self, args: pulumi.runtime.MockResourceArgs) -> dict[str, Any]:
+        kind = args.typ.rpartition(":")[2]
+        if kind == "Release":
+            return {"status": {"status": "deployed", "name": _unwrapped(args.inputs.get("name"))}}
+        if args.typ == "kubernetes:core/v1:Service" and args.resource_id:
+            return {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.100"}]}}}
+        if args.typ == "kubernetes:core/v1:ConfigMap":
+            return {"data": {"root-cert.pem": "ROOT\n", "mesh": "trustDomain: adopted.example\ndefaultConfig: {}\n"}}
+        if args.typ == "command:local:Command":
+            return {"stdout": MADE_MACHINE}
+        if args.name.endswith("-ready"):
+            return {"stdout": REPORT}
+        if kind == "IstioToken":
+            return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z"}
+        if kind == "Membership":
+            return {"registration": "demo/entry", "address": "192.0.2.11", "synced": True}
+        if kind == "AwaitedConfigMap":
+            return {"found": f"{_unwrapped(args.inputs['namespace'])}/{_unwrapped(args.inputs['name'])}"}
+        return {}
+
+
+def run(
+    program: Callable[[], object],
+    *,
+    preview: bool = False,
+    first: bool = True,
+    answers: Mapping[str, Mapping[str, Any]] | None = None,
+) -> World:
+    """Runs a program with mocks of its own; what it returns is awaited as an output.
+
+    `first`: nothing is there yet, so that in a preview what only the engine can tell is unknown.
+    """
+    world = World(preview=preview, first=first, answers=answers or {})
+    pulumi.runtime.mocks.set_mocks(_Answers(world), project="hybrid-mesh", stack="dev", preview=preview, monitor=world)
+    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # pulumi's own
+    names = [(r.type, r.parent, r.name) for r in world.found]
+    assert len(names) == len(set(names)), "two resources of one type have one name: the engine refuses that"
+    return world
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, dict):
+        if rpc._special_sig_key in value:
+            return _unwrapped(value.get("value"))
+        return {key: _unwrapped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unwrapped(item) for item in value]
+    return value
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get(rpc._special_sig_key) == _SECRET:
+            return "[secret]"
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return value

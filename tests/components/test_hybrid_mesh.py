@@ -1,0 +1,269 @@
+"""The dev stack as a whole: what is registered, in which order, and what a preview gives away."""
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.settings import Settings
+from tests.components.harness import SECRETS, World, dev_settings, run
+
+MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
+
+
+def mesh(settings: Settings) -> Callable[[], object]:
+    def program() -> object:
+        return HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology
+
+    return program
+
+
+def with_gateway_address(sections: dict[str, Any]) -> None:
+    sections["gateway"]["address"] = "192.0.2.200"
+
+
+@MODES
+def test_the_dev_stack_has_one_service_on_both_sides_and_one_of_each_kind_of_host(preview: bool) -> None:
+    world = run(mesh(dev_settings()), preview=preview)
+    assert world.one("mesh-echo-deployment").value("metadata")["name"] == "echo"
+    assert world.one("mesh-echo-group").value("spec")["metadata"]["labels"] == {"app": "echo", "version": "vm"}
+    assert world.one("mesh-vm-1", "SshHost")
+    assert world.one("mesh-vm-2-machine").value("create") == "python -m lab machine create vm-2"
+    for machine in ("vm-1", "vm-2"):
+        for role in ("token", "join", "ready", "membership"):
+            assert world.one(f"mesh-{machine}-{role}")
+
+
+@MODES
+def test_every_kubernetes_object_goes_through_the_stack_s_own_provider(preview: bool) -> None:
+    world = run(mesh(dev_settings()), preview=preview)
+    provider = world.one("mesh-kubernetes")
+    objects = [r for r in world.found if r.type.startswith("kubernetes:")]
+    assert len(objects) > 15
+    assert {r.provider.rpartition("::")[0] for r in objects} == {provider.urn}
+
+
+@MODES
+@pytest.mark.parametrize("first", [True, False])
+def test_no_secret_is_in_a_plain_input(preview: bool, first: bool) -> None:
+    world = run(mesh(dev_settings()), preview=preview, first=first)
+    for resource in world.found:
+        for secret in SECRETS:
+            assert secret not in json.dumps(resource.plain), resource.name
+    if not preview:
+        connection = world.one("mesh-vm-1-join").value("connection")
+        assert "S3CRET-KEY" in connection["privateKey"], "the test looks for a key that is not there"
+
+
+def test_the_whole_connection_is_one_secret_so_that_none_is_replaced_for_nothing() -> None:
+    world = run(mesh(dev_settings()))
+    for role in ("join", "ready"):
+        assert world.one(f"mesh-vm-1-{role}").plain["connection"] == "[secret]"
+
+
+def test_connections_check_the_host_key_and_give_up() -> None:
+    connection = run(mesh(dev_settings())).one("mesh-vm-1-join").value("connection")
+    assert connection["hostKey"] == "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"
+    assert connection["perDialTimeout"] == 15
+    assert connection["dialErrorLimit"] == 4
+
+
+def test_the_order_of_hosts_and_workloads_in_the_stack_file_changes_nothing() -> None:
+    def reorder(sections: dict[str, Any]) -> None:
+        sections["workloads"] = dict(reversed(sections["workloads"].items()))
+        machines = sections["workloads"]["echo"]["machines"]
+        machines["hosts"] = dict(reversed(machines["hosts"].items()))
+        routing = sections["routing"]["echo"]
+        routing["subsets"] = dict(reversed(routing["subsets"].items()))
+        routing["weights"] = dict(reversed(routing["weights"].items()))
+
+    def registered(world: World) -> dict[tuple[str, str], str]:
+        return {(r.urn, r.name): json.dumps(r.inputs, sort_keys=True) for r in world.found}
+
+    assert registered(run(mesh(dev_settings(reorder)))) == registered(run(mesh(dev_settings())))
+
+
+def test_a_machine_more_touches_no_other() -> None:
+    def more(sections: dict[str, Any]) -> None:
+        hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+        hosts["vm-0"] = json.loads(json.dumps(hosts["vm-1"]))
+        hosts["vm-0"]["ssh"]["address"] = "192.0.2.10"
+
+    before = {r.urn: json.dumps(r.inputs, sort_keys=True) for r in run(mesh(dev_settings())).found}
+    after = {r.urn: json.dumps(r.inputs, sort_keys=True) for r in run(mesh(dev_settings(more))).found}
+    assert {urn: after.get(urn) for urn in before} == before
+    assert {urn.rpartition("::")[2].partition("-token")[0][:9] for urn in after.keys() - before.keys()} == {"mesh-vm-0"}
+
+
+FILES = ("cluster.env", "mesh.yaml", "hosts", "root-cert.pem")
+
+
+def test_a_first_preview_shows_what_a_machine_gets_and_hides_what_hangs_on_the_unknown() -> None:
+    files = run(mesh(dev_settings()), preview=True).one("mesh-vm-1", "Sidecar").plain
+    assert "ISTIO_META_CLUSTER_ID='embedded'" in files["cluster.env"]
+    assert "ISTIO_SVC_IP='192.0.2.11'" in files["cluster.env"]
+    assert "discoveryAddress: istiod.istio-system.svc:15012" in files["mesh.yaml"]
+    assert files["package"] == f"http://192.0.2.1:8000/istio-sidecar.deb 1.31.0 sha256:{'ab' * 32}"
+    assert "hosts" not in files, "the gateway has no address yet"
+    assert "root-cert.pem" not in files, "istiod has not made its certificate yet"
+
+
+def test_a_known_gateway_address_is_shown_in_the_first_preview() -> None:
+    world = run(mesh(dev_settings(with_gateway_address)), preview=True)
+    assert world.one("mesh-vm-1", "Sidecar").plain["hosts"] == "192.0.2.200 istiod.istio-system.svc\n"
+    assert "mesh-gateway-service" not in world.names(), "nothing has to be read for it"
+
+
+def test_an_unknown_gateway_address_hides_the_hosts_file_alone() -> None:
+    world = run(
+        mesh(dev_settings()),
+        preview=True,
+        answers={"mesh-control-plane-root-certificate-map": {"data": {"root-cert.pem": "ROOT"}}},
+    )
+    files = world.one("mesh-vm-1", "Sidecar").plain
+    assert [name for name in FILES if name not in files] == ["hosts"]
+
+
+def test_a_later_preview_shows_every_file() -> None:
+    world = run(mesh(dev_settings()), preview=True, first=False)
+    for machine in ("vm-1", "vm-2"):
+        files = world.one(f"mesh-{machine}", "Sidecar").plain
+        assert [name for name in FILES if name not in files] == []
+    assert files["hosts"] == "192.0.2.100 istiod.istio-system.svc\n"
+    assert files["root-cert.pem"] == "ROOT\n"
+
+
+def test_machines_join_after_their_group_and_leave_before_it() -> None:
+    world = run(mesh(dev_settings()))
+    group = world.one("mesh-echo-group")
+    for role in ("token", "join", "ready", "membership"):
+        assert world.is_after(world.one(f"mesh-vm-1-{role}"), group), role
+    assert not world.is_after(group, world.one("mesh-vm-1-token"))
+
+
+def test_a_join_goes_token_join_ready_membership() -> None:
+    world = run(mesh(dev_settings()))
+    steps = [world.one(f"mesh-vm-1-{role}") for role in ("token", "join", "ready", "membership")]
+    for earlier, later in itertools.pairwise(steps):
+        assert world.is_after(later, earlier), f"{later.name} after {earlier.name}"
+
+
+def test_one_machine_waits_for_no_other() -> None:
+    world = run(mesh(dev_settings()))
+    for role in ("token", "join", "ready", "membership"):
+        for other in ("token", "join", "ready", "membership"):
+            assert not world.is_after(world.one(f"mesh-vm-1-{role}"), world.one(f"mesh-vm-2-{other}"))
+
+
+def test_everything_in_the_mesh_goes_before_istiod_and_istiod_before_what_it_leaves_behind() -> None:
+    world = run(mesh(dev_settings()))
+    istiod, base = world.one("mesh-control-plane-istiod"), world.one("mesh-control-plane-base")
+    namespace, remains = world.one("mesh-control-plane-namespace"), world.one("mesh-control-plane-remains")
+    chain = [istiod, base, namespace, remains]
+    for later, earlier in itertools.pairwise(chain):
+        assert world.is_after(later, earlier)
+    inside = [
+        r
+        for r in world.found
+        if r.type.startswith(("kubernetes:", "pulumi-python:", "command:remote:")) and r not in chain and not r.read
+    ]
+    assert len(inside) > 15
+    assert [r.name for r in inside if not world.is_after(r, istiod)] == []
+
+
+def test_pods_are_injected_so_they_follow_the_labelled_namespace() -> None:
+    world = run(mesh(dev_settings()))
+    namespace = world.one("mesh-demo-namespace")
+    assert namespace.value("metadata")["labels"] == {"istio-injection": "enabled"}
+    for name in ("mesh-echo-deployment", "mesh-client-deployment"):
+        assert world.is_after(world.one(name), namespace)
+
+
+def test_a_namespace_that_two_workloads_share_is_made_once_and_strict_once() -> None:
+    world = run(mesh(dev_settings()))
+    assert [r.name for r in world.of_type("core/v1:Namespace")] == [
+        "mesh-control-plane-namespace",
+        "mesh-demo-namespace",
+    ]
+    (policy,) = world.of_type("PeerAuthentication")
+    assert policy.value("spec") == {"mtls": {"mode": "STRICT"}}
+    assert policy.value("metadata") == {"name": "default", "namespace": "demo"}
+
+
+def test_an_existing_namespace_is_left_as_it_is() -> None:
+    def existing(sections: dict[str, Any]) -> None:
+        sections["namespaces"] = {"demo": {"existing": True}}
+
+    world = run(mesh(dev_settings(existing)))
+    assert [r.name for r in world.of_type("core/v1:Namespace")] == ["mesh-control-plane-namespace"]
+    assert world.of_type("PeerAuthentication") == []
+    assert world.is_after(world.one("mesh-echo-deployment"), world.one("mesh-control-plane-istiod"))
+
+
+def test_mtls_none_makes_no_policy() -> None:
+    def none(sections: dict[str, Any]) -> None:
+        sections["mtls"] = "none"
+
+    assert run(mesh(dev_settings(none))).of_type("PeerAuthentication") == []
+
+
+def adopted(sections: dict[str, Any]) -> None:
+    sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0"}
+    sections["gateway"] = {"mode": "adopt"}
+
+
+@MODES
+def test_an_adopted_mesh_is_read_and_never_changed(preview: bool) -> None:
+    world = run(mesh(dev_settings(adopted)), preview=preview, first=False)
+    assert world.of_type("Release") == []
+    assert world.of_type("IstioRemains") == []
+    assert world.of_type("networking.istio.io/v1:Gateway") == []
+    assert [r.name for r in world.of_type("core/v1:Namespace")] == ["mesh-demo-namespace"]
+    reads = {r.name: r.inputs["id"] for r in world.found if r.read}
+    assert reads == {
+        "mesh-control-plane-mesh-config-map": "istio-system/istio",
+        "mesh-control-plane-root-certificate-map": "istio-system/istio-ca-root-cert",
+        "mesh-gateway-service": "istio-system/istio-eastwestgateway",
+    }
+    files = world.one("mesh-vm-1", "Sidecar").plain
+    assert "TRUST_DOMAIN='adopted.example'" in files["cluster.env"]
+
+
+def test_the_trust_domain_of_an_adopted_mesh_is_in_every_identity() -> None:
+    seen: list[Any] = []
+
+    def program() -> object:
+        topology = HybridMesh("mesh", HybridMeshArgs(settings=dev_settings(adopted))).topology
+        return topology.apply(seen.append)
+
+    run(program)
+    assert seen[0]["workloads"]["client"]["identity"] == "spiffe://adopted.example/ns/demo/sa/client"
+
+
+def test_the_topology_says_what_is_there_in_plain_json() -> None:
+    seen: list[Any] = []
+
+    def program() -> object:
+        component = HybridMesh("mesh", HybridMeshArgs(settings=dev_settings()))
+        return pulumi.Output.all(component.topology, component.drawing, component.topology.is_secret()).apply(
+            seen.append
+        )
+
+    run(program)
+    topology, drawing, is_secret = seen[0]
+    assert not is_secret
+    assert json.loads(json.dumps(topology)) == topology
+    assert not any(secret in json.dumps(topology) for secret in SECRETS)
+    assert topology["machines"]["vm-2"]["kind"] == "command"
+    assert topology["machines"]["vm-2"]["address"] == "192.0.2.12"
+    assert topology["machines"]["vm-1"]["identity"] == "spiffe://cluster.local/ns/demo/sa/echo"
+    assert topology["machines"]["vm-1"]["certificateExpiry"] == "2030-01-01T00:00:00Z"
+    assert topology["workloads"]["echo"]["weights"] == {"k8s": 90, "vm": 10}
+    assert topology["gateway"]["address"] == "192.0.2.100"
+    assert drawing.startswith("flowchart LR\n")
+    assert 'service-echo --" 90 % "--> pods-echo' in drawing
+    assert 'service-echo --" 10 % "--> vm-vm-1' in drawing
