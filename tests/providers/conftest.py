@@ -1,0 +1,28 @@
+"""A fake cluster in place of the one that a kubeconfig leads to, and waits without waiting."""
+
+import pytest
+
+from hybridmesh.providers import awaited, membership, remains, token, waiting
+from tests.providers.fake_cluster import FakeCluster
+
+
+class _Clock:
+    """Time that passes by sleeping only."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    fake = FakeCluster()
+    for module in (awaited, membership, remains, token):
+        monkeypatch.setattr(module, "connect", lambda _: fake)
+    monkeypatch.setattr(waiting, "time", _Clock())
+    return fake

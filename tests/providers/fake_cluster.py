@@ -1,0 +1,108 @@
+"""A cluster of plain dictionaries, for the providers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def entry(
+    *, connected: bool = True, labels: Mapping[str, str] | None = None, healthy: bool | None = None
+) -> dict[str, Any]:
+    """A WorkloadEntry as istiod writes it."""
+    when = "istio.io/connectedAt" if connected else "istio.io/disconnectedAt"
+    all_labels = labels or {
+        "app": "echo",
+        "version": "vm",
+        "service.istio.io/canonical-name": "echo",
+        "service.istio.io/canonical-revision": "vm",
+    }
+    made: dict[str, Any] = {
+        "metadata": {
+            "annotations": {when: "2026-01-01T00:00:00Z", "proxy.istio.io/health-checks-enabled": "true"},
+            "labels": dict(all_labels),
+        },
+        "spec": {"address": "192.0.2.11", "labels": dict(all_labels), "ports": {"http": 8080}},
+    }
+    if healthy is not None:
+        condition = {"type": "Healthy", "status": str(healthy), "message": "connection refused"}
+        made["status"] = {"conditions": [condition]}
+    return made
+
+
+def state(proxy: str = "vm-1.demo", **resources: Mapping[str, str]) -> dict[str, Any]:
+    """One proxy in /debug/syncz: in sync, changed by `resources` (by a type's last word)."""
+    prefix = "type.googleapis.com/envoy.config.cluster.v3."
+    both = {"sent": "n1", "acked": "n1"}
+    return {
+        "proxy": proxy,
+        "resources": {prefix + k: v for k, v in {"Cluster": both, "Listener": both, **resources}.items()},
+    }
+
+
+@dataclass
+class FakeCluster:
+    """What the providers ask of a cluster, from memory; `done` tells what they changed."""
+
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    states: list[Mapping[str, Any]] = field(default_factory=list)
+    maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    labelled: list[tuple[str, str]] = field(default_factory=list)
+    crds: list[dict[str, Any]] = field(default_factory=list)
+    objects: dict[str, list[str]] = field(default_factory=dict)
+    deployments: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    minted: int = 0
+
+    def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
+        self.minted += 1
+        self.done.append(f"mint {namespace}/{account} for {audience}, {seconds} s")
+        return f"token-{self.minted}", "2026-01-01T01:00:00Z"
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        return self.maps.get(f"{namespace}/{name}")
+
+    def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        return self.entries.get(f"{namespace}/{name}")
+
+    def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        self.done.append(f"patch {namespace}/{name}")
+        _merge(self.entries[f"{namespace}/{name}"], patch)
+
+    def delete_workload_entry(self, namespace: str, name: str) -> None:
+        self.done.append(f"delete entry {namespace}/{name}")
+        self.entries.pop(f"{namespace}/{name}", None)
+
+    def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
+        assert (namespace, revision, workload_namespace) == ("istio-system", "default", "demo")
+        return self.states
+
+    def istiods(self) -> Sequence[str]:
+        return self.deployments
+
+    def istio_crds(self) -> Sequence[Mapping[str, Any]]:
+        return list(self.crds)
+
+    def delete_crd(self, name: str) -> None:
+        self.done.append(f"delete crd {name}")
+        self.crds = [crd for crd in self.crds if crd["metadata"]["name"] != name]
+
+    def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
+        return self.objects.get(crd["metadata"]["name"], [])
+
+    def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
+        assert selector == "istio.io/config=true"
+        return list(self.labelled)
+
+    def delete_config_map(self, namespace: str, name: str) -> None:
+        self.done.append(f"delete map {namespace}/{name}")
+
+
+def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """RFC 7386."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, Mapping):
+            _merge(target.setdefault(key, {}), value)
+        else:
+            target[key] = value

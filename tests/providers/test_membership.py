@@ -1,0 +1,149 @@
+"""When a machine counts as a member, and what is said when it does not."""
+
+from typing import Any
+
+import pytest
+from pulumi.runtime.rpc import UNKNOWN
+
+from hybridmesh.providers.cluster import ClusterError
+from hybridmesh.providers.membership import MembershipProvider, sync_objection
+from tests.providers.fake_cluster import FakeCluster, entry, state
+
+NAME = "demo/echo-192.0.2.11"
+INPUTS: dict[str, Any] = {
+    "kubeconfig": "kubeconfig",
+    "requestSeconds": 15.0,
+    "machine": "vm-1",
+    "namespace": "demo",
+    "entry": "echo-192.0.2.11",
+    "group": "echo",
+    "labels": {"app": "echo", "version": "vm"},
+    "ports": {"http": 8080.0},
+    "proxy": "vm-1.demo",
+    "istioNamespace": "istio-system",
+    "revision": "default",
+    "probed": True,
+    "joined": "digest",
+    "syncSeconds": 120.0,
+}
+
+
+@pytest.fixture
+def member(cluster: FakeCluster) -> FakeCluster:
+    cluster.entries = {NAME: entry(healthy=True)}
+    cluster.states = [state()]
+    return cluster
+
+
+def refused(**changes: object) -> str:
+    with pytest.raises(ClusterError) as error:
+        MembershipProvider().create({**INPUTS, **changes})
+    return str(error.value)
+
+
+def test_a_member_is_registered_in_sync_and_healthy(member: FakeCluster) -> None:
+    made = MembershipProvider().create(dict(INPUTS))
+    assert made.outs is not None
+    assert (made.outs["registration"], made.outs["address"], made.outs["synced"]) == (NAME, "192.0.2.11", True)
+    assert member.done == [], "an entry that is up to date is not touched"
+
+
+def test_it_waits_for_a_machine_that_is_on_its_way(member: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [None, entry(connected=False), entry(healthy=False), entry(healthy=True)]
+    asked = iter(answers + [answers[-1]] * 10)
+    monkeypatch.setattr(member, "workload_entry", lambda *_: next(asked))
+    assert MembershipProvider().create(dict(INPUTS)).outs is not None
+
+
+def test_every_refusal_names_machine_check_and_remedy(member: FakeCluster) -> None:
+    member.entries = {}
+    assert refused().startswith(f"vm-1 is not in the mesh after 120 s: there is no WorkloadEntry {NAME}. ")
+    assert "istio.err.log" in refused()
+
+
+def test_a_disconnected_proxy_is_no_member(member: FakeCluster) -> None:
+    member.entries = {NAME: entry(connected=False)}
+    assert "not connected to istiod. Check the way from the VM to the gateway's port 15012" in refused()
+
+
+def test_a_proxy_that_no_istiod_lists_is_no_member(member: FakeCluster) -> None:
+    member.states = [state(proxy="vm-2.demo")]
+    assert "istiod does not list its proxy vm-1.demo" in refused()
+
+
+def test_what_is_sent_and_not_acknowledged_is_named(member: FakeCluster) -> None:
+    member.states = [state(Listener={"sent": "n2", "acked": "n1"})]
+    assert "has not acknowledged Listener" in refused()
+
+
+def test_what_the_proxy_refused_is_named_with_its_reason(member: FakeCluster) -> None:
+    member.states = [state(Listener={"sent": "n2", "acked": "n1", "lastError": "bad port"})]
+    assert "refused Listener from istiod: bad port" in refused()
+
+
+def test_a_proxy_that_has_been_sent_nothing_is_not_in_sync() -> None:
+    assert "istiod has not sent it Cluster" in sync_objection([state(Cluster={})], "vm-1.demo")
+
+
+def test_a_type_that_was_asked_for_and_never_sent_does_not_count() -> None:
+    assert sync_objection([state(Secret={})], "vm-1.demo") == ""
+
+
+def test_a_proxy_that_moved_is_in_sync_if_one_istiod_says_so() -> None:
+    old, new = state(Listener={"sent": "n2", "acked": "n1"}), state()
+    assert sync_objection([old, new], "vm-1.demo") == ""
+    assert sync_objection([old, old], "vm-1.demo") != ""
+
+
+def test_an_unhealthy_app_is_no_member_and_the_probe_is_quoted(member: FakeCluster) -> None:
+    member.entries = {NAME: entry(healthy=False)}
+    assert "not healthy by the workload's probe: connection refused. Start the app" in refused()
+
+
+def test_without_a_probe_health_is_not_asked_for(member: FakeCluster) -> None:
+    made = entry()
+    del made["metadata"]["annotations"]["proxy.istio.io/health-checks-enabled"]
+    member.entries = {NAME: made}
+    assert MembershipProvider().create({**INPUTS, "probed": False}).outs is not None
+
+
+def test_a_stale_entry_gets_the_labels_and_ports_of_its_group(member: FakeCluster) -> None:
+    MembershipProvider().update(
+        "id", {}, {**INPUTS, "labels": {"app": "echo", "version": "v2", "team": "shop"}, "ports": {"grpc": 9000.0}}
+    )
+    there = member.entries[NAME]
+    wanted = {
+        "app": "echo",
+        "version": "v2",
+        "team": "shop",
+        "service.istio.io/canonical-name": "echo",
+        "service.istio.io/canonical-revision": "v2",
+    }
+    assert there["metadata"]["labels"] == wanted
+    assert there["spec"]["labels"] == wanted
+    assert there["spec"]["ports"] == {"grpc": 9000}
+    assert there["spec"]["address"] == "192.0.2.11"
+    assert member.done == [f"patch {NAME}"]
+
+
+def test_a_label_that_is_dropped_leaves_the_entry(member: FakeCluster) -> None:
+    labels = {**member.entries[NAME]["spec"]["labels"], "old": "yes"}
+    member.entries = {NAME: entry(labels=labels, healthy=True)}
+    MembershipProvider().update("id", {}, dict(INPUTS))
+    assert "old" not in member.entries[NAME]["spec"]["labels"]
+
+
+def test_a_probe_that_is_dropped_ends_health_checks_of_the_entry(member: FakeCluster) -> None:
+    MembershipProvider().update("id", {}, {**INPUTS, "probed": False})
+    assert "proxy.istio.io/health-checks-enabled" not in member.entries[NAME]["metadata"]["annotations"]
+
+
+def test_a_new_join_is_looked_at_anew_and_nothing_else_is() -> None:
+    def changes(**news: object) -> bool | None:
+        return MembershipProvider().diff("id", {**INPUTS, "synced": True}, {**INPUTS, **news}).changes
+
+    assert changes() is False
+    assert changes(syncSeconds=5.0) is False
+    assert changes(joined="other") is True
+    assert changes(joined=UNKNOWN) is True
+    assert changes(labels={"app": "echo"}) is True

@@ -1,0 +1,99 @@
+"""The token: when a new one is minted, and when Kubernetes is only asked."""
+
+from typing import Any
+
+import pytest
+from pulumi.runtime.rpc import UNKNOWN
+
+from hybridmesh.providers.token import IstioTokenProvider
+from tests.providers.fake_cluster import FakeCluster, entry
+
+INPUTS: dict[str, Any] = {
+    "kubeconfig": "kubeconfig",
+    "context": None,
+    "requestSeconds": 15.0,
+    "namespace": "demo",
+    "serviceAccount": "echo",
+    "entry": "echo-192.0.2.11",
+    "expirationSeconds": 3600.0,
+}
+STATE = {**INPUTS, "token": "token-0", "expires": "2020-01-01T00:00:00Z"}
+MEMBER = {"demo/echo-192.0.2.11": entry()}
+
+
+def changes(news: dict[str, Any], olds: dict[str, Any] = STATE) -> bool | None:
+    return IstioTokenProvider().diff("id", olds, news).changes
+
+
+def test_a_token_is_for_istiod_and_for_one_service_account(cluster: FakeCluster) -> None:
+    made = IstioTokenProvider().create(dict(INPUTS))
+    assert cluster.done == ["mint demo/echo for istio-ca, 3600 s"]
+    assert made.outs is not None
+    assert made.outs["token"] == "token-1"
+    assert "token-1" not in made.id
+
+
+def test_a_member_keeps_its_token_even_if_it_has_expired(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    assert changes(dict(INPUTS)) is False
+    assert cluster.done == []
+
+
+def test_a_machine_without_an_entry_gets_a_new_token(cluster: FakeCluster) -> None:
+    cluster.entries = {}
+    assert changes(dict(INPUTS)) is True
+    updated = IstioTokenProvider().update("id", dict(STATE), dict(INPUTS))
+    assert updated.outs is not None
+    assert updated.outs["token"] == "token-1"
+
+
+def test_a_machine_that_istiod_has_lost_gets_a_new_token(cluster: FakeCluster) -> None:
+    cluster.entries = {"demo/echo-192.0.2.11": entry(connected=False)}
+    assert changes(dict(INPUTS)) is True
+
+
+def test_an_entry_that_is_going_counts_as_gone(cluster: FakeCluster) -> None:
+    going = entry()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.entries = {"demo/echo-192.0.2.11": going}
+    assert changes(dict(INPUTS)) is True
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("namespace", "shop"), ("serviceAccount", "other"), ("entry", "echo-192.0.2.12"), ("expirationSeconds", 600.0)],
+)
+def test_another_identity_or_entry_takes_a_new_token(cluster: FakeCluster, key: str, value: object) -> None:
+    cluster.entries = dict(MEMBER)
+    news = {**INPUTS, key: value}
+    assert changes(news) is True
+    updated = IstioTokenProvider().update("id", dict(STATE), news)
+    assert updated.outs is not None
+    assert updated.outs["token"] == "token-1"
+
+
+def test_another_way_to_the_cluster_is_noted_and_keeps_the_token(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    news = {**INPUTS, "kubeconfig": "elsewhere"}
+    assert changes(news) is True
+    updated = IstioTokenProvider().update("id", dict(STATE), news)
+    assert updated.outs is not None
+    assert (updated.outs["token"], updated.outs["kubeconfig"]) == ("token-0", "elsewhere")
+    assert cluster.done == []
+
+
+def test_an_entry_not_known_yet_is_asked_nobody(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    assert changes({**INPUTS, "entry": UNKNOWN}) is True
+
+
+def test_an_absent_context_is_no_change(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    news = {key: value for key, value in INPUTS.items() if key != "context"}
+    assert changes(news) is False
+
+
+def test_removing_a_machine_removes_the_entry_that_is_left(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    IstioTokenProvider().delete("id", dict(STATE))
+    assert cluster.entries == {}
