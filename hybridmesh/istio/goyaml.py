@@ -138,7 +138,7 @@ def _scalar(node: yaml.ScalarNode, field: str) -> str | int | float | bool | Non
     if kind == "float" and type(value) is int:
         return float(value)
     if _KINDS[type(value)] != kind:
-        raise _unreadable(field, f"calls {text!r} in line {_line(node)} a {kind}, which it is not")
+        raise _unreadable(field, f"tags {text!r} in line {_line(node)} as {kind}, which it is not")
     return value
 
 

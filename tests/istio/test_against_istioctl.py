@@ -1,6 +1,9 @@
 """The real istioctl is the judge of what bootstrap files mean. Where we differ from it on purpose, a test says so."""
 
+import os
+import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +27,7 @@ from hybridmesh.istio import (
 )
 
 from . import cases, descriptors
+from .test_inputs import certificate
 
 pytestmark = pytest.mark.lab
 
@@ -89,7 +93,8 @@ def istioctl(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ist
     core = client.CoreV1Api(config.new_client_from_config(str(lab.kubeconfig)))
     namespaces = (ISTIO_NAMESPACE, *cases.NAMESPACES)
     for namespace in namespaces:
-        core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace)))
+        with suppress(client.ApiException):  # left over from a run that was killed
+            core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace)))
     for revision in cases.REVISIONS:
         _create_config_map(core, ISTIO_NAMESPACE, mesh_config_map(revision), {"mesh": ""})
     for namespace in cases.NAMESPACES:
@@ -272,3 +277,32 @@ def test_istioctl_turns_a_next_line_character_into_a_blank_and_we_do_not(istioct
 
 def test_a_host_name_as_ingress_leaves_istioctls_hosts_file_empty(istioctl: Istioctl) -> None:
     assert istioctl.run(replace(cases.PLAIN, ingress_ip="gateway.example.com")).hosts == ""
+
+
+def test_the_verb_writes_what_istioctl_writes_but_keeps_the_token_secret(istioctl: Istioctl, tmp_path: Path) -> None:
+    theirs = istioctl.run(replace(cases.PLAIN, internal_ip="10.0.0.5"))
+    out = istioctl.scratch / "out"
+    (tmp_path / "group.yaml").write_text(cases.PLAIN.group)
+    (tmp_path / "mesh.yaml").write_text(cases.PLAIN.mesh_config)
+    (tmp_path / "root.pem").write_text(certificate()[0])
+    flags = f"--clusterID one --ingressIP 10.0.0.1 --internalIP 10.0.0.5 --istioNamespace {ISTIO_NAMESPACE}".split()
+    inputs = ["-f", "group.yaml", "--mesh-config", "mesh.yaml", "--root-cert", "root.pem"]
+    command = [
+        sys.executable,
+        "-m",
+        "hybridmesh",
+        "bootstrap",
+        *inputs,
+        "--token",
+        str(out / "istio-token"),
+        "-o",
+        "ours",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run([*command, *flags], cwd=tmp_path, env=environment, check=True, timeout=60, capture_output=True)
+    made = tmp_path / "ours"
+    assert (made / "cluster.env").read_text() == theirs.cluster_env
+    assert (made / "hosts").read_text() == theirs.hosts
+    assert (made / "istio-token").read_text() == (out / "istio-token").read_text()
+    assert {path.name for path in made.iterdir()} == {path.name for path in out.iterdir()}
+    assert [stat.S_IMODE((folder / "istio-token").stat().st_mode) for folder in (out, made)] == [0o744, 0o600]

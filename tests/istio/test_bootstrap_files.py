@@ -1,0 +1,417 @@
+"""What the files hold. Whether they mean what istioctl's mean is judged by istioctl, in test_against_istioctl.py."""
+
+import copy
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridmesh.istio import (
+    BootstrapError,
+    BootstrapOptions,
+    bootstrap_files,
+    cluster_env,
+    hosts_file,
+    mesh_yaml,
+    unknown_fields,
+)
+
+from . import cases
+
+GROUP: dict[str, Any] = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "WorkloadGroup",
+    "metadata": {"name": "echo", "namespace": "demo"},
+    "spec": {
+        "metadata": {
+            "labels": {"app": "echo", "version": "vm", "team": "<a&b>"},
+            "annotations": {"proxy.istio.io/config": "proxyMetadata: {FROM: group}\nconcurrency: 2"},
+        },
+        "template": {
+            "serviceAccount": "echo",
+            "network": "vm-network",
+            "ports": {"http": 8080, "admin": 900, "grpc": 7070},
+        },
+        "probe": {"httpGet": {"port": 8080, "path": "/health/ready"}, "periodSeconds": 5},
+    },
+}
+MESH = """
+trustDomain: example.org
+defaultConfig:
+  meshId: mesh1
+  drainDuration: 1m
+  concurrency: 4
+  proxyMetadata: {FROM: mesh, MESH: it's}
+"""
+OPTIONS = BootstrapOptions(cluster_id="one", ingress_addresses=("10.0.0.9",), internal_ip="10.0.0.5")
+
+CLUSTER_ENV = """\
+CANONICAL_REVISION='vm'
+CANONICAL_SERVICE='echo'
+FROM='group'
+ISTIO_INBOUND_PORTS='900,7070,8080'
+ISTIO_LOCAL_EXCLUDE_PORTS='22,15090,15021,15020'
+ISTIO_METAJSON_LABELS='{"app":"echo","service.istio.io/canonical-name":"echo","service.istio.io/canonical-revision":"vm",\
+"team":"\\u003ca\\u0026b\\u003e","version":"vm"}'
+ISTIO_META_CLUSTER_ID='one'
+ISTIO_META_DNS_CAPTURE='true'
+ISTIO_META_MESH_ID='mesh1'
+ISTIO_META_NETWORK='vm-network'
+ISTIO_META_POD_PORTS='[{"name":"admin","containerPort":900,"protocol":""},{"name":"grpc","containerPort":7070,\
+"protocol":""},{"name":"http","containerPort":8080,"protocol":""}]'
+ISTIO_META_WORKLOAD_NAME='echo'
+ISTIO_NAMESPACE='demo'
+ISTIO_SERVICE='echo.demo'
+ISTIO_SERVICE_CIDR='*'
+ISTIO_SVC_IP='10.0.0.5'
+MESH='it'"'"'s'
+POD_NAMESPACE='demo'
+SERVICE_ACCOUNT='echo'
+TRUST_DOMAIN='example.org'
+"""
+
+
+def default_config(group: dict[str, Any], mesh: str = MESH, options: BootstrapOptions = OPTIONS) -> dict[str, Any]:
+    """`defaultConfig` of the mesh.yaml made from these."""
+    loaded: dict[str, Any] = yaml.safe_load(mesh_yaml(group, mesh, options))
+    assert list(loaded) == ["defaultConfig"]
+    config: dict[str, Any] = loaded["defaultConfig"]
+    return config
+
+
+def variables(group: dict[str, Any] = GROUP, mesh: str = MESH, options: BootstrapOptions = OPTIONS) -> dict[str, str]:
+    """What a shell that sources cluster.env has."""
+    script = "set -ea; . /dev/stdin; exec env -0"
+    run = subprocess.run(
+        ["bash", "-c", script],
+        input=cluster_env(group, mesh, options).encode(),
+        env={},
+        capture_output=True,
+        check=True,
+    )
+    return dict(entry.split("=", 1) for entry in run.stdout.decode().split("\0") if entry)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GROUP with `value` at `path`; None removes what is there."""
+    group = copy.deepcopy(GROUP)
+    *parents, last = path.split(".")
+    node = group
+    for key in parents:
+        node = node[key]
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return group
+
+
+def test_the_three_files_of_a_plain_group() -> None:
+    files = bootstrap_files(GROUP, MESH, OPTIONS)
+    assert files.cluster_env == CLUSTER_ENV
+    assert files.hosts == "10.0.0.9 istiod.istio-system.svc\n"
+    metadata = dict(line.split("=", 1) for line in CLUSTER_ENV.splitlines())
+    assert yaml.safe_load(files.mesh_yaml) == {
+        "defaultConfig": {
+            "meshId": "mesh1",
+            "drainDuration": "60s",
+            "concurrency": 2,
+            "readinessProbe": {"httpGet": {"port": 8080, "path": "/health/ready"}, "periodSeconds": 5},
+            "proxyMetadata": {
+                name: value[1:-1].replace("'\"'\"'", "'")
+                for name, value in metadata.items()
+                if name.startswith(("CANONICAL", "ISTIO_META", "POD", "SERVICE_A", "TRUST", "FROM", "MESH"))
+            },
+        }
+    }
+
+
+def test_each_file_comes_from_a_function_of_its_own() -> None:
+    files = bootstrap_files(GROUP, MESH, OPTIONS)
+    without_ingress = BootstrapOptions(cluster_id="one", internal_ip="10.0.0.5")
+    assert cluster_env(GROUP, MESH, without_ingress) == files.cluster_env
+    assert mesh_yaml(GROUP, MESH, without_ingress) == files.mesh_yaml
+    assert hosts_file(["10.0.0.9"]) == files.hosts
+
+
+def test_inputs_stay_as_they_were() -> None:
+    before = copy.deepcopy(GROUP)
+    bootstrap_files(GROUP, MESH, OPTIONS)
+    assert before == GROUP
+
+
+# Bugs of istioctl, each done better.
+
+
+@pytest.mark.parametrize("spec", [{}, None, {"metadata": None, "template": None}])
+def test_a_group_without_spec_metadata_does_not_crash(spec: Any) -> None:
+    group = {"metadata": {"name": "echo", "namespace": "demo"}, "spec": spec}
+    assert default_config(group)["proxyMetadata"]["CANONICAL_SERVICE"] == "echo"
+
+
+@pytest.mark.parametrize("account", ["", None])
+def test_an_empty_service_account_is_default(account: str | None) -> None:
+    group = changed("spec.template.serviceAccount", account)
+    assert variables(group)["SERVICE_ACCOUNT"] == "default"
+    assert default_config(group)["proxyMetadata"]["SERVICE_ACCOUNT"] == "default"
+
+
+@pytest.mark.parametrize("mesh", ["defaultConfig: {}", "defaultConfig: {proxyMetadata: }", "{}", ""])
+def test_an_annotation_may_have_proxy_metadata_where_the_mesh_has_none(mesh: str) -> None:
+    assert default_config(GROUP, mesh)["proxyMetadata"]["FROM"] == "group"
+
+
+def test_a_host_name_as_ingress_is_an_error_and_not_an_empty_file() -> None:
+    with pytest.raises(
+        BootstrapError, match=r"ingress address = 'gw\.example\.com': is not an IP address.*resolves to"
+    ):
+        hosts_file(["gw.example.com"])
+
+
+def test_inbound_ports_come_in_an_order_that_stays() -> None:
+    backwards = changed("spec.template.ports", dict(reversed(GROUP["spec"]["template"]["ports"].items())))
+    assert cluster_env(backwards, MESH, OPTIONS) == CLUSTER_ENV
+
+
+# hosts
+
+
+def test_hosts_has_a_line_per_address_and_none_twice() -> None:
+    assert hosts_file(["10.0.0.9", "fd00::9", "10.0.0.9"], istio_namespace="mesh", revision="canary") == (
+        "10.0.0.9 istiod-canary.mesh.svc\nfd00::9 istiod-canary.mesh.svc\n"
+    )
+
+
+def test_hosts_is_empty_where_the_vm_needs_no_gateway() -> None:
+    assert hosts_file([]) == ""
+
+
+# cluster.env
+
+
+def test_without_ports_all_incoming_connections_go_through_the_proxy() -> None:
+    group = changed("spec.template.ports", {})
+    assert variables(group)["ISTIO_INBOUND_PORTS"] == "*"
+    assert "ISTIO_META_POD_PORTS" not in variables(group)
+
+
+@pytest.mark.parametrize(
+    ("status_port", "excluded"),
+    [
+        ("0", "22,15090,15021,15020"),
+        ("15090", "22,15090,15021"),
+        ("15021", "22,15090,15021"),
+        ("9", "22,15090,15021,9"),
+    ],
+)
+def test_the_status_port_is_never_redirected(status_port: str, excluded: str) -> None:
+    mesh = f"defaultConfig: {{statusPort: {status_port}}}"
+    assert variables(mesh=mesh)["ISTIO_LOCAL_EXCLUDE_PORTS"] == excluded
+
+
+def test_another_ssh_port_is_never_redirected() -> None:
+    options = BootstrapOptions(local_exclude_ports=(2222, 22, 2222))
+    assert variables(options=options)["ISTIO_LOCAL_EXCLUDE_PORTS"] == "22,15090,15021,15020,2222"
+
+
+def test_an_external_address_lets_probes_in() -> None:
+    env = variables(options=BootstrapOptions(external_ip="203.0.113.7"))
+    assert env["ISTIO_SVC_IP"] == "203.0.113.7"
+    assert env["REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"] == "true"
+
+
+def test_an_unknown_address_is_left_to_the_vm() -> None:
+    assert "ISTIO_SVC_IP" not in variables(options=BootstrapOptions())
+
+
+def test_extra_environment_holds_over_all_and_leaves_mesh_yaml_alone() -> None:
+    options = BootstrapOptions(environment={"CLOUD_PLATFORM": "none", "ISTIO_SERVICE_CIDR": "10.0.0.0/8"})
+    assert variables(options=options).items() >= {"CLOUD_PLATFORM": "none", "ISTIO_SERVICE_CIDR": "10.0.0.0/8"}.items()
+    assert mesh_yaml(GROUP, MESH, options) == mesh_yaml(GROUP, MESH, BootstrapOptions())
+
+
+def test_lines_are_sorted_as_lines_not_as_names() -> None:
+    mesh = "defaultConfig: {proxyMetadata: {FOO: a, FOO1: b, FOO_: c}}"
+    lines = cluster_env(GROUP, mesh, OPTIONS).splitlines()
+    assert [line for line in lines if line.startswith("FOO")] == ["FOO1='b'", "FOO='a'", "FOO_='c'"]
+
+
+@settings(deadline=None, max_examples=40, derandomize=True, database=None)
+@given(st.dictionaries(cases.variable.map("T_{}".format), st.text(cases.no_surrogates_or_nul, max_size=20), max_size=5))
+def test_a_shell_reads_every_value_as_it_was(environment: dict[str, str]) -> None:
+    # What istioctl leaves bare, a shell changes: only backslashes and w's do both.
+    wanted = {k: v for k, v in environment.items() if "\\" not in v or v.strip("\\w@%+=:,./-")}
+    assert variables(options=BootstrapOptions(environment=wanted)).items() >= wanted.items()
+
+
+@pytest.mark.parametrize("name", ["a.b", "1A", "", "A B", "$(id)", "é"])
+def test_a_name_that_is_no_variable_never_reaches_a_shell(name: str) -> None:
+    mesh = yaml.safe_dump({"defaultConfig": {"proxyMetadata": {name: "x"}}})
+    with pytest.raises(BootstrapError, match="is not the name of a variable"):
+        cluster_env(GROUP, mesh, OPTIONS)
+
+
+# mesh.yaml
+
+
+def test_a_revision_names_its_own_istiod() -> None:
+    options = BootstrapOptions(revision="canary", istio_namespace="mesh")
+    assert default_config(GROUP, options=options)["discoveryAddress"] == "istiod-canary.mesh.svc:15012"
+    assert variables(options=options)["CA_ADDR"] == "istiod-canary.mesh.svc:15012"
+
+
+def test_a_discovery_address_of_the_mesh_stays() -> None:
+    mesh = "defaultConfig: {discoveryAddress: 'istiod.example.org:15012'}"
+    assert default_config(GROUP, mesh, BootstrapOptions(revision="canary"))["discoveryAddress"] == (
+        "istiod.example.org:15012"
+    )
+
+
+@pytest.mark.parametrize("revision", ["", "default"])
+def test_the_default_revision_has_no_name(revision: str) -> None:
+    options = BootstrapOptions(revision=revision)
+    assert "CA_ADDR" not in variables(options=options)
+    assert "discoveryAddress" not in default_config(GROUP, options=options)
+
+
+def test_annotations_apply_in_order_and_replace_whole_fields_but_metadata() -> None:
+    group = changed(
+        "metadata.annotations",
+        {"proxy.istio.io/config": "{concurrency: 9, tracing: {sampling: 5}, proxyMetadata: {FROM: object, O: '1'}}"},
+    )
+    mesh = "defaultConfig: {tracing: {zipkin: {address: 'z:1'}}, proxyMetadata: {FROM: mesh, M: '1'}}"
+    config = default_config(group, mesh)
+    assert config["tracing"] == {"sampling": 5}
+    assert config["concurrency"] == 2
+    assert config["proxyMetadata"].items() >= {"FROM": "group", "O": "1", "M": "1"}.items()
+
+
+def test_the_probe_is_the_groups_and_never_the_meshs() -> None:
+    mesh = "defaultConfig: {readinessProbe: {tcpSocket: {port: 1}}}"
+    assert default_config(GROUP, mesh)["readinessProbe"]["httpGet"]["port"] == 8080
+    assert "readinessProbe" not in default_config(changed("spec.probe", None), mesh)
+
+
+def test_switches_set_metadata_or_leave_it() -> None:
+    mesh = "defaultConfig: {proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'false'}}"
+    off = default_config(GROUP, mesh, BootstrapOptions(dns_capture=False))["proxyMetadata"]
+    on = default_config(GROUP, mesh, BootstrapOptions(auto_register=True))["proxyMetadata"]
+    assert off["ISTIO_META_DNS_CAPTURE"] == "false"
+    assert "ISTIO_META_AUTO_REGISTER_GROUP" not in off
+    assert on["ISTIO_META_DNS_CAPTURE"] == "true"
+    assert on["ISTIO_META_AUTO_REGISTER_GROUP"] == "echo"
+
+
+def test_a_trust_domain_of_the_options_holds() -> None:
+    options = BootstrapOptions(trust_domain="other.org")
+    assert default_config(GROUP, options=options)["proxyMetadata"]["TRUST_DOMAIN"] == "other.org"
+
+
+def test_numbers_that_pulumi_makes_floats_are_whole_again() -> None:
+    group = changed("spec.template.ports", {"http": 8080.0})
+    assert variables(group)["ISTIO_INBOUND_PORTS"] == "8080"
+
+
+def test_template_labels_hold_over_metadata_labels() -> None:
+    group = changed("spec.template.labels", {"app": "other", "x": "日本"})
+    assert variables(group)["CANONICAL_SERVICE"] == "other"
+    assert '"x":"日本"' in variables(group)["ISTIO_METAJSON_LABELS"]
+
+
+def test_typos_are_found() -> None:
+    group = changed("spec.metadata.annotations", {"proxy.istio.io/config": "{drainduration: 5s}"})
+    group["spec"]["probe"]["httpget"] = {}
+    group["spec"]["template"]["port"] = {}
+    assert unknown_fields(group, "defaultConfig: {fooBar: 1, tracing: {zipkim: {}}}") == (
+        "WorkloadGroup spec.template.port",
+        "WorkloadGroup spec.probe.httpget",
+        "mesh config: defaultConfig.tracing.zipkim",
+        "mesh config: defaultConfig.fooBar",
+        "WorkloadGroup spec.metadata.annotations[proxy.istio.io/config].drainduration",
+    )
+
+
+# What is wrong is said.
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("kind", "Deployment", "WorkloadGroup kind = 'Deployment': is not WorkloadGroup"),
+        ("metadata", None, "WorkloadGroup metadata.name: is missing"),
+        ("metadata.name", "", "WorkloadGroup metadata.name = '': is missing"),
+        ("metadata.name", 5, "WorkloadGroup metadata.name = 5: is not text. .* Fix: quote it"),
+        ("metadata.name", "Echo", "WorkloadGroup metadata.name = 'Echo': is not an RFC 1123 subdomain"),
+        ("metadata.namespace", "a.b", "WorkloadGroup metadata.namespace = 'a.b': is not an RFC 1123 label"),
+        ("metadata.annotations", [], r"WorkloadGroup metadata.annotations = \[\]: is not a mapping"),
+        ("spec", [], r"WorkloadGroup spec = \[\]: is not a mapping"),
+        ("spec.template.serviceAccount", "A", "WorkloadGroup spec.template.serviceAccount = 'A': is not an RFC 1123"),
+        ("spec.template.ports", {"http": 65536}, "WorkloadGroup spec.template.ports.http = 65536: is not a port"),
+        ("spec.template.ports", {"http": 0}, "WorkloadGroup spec.template.ports.http = 0: is not a port"),
+        ("spec.template.ports", {"http": "x"}, "WorkloadGroup spec.template.ports.http = 'x': is not a whole number"),
+        ("spec.metadata.labels", {"v": 1.5}, "WorkloadGroup spec.metadata.labels.v = 1.5: is not text .*quotes"),
+        (
+            "spec.metadata.annotations",
+            {"proxy.istio.io/config": "drainDuration: 5"},
+            r"annotations\[proxy.istio.io/config\].drainDuration = 5: is not a duration with its unit, such as 5s",
+        ),
+        ("metadata.annotations", {"proxy.istio.io/config": {"a": 1}}, r"is not text.* put `\|` after"),
+        ("spec.metadata.annotations", {"proxy.istio.io/config": "a: b: c"}, "is not YAML: .* in line 1, column 5"),
+        ("spec.metadata.annotations", {"proxy.istio.io/config": "[1]"}, r"= \[1\]: is not a mapping"),
+    ],
+)
+def test_a_wrong_group_is_named(path: str, value: Any, said: str) -> None:
+    group = changed(path, value)
+    if path == "metadata.name" and value != "":
+        group["metadata"]["name"] = value
+    with pytest.raises(BootstrapError, match=said) as caught:
+        bootstrap_files(group, MESH, OPTIONS)
+    assert caught.value.consequence
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("mesh", "said"),
+    [
+        ("- a", r"mesh config = \['a'\]: is not a mapping"),
+        ("trustDomain: 5", "mesh config: trustDomain = 5: is not text"),
+        ("defaultConfig: 5", "mesh config: defaultConfig = 5: is not a mapping"),
+        ("a: [", "mesh config: is not YAML"),
+        ("defaultConfig: {concurrency: two}", "defaultConfig.concurrency = 'two': is not a whole number"),
+        ("defaultConfig: {interceptionMode: X}", "is not one of REDIRECT, TPROXY, NONE"),
+        ("defaultConfig: {sds: {enabled: 1}}", "defaultConfig.sds.enabled = 1: is not true or false"),
+        ("defaultConfig: {extraStatTags: x}", "defaultConfig.extraStatTags = 'x': is not a list"),
+        ("defaultConfig: {runtimeValues: x}", "defaultConfig.runtimeValues = 'x': is not a mapping"),
+        ("defaultConfig: {tracing: {sampling: high}}", "tracing.sampling = 'high': is not a number"),
+    ],
+)
+def test_a_wrong_mesh_config_is_named(mesh: str, said: str) -> None:
+    with pytest.raises(BootstrapError, match=said):
+        bootstrap_files(GROUP, mesh, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"revision": "1.20"}, "revision = '1.20': is not an RFC 1123 label"),
+        ({"istio_namespace": "Istio"}, "Istio's namespace = 'Istio'"),
+        ({"ingress_addresses": ("a.b",)}, "ingress address = 'a.b': is not an IP address"),
+        ({"internal_ip": "10.0.0.300"}, "internal IP = '10.0.0.300'"),
+        ({"external_ip": "x"}, "external IP = 'x'"),
+        ({"internal_ip": "10.0.0.1", "external_ip": "10.0.0.2"}, "internal IP and external IP .* are both given"),
+        ({"local_exclude_ports": (0,)}, "local exclude ports = 0: is not a port"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BootstrapError, match=said):
+        BootstrapOptions(**options)
+
+
+def test_an_error_shows_only_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(BootstrapError) as caught:
+        hosts_file(["x" * 5000])
+    assert len(str(caught.value)) < 500
+    assert "…: is not an IP address" in str(caught.value)

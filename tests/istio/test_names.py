@@ -1,0 +1,102 @@
+"""Names that Kubernetes and Istio give and accept."""
+
+from collections.abc import Callable
+
+import pytest
+
+from hybridmesh.istio import (
+    BootstrapError,
+    canonical_service,
+    dns_label,
+    dns_subdomain,
+    ip_address,
+    istiod_address,
+    istiod_host,
+    label_key,
+    label_map,
+    label_value,
+    mesh_config_map,
+    port_number,
+    spiffe_id,
+    workload_entry_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({}, ("echo", "latest")),
+        ({"app": "a", "version": "v"}, ("a", "v")),
+        ({"app": "a", "app.kubernetes.io/name": "n", "app.kubernetes.io/version": "1", "version": "2"}, ("n", "1")),
+        (
+            {
+                "app.kubernetes.io/name": "n",
+                "service.istio.io/canonical-name": "c",
+                "service.istio.io/canonical-revision": "r",
+            },
+            ("c", "r"),
+        ),
+        ({"app": "", "version": ""}, ("", "")),
+    ],
+)
+def test_canonical_service_takes_the_first_label_that_is_there(
+    labels: dict[str, str], expected: tuple[str, str]
+) -> None:
+    assert canonical_service(labels, "echo") == expected
+
+
+def test_istiod_is_named_after_its_revision() -> None:
+    assert istiod_host() == istiod_host(revision="") == "istiod.istio-system.svc"
+    assert istiod_address("mesh", "canary") == "istiod-canary.mesh.svc:15012"
+    assert [mesh_config_map(r) for r in ("default", "", "canary")] == ["istio", "istio", "istio-canary"]
+
+
+def test_spiffe_ids() -> None:
+    assert spiffe_id("cluster.local", "demo", "echo") == "spiffe://cluster.local/ns/demo/sa/echo"
+    assert spiffe_id("me@example.org", "demo", "echo") == "spiffe://me.example.org/ns/demo/sa/echo"
+    with pytest.raises(BootstrapError, match="service account of a SPIFFE id = '': is empty"):
+        spiffe_id("cluster.local", "demo", "")
+
+
+def test_workload_entry_names_are_those_of_istiod() -> None:
+    assert workload_entry_name("echo", "10.0.0.5") == "echo-10.0.0.5"
+    assert workload_entry_name("echo", "fd00::5", "vm-network") == "echo-fd00--5-vm-network"
+    assert workload_entry_name("x" * 250, "10.0.0.5") == "x" * 244 + "-10.0.0.5"
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (dns_label, ["a", "a-1", "0", "x" * 63], ["", "A", "-a", "a-", "a.b", "x" * 64, "a\n", "é"]),
+        (dns_subdomain, ["a", "a.b-c.0", "x" * 253], ["", "A", ".a", "a.", "a..b", "a.-b", "x" * 254, "a\n"]),
+        (label_value, ["", "a", "A_b.c-0", "x" * 63], ["-a", "a-", "a b", "é", "x" * 64, "a/b", "a\n"]),
+        (label_key, ["a", "A_b.c", "a.b/C", "x" * 63], ["", "/a", "a/", "A/b", "a/b/c", "-a", "x" * 64, "a\n"]),
+        (
+            ip_address,
+            ["10.0.0.1", "fd00::1", "::ffff:10.0.0.1"],
+            ["", "10.0.0", "10.0.0.256", "010.0.0.1", "a", "10.0.0.1\n"],
+        ),
+    ],
+)
+def test_texts_are_refused_as_kubernetes_would(
+    check: Callable[[str, str], str], good: list[str], bad: list[str]
+) -> None:
+    assert [check(text, "here") for text in good] == good
+    for text in bad:
+        with pytest.raises(BootstrapError, match="here"):
+            check(text, "here")
+
+
+def test_ports_are_1_to_65535() -> None:
+    assert [port_number(n, "p") for n in (1, 65535)] == [1, 65535]
+    for number in (0, -1, 65536):
+        with pytest.raises(BootstrapError, match=f"p = {number}: is not a port"):
+            port_number(number, "p")
+
+
+def test_a_wrong_label_is_named() -> None:
+    assert label_map({"app": "echo"}, "labels") == {"app": "echo"}
+    with pytest.raises(BootstrapError, match=r"labels\.app = 'a b'"):
+        label_map({"app": "a b"}, "labels")
+    with pytest.raises(BootstrapError, match="labels: key = 'a b'"):
+        label_map({"a b": ""}, "labels")
