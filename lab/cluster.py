@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes import client, config, utils
+from kubernetes import client, config
 
 from lab.instance import PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
 from lab.pki import Authority
@@ -354,8 +355,13 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 def _apply_dns_role(api_client: client.ApiClient) -> None:
     """CoreDNS may list what it serves (https://coredns.io/plugins/kubernetes/), and nothing else."""
-    utils.create_from_dict(api_client, _DNS_ROLE, apply=True)
-    utils.create_from_dict(api_client, _DNS_ROLE_BINDING, apply=True)
+    api: Any = client.RbacAuthorizationV1Api(api_client)
+    for create, body in ((api.create_cluster_role, _DNS_ROLE), (api.create_cluster_role_binding, _DNS_ROLE_BINDING)):
+        try:
+            create(body)
+        except client.ApiException as problem:
+            if problem.status != HTTPStatus.CONFLICT:  # it is there
+                raise
 
 
 _DNS_ROLE = {
