@@ -27,13 +27,13 @@ tools: system .venv/stamp ## Install and build what the embedded environment is 
 .PHONY: dev
 dev: tools ## Two VMs join a real mesh on this machine: starts the environment, runs `pulumi up` on stack dev
 	@$(PYTHON) -m lab up
-	@$(ON_LAB) pulumi stack select --create $(STACK) && pulumi up --yes --skip-preview
+	@$(ON_LAB) pulumi stack select --create $(STACK) && pulumi up --yes --skip-preview --suppress-outputs
 	@$(ON_LAB) python -m hybridmesh status --stack $(STACK)
 	@$(ON_LAB) python -m lab traffic
 
 .PHONY: preview
 preview: ## Show what `pulumi up` would change
-	@$(ON_LAB) pulumi preview --stack $(STACK) --diff
+	@$(ON_LAB) pulumi preview --stack $(STACK) --diff --show-full-output
 
 .PHONY: destroy
 destroy: ## Remove the stack from cluster and VMs
