@@ -269,12 +269,12 @@ class Gateway(Model):
         wrong="it could not be installed.",
         fix="a name that no other gateway in its namespace has.",
     )
-    address: Text | None = setting(
+    address: IpAddress | None = setting(
         None,
-        meaning="Where VMs reach it, IP or host name; default what the cluster's load balancer says.",
-        example="10.0.0.10",
-        wrong="VMs would not reach istiod.",
-        fix="an IP address or a host name, or leave it out.",
+        meaning="The IP address at which VMs reach it; default: what the cluster's load balancer says.",
+        example="192.0.2.100",
+        wrong="VMs would not reach istiod: a hosts file takes no host name.",
+        fix="an IP address, or leave it out.",
     )
     values: Mapping[str, Any] = setting(
         default_factory=dict,

@@ -42,7 +42,7 @@ def parse(mapping: Mapping[str, Any], read_file: ReadFile) -> Settings:
         if section in _BY_ENTRY and isinstance(plain[section], dict):
             draft.entries[section] = {}
             for key, value in plain[section].items():
-                entry = _validate(_mapping(field, section), {key: value}, section, findings)
+                entry = _validate(_mapping(field, section), {key: value}, section, findings, field)
                 draft.entries[section][str(key)] = entry[key] if entry else None
         else:
             draft.sections[section] = _validate(field.annotation, plain[section], section, findings, field)

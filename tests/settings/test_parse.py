@@ -1,0 +1,169 @@
+"""What a stack file becomes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi.runtime.config
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from hybridmesh.settings import Settings, SettingsError, from_stack_file, parse
+from hybridmesh.settings.pulumi_config import from_pulumi_config
+from tests.components.harness import FILES, KEY, PROJECT_ROOT, dev_sections, read_file
+
+MINIMAL: dict[str, Any] = {
+    "cluster": {"name": "c", "network": "n", "kubeconfig": ".lab/dev/kubeconfig"},
+    "controlPlane": {"mode": "adopt", "version": "1.31.0"},
+    "gateway": {"mode": "adopt"},
+}
+
+
+def test_the_committed_dev_stack_is_good() -> None:
+    settings = parse(dev_sections(), read_file)
+    assert sorted(settings.workloads) == ["client", "echo"]
+    machines = settings.workloads["echo"].machines
+    assert machines is not None
+    assert machines.hosts["vm-1"].ssh is not None
+    assert machines.hosts["vm-2"].command is not None
+
+
+def test_the_committed_dev_stack_holds_nothing_of_one_machine() -> None:
+    text = (PROJECT_ROOT / "Pulumi.dev.yaml").read_text()
+    for value in ("ssh-ed25519", "BEGIN", "http://", "https://", "/root", "/tmp"):
+        assert value not in text
+    assert "encryptionsalt: v1:" in text, "without it the first run changes the file"
+
+
+def test_little_is_needed() -> None:
+    settings = parse(MINIMAL, read_file)
+    assert settings.control_plane.namespace == "istio-system"
+    assert settings.mtls == "STRICT"
+    assert settings.sidecar.dns_capture is True
+
+
+def test_files_are_read_and_stripped_wherever_a_value_may_stand() -> None:
+    settings = parse(dev_sections(), read_file)
+    assert settings.sidecar.package is not None
+    assert settings.sidecar.package.version == "1.31.0"
+    machines = settings.workloads["echo"].machines
+    assert machines is not None
+    ssh = machines.hosts["vm-1"].ssh
+    assert ssh is not None
+    assert (ssh.address, ssh.port) == ("192.0.2.11", 22)
+    assert ssh.key == KEY
+
+
+def test_a_number_may_come_from_a_file() -> None:
+    sections = dev_sections()
+    sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]["port"] = {"fromFile": "port"}
+    settings = parse(sections, lambda path: "2222\n" if path == "port" else read_file(path))
+    machines = settings.workloads["echo"].machines
+    assert machines is not None
+    assert machines.hosts["vm-1"].ssh is not None
+    assert machines.hosts["vm-1"].ssh.port == 2222
+
+
+def test_a_missing_file_names_field_path_and_fix() -> None:
+    files = {path: text for path, text in FILES.items() if path != ".lab/dev/mirror/url"}
+
+    def read(path: str) -> str:
+        if path not in files:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return files[path]
+
+    with pytest.raises(SettingsError) as error:
+        parse(dev_sections(), read)
+    (finding,) = error.value.findings
+    assert (finding.path, finding.value) == ("sidecar.package.url", ".lab/dev/mirror/url")
+    assert finding.problem == "cannot read this file: No such file or directory"
+    assert "`make dev`" in finding.fix
+
+
+def test_a_private_key_may_be_a_secret_of_the_stack() -> None:
+    sections = dev_sections()
+    ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+    del ssh["privateKeyFile"]
+    ssh["privateKey"] = KEY
+    assert parse(sections, read_file)
+
+
+def test_no_secret_is_in_a_repr_or_a_message() -> None:
+    assert "S3CRET" not in repr(parse(dev_sections(), read_file))
+    sections = dev_sections()
+    ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+    for wrong in ("S3CRET", ["S3CRET"], {"S3CRET": "S3CRET"}, 17):
+        ssh["privateKey"] = wrong
+        with pytest.raises(SettingsError) as error:
+            parse(sections, read_file)
+        assert "S3CRET" not in str(error.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = parse(MINIMAL, read_file)
+    with pytest.raises(ValidationError):
+        settings.cluster.name = "other"
+
+
+def test_the_order_of_keys_makes_no_difference() -> None:
+    assert parse(dict(reversed(dev_sections().items())), read_file) == parse(dev_sections(), read_file)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for path, text in FILES.items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (tmp_path / "Pulumi.dev.yaml").write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
+    return tmp_path
+
+
+def expected() -> Settings:
+    return parse(dev_sections(), read_file)
+
+
+def test_both_adapters_give_the_same(project: Path) -> None:
+    config = yaml.safe_load((project / "Pulumi.dev.yaml").read_text())["config"]
+    as_pulumi_does = {k: v if isinstance(v, str) else json.dumps(v) for k, v in config.items()}
+    pulumi.runtime.config.set_all_config({**as_pulumi_does, "other:key": "not ours"})
+    try:
+        assert from_pulumi_config(project) == expected()
+    finally:
+        pulumi.runtime.config.set_all_config({})
+    assert from_stack_file(project / "Pulumi.dev.yaml") == expected()
+
+
+def test_paths_may_be_relative_to_another_folder_than_the_stack_file_s(project: Path) -> None:
+    elsewhere = project / "stacks"
+    elsewhere.mkdir()
+    file = (project / "Pulumi.dev.yaml").rename(elsewhere / "Pulumi.dev.yaml")
+    assert from_stack_file(file, project) == expected()
+
+
+def test_a_key_that_only_pulumi_can_decrypt_passes(project: Path) -> None:
+    file = project / "Pulumi.dev.yaml"
+    document = yaml.safe_load(file.read_text())
+    ssh = document["config"]["hybrid-mesh:workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+    del ssh["privateKeyFile"]
+    ssh["privateKey"] = {"secure": "v1:abc"}
+    file.write_text(yaml.safe_dump(document))
+    assert from_stack_file(file)
+
+
+@pytest.mark.parametrize("text", ["", "config: 1", "- a", "a: [", "\x00"])
+def test_a_file_that_is_no_stack_file_is_said_to_be_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "Pulumi.bad.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=r"Pulumi\.bad\.yaml"):
+        from_stack_file(file)
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", [], [1], {"a": {"b": []}}, True])
+@pytest.mark.parametrize(
+    "section", ["cluster", "controlPlane", "gateway", "sidecar", "workloads", "routing", "namespaces"]
+)
+def test_a_section_of_any_shape_ends_in_findings(section: str, value: object) -> None:
+    with pytest.raises(SettingsError):
+        parse({**MINIMAL, section: value}, read_file)

@@ -1,0 +1,285 @@
+"""Every rule, broken once: what is said, and that nothing but it is found."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybridmesh.settings import Finding, SettingsError, parse
+from tests.components.harness import dev_sections, read_file
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def findings(*changes: Change) -> list[Finding]:
+    """What is found in the dev stack after changes."""
+    sections = dev_sections()
+    for change in changes:
+        change(sections)
+    try:
+        parse(sections, read_file)
+    except SettingsError as error:
+        return list(error.findings)
+    return []
+
+
+def at(path: str, value: Any) -> Change:
+    """Sets one value, or with `...` removes it."""
+
+    def change(sections: dict[str, Any]) -> None:
+        *places, last = path.split("/")
+        holder: Any = sections
+        for place in places:
+            holder = holder[int(place)] if isinstance(holder, list) else holder.setdefault(place, {})
+        if value is ...:
+            del holder[last]
+        else:
+            holder[int(last) if isinstance(holder, list) else last] = value
+
+    return change
+
+
+ECHO = "workloads/echo"
+VM_1 = f"{ECHO}/machines/hosts/vm-1"
+VM_2 = f"{ECHO}/machines/hosts/vm-2"
+KEY = "privateKeyFile"
+
+# What is changed, where the finding is, and a word of the problem.
+RULES: list[tuple[str, Change, str, str]] = [
+    ("a section is missing", at("cluster", ...), "cluster", "is missing"),
+    ("a section is misspelt", at("gatway", {}), "gatway", "is not a setting"),
+    ("a field is missing", at("cluster/name", ...), "cluster.name", "is missing"),
+    ("a field is misspelt", at("cluster/netwrk", "x"), "cluster.netwrk", "is not a setting"),
+    ("a name is no label", at("cluster/name", "Embedded"), "cluster.name", "RFC 1123"),
+    ("a name is too long", at("cluster/network", "n" * 64), "cluster.network", "RFC 1123"),
+    ("a name ends in a dash", at("cluster/network", "n-"), "cluster.network", "RFC 1123"),
+    ("a name has a newline", at("cluster/network", "n\n"), "cluster.network", "RFC 1123"),
+    ("the kubeconfig is not there", at("cluster/kubeconfig", "gone"), "cluster.kubeconfig", "cannot read"),
+    ("the kubeconfig is empty", at("cluster/kubeconfig", " "), "cluster.kubeconfig", "is empty"),
+    ("the mode is unknown", at("controlPlane/mode", "upgrade"), "controlPlane.mode", "'install' or 'adopt'"),
+    ("the version is a number", at("controlPlane/version", 1.31), "controlPlane.version", "valid string"),
+    ("the version is not whole", at("controlPlane/version", "1.31"), "controlPlane.version", "full version"),
+    ("charts are missing", at("controlPlane/charts", ...), "controlPlane.charts", "controlPlane.mode"),
+    ("charts are nowhere", at("controlPlane/charts", {}), "controlPlane.charts", "exactly one of"),
+    (
+        "charts are in two places",
+        at("controlPlane/charts/repository", "https://charts.example.com"),
+        "controlPlane.charts",
+        "exactly one of",
+    ),
+    (
+        "a value is the stack's own",
+        at("controlPlane/values/global/network", "other"),
+        "controlPlane.values.global.network",
+        "`cluster.network`",
+    ),
+    (
+        "an adopted mesh has values",
+        at("controlPlane", {"mode": "adopt", "version": "1.31.0", "charts": {"path": "x"}, "values": {"a": 1}}),
+        "controlPlane.values",
+        "is not used",
+    ),
+    (
+        "the gateway has no chart",
+        at("controlPlane", {"mode": "adopt", "version": "1.31.0"}),
+        "controlPlane.charts",
+        "gateway.mode",
+    ),
+    (
+        "a gateway's value is the stack's own",
+        at("gateway/values/networkGateway", "x"),
+        "gateway.values.networkGateway",
+        "by the stack itself",
+    ),
+    (
+        "a gateway's label is the stack's own",
+        at("gateway/values/labels", {"istio": "x"}),
+        "gateway.values.labels.istio",
+        "by the stack itself",
+    ),
+    ("the gateway's address is a name", at("gateway/address", "gw.example.com"), "gateway.address", "IPv4"),
+    ("an adopted gateway has values", at("gateway/mode", "adopt"), "gateway.values", "is not used"),
+    ("the sidecar's package is missing", at("sidecar/package", ...), "sidecar.package", "is missing"),
+    ("sidecar is missing", at("sidecar", ...), "sidecar.package", "is missing"),
+    ("the package has no checksum", at("sidecar/package/sha256", ...), "sidecar.package.sha256", "is missing"),
+    ("the checksum is short", at("sidecar/package/sha256", "ab"), "sidecar.package.sha256", "64 hexadecimal"),
+    ("the package has no URL", at("sidecar/package/url", "/tmp/deb"), "sidecar.package.url", "http"),
+    ("a token lives too short", at("sidecar/tokenSeconds", 60), "sidecar.tokenSeconds", "600"),
+    ("a limit is zero", at("sidecar/timeouts", {"syncSeconds": 0}), "sidecar.timeouts.syncSeconds", "1"),
+    ("a variable is no name", at("sidecar/environment", {"A-B": "c"}), "sidecar.environment.A-B", "variable"),
+    ("mTLS is a boolean", at("mtls", True), "mtls", "STRICT"),
+    ("a namespace is nobody's", at("namespaces", {"shop": {}}), "namespaces.shop", "of no workload"),
+    ("a workload's name is no label", at("workloads/Echo", {"namespace": "x"}), "workloads.Echo", "RFC 1123"),
+    (
+        "a workload is in Istio's namespace",
+        at("workloads/client/namespace", "istio-system"),
+        "workloads.client.namespace",
+        "root namespace",
+    ),
+    ("a workload is nothing", at("workloads/client/pods", ...), "workloads.client", "neither pods nor machines"),
+    ("a label is no label", at(f"{ECHO}/labels", {"team": "a b"}), "workloads.echo.labels.team", "label value"),
+    ("a label is the stack's own", at(f"{ECHO}/labels", {"app": "x"}), "workloads.echo.labels.app", "itself"),
+    ("version is a label", at(f"{ECHO}/labels", {"version": "x"}), "workloads.echo.labels.version", "itself"),
+    (
+        "two workloads are one identity",
+        at("workloads/client/serviceAccount", "echo"),
+        "workloads.client.serviceAccount",
+        "workloads.echo too",
+    ),
+    ("a port is out of range", at(f"{ECHO}/ports/0/port", 65536), "workloads.echo.ports[0].port", "65535"),
+    ("a port is a boolean", at(f"{ECHO}/ports/0/port", True), "workloads.echo.ports[0].port", "boolean"),
+    ("a port is Istio's", at(f"{ECHO}/ports/0/port", 15021), "workloads.echo.ports[0].port", "proxy takes"),
+    (
+        "two ports are one",
+        at(f"{ECHO}/ports", [{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
+        "workloads.echo.ports[1].port",
+        "ports[0] too",
+    ),
+    (
+        "two ports have one name",
+        at(f"{ECHO}/ports", [{"name": "a", "port": 80}, {"name": "a", "port": 81}]),
+        "workloads.echo.ports[1].name",
+        "ports[0] too",
+    ),
+    ("a probe is of no kind", at(f"{ECHO}/probe", {}), "workloads.echo.probe", "none of them"),
+    (
+        "a probe is of two kinds",
+        at(f"{ECHO}/probe/tcpSocket", {"port": 1}),
+        "workloads.echo.probe",
+        "httpGet and tcpSocket",
+    ),
+    ("there are no hosts", at(f"{ECHO}/machines/hosts", {}), "workloads.echo.machines.hosts", "is empty"),
+    ("a host is of no kind", at(VM_1, {}), "workloads.echo.machines.hosts.vm-1", "none of them"),
+    (
+        "a host is of two kinds",
+        at(f"{VM_1}/command", {"create": "a", "delete": "b", KEY: ".lab/dev/ssh/id_ed25519"}),
+        "workloads.echo.machines.hosts.vm-1",
+        "ssh and command",
+    ),
+    (
+        "there is no host key",
+        at(f"{VM_1}/ssh/hostKey", ...),
+        "workloads.echo.machines.hosts.vm-1.ssh.hostKey",
+        "missing",
+    ),
+    ("a host key is none", at(f"{VM_1}/ssh/hostKey", "x"), "workloads.echo.machines.hosts.vm-1.ssh.hostKey", "SSH"),
+    (
+        "there is no private key",
+        at(f"{VM_1}/ssh/privateKeyFile", ...),
+        "workloads.echo.machines.hosts.vm-1.ssh.privateKeyFile",
+        "is missing",
+    ),
+    (
+        "a private key is a public one",
+        at(f"{VM_1}/ssh/privateKeyFile", ".lab/dev/machines/vm-1/host_key"),
+        "workloads.echo.machines.hosts.vm-1.ssh.privateKeyFile",
+        "no private key",
+    ),
+    (
+        "an address is a name",
+        at(f"{VM_1}/ssh/address", "vm-1.example.com"),
+        "workloads.echo.machines.hosts.vm-1.meshAddress",
+        "host name",
+    ),
+    (
+        "a mesh address is none",
+        at(f"{VM_1}/meshAddress", "10.0.0"),
+        "workloads.echo.machines.hosts.vm-1.meshAddress",
+        "IPv4",
+    ),
+    (
+        "two workloads have one machine's name",
+        at(
+            "workloads/client/machines",
+            {"hosts": {"vm-2": {"command": {"create": "a", "delete": "b", KEY: ".lab/dev/ssh/id_ed25519"}}}},
+        ),
+        "workloads.client.machines.hosts.vm-2",
+        "has the name of",
+    ),
+    ("weights are 99", at("routing/echo/weights/vm", 9), "routing.echo.weights", "adds up to 99"),
+    ("a weight is negative", at("routing/echo/weights", {"k8s": 110, "vm": -10}), "routing.echo.weights.k8s", "100"),
+    (
+        "a weight is for no subset",
+        at("routing/echo/weights", {"k8s": 90, "cloud": 10}),
+        "routing.echo.weights.cloud",
+        "names no subset",
+    ),
+    (
+        "a subset selects nothing",
+        at("routing/echo/subsets/vm", {"version": "v2"}),
+        "routing.echo.subsets.vm",
+        "neither the pods nor the machines",
+    ),
+    (
+        "a route leads nowhere",
+        at("routing/ecco", {"subsets": {"a": {}}, "weights": {"a": 100}}),
+        "routing.ecco",
+        "no workload",
+    ),
+    (
+        "a route leads to a client",
+        at("routing/client", {"subsets": {"a": {}}, "weights": {"a": 100}}),
+        "routing.client",
+        "has no ports",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "path", "problem"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
+def test_a_broken_rule_is_found_where_it_is(change: Change, path: str, problem: str) -> None:
+    found = findings(change)
+    assert path in [finding.path for finding in found], found
+    finding = next(finding for finding in found if finding.path == path)
+    assert problem in finding.problem
+    assert finding.consequence.endswith(".")
+    assert finding.fix
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule[0] for rule in RULES])
+def test_a_broken_rule_is_one_line(rule: tuple[str, Change, str, str]) -> None:
+    for finding in findings(rule[1]):
+        assert "\n" not in str(finding)
+        assert str(finding).startswith(f"hybrid-mesh:{finding.path}")
+
+
+def test_one_mistake_makes_one_finding() -> None:
+    exceptions = {"a weight is negative": 2}
+    for name, change, *_ in RULES:
+        assert len(findings(change)) == exceptions.get(name, 1), (name, findings(change))
+
+
+def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
+    changes = [
+        at("cluster/name", "A"),
+        at("sidecar/package/sha256", "x"),
+        at(f"{ECHO}/ports/0/port", 0),
+        at("workloads/client/pods", ...),
+        at("routing/echo/weights/vm", 9),
+        at("gatway", {}),
+    ]
+    assert {finding.path for finding in findings(*changes)} == {
+        "cluster.name",
+        "sidecar.package.sha256",
+        "workloads.echo.ports[0].port",
+        "workloads.client",
+        "routing.echo.weights",
+        "gatway",
+    }
+
+
+def test_a_wrong_workload_is_not_taken_for_a_missing_one() -> None:
+    assert [f.path for f in findings(at(f"{ECHO}/ports/0/port", 0))] == ["workloads.echo.ports[0].port"]
+
+
+def test_a_misspelt_key_is_answered_with_the_nearest_known_one() -> None:
+    (finding,) = findings(at("sidecar/dnsCaptre", True))
+    assert finding.fix == "did you mean `dnsCapture`?"
+
+
+def test_the_message_counts_and_says_that_nothing_was_touched() -> None:
+    sections = dev_sections()
+    sections["cluster"]["name"] = "A"
+    with pytest.raises(
+        SettingsError, match=r"^1 setting is wrong; nothing was touched\.\n  hybrid-mesh:cluster\.name = A: "
+    ):
+        parse(sections, read_file)
