@@ -213,7 +213,9 @@ def test_drift_is_repaired(vm: Vm) -> None:
 
 def test_no_open_session_is_cut_when_the_proxy_starts_or_stops(vm: Vm) -> None:
     ticking = "for i in $(seq 40); do echo $i; sleep 0.2; done"
-    command = vm.machine.ssh_command(["--", ticking])
+    alive = ["-o", "ServerAliveInterval=2", "-o", "ServerAliveCountMax=3"]  # a session that was cut ends, not hangs
+    ssh, *rest = vm.machine.ssh_command(["--", ticking])
+    command = [ssh, *alive, *rest]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as before:
         assert vm.join().code == 0
         # As pulumi does: the next session is there before the proxy starts.
@@ -250,7 +252,8 @@ def test_leaving_twice_or_without_having_joined_does_nothing(vm: Vm) -> None:
 
 def test_what_was_there_before_is_there_again(vm: Vm) -> None:
     vm.out(
-        "useradd --system --home-dir /var/lib/istio istio-proxy; mkdir -p /etc/certs /var/lib/istio/old; "
+        "mkdir /root/bin; mv /usr/local/bin/* /root/bin/; mkdir -p /etc/certs /var/lib/istio/old; "
+        "useradd --system --home-dir /var/lib/istio istio-proxy; "
         "chmod 751 /etc/certs; echo mine >/etc/certs/root-cert.pem; echo mine >/etc/certs/app.pem; "
         "ln -s /var/lib/istio /etc/istio; printf '%s' \"$(cat /etc/hosts)\" >/etc/hosts; chmod 640 /etc/hosts"
     )
@@ -259,7 +262,10 @@ def test_what_was_there_before_is_there_again(vm: Vm) -> None:
     vm.wait_until_started()
     assert vm.leave().code == 0
     assert vm.listing() == before
-    vm.out("userdel istio-proxy; rm -rf /etc/certs /var/lib/istio /etc/istio; chmod 644 /etc/hosts; echo >>/etc/hosts")
+    vm.out(
+        "mv /root/bin/* /usr/local/bin/; rmdir /root/bin; userdel istio-proxy; "
+        "rm -rf /etc/certs /var/lib/istio /etc/istio; chmod 644 /etc/hosts; echo >>/etc/hosts"
+    )
 
 
 def test_a_certificate_of_another_identity_or_root_goes_and_one_of_a_rotated_root_stays(vm: Vm) -> None:
