@@ -1,0 +1,134 @@
+"""istiod installed: names, values, and the mesh config that is worked out before it is there."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from components.control_plane import (
+    ControlPlane,
+    ControlPlaneArgs,
+    HelmCharts,
+    installed_mesh_config,
+    istiod_values,
+    merged,
+)
+from hybridmesh.istio import parse_mesh_config
+from hybridmesh.providers import ClusterAccess
+from tests.components.harness import World, run
+
+CLUSTER = ClusterAccess(kubeconfig="kubeconfig")
+
+
+def args(**changes: Any) -> ControlPlaneArgs:
+    given: dict[str, Any] = {
+        "cluster": CLUSTER,
+        "cluster_name": "embedded",
+        "network": "embedded",
+        "mesh_id": "embedded",
+        "charts": HelmCharts(path="charts"),
+    }
+    return ControlPlaneArgs(**{**given, **changes})
+
+
+def installed(**changes: Any) -> World:
+    return run(lambda: ControlPlane("plane", args(**changes)).mesh_config)
+
+
+# Recorded: the ConfigMap `istio` that the istiod chart of 1.31 made from the dev stack's values.
+RECORDED = """\
+defaultConfig:
+  discoveryAddress: istiod.istio-system.svc:15012
+  meshId: embedded
+enablePrometheusMerge: true
+rootNamespace: istio-system
+trustDomain: cluster.local
+"""
+
+
+def test_the_mesh_config_is_the_one_that_the_chart_makes() -> None:
+    ours = installed_mesh_config(args())
+    assert ours is not None
+    assert parse_mesh_config(ours) == parse_mesh_config(RECORDED)
+    assert yaml.safe_load(ours).items() <= yaml.safe_load(RECORDED).items()
+
+
+def test_mesh_config_in_the_values_is_in_it() -> None:
+    values = {"meshConfig": {"defaultConfig": {"concurrency": 2, "proxyMetadata": {"A": "b"}}}}
+    ours = yaml.safe_load(installed_mesh_config(args(values=values)) or "")
+    assert ours["defaultConfig"] == {
+        "concurrency": 2,
+        "proxyMetadata": {"A": "b"},
+        "meshId": "embedded",
+        "discoveryAddress": "istiod.istio-system.svc:15012",
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"profile": "demo"}, {"compatibilityVersion": "1.30"}, {"global": {"proxy": {"tracer": "zipkin"}}}],
+)
+def test_a_mesh_config_that_cannot_be_told_is_read_once_istiod_is_there(values: dict[str, Any]) -> None:
+    assert installed_mesh_config(args(values=values)) is None
+    world = installed(values=values)
+    assert world.one("plane-mesh-config-map").inputs["id"] == "istio-system/istio"
+
+
+def test_helm_names_are_those_that_istio_goes_by() -> None:
+    world = installed()
+    releases = {r.name: (r.value("name"), r.value("namespace"), r.value("chart")) for r in world.of_type("Release")}
+    assert releases == {
+        "plane-base": ("istio-base", "istio-system", "charts/base"),
+        "plane-istiod": ("istiod", "istio-system", "charts/istiod"),
+    }
+    assert world.one("plane-base").value("values")["defaultRevision"] == "default"
+
+
+def test_a_revision_is_in_release_values_and_address() -> None:
+    world = installed(revision="canary")
+    assert world.one("plane-istiod").value("name") == "istiod-canary"
+    assert world.one("plane-istiod").value("values")["revision"] == "canary"
+    assert "istiod-canary.istio-system.svc:15012" in (installed_mesh_config(args(revision="canary")) or "")
+
+
+def test_a_repository_is_asked_for_a_version_and_a_folder_is_not() -> None:
+    charts = HelmCharts(repository="https://charts.example.com", version="1.31.0")
+    istiod = installed(charts=charts).one("plane-istiod")
+    assert istiod.value("chart") == "istiod"
+    assert istiod.value("version") == "1.31.0"
+    assert istiod.value("repositoryOpts") == {"repo": "https://charts.example.com"}
+    assert installed().one("plane-istiod").value("version") is None
+
+
+def test_istiod_is_told_what_machines_are_told() -> None:
+    values = istiod_values(args(values={"autoscaleEnabled": False, "global": {"imagePullPolicy": "Never"}}))
+    assert values["autoscaleEnabled"] is False
+    assert values["global"]["imagePullPolicy"] == "Never"
+    assert values["global"]["multiCluster"]["clusterName"] == "embedded"
+    assert values["global"]["network"] == "embedded"
+    assert values["global"]["meshID"] == "embedded"
+    assert values["meshConfig"]["trustDomain"] == "cluster.local"
+
+
+def test_its_namespace_carries_the_network() -> None:
+    metadata = installed().one("plane-namespace").value("metadata")
+    assert metadata == {"name": "istio-system", "labels": {"topology.istio.io/network": "embedded"}}
+
+
+def test_the_root_certificate_is_awaited_before_it_is_read() -> None:
+    world = installed()
+    awaited = world.one("plane-root-certificate")
+    assert (awaited.value("name"), awaited.value("key")) == ("istio-ca-root-cert", "root-cert.pem")
+    assert world.is_after(awaited, world.one("plane-istiod"))
+    assert world.one("plane-root-certificate-map").inputs["id"] == "istio-system/istio-ca-root-cert"
+
+
+def test_installing_without_charts_is_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"plane: charts is missing.*Fix: HelmCharts"):
+        installed(charts=None)
+
+
+def test_merged_goes_key_by_key_and_changes_neither() -> None:
+    below, above = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": 3}, "d": [2], "e": {}}
+    assert merged(below, above) == {"a": {"b": 1, "c": 3}, "d": [2], "e": {}}
+    assert below == {"a": {"b": 1, "c": 2}, "d": [1]}

@@ -1,0 +1,102 @@
+"""What the gateway lets through, and where it is."""
+
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi_kubernetes.core.v1 import outputs
+
+from components.control_plane import HelmCharts
+from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs, service_address
+from tests.components.harness import World, run
+
+
+def gateway(preview: bool = False, **changes: Any) -> World:
+    given: dict[str, Any] = {
+        "namespace": "istio-system",
+        "network": "embedded",
+        "discovery_host": "istiod.istio-system.svc",
+        "charts": HelmCharts(path="charts"),
+    }
+    return run(lambda: EastWestGateway("gw", EastWestGatewayArgs(**{**given, **changes})).address, preview=preview)
+
+
+def test_it_lets_through_to_istiod_what_asks_for_istiod_and_nothing_else() -> None:
+    world = gateway()
+    spec = world.one("gw-istiod-gateway").value("spec")
+    assert spec["selector"] == {"istio": "eastwestgateway"}
+    assert [(s["port"]["number"], s["tls"]["mode"], s["hosts"]) for s in spec["servers"]] == [
+        (15012, "PASSTHROUGH", ["istiod.istio-system.svc"]),
+        (15017, "PASSTHROUGH", ["istiod.istio-system.svc"]),
+    ]
+    route = world.one("gw-istiod-route").value("spec")
+    assert route["gateways"] == ["istio-eastwestgateway-istiod"]
+    assert [(r["match"][0]["port"], r["route"][0]["destination"]["port"]["number"]) for r in route["tls"]] == [
+        (15012, 15012),
+        (15017, 443),
+    ]
+    assert {r["route"][0]["destination"]["host"] for r in route["tls"]} == {"istiod.istio-system.svc.cluster.local"}
+
+
+def test_services_are_exposed_by_mutual_tls_only() -> None:
+    (server,) = gateway().one("gw-services-gateway").value("spec")["servers"]
+    assert server == {
+        "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": ["*.local"],
+    }
+
+
+def test_the_chart_is_told_the_network_over_what_the_caller_says() -> None:
+    values = (
+        gateway(values={"autoscaling": {"enabled": False}, "networkGateway": "x"}).one("gw-release").value("values")
+    )
+    assert values == {"autoscaling": {"enabled": False}, "networkGateway": "embedded"}
+
+
+def test_its_address_is_unknown_until_its_release_is_there() -> None:
+    seen: list[object] = []
+
+    def program() -> object:
+        component = EastWestGateway(
+            "gw",
+            EastWestGatewayArgs(
+                namespace="istio-system", network="n", discovery_host="h", charts=HelmCharts(path="charts")
+            ),
+        )
+        return pulumi.Output.from_input(component.address).apply(seen.append)
+
+    run(program, preview=True)
+    assert seen == []
+    run(program)
+    assert seen == ["192.0.2.100"]
+
+
+def status(*ingress: dict[str, str]) -> outputs.ServiceStatus:
+    return outputs.ServiceStatus(
+        load_balancer=outputs.LoadBalancerStatus(
+            ingress=[outputs.LoadBalancerIngress(ip=i.get("ip"), hostname=i.get("hostname")) for i in ingress]
+        )
+    )
+
+
+def test_the_address_is_an_ip_or_a_host_name() -> None:
+    assert service_address(status({"ip": "192.0.2.1", "hostname": "x"}), "gw") == "192.0.2.1"
+    assert service_address(status({"hostname": "lb.example.com"}), "gw") == "lb.example.com"
+    assert service_address(status({}, {"ip": "192.0.2.2"}), "gw") == "192.0.2.2"
+
+
+@pytest.mark.parametrize("none", [None, outputs.ServiceStatus(), status(), status({})])
+def test_a_service_without_an_address_is_said_to_have_none_with_the_fix(none: Any) -> None:
+    with pytest.raises(ValueError, match=r"gateway gw has no address.*Fix: .*`gateway\.address`"):
+        service_address(none, "gw")
+
+
+def test_an_adopted_gateway_is_only_read() -> None:
+    world = gateway(mode="adopt", charts=None)
+    assert [r.name for r in world.found if r.type.startswith("kubernetes")] == ["gw-service"]
+    assert world.one("gw-service").read
+
+
+def test_an_adopted_gateway_with_an_address_is_not_even_read() -> None:
+    assert [r.name for r in gateway(mode="adopt", address="192.0.2.3").found] == ["gw"]

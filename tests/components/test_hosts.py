@@ -1,0 +1,96 @@
+"""Machines: those that exist, and those that a command makes."""
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.command_host import CommandHost, CommandHostArgs, MadeMachine, made_machine
+from components.connection import Connection
+from components.ssh_host import SshHost, SshHostArgs
+from tests.components.harness import KEY, run
+
+GOOD: dict[str, Any] = {
+    "name": "vm-2",
+    "address": "192.0.2.12",
+    "port": 2222,
+    "user": "admin",
+    "hostKey": "ssh-ed25519 A\n",
+}
+
+
+def test_what_the_command_printed_is_read() -> None:
+    assert made_machine(json.dumps(GOOD) + "\n", "vm-2") == MadeMachine("192.0.2.12", 2222, "admin", "ssh-ed25519 A")
+
+
+def test_port_and_user_may_be_left_out() -> None:
+    little = {"address": "2001:db8::1", "hostKey": "ssh-ed25519 A", "zone": "passed over"}
+    assert made_machine(json.dumps(little), "vm-2") == MadeMachine("2001:db8::1", 22, "root", "ssh-ed25519 A")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "problem"),
+    [
+        ("", "printed no JSON"),
+        ("made vm-2\n" + json.dumps(GOOD), "printed no JSON"),
+        ("[]", "no object"),
+        (json.dumps({**GOOD, "address": "vm-2.example.com"}), "not an IP address"),
+        (json.dumps({**GOOD, "address": None}), "not an IP address"),
+        (json.dumps({**GOOD, "hostKey": " "}), "no hostKey"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "hostKey"}), "no hostKey"),
+        (json.dumps({**GOOD, "port": "22"}), "as port"),
+        (json.dumps({**GOOD, "port": True}), "as port"),
+        (json.dumps({**GOOD, "port": 0}), "as port"),
+        (json.dumps({**GOOD, "user": ""}), "as user"),
+    ],
+)
+def test_anything_else_is_refused_with_machine_and_fix(stdout: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as error:
+        made_machine(stdout, "vm-2")
+    assert str(error.value).startswith("the command that makes vm-2 ")
+    assert "Fix: let it print one line of JSON" in str(error.value)
+
+
+def resolved(connection: Connection, mesh_address: pulumi.Output[str], seen: list[Any]) -> pulumi.Output[None]:
+    key = pulumi.Output.from_input(connection.private_key)
+    values = pulumi.Output.all(connection.address, connection.port, connection.user, connection.host_key, mesh_address)
+    return pulumi.Output.all(values, key.is_secret()).apply(seen.append)
+
+
+def test_a_made_machine_is_reached_as_the_command_says() -> None:
+    seen: list[Any] = []
+
+    def program() -> object:
+        host = CommandHost("vm-2", CommandHostArgs(machine="vm-2", create="make", delete="remove", private_key=KEY))
+        return resolved(host.connection, host.mesh_address, seen)
+
+    world = run(program)
+    assert seen == [[["192.0.2.12", 22, "root", "ssh-ed25519 AAAAB", "192.0.2.12"], True]]
+    command = world.one("vm-2-machine")
+    assert (command.value("create"), command.value("delete")) == ("make", "remove")
+    assert command.value("addPreviousOutputInEnv") is False
+
+
+def test_an_existing_machine_is_named_and_not_touched() -> None:
+    seen: list[Any] = []
+
+    def program() -> object:
+        host = SshHost(
+            "vm-1",
+            SshHostArgs(address="bastion.example.com", host_key="k", private_key=KEY, mesh_address="10.0.0.1"),
+        )
+        return resolved(host.connection, host.mesh_address, seen)
+
+    world = run(program)
+    assert seen == [[["bastion.example.com", 22, "root", "k", "10.0.0.1"], True]]
+    assert world.names() == {"vm-1"}
+
+
+def test_a_private_key_is_in_no_repr() -> None:
+    for args in (
+        SshHostArgs(address="a", host_key="k", private_key=KEY),
+        CommandHostArgs(machine="m", create="c", delete="d", private_key=KEY),
+        Connection(address="a", host_key="k", private_key=KEY),
+    ):
+        assert "S3CRET" not in repr(args)

@@ -1,0 +1,137 @@
+"""One machine's membership, apart from the stack that it is in."""
+
+import base64
+import io
+import json
+import tarfile
+from typing import Any
+
+import pytest
+
+from components.connection import Connection
+from components.sidecar import ReadyReport, Sidecar, SidecarArgs, SidecarPackage, entry_name, ready_report
+from hybridmesh.providers import ClusterAccess
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY
+from tests.components.harness import KEY, REPORT, TOKEN, World, run
+
+GROUP: dict[str, Any] = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "WorkloadGroup",
+    "metadata": {"name": "echo", "namespace": "demo"},
+    "spec": {
+        "metadata": {"labels": {"app": "echo", "version": "vm"}},
+        "template": {"serviceAccount": "echo", "network": "net", "ports": {"http": 8080}},
+    },
+}
+
+
+def sidecar(**changes: Any) -> World:
+    given: dict[str, Any] = {
+        "machine": "vm-1",
+        "cluster": ClusterAccess(kubeconfig="kubeconfig"),
+        "cluster_name": "embedded",
+        "istio_namespace": "istio-system",
+        "revision": "default",
+        "mesh_config": "defaultConfig: {}\n",
+        "root_certificate": "ROOT\n",
+        "gateway_address": "192.0.2.100",
+        "group": GROUP,
+        "service_account": "echo",
+        "identity": "spiffe://cluster.local/ns/demo/sa/echo",
+        "connection": Connection(address="192.0.2.11", port=2222, host_key="ssh-ed25519 A", private_key=KEY),
+        "mesh_address": "192.0.2.11",
+        "package": SidecarPackage(url="http://192.0.2.1/deb", sha256="ab" * 32, version="1.31.0"),
+    }
+    return run(lambda: Sidecar("vm-1", SidecarArgs(**{**given, **changes})).version)
+
+
+def unpacked(payload: str) -> dict[str, str]:
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
+        return {m.name: archive.extractfile(m).read().decode() for m in archive if m.isfile()}  # type: ignore[union-attr]
+
+
+def test_a_join_carries_the_files_that_the_component_shows_and_the_token() -> None:
+    world = sidecar()
+    shown = world.one("vm-1", "Sidecar").plain
+    sent = unpacked(world.one("vm-1-join").value("stdin"))
+    for name in ("cluster.env", "mesh.yaml", "hosts", "root-cert.pem"):
+        assert sent[f"files/{name}"] == shown[name]
+    assert sent["files/istio-token"] == TOKEN
+    assert sent["settings/package-sha256"] == "ab" * 32 + "\n"
+    assert sent["settings/spiffe-id"] == "spiffe://cluster.local/ns/demo/sa/echo\n"
+    assert sent["settings/ssh-port"] == "2222\n"
+
+
+def test_commands_are_the_constant_texts_and_say_nothing() -> None:
+    world = sidecar()
+    join, ready = world.one("vm-1-join"), world.one("vm-1-ready")
+    assert (join.plain["create"], join.plain["delete"]) == (COMMAND_JOIN, COMMAND_LEAVE)
+    assert ready.plain["create"] == COMMAND_READY
+    assert "delete" not in ready.plain, "a machine is left once"
+    for command in (join, ready):
+        assert "update" not in command.plain, "a change runs the same script"
+        assert "triggers" not in command.plain, "they replace, and an old delete would undo a new join"
+        assert command.plain["logging"] == "none"
+        assert command.plain["addPreviousOutputInEnv"] is False
+        assert command.plain["stdin"] == "[secret]"
+
+
+def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:
+    def ready(world: World) -> dict[str, str]:
+        return unpacked(world.one("vm-1-ready").value("stdin"))
+
+    first, second = ready(sidecar()), ready(sidecar(gateway_address="192.0.2.101"))
+    assert [name for name in first if name.startswith("files/")] == []
+    assert TOKEN not in json.dumps(first)
+    assert first["settings/generation"] != second["settings/generation"]
+    assert ready(sidecar()) == first
+
+
+def test_the_mesh_is_asked_anew_after_every_join() -> None:
+    one, other = sidecar(), sidecar(gateway_address="192.0.2.101")
+    joined = [world.one("vm-1-membership").plain["joined"] for world in (one, other)]
+    assert joined[0] != joined[1]
+    assert len(joined[0]) == 64, "a digest, not the payload"
+
+
+def test_the_proxy_is_known_by_the_machine_s_name() -> None:
+    world = sidecar()
+    assert "POD_NAME='vm-1'" in world.one("vm-1", "Sidecar").plain["cluster.env"]
+    assert world.one("vm-1-membership").plain["proxy"] == "vm-1.demo"
+
+
+def test_token_and_membership_are_of_the_entry_that_istiod_makes() -> None:
+    world = sidecar()
+    assert entry_name(GROUP, "192.0.2.11") == "echo-192.0.2.11-net"
+    for role in ("token", "membership"):
+        assert world.one(f"vm-1-{role}").plain["entry"] == "echo-192.0.2.11-net"
+
+
+def test_another_ssh_port_is_never_redirected() -> None:
+    assert (
+        "ISTIO_LOCAL_EXCLUDE_PORTS='22,15090,15021,15020,2222'" in sidecar().one("vm-1", "Sidecar").plain["cluster.env"]
+    )
+
+
+def test_health_counts_where_the_group_has_a_probe() -> None:
+    assert sidecar().one("vm-1-membership").plain["probed"] is False
+    probed = {**GROUP, "spec": {**GROUP["spec"], "probe": {"tcpSocket": {"port": 8080}}}}
+    assert sidecar(group=probed).one("vm-1-membership").plain["probed"] is True
+
+
+def test_more_variables_reach_the_agent() -> None:
+    files = sidecar(environment={"CLOUD_PLATFORM": "none"}, dns_capture=False).one("vm-1", "Sidecar").plain
+    assert "CLOUD_PLATFORM='none'" in files["cluster.env"]
+    assert "DNS_CAPTURE" not in files["cluster.env"]
+
+
+def test_a_report_is_read() -> None:
+    assert ready_report(REPORT, "vm-1") == ReadyReport(
+        "spiffe://cluster.local/ns/demo/sa/echo", "2030-01-01T00:00:00Z", "1.31.0"
+    )
+
+
+@pytest.mark.parametrize("stdout", ["", "ready", "[]", "{}", '{"spiffeId": "x"}', "null"])
+def test_a_report_that_cannot_be_read_names_the_machine_and_what_to_do(stdout: str) -> None:
+    with pytest.raises(ValueError, match=r"^vm-1: its readiness report cannot be read.*Fix: "):
+        ready_report(stdout, "vm-1")

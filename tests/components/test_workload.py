@@ -1,0 +1,100 @@
+"""Workloads: identity, service, group, pods."""
+
+from typing import Any
+
+import pulumi
+
+from components.mesh_namespace import injection_labels
+from components.pods import Pods, PodsArgs
+from components.workload import Workload, WorkloadArgs, WorkloadPort
+from tests.components.harness import World, run
+
+HTTP = WorkloadPort(name="http", port=80, target=8080)
+TCP = WorkloadPort(name="data", port=9000, target=9000, protocol="TCP")
+
+
+def workload(seen: list[Any] | None = None, **changes: Any) -> World:
+    given: dict[str, Any] = {"workload": "echo", "namespace": "demo", "service_account": "echo-sa"}
+
+    def program() -> object:
+        component = Workload("echo", WorkloadArgs(**{**given, **changes}))
+        known = pulumi.Output.all(component.identity, component.host, component.group)
+        return known.apply((seen if seen is not None else []).append)
+
+    return run(program)
+
+
+def test_a_client_is_an_account_and_nothing_else() -> None:
+    assert workload().names() == {"echo", "echo-account"}
+
+
+def test_a_service_selects_by_app_alone_so_that_pods_and_machines_are_in_it() -> None:
+    service = workload(ports=[HTTP, TCP], labels={"team": "shop"}).one("echo-service")
+    assert service.value("spec")["selector"] == {"app": "echo"}
+    assert [(p["name"], p["port"], p["targetPort"], p["appProtocol"]) for p in service.value("spec")["ports"]] == [
+        ("http", 80, 8080, "http"),
+        ("data", 9000, 9000, "tcp"),
+    ]
+
+
+def test_nobody_waits_for_endpoints_that_kubernetes_does_not_know() -> None:
+    metadata = workload(ports=[HTTP]).one("echo-service").value("metadata")
+    assert metadata["annotations"] == {"pulumi.com/skipAwait": "true"}
+
+
+def test_a_group_carries_what_its_entries_need() -> None:
+    probe = {"httpGet": {"path": "/", "port": 8080}}
+    spec = (
+        workload(has_machines=True, ports=[HTTP], labels={"team": "shop"}, network="far", probe=probe)
+        .one("echo-group")
+        .value("spec")
+    )
+    assert spec == {
+        "metadata": {"labels": {"team": "shop", "app": "echo", "version": "vm"}},
+        "template": {"serviceAccount": "echo-sa", "network": "far", "ports": {"http": 8080}},
+        "probe": probe,
+    }
+
+
+def test_its_identity_host_and_group_are_told() -> None:
+    seen: list[Any] = []
+    workload(seen, ports=[HTTP], has_machines=True, trust_domain="example.org", domain="corp.local")
+    identity, host, group = seen[0]
+    assert identity == "spiffe://example.org/ns/demo/sa/echo-sa"
+    assert host == "echo.demo.svc.corp.local"
+    assert group["metadata"] == {"name": "echo", "namespace": "demo"}
+
+
+def pods(**changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"workload": "echo", "namespace": "demo", "service_account": "echo", "image": "echo:1"}
+    world = run(lambda: Pods("echo", PodsArgs(**{**given, **changes})).urn)
+    spec: dict[str, Any] = world.one("echo-deployment").value("spec")
+    return spec
+
+
+def test_pods_are_selected_by_what_never_changes() -> None:
+    spec = pods(labels={"team": "shop"})
+    assert spec["selector"]["matchLabels"] == {"app": "echo", "version": "k8s"}
+    assert spec["template"]["metadata"]["labels"] == {"app": "echo", "version": "k8s", "team": "shop"}
+
+
+def test_pods_have_the_workload_s_probe() -> None:
+    (container,) = pods(probe={"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 2})["template"]["spec"][
+        "containers"
+    ]
+    assert container["readinessProbe"] == {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 2}
+
+
+def test_pods_run_what_they_are_told() -> None:
+    (container,) = pods(command=["/app", "-v"], env={"B": "2", "A": "1"}, resources={"requests": {"cpu": "10m"}})[
+        "template"
+    ]["spec"]["containers"]
+    assert container["command"] == ["/app", "-v"]
+    assert container["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+    assert container["resources"] == {"requests": {"cpu": "10m"}}
+    assert container["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_a_namespace_is_injected_by_the_revision_it_names() -> None:
+    assert injection_labels("default") == {"istio-injection": "enabled"}
+    assert injection_labels("1-31-0") == {"istio.io/rev": "1-31-0"}
