@@ -38,9 +38,10 @@ remedy() {
     esac
 }
 
+# give_up WHAT [REMEDY]
 give_up() {
     show_logs 2>&1 | scrub >&2
-    fail "$1" "$(remedy)"
+    fail "$1" "${2:-$(remedy)}"
 }
 
 # wait_for WHAT COMMAND…
@@ -84,7 +85,9 @@ wait_for 'the proxy is not ready' agent_is_ready
 step certificate
 wait_for 'Envoy has no certificate' certificate_is_there
 expiry=$(printf '%s\n' "$certificates" | awk -v id="$SPIFFE_ID" '$1 == id { print $2; exit }')
-[ -n "$expiry" ] || give_up "the certificate is for $(printf '%s\n' "$certificates" | cut -d ' ' -f 1 | sort -u | tr '\n' ' '), expected $SPIFFE_ID"
+[ -n "$expiry" ] ||
+    give_up "the certificate is for $(printf '%s\n' "$certificates" | cut -d ' ' -f 1 | sort -u | paste -sd , -), expected $SPIFFE_ID" \
+        "let the stack's workload, its WorkloadGroup and the token have one service account, then pulumi up"
 printf '{"spiffeId":%s,"certificateExpiry":%s,"version":%s,"hostname":%s}\n' "$(json_string "$SPIFFE_ID")" \
     "$(json_string "$expiry")" "$(json_string "$(installed_version)")" "$(json_string "$HOST")"
 step end
