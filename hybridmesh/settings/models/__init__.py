@@ -1,0 +1,48 @@
+"""The settings of one stack as frozen models, a file a section.
+
+The stack file's names are camelCase; here they are snake_case. Every field carries its meaning, an example,
+and, for the message when it is wrong, its consequence and its fix. Rules that need more than one field are
+in `checks`.
+"""
+
+from .base import Model, setting
+from .cluster import Cluster
+from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts
+from .gateway import Gateway
+from .machines import Command, Host, Machines, Ssh
+from .namespace import Namespace
+from .pods import Pods
+from .probe import Exec, HttpGet, Probe, TcpSocket
+from .routing import OutlierDetection, Retries, Routing
+from .sidecar import Package, Sidecar, SidecarTimeouts
+from .stack import Settings
+from .workload import ServicePort, Workload
+
+__all__ = [
+    "Charts",
+    "Cluster",
+    "Command",
+    "ControlPlane",
+    "ControlPlaneTimeouts",
+    "Exec",
+    "Gateway",
+    "Host",
+    "HttpGet",
+    "Machines",
+    "Model",
+    "Namespace",
+    "OutlierDetection",
+    "Package",
+    "Pods",
+    "Probe",
+    "Retries",
+    "Routing",
+    "ServicePort",
+    "Settings",
+    "Sidecar",
+    "SidecarTimeouts",
+    "Ssh",
+    "TcpSocket",
+    "Workload",
+    "setting",
+]

@@ -1,0 +1,97 @@
+"""What all settings are made of: kinds of values, a field with its words, and the frozen model."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( .*)?")
+_URL = re.compile(r"https?://[^\s/]+\S*")
+_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
+
+
+def _matches(pattern: re.Pattern[str], meaning: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"is not {meaning}")
+        return value
+
+    return AfterValidator(check)
+
+
+def no_bool(value: object) -> object:
+    # YAML's `yes` and `on` are booleans, which pydantic would take for 1.
+    if isinstance(value, bool):
+        # A TypeError would not become a finding.
+        raise ValueError("is a boolean, not a number")  # noqa: TRY004
+    return value
+
+
+def _ip(value: str) -> str:
+    return str(ipaddress.ip_address(value))
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_not_empty)]
+Name = Annotated[str, _matches(_LABEL, "an RFC 1123 label (1 to 63 of a-z, 0-9 and -, no - at either end)")]
+PortName = Annotated[str, _matches(_PORT_NAME, "a port name (1 to 15 of a-z, 0-9 and -, with a letter)")]
+LabelKey = Annotated[str, _matches(_LABEL_KEY, "a Kubernetes label key")]
+LabelValue = Annotated[str, _matches(_LABEL_VALUE, "a Kubernetes label value (at most 63 of A-Z, a-z, 0-9, -_.)")]
+Domain = Annotated[str, _matches(_DOMAIN, "a domain in lower case")]
+EnvironmentName = Annotated[str, _matches(_ENVIRONMENT_NAME, "the name of a variable")]
+Url = Annotated[str, _matches(_URL, "an http or https URL")]
+Version = Annotated[str, _matches(_VERSION, "a full version such as 1.31.0")]
+Sha256 = Annotated[
+    str,
+    BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v),
+    _matches(_SHA256, "64 hexadecimal digits"),
+]
+HostKey = Annotated[str, _matches(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
+IpAddress = Annotated[str, AfterValidator(_ip)]
+Port = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=65535)]
+Count = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
+Seconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=86400)]
+Percent = Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=100)]
+Labels = Mapping[LabelKey, LabelValue]
+
+
+def setting(
+    default: Any = ..., *, meaning: str, example: Any = None, wrong: str = "", fix: str = "", **more: Any
+) -> Any:
+    """A field with all that a person needs to set it, or to put it right."""
+    if "default_factory" in more:
+        return Field(description=meaning, examples=[example], json_schema_extra={"wrong": wrong, "fix": fix}, **more)
+    return Field(
+        default,
+        description=meaning,
+        examples=[example],
+        json_schema_extra={"wrong": wrong, "fix": fix},
+        **more,
+    )
+
+
+class Model(BaseModel):
+    """Frozen, camelCase outside, and without room for keys that nobody reads."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=False,
+        hide_input_in_errors=True,
+    )

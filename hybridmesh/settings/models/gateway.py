@@ -1,0 +1,46 @@
+"""The east-west gateway."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from .base import IpAddress, Model, Name, Seconds, setting
+
+
+class Gateway(Model):
+    """The east-west gateway: the way of VMs to istiod and to services of another network."""
+
+    mode: Literal["install", "adopt"] = setting(
+        "install",
+        meaning="`install` brings it by Helm and removes it on destroy; `adopt` reads the address of an existing one.",
+        example="install",
+        wrong="it would be unclear who owns the gateway.",
+        fix="`install` or `adopt`.",
+    )
+    name: Name = setting(
+        "istio-eastwestgateway",
+        meaning="Its Helm release, Service and Deployment.",
+        example="istio-eastwestgateway",
+        wrong="it could not be installed.",
+        fix="a name that no other gateway in its namespace has.",
+    )
+    address: IpAddress | None = setting(
+        None,
+        meaning="The IP address at which VMs reach it; default: what the cluster's load balancer says.",
+        example="192.0.2.100",
+        wrong="VMs would not reach istiod: a hosts file takes no host name.",
+        fix="an IP address, or leave it out.",
+    )
+    values: Mapping[str, Any] = setting(
+        default_factory=dict,
+        meaning="More Helm values for the gateway chart.",
+        example={"autoscaling": {"enabled": False}},
+        wrong="Helm would refuse them.",
+        fix="a mapping, as in the chart's values.yaml.",
+    )
+    install_seconds: Seconds = setting(
+        300,
+        meaning="Limit for the gateway to become ready and to get its address.",
+        example=300,
+        wrong="`up` would wait for ever, or give up at once.",
+        fix="seconds, 1 to 86400.",
+    )

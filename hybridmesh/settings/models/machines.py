@@ -1,0 +1,126 @@
+"""The part of a workload that runs on VMs."""
+
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from .base import HostKey, IpAddress, LabelValue, Model, Name, Port, Seconds, Text, setting
+
+
+class _WithPrivateKey(Model):
+    private_key_file: Text | None = setting(
+        None,
+        meaning="Path of the private key, relative to the project's root. This or `privateKey`.",
+        example=".lab/dev/ssh/id_ed25519",
+        wrong="nobody could log in.",
+        fix="the path of a private key without a passphrase.",
+    )
+    private_key: SecretStr | None = setting(
+        None,
+        meaning="The private key itself, as a secret of the stack. This or `privateKeyFile`.",
+        example={"secure": "v1:…"},
+        wrong="nobody could log in.",
+        fix="`pulumi config set --secret --path 'hybrid-mesh:workloads.…privateKey' < key`.",
+    )
+
+    @property
+    def key(self) -> str:
+        """The private key, with the final newline that OpenSSH wants."""
+        secret = self.private_key.get_secret_value() if self.private_key else ""
+        return secret.strip() + "\n"
+
+
+class Ssh(_WithPrivateKey):
+    """How to reach a machine that exists."""
+
+    address: Text = setting(
+        meaning="Its IP address or host name.",
+        example="192.0.2.11",
+        wrong="the machine could not be reached.",
+        fix="an IP address or a host name.",
+    )
+    port: Port = setting(
+        22, meaning="sshd's port.", example=22, wrong="the machine could not be reached.", fix="1 to 65535."
+    )
+    user: Text = setting(
+        "root",
+        meaning="Who logs in; not root needs sudo without a password.",
+        example="root",
+        wrong="nothing could be installed.",
+        fix="root, or a user with NOPASSWD sudo.",
+    )
+    host_key: HostKey = setting(
+        meaning="Its public host key. A machine that shows another one is not talked to.",
+        example="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…",
+        wrong="anyone in between could take the machine's token and install software as root.",
+        fix="what `ssh-keyscan -t ed25519 ADDRESS` prints after the address, checked on the machine itself.",
+    )
+
+
+class Command(_WithPrivateKey):
+    """A machine that a pair of commands makes and removes, on the machine that runs Pulumi."""
+
+    create: Text = setting(
+        meaning="Makes the machine, or finds it made, and prints one line of JSON: "
+        "`{name, address, port, user, hostKey}`.",
+        example="python -m lab machine create vm-2",
+        wrong="there would be no machine.",
+        fix="an idempotent command.",
+    )
+    delete: Text = setting(
+        meaning="Removes the machine, if it is there.",
+        example="python -m lab machine delete vm-2",
+        wrong="the machine would outlive the stack.",
+        fix="an idempotent command.",
+    )
+    timeout_seconds: Seconds = setting(
+        300,
+        meaning="Limit for each of the commands.",
+        example=300,
+        wrong="a command that hangs would hold up the run.",
+        fix="seconds, 1 to 86400.",
+    )
+
+
+class Host(Model):
+    """One machine. One of the two kinds."""
+
+    ssh: Ssh | None = setting(
+        None,
+        meaning="It exists and is reached by SSH.",
+        example={"address": "192.0.2.11", "hostKey": "ssh-ed25519 AAAA…", "privateKeyFile": "id_ed25519"},
+        wrong="there would be no machine.",
+        fix="`{address, hostKey, privateKeyFile}`.",
+    )
+    command: Command | None = setting(
+        None,
+        meaning="A pair of commands makes and removes it.",
+        example={"create": "make-vm", "delete": "remove-vm", "privateKeyFile": "id_ed25519"},
+        wrong="there would be no machine.",
+        fix="`{create, delete, privateKeyFile}`.",
+    )
+    mesh_address: IpAddress | None = setting(
+        None,
+        meaning="The IP address at which the mesh reaches it; default: the address that SSH uses.",
+        example="10.0.0.11",
+        wrong="the mesh would send its requests elsewhere.",
+        fix="an IP address of the machine.",
+    )
+
+
+class Machines(Model):
+    """The part of a workload that runs on VMs."""
+
+    version: LabelValue = setting(
+        "vm",
+        meaning="Their label `version`, which subsets select.",
+        example="vm",
+        wrong="no subset could select the VMs.",
+        fix="a label value such as `vm`.",
+    )
+    hosts: Mapping[Name, Host] = setting(
+        meaning="The machines by name. Names are the stack's own; no two workloads share one.",
+        example={"vm-1": {"ssh": {"address": "192.0.2.11"}}},
+        wrong="there would be no machine.",
+        fix="`{vm-1: {ssh: {…}}}`.",
+    )

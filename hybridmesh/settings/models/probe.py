@@ -1,0 +1,110 @@
+"""Whether an app is ready."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from .base import Count, Model, Port, Seconds, Text, no_bool, setting
+
+
+class HttpGet(Model):
+    """A probe that asks for a page."""
+
+    path: Text = setting(
+        "/",
+        meaning="The path asked for.",
+        example="/health/ready",
+        wrong="the app would never be healthy.",
+        fix="a path that answers 200.",
+    )
+    port: Port = setting(
+        meaning="The app's port.", example=8080, wrong="the app would never be healthy.", fix="1 to 65535."
+    )
+    scheme: Literal["HTTP", "HTTPS"] = setting(
+        "HTTP",
+        meaning="HTTPS verifies the app's certificate.",
+        example="HTTP",
+        wrong="the app would never be healthy.",
+        fix="HTTP or HTTPS.",
+    )
+
+
+class TcpSocket(Model):
+    """A probe that opens a connection."""
+
+    port: Port = setting(
+        meaning="The app's port.", example=8080, wrong="the app would never be healthy.", fix="1 to 65535."
+    )
+
+
+class Exec(Model):
+    """A probe that runs a command."""
+
+    command: tuple[Text, ...] = setting(
+        meaning="The command and its arguments; no shell. 0 is healthy.",
+        example=["/usr/bin/test", "-e", "/run/ready"],
+        wrong="the app would never be healthy.",
+        fix="a list with a command in it.",
+        min_length=1,
+    )
+
+
+class Probe(Model):
+    """Whether the app is ready: it takes a VM, and a pod, in and out of rotation. One of the three kinds."""
+
+    http_get: HttpGet | None = setting(
+        None,
+        meaning="Asks for a page.",
+        example={"path": "/health/ready", "port": 8080},
+        wrong="the app's health would be unknown.",
+        fix="`{path, port}`.",
+    )
+    tcp_socket: TcpSocket | None = setting(
+        None,
+        meaning="Opens a connection.",
+        example={"port": 8080},
+        wrong="the app's health would be unknown.",
+        fix="`{port}`.",
+    )
+    exec: Exec | None = setting(
+        None,
+        meaning="Runs a command.",
+        example={"command": ["/usr/bin/test", "-e", "/run/ready"]},
+        wrong="the app's health would be unknown.",
+        fix="`{command: [...]}`.",
+    )
+    initial_delay_seconds: Count = setting(
+        0,
+        meaning="Wait before the first probe.",
+        example=0,
+        wrong="probes would start at a wrong time.",
+        fix="seconds, 0 or more.",
+    )
+    timeout_seconds: Seconds = setting(
+        1,
+        meaning="Limit for one probe.",
+        example=1,
+        wrong="a slow app would look dead.",
+        fix="seconds, 1 or more.",
+    )
+    period_seconds: Seconds = setting(
+        5,
+        meaning="Time between two probes.",
+        example=5,
+        wrong="a dead app would be seen late.",
+        fix="seconds, 1 or more.",
+    )
+    success_threshold: Annotated[int, BeforeValidator(no_bool), Field(ge=1)] = setting(
+        1,
+        meaning="Successes in a row that make it healthy.",
+        example=1,
+        wrong="health would flap.",
+        fix="1 or more.",
+    )
+    failure_threshold: Annotated[int, BeforeValidator(no_bool), Field(ge=1)] = setting(
+        3,
+        meaning="Failures in a row that make it unhealthy.",
+        example=3,
+        wrong="health would flap.",
+        fix="1 or more.",
+    )

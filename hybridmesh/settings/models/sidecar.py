@@ -1,0 +1,136 @@
+"""What makes a VM a member of the mesh."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from .base import EnvironmentName, Model, Seconds, Sha256, Text, Url, no_bool, setting
+
+
+class Package(Model):
+    """The `istio-sidecar` package that VMs install."""
+
+    url: Url = setting(
+        meaning="Where VMs download it.",
+        example="https://mirror.example.com/istio-sidecar.deb",
+        wrong="VMs could not install the sidecar.",
+        fix="an http or https URL that the VMs reach.",
+    )
+    sha256: Sha256 = setting(
+        meaning="Its SHA-256. A file with another one is not installed.",
+        example="0" * 64,
+        wrong="a package that was tampered with would run as root on every VM.",
+        fix="what `sha256sum` says of the package: 64 hexadecimal digits.",
+    )
+    version: Text = setting(
+        meaning="Its version, as the package manager shows it.",
+        example="1.31.0",
+        wrong="it would be unclear whether a VM already has it.",
+        fix='the package\'s version in quotes, such as `"1.31.0"`.',
+    )
+
+
+class SidecarTimeouts(Model):
+    """How long the steps of a VM's membership may take."""
+
+    dial_seconds: Seconds = setting(
+        15,
+        meaning="Limit for one attempt to connect by SSH.",
+        example=15,
+        wrong="an unreachable VM would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
+    dial_attempts: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=100)] = setting(
+        4,
+        meaning="How often to try to connect by SSH.",
+        example=4,
+        wrong="an unreachable VM would hold up the whole run.",
+        fix="1 to 100.",
+    )
+    download_seconds: Seconds = setting(
+        120,
+        meaning="Limit for a VM's download of the package.",
+        example=120,
+        wrong="a slow mirror would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
+    install_seconds: Seconds = setting(
+        300,
+        meaning="Limit for each call of a VM's package manager, the wait for its lock included.",
+        example=300,
+        wrong="a VM whose package manager hangs would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
+    ready_seconds: Seconds = setting(
+        120,
+        meaning="Limit for a VM's proxy to become ready after its start.",
+        example=120,
+        wrong="a VM that cannot join would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
+    sync_seconds: Seconds = setting(
+        120,
+        meaning="Limit for istiod to report a ready VM as in sync.",
+        example=120,
+        wrong="a VM that istiod does not serve would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
+    drain_seconds: Seconds = setting(
+        5,
+        meaning="How long a leaving VM's proxy serves the requests it has.",
+        example=5,
+        wrong="requests would be cut off.",
+        fix="seconds, 1 to 86400.",
+    )
+    api_seconds: Seconds = setting(
+        15,
+        meaning="Limit for one request to the Kubernetes API.",
+        example=15,
+        wrong="an unreachable cluster would hold up the whole run.",
+        fix="seconds, 1 to 86400.",
+    )
+
+
+class Sidecar(Model):
+    """What makes a VM a member of the mesh."""
+
+    package: Package | None = setting(
+        None,
+        meaning="The `istio-sidecar` package. Needed once a workload has machines.",
+        example={
+            "url": "https://mirror.example.com/istio-sidecar.deb",
+            "sha256": "0" * 64,
+            "version": "1.31.0",
+        },
+        wrong="VMs could not install the sidecar.",
+        fix="`{url, sha256, version}`.",
+    )
+    dns_capture: bool = setting(
+        True,
+        meaning="Whether the proxy answers DNS on the VM, so that apps there find services by name.",
+        example=True,
+        wrong="apps on VMs could not find services by name.",
+        fix="`true` or `false`.",
+    )
+    environment: Mapping[EnvironmentName, str] = setting(
+        default_factory=dict,
+        meaning="More variables for the agent on the VMs (`cluster.env`); nothing secret.",
+        example={"CLOUD_PLATFORM": "none"},
+        wrong="the shell that starts Istio on the VM would stop at it.",
+        fix="names of letters, digits and _, and texts.",
+    )
+    token_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=600, le=86400)] = setting(
+        3600,
+        meaning="How long the token that a VM joins with is valid. Kubernetes refuses less than 600.",
+        example=3600,
+        wrong="Kubernetes would refuse the token, or it would live longer than needed.",
+        fix="seconds, 600 to 86400.",
+    )
+    timeouts: SidecarTimeouts = setting(
+        default_factory=SidecarTimeouts,
+        meaning="How long the steps of a VM's membership may take.",
+        example={"readySeconds": 120},
+        wrong="an unreachable VM would hold up the whole run.",
+        fix="a mapping of limits in seconds.",
+    )

@@ -1,0 +1,72 @@
+"""All settings of one stack."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from .base import Model, Name, setting
+from .cluster import Cluster
+from .control_plane import ControlPlane
+from .gateway import Gateway
+from .namespace import Namespace
+from .routing import Routing
+from .sidecar import Sidecar
+from .workload import Workload
+
+
+class Settings(Model):
+    """All settings of one stack."""
+
+    cluster: Cluster = setting(
+        meaning="The Kubernetes cluster.",
+        example={"name": "embedded"},
+        wrong="there would be nowhere to go.",
+        fix="`{name, network, kubeconfig}`.",
+    )
+    control_plane: ControlPlane = setting(
+        meaning="istiod.",
+        example={"mode": "install"},
+        wrong="there would be no mesh.",
+        fix="`{mode, version, charts}`.",
+    )
+    gateway: Gateway = setting(
+        default_factory=Gateway,
+        meaning="The east-west gateway.",
+        example={"name": "istio-eastwestgateway"},
+        wrong="VMs would not reach istiod.",
+        fix="a mapping, or leave it out.",
+    )
+    sidecar: Sidecar = setting(
+        default_factory=Sidecar,
+        meaning="What makes a VM a member of the mesh.",
+        example={"dnsCapture": True},
+        wrong="VMs could not join.",
+        fix="a mapping, or leave it out.",
+    )
+    mtls: Literal["STRICT", "PERMISSIVE", "none"] = setting(
+        "STRICT",
+        meaning="PeerAuthentication in each namespace that this stack makes; `none` makes none.",
+        example="STRICT",
+        wrong="plain text could be accepted unseen.",
+        fix="STRICT, PERMISSIVE or none.",
+    )
+    namespaces: Mapping[Name, Namespace] = setting(
+        default_factory=dict,
+        meaning="Namespaces of workloads that are not simply made by this stack.",
+        example={"shop": {"existing": True}},
+        wrong="the stack could remove a namespace that others use.",
+        fix="`{name: {existing: true}}`.",
+    )
+    workloads: Mapping[Name, Workload] = setting(
+        default_factory=dict,
+        meaning="Services and clients by name.",
+        example={"echo": {"namespace": "demo"}},
+        wrong="the mesh would be empty.",
+        fix="`{echo: {namespace: demo, …}}`.",
+    )
+    routing: Mapping[Name, Routing] = setting(
+        default_factory=dict,
+        meaning="How requests are split, by workload.",
+        example={"echo": {"weights": {"k8s": 90, "vm": 10}}},
+        wrong="requests would go to all endpoints alike.",
+        fix="`{echo: {subsets, weights}}`.",
+    )

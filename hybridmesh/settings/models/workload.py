@@ -1,0 +1,104 @@
+"""A service or a client."""
+
+from typing import Literal
+
+from .base import Labels, Model, Name, Port, PortName, setting
+from .machines import Machines
+from .pods import Pods
+from .probe import Probe
+
+
+class ServicePort(Model):
+    """One port of a service."""
+
+    name: PortName = setting(
+        meaning="Its name.",
+        example="http",
+        wrong="neither the Service nor the WorkloadGroup could be made.",
+        fix="a short name such as `http`.",
+    )
+    port: Port = setting(
+        meaning="The port that clients use.",
+        example=8080,
+        wrong="clients could not reach the service.",
+        fix="1 to 65535.",
+    )
+    target_port: Port | None = setting(
+        None,
+        meaning="The port that the app listens on, in pods and on VMs; default: `port`.",
+        example=8080,
+        wrong="the proxy would not reach the app.",
+        fix="1 to 65535, or leave it out.",
+    )
+    protocol: Literal["HTTP", "HTTP2", "GRPC", "TCP"] = setting(
+        "HTTP",
+        meaning="What is spoken there. HTTP, HTTP2 and GRPC can be routed by request, TCP by connection.",
+        example="HTTP",
+        wrong="the proxy would take it for something else, and routes would not apply.",
+        fix="HTTP, HTTP2, GRPC or TCP.",
+    )
+
+    @property
+    def target(self) -> int:
+        """The port that the app listens on."""
+        return self.target_port or self.port
+
+
+class Workload(Model):
+    """A service, or a client: what runs under one identity, in Kubernetes, on VMs, or both."""
+
+    namespace: Name = setting(
+        meaning="Its Kubernetes namespace.",
+        example="demo",
+        wrong="it would have no identity.",
+        fix="a namespace such as `demo`; not Istio's own.",
+    )
+    service_account: Name | None = setting(
+        None,
+        meaning="Its service account, hence its identity; default: the workload's name.",
+        example="echo",
+        wrong="it would have no identity.",
+        fix="a name, or leave it out.",
+    )
+    network: Name | None = setting(
+        None,
+        meaning="The network of its VMs; default: `cluster.network`. Another one goes through the gateway.",
+        example="embedded",
+        wrong="traffic would take a route that does not exist.",
+        fix="the name of a network, or leave it out.",
+    )
+    labels: Labels = setting(
+        default_factory=dict,
+        meaning="Labels of its pods, group and VMs, besides `app` and `version`.",
+        example={"team": "shop"},
+        wrong="Kubernetes would refuse the object.",
+        fix="`{key: value}`.",
+    )
+    ports: tuple[ServicePort, ...] = setting(
+        (),
+        meaning="Its ports. With none it is a client, and gets no Service.",
+        example=[{"name": "http", "port": 8080, "protocol": "HTTP"}],
+        wrong="clients could not reach it.",
+        fix="`[{name: http, port: 8080}]`.",
+    )
+    probe: Probe | None = setting(
+        None,
+        meaning="Whether the app is ready, on VMs and in pods.",
+        example={"httpGet": {"path": "/health/ready", "port": 8080}},
+        wrong="requests would go to apps that are not ready.",
+        fix="`{httpGet: {path, port}}`.",
+    )
+    pods: Pods | None = setting(
+        None,
+        meaning="The part that runs in Kubernetes.",
+        example={"image": "hybrid-mesh.lab/echo:1.31"},
+        wrong="nothing would run in Kubernetes.",
+        fix="`{image: …}`, or leave it out.",
+    )
+    machines: Machines | None = setting(
+        None,
+        meaning="The part that runs on VMs.",
+        example={"hosts": {"vm-1": {"ssh": {}}}},
+        wrong="nothing would run on VMs.",
+        fix="`{hosts: {…}}`, or leave it out.",
+    )
