@@ -43,15 +43,17 @@ def _service(name: str, workload: Mapping[str, Any], machines: Mapping[str, Any]
     if workload["pods"] is not None:
         lines.append(f"  service-{name} --{_share(workload, workload['pods']['version'])}--> pods-{name}")
     for machine in workload["machines"]:
-        lines.append(f"  service-{name} --{_share(workload, machines[machine]['version'])}--> vm-{machine}")
+        share = _share(workload, machines[machine]["version"], among=len(workload["machines"]))
+        lines.append(f"  service-{name} --{share}--> vm-{machine}")
     return lines
 
 
-def _share(workload: Mapping[str, Any], version: str) -> str:
-    """The share of the requests that the subset of a version gets, as an edge's label."""
+def _share(workload: Mapping[str, Any], version: str, among: int = 1) -> str:
+    """The share of the requests that the subset of a version gets, as the label of the edge to each in it."""
+    shared = f" among {among}" if among > 1 else ""
     for subset, labels in (workload["subsets"] or {}).items():
         if labels.get("version") == version:
-            return f'" {workload["weights"].get(subset, 0):g} % "'
+            return f'" {workload["weights"].get(subset, 0):g} %{shared} "'
     return ""
 
 

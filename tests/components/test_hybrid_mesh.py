@@ -266,4 +266,4 @@ def test_the_topology_says_what_is_there_in_plain_json() -> None:
     assert topology["gateway"]["address"] == "192.0.2.100"
     assert drawing.startswith("flowchart LR\n")
     assert 'service-echo --" 90 % "--> pods-echo' in drawing
-    assert 'service-echo --" 10 % "--> vm-vm-1' in drawing
+    assert 'service-echo --" 10 % among 2 "--> vm-vm-1' in drawing

@@ -43,7 +43,7 @@ def test_it_shows_every_part_and_how_requests_are_split() -> None:
     lines = drawing(TOPOLOGY).splitlines()
     assert lines[0] == "flowchart LR"
     assert '  service-echo --" 90 % "--> pods-echo' in lines
-    assert '  service-echo --" 10 % "--> vm-vm-1' in lines
+    assert '  service-echo --" 10 % among 2 "--> vm-vm-1' in lines
     assert "  service-plain ----> vm-vm-3" in lines
     assert '  subgraph network-far["machines, network far"]' in lines
     assert sum(line.strip() == "end" for line in lines) == 3
