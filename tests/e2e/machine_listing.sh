@@ -18,6 +18,7 @@ ALLOWED='
 /var/lib/dpkg/lock                  lock of dpkg
 /var/lib/dpkg/lock-frontend         lock of dpkg
 /var/lib/dpkg/triggers/Lock         lock of dpkg
+/var/lib/rpm /usr/lib/sysimage/rpm  database of rpm; the packages are listed
 /var/lib/apt/lists                  what apt-get update fetched
 /var/lib/apt/extended_states        note that apt keeps of automatic packages
 /var/cache                          caches

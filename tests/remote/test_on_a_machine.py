@@ -327,6 +327,16 @@ def test_a_wrong_package_is_not_installed(vm: Vm, changes: dict[str, str], said:
     assert vm.run("dpkg -s istio-sidecar").code != 0
 
 
+def test_a_package_is_downloaded_past_a_proxy_that_is_not_well(vm: Vm) -> None:
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    assert vm.run(f"curl -s -o /dev/null -m 5 -I {vm.settings['package-url']}").code != 0  # Envoy has no routes yet
+    vm.out("rm /var/lib/hybrid-mesh/package")
+    again = vm.join()
+    assert again.code == 0, again.stderr
+    assert "install istio-sidecar" in again.stderr
+
+
 def test_readiness_that_does_not_come_is_explained_and_no_token_shown(vm: Vm) -> None:
     assert vm.join().code == 0
     vm.wait_until_started()
