@@ -233,5 +233,5 @@ def _wrong(path: str, value: Json, expected: str) -> BootstrapError:
         value,
         f"is not {expected}",
         "Istio reads the whole of it or nothing, so no proxy would start.",
-        f"{expected}.",
+        "write it so, or leave the field out.",
     )

@@ -61,7 +61,8 @@ quotable = st.sampled_from(
     ]
     + ["\u2028", "\x00", "\x1b", "\ue000", "\U0010ffff", "\t", "a\\nb", "w=w,@%+:./-"]
 )
-value = st.one_of(word, quotable, text)
+tricky = st.text(st.sampled_from("<>&'\"\\ $`{}#:=w\n\u2028é日🚀"), max_size=8)
+value = st.one_of(word, quotable, tricky, text)
 label_key = st.one_of(
     st.sampled_from(["app", "version", "app.kubernetes.io/name", "app.kubernetes.io/version"]),
     st.sampled_from(["service.istio.io/canonical-name", "service.istio.io/canonical-revision", "istio.io/rev"]),
