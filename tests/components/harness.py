@@ -176,7 +176,8 @@ class _Answers(pulumi.runtime.Mocks):
         if args.typ == "command:local:Command":
             return {"stdout": MADE_MACHINE}
         if args.name.endswith("-ready"):
-            return {"stdout": REPORT}
+            # As the official plugin does: an output of a command with a secret input is secret.
+            return {"stdout": pulumi.Output.secret(REPORT)}
         if kind == "IstioToken":
             return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z"}
         if kind == "Membership":

@@ -94,3 +94,15 @@ def test_a_private_key_is_in_no_repr() -> None:
         Connection(address="a", host_key="k", private_key=KEY),
     ):
         assert "S3CRET" not in repr(args)
+
+
+def test_a_private_key_is_secret_on_its_way_to_a_command() -> None:
+    seen: list[bool] = []
+
+    def program() -> object:
+        connection = Connection(address="a", host_key="k", private_key=KEY).for_commands(15, 4)
+        key: pulumi.Output[str] = pulumi.Output.from_input(connection.private_key)  # type: ignore[arg-type]  # never None
+        return pulumi.Output.from_input(key.is_secret()).apply(seen.append)
+
+    run(program)
+    assert seen == [True]
