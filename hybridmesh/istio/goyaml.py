@@ -20,6 +20,8 @@ _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _NOT_FINITE = frozenset(s + w for s in ("", "+", "-") for w in (".inf", ".Inf", ".INF")) | {".nan", ".NaN", ".NAN"}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*|0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_LONGEST_NUMBER = 1000
+"""Python refuses to read whole numbers of a few thousand digits; to Go these are none, or infinite."""
 _KINDS = {bool: "bool", int: "int", float: "float", type(None): "null", str: "str"}
 
 Json = Any
@@ -37,7 +39,7 @@ def resolve(plain: str) -> str | int | float | bool | None:
     if plain[0] not in "+-.0123456789":
         return plain
     digits = plain if plain[0] == "." else plain.replace("_", "")
-    if _INTEGER.fullmatch(digits):
+    if len(digits) < _LONGEST_NUMBER and _INTEGER.fullmatch(digits):
         sign, magnitude = (-1 if digits[0] == "-" else 1), digits.lstrip("+-")
         octal = len(magnitude) > 1 and magnitude.isdecimal() and magnitude[0] == "0"
         number = sign * (int(magnitude, 8) if octal else int(magnitude, 0))

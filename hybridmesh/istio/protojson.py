@@ -21,6 +21,8 @@ Unknown = Callable[[str], None]
 
 _WRAPPERS = {"BoolValue": "bool", "Int32Value": "int32", "Int64Value": "int64"}
 _INTEGERS = {"int32": (-(2**31), 2**31), "uint32": (0, 2**32), "int64": (-(2**63), 2**63)}
+_LONGEST_NUMBER = 1000
+"""Characters; Python refuses to read whole numbers of a few thousand digits."""
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _DURATION_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
 _DURATION_UNITS = {
@@ -163,7 +165,7 @@ def _number(value: Json) -> Json:
     """A number given as text, as it may be: between blanks, and `null` for zero. Anything else as it is."""
     if isinstance(value, str):
         text = value.strip(" ")
-        if text == "null" or _JSON_NUMBER.fullmatch(text):
+        if text == "null" or (len(text) < _LONGEST_NUMBER and _JSON_NUMBER.fullmatch(text)):
             return json.loads(text) or 0
     return value
 
@@ -210,6 +212,8 @@ def parse_duration(text: str) -> int | None:
     negative, rest = text[:1] == "-", text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0
+    if len(rest) > _LONGEST_NUMBER:
+        return None
     total = 0
     position = 0
     while position < len(rest):

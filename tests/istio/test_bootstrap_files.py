@@ -380,6 +380,10 @@ def test_a_wrong_group_is_named(path: str, value: Any, said: str) -> None:
         ("trustDomain: 5", "mesh config: trustDomain = 5: is not text"),
         ("defaultConfig: 5", "mesh config: defaultConfig = 5: is not a mapping"),
         ("a: [", "mesh config: is not YAML"),
+        (
+            f"defaultConfig: {{concurrency: '{'9' * 5000}'}}",
+            "defaultConfig.concurrency = '999.*…: is not a whole number",
+        ),
         ("defaultConfig: {concurrency: two}", "defaultConfig.concurrency = 'two': is not a whole number"),
         ("defaultConfig: {interceptionMode: X}", "is not one of REDIRECT, TPROXY, NONE"),
         ("defaultConfig: {sds: {enabled: 1}}", "defaultConfig.sds.enabled = 1: is not true or false"),

@@ -98,6 +98,7 @@ def test_merging_can_set_a_field_back_to_its_default() -> None:
         ],
         ("9223372036854775808ns", None),
         ("2562048h", None),
+        ("9" * 5000 + "s", None),
     ],
 )
 def test_durations(text: str, nanoseconds: int | None) -> None:
