@@ -16,7 +16,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.machines import Machine
 from lab.traffic import Answers, ask, in_pod, on_machine
-from tests.e2e.stack import Stack, console
+from tests.e2e.stack import PulumiError, Stack, console
 from tests.environment import Lab
 
 pytestmark = pytest.mark.lab
@@ -139,6 +139,19 @@ def test_a_preview_shows_no_secret_and_touches_nothing(lab: Lab, stack: Stack) -
     preview = stack.preview()
     assert "PRIVATE KEY" not in preview
     assert connections(lab.machine("vm-1")) == count
+    assert "istio-system" not in kubectl(lab, "get", "namespaces", "-o", "name")
+
+
+def test_a_wrong_value_stops_before_anything_is_touched_and_says_how_to_put_it_right(lab: Lab, stack: Stack) -> None:
+    stack.change("routing.echo.weights", {"k8s": 90, "vm": 9})
+    with pytest.raises(PulumiError) as refused:
+        stack.up()
+    stack.restore()
+    message = str(refused.value)
+    for part in ("routing.echo.weights", "99", "nothing was touched", "Istio would refuse", "Fix: "):
+        assert part in message
+    assert "Traceback" not in message
+    assert stack.resources() == []
     assert "istio-system" not in kubectl(lab, "get", "namespaces", "-o", "name")
 
 
@@ -350,26 +363,35 @@ def test_a_machine_that_fell_out_is_seen_by_kubernetes_and_healed_by_up(lab: Lab
     assert stack.steps() == []
 
 
+def test_a_machine_that_shows_another_host_key_is_not_talked_to(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    logins = lab.machine("vm-1").look(["journalctl", "--unit=ssh", "--no-pager", "--output=cat"]).count("Accepted ")
+    stack.change("workloads.echo.machines.hosts.vm-1.ssh.hostKey", lab.machine("vm-2").host_key)
+    stack.change("workloads.echo.labels", {"team": "shop"})
+    with pytest.raises(PulumiError) as refused:
+        stack.up()
+    assert "mesh-vm-1-join" in str(refused.value)
+    assert "host key" in str(refused.value) or "knownhosts" in str(refused.value)
+    after = lab.machine("vm-1").look(["journalctl", "--unit=ssh", "--no-pager", "--output=cat"]).count("Accepted ")
+    assert after == logins
+    stack.restore()
+    stack.up()
+    assert stack.steps() == []
+
+
 def test_machines_of_another_network_go_through_the_gateway(lab: Lab, stack: Stack, joined: Joined) -> None:
     assert joined.output
 
-    def gateway_connections() -> int:
-        stats = kubectl(
-            lab,
-            "exec",
-            "-n",
-            "istio-system",
-            "deploy/istio-eastwestgateway",
-            "--",
-            "pilot-agent",
-            "request",
-            "GET",
-            "stats?filter=listener.*15443.downstream_cx_total",
-        )
-        return sum(int(line.split(": ")[1]) for line in stats.splitlines() if ": " in line)
+    def endpoints() -> dict[str, int]:
+        """How many requests the proxy of vm-1 has sent to each endpoint of echo's pods."""
+        clusters = lab.machine("vm-1").ssh(["curl -s localhost:15000/clusters"])
+        pattern = r"^outbound\|8080\|k8s\|echo\.demo\.svc\.cluster\.local::(\S+)::rq_total::(\d+)$"
+        return {address: int(count) for address, count in re.findall(pattern, clusters, re.MULTILINE)}
 
+    gateway = stack.outputs()["topology"]["gateway"]["address"] + ":15443"
     from_machine(lab, "vm-1", 50)
-    flat = gateway_connections()
+    assert endpoints()
+    assert gateway not in endpoints()
     stack.change("workloads.echo.network", "machines")
     stack.change("routing.echo.weights", {"k8s": 100, "vm": 0})
     stack.up()
@@ -380,8 +402,8 @@ def test_machines_of_another_network_go_through_the_gateway(lab: Lab, stack: Sta
     )
     answers = from_machine(lab, "vm-1", 50)
     assert answers.by_platform == {"kubernetes": 50}, answers
-    assert flat == 0
-    assert gateway_connections() > 0
+    assert set(endpoints()) == {gateway}
+    assert endpoints()[gateway] >= 50
     stack.restore()
     stack.up()
 
