@@ -177,7 +177,7 @@ class _Answers(pulumi.runtime.Mocks):
             return {"stdout": MADE_MACHINE}
         if args.name.endswith("-ready"):
             # As the official plugin does: an output of a command with a secret input is secret.
-            return {"stdout": pulumi.Output.secret(REPORT)}
+            return {"stdout": {rpc._special_sig_key: _SECRET, "value": REPORT}}
         if kind == "IstioToken":
             return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z"}
         if kind == "Membership":

@@ -97,12 +97,12 @@ def test_a_private_key_is_in_no_repr() -> None:
 
 
 def test_a_private_key_is_secret_on_its_way_to_a_command() -> None:
-    seen: list[bool] = []
+    seen: list[list[bool]] = []
 
     def program() -> object:
         connection = Connection(address="a", host_key="k", private_key=KEY).for_commands(15, 4)
         key: pulumi.Output[str] = pulumi.Output.from_input(connection.private_key)  # type: ignore[arg-type]  # never None
-        return pulumi.Output.from_input(key.is_secret()).apply(seen.append)
+        return pulumi.Output.all(key.is_secret()).apply(seen.append)
 
     run(program)
-    assert seen == [True]
+    assert seen == [[True]]
