@@ -8,9 +8,17 @@ from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .pods import Pods, PodsArgs
-from .routing import Routing, RoutingArgs
+from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarPackage
 from .ssh_host import SshHost, SshHostArgs
+from .traffic_policy import (
+    ConnectionPool,
+    LoadBalancer,
+    NamespaceTraffic,
+    NamespaceTrafficArgs,
+    OutlierDetection,
+    TrafficPolicy,
+)
 from .workload import Workload, WorkloadArgs, WorkloadPort
 
 __all__ = [
@@ -19,15 +27,22 @@ __all__ = [
     "CommandHost",
     "CommandHostArgs",
     "Connection",
+    "ConnectionPool",
     "ControlPlane",
     "ControlPlaneArgs",
     "EastWestGateway",
     "EastWestGatewayArgs",
+    "HeaderMatch",
     "HelmCharts",
     "HybridMesh",
     "HybridMeshArgs",
+    "LoadBalancer",
     "MeshNamespace",
     "MeshNamespaceArgs",
+    "Mirror",
+    "NamespaceTraffic",
+    "NamespaceTrafficArgs",
+    "OutlierDetection",
     "Pods",
     "PodsArgs",
     "Routing",
@@ -37,6 +52,7 @@ __all__ = [
     "SidecarPackage",
     "SshHost",
     "SshHostArgs",
+    "TrafficPolicy",
     "Workload",
     "WorkloadArgs",
     "WorkloadPort",

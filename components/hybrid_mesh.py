@@ -17,10 +17,18 @@ from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .pods import Pods, PodsArgs
-from .routing import OutlierDetection, Routing, RoutingArgs
+from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarLimits, SidecarPackage
 from .ssh_host import SshHost, SshHostArgs
 from .topology import drawing
+from .traffic_policy import (
+    ConnectionPool,
+    LoadBalancer,
+    NamespaceTraffic,
+    NamespaceTrafficArgs,
+    OutlierDetection,
+    TrafficPolicy,
+)
 from .workload import Workload, WorkloadArgs, WorkloadPort
 
 
@@ -167,6 +175,18 @@ class HybridMesh(pulumi.ComponentResource):
                 opts=self._child,
             )
             made[namespace] = component.namespace
+            policy = self._settings.namespaces.get(namespace, given.Namespace()).traffic_policy
+            if policy is not None:
+                NamespaceTraffic(
+                    f"{self._name}-{namespace}",
+                    NamespaceTrafficArgs(
+                        namespace=namespace,
+                        waits_for=component.namespace,
+                        domain=self._settings.cluster.domain,
+                        policy=traffic_policy_of(policy),
+                    ),
+                    opts=self._child,
+                )
             if self._settings.mtls != "none":
                 AccessPolicy(
                     f"{self._name}-{namespace}",
@@ -189,6 +209,7 @@ class HybridMesh(pulumi.ComponentResource):
                 ports=[
                     WorkloadPort(name=p.name, port=p.port, target=p.target, protocol=p.protocol) for p in workload.ports
                 ],
+                service_entry_hosts=workload.service.hosts,
                 has_machines=workload.machines is not None,
                 machines_version=workload.machines.version if workload.machines else "",
                 network=workload.network or settings.cluster.network,
@@ -219,6 +240,7 @@ class HybridMesh(pulumi.ComponentResource):
                 ready_seconds=pods.ready_seconds,
                 command=pods.command,
                 env=pods.env,
+                dns_capture=pods.dns_capture,
                 resources={str(k): v for k, v in pods.resources.items()},
                 ports={port.name: port.target for port in workload.ports},
                 probe=probe_document(workload.probe),
@@ -234,24 +256,28 @@ class HybridMesh(pulumi.ComponentResource):
         namespace: pulumi.Output[str],
         component: Workload,
     ) -> None:
-        tcp = [port.port for port in workload.ports if port.protocol == "TCP"]
-        outliers = routing.outlier_detection
+        by_connection = {
+            kind: [port.port for port in workload.ports if port.protocol == kind] for kind in ("TCP", "TLS")
+        }
+        defaults = self._settings.namespaces.get(workload.namespace, given.Namespace()).traffic_policy
         Routing(
             f"{self._name}-{key}",
             RoutingArgs(
                 workload=key,
                 namespace=namespace,
                 host=component.host,
-                subsets=routing.subsets,
+                aliases=workload.service.hosts[1:],
+                subsets=routing.subsets_of(workload),
                 weights=routing.weights,
-                tcp_ports=tcp,
-                has_http=len(tcp) < len(workload.ports),
-                outlier_detection=OutlierDetection(
-                    consecutive_errors=outliers.consecutive_errors,
-                    interval_seconds=outliers.interval_seconds,
-                    base_ejection_seconds=outliers.base_ejection_seconds,
-                    max_ejection_percent=outliers.max_ejection_percent,
-                ),
+                matches=[HeaderMatch(headers=match.headers, subset=match.subset) for match in routing.match],
+                mirror=None
+                if routing.mirror is None
+                else Mirror(subset=routing.mirror.subset, percentage=routing.mirror.percentage),
+                tcp_ports=by_connection["TCP"],
+                tls_ports=by_connection["TLS"],
+                has_http=sum(map(len, by_connection.values())) < len(workload.ports),
+                policy=traffic_policy_of(routing.over(defaults)),
+                timeout=routing.timeout,
                 retry_attempts=routing.retries.attempts,
                 per_try_seconds=routing.retries.per_try_seconds,
             ),
@@ -280,6 +306,9 @@ class HybridMesh(pulumi.ComponentResource):
                 group=component.group,
                 service_account=component.service_account,
                 identity=component.identity,
+                static_entry=workload.machines is not None and workload.machines.registration == "static",
+                locality=host.locality,
+                weight=host.weight,
                 connection=made.connection,
                 mesh_address=made.mesh_address,
                 package=SidecarPackage(
@@ -313,6 +342,8 @@ class HybridMesh(pulumi.ComponentResource):
             hostKey=made.connection.host_key,
             privateKeyFile=access.private_key_file if access else None,
             version=workload.machines.version if workload.machines else "",
+            registration=workload.machines.registration if workload.machines else "",
+            locality=host.locality,
             identity=member.identity,
             entry=member.entry,
             synced=member.synced,
@@ -367,11 +398,46 @@ def _workload_facts(key: str, settings: Settings, component: Workload) -> pulumi
         if workload.pods is None
         else {"replicas": workload.pods.replicas, "version": workload.pods.version, "image": workload.pods.image},
         machines=sorted(workload.machines.hosts) if workload.machines else [],
-        weights=None if routing is None else dict(routing.weights),
-        subsets=None if routing is None else {k: dict(v) for k, v in routing.subsets.items()},
+        weights=None if routing is None or not routing.weights else dict(routing.weights),
+        subsets=None if routing is None else {k: dict(v) for k, v in routing.subsets_of(workload).items()},
     )
 
 
 def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:
     """A probe as Kubernetes and Istio write it."""
     return None if probe is None else probe.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def traffic_policy_of(policy: given.TrafficPolicy) -> TrafficPolicy:
+    """A traffic policy of the settings as the components have it."""
+    pool, outliers, balancer = policy.connection_pool, policy.outlier_detection, policy.load_balancer
+    locality = balancer.locality_lb_setting if balancer is not None else None
+    return TrafficPolicy(
+        connection_pool=None
+        if pool is None
+        else ConnectionPool(
+            max_connections=pool.tcp.max_connections,
+            connect_timeout=pool.tcp.connect_timeout,
+            http1_max_pending_requests=pool.http.http1_max_pending_requests,
+            http2_max_requests=pool.http.http2_max_requests,
+            max_requests_per_connection=pool.http.max_requests_per_connection,
+            max_retries=pool.http.max_retries,
+            idle_timeout=pool.http.idle_timeout,
+        ),
+        outlier_detection=None
+        if outliers is None
+        else OutlierDetection(
+            consecutive_errors=outliers.consecutive_errors,
+            interval_seconds=outliers.interval_seconds,
+            base_ejection_seconds=outliers.base_ejection_seconds,
+            max_ejection_percent=outliers.max_ejection_percent,
+        ),
+        load_balancer=None
+        if balancer is None
+        else LoadBalancer(
+            simple=balancer.simple,
+            failover={rule.from_: rule.to for rule in locality.failover} if locality else {},
+            distribute={spread.from_: dict(spread.to) for spread in locality.distribute} if locality else {},
+        ),
+        tls=None if policy.tls is None else policy.tls.mode,
+    )

@@ -17,6 +17,8 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 
+from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodsArgs:
@@ -46,6 +48,8 @@ class PodsArgs:
     """Resource requests and limits of the app's container."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """The ports that the app listens on, by name."""
+    dns_capture: bool = False
+    """Whether their proxies answer DNS, so that they find the hosts of ServiceEntries by name."""
     ready_seconds: int = 300
     """Limit for the pods to become ready."""
     probe: Mapping[str, Any] | None = None
@@ -85,7 +89,7 @@ class Pods(pulumi.ComponentResource):
                 replicas=args.replicas,
                 selector=LabelSelectorArgs(match_labels={"app": args.workload, "version": args.version}),
                 template=PodTemplateSpecArgs(
-                    metadata=ObjectMetaArgs(labels=labels),
+                    metadata=ObjectMetaArgs(labels=labels, annotations=_annotations(args)),
                     spec=PodSpecArgs(service_account_name=args.service_account, containers=[container]),
                 ),
             ),
@@ -94,6 +98,12 @@ class Pods(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({})
+
+
+def _annotations(args: PodsArgs) -> dict[str, str] | None:
+    if not args.dns_capture:
+        return None
+    return {PROXY_CONFIG_ANNOTATION: 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'}
 
 
 def _resources(resources: Mapping[str, Mapping[str, str]]) -> ResourceRequirementsArgs | None:

@@ -1,12 +1,14 @@
 """How the requests for one host are split, and what happens to those that fail."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from .traffic_policy import OutlierDetection, TrafficPolicy, traffic_policy
 
 IDEMPOTENT = ("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE")
 """Methods that may be repeated without doing a thing twice (RFC 9110, 9.2.2)."""
@@ -14,20 +16,28 @@ RETRY_IDEMPOTENT = "connect-failure,refused-stream,unavailable,cancelled,reset,g
 """Helm's and Istio's default lacks `reset`: a request under way to a machine that dies would fail."""
 RETRY_OTHERS = "connect-failure,refused-stream,reset-before-request"
 """Only what surely did not reach the app."""
+DEFAULT_POLICY = TrafficPolicy(outlier_detection=OutlierDetection())
+"""A machine that dies must not keep its share."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OutlierDetection:
-    """When a client's proxy leaves an endpoint out."""
+class HeaderMatch:
+    """Requests that go to one subset, whatever the weights: a tester's."""
 
-    consecutive_errors: int = 5
-    """Gateway errors (502, 503, 504, resets) in a row. The app's own 500s do not count."""
-    interval_seconds: int = 5
-    """Time between two looks."""
-    base_ejection_seconds: int = 15
-    """How long it stays out at first."""
-    max_ejection_percent: int = 100
-    """Share of the endpoints that may be out at once; 0 turns it off."""
+    headers: Mapping[str, str]
+    """Exact values by header, in lower case; all must be there."""
+    subset: str
+    """Where they go."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mirror:
+    """A subset that gets copies of requests; its answers are thrown away."""
+
+    subset: str
+    """Where the copies go."""
+    percentage: float = 100
+    """Percent of the requests that are copied."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,16 +50,26 @@ class RoutingArgs:
     """The workload's namespace."""
     host: pulumi.Input[str]
     """The service's full host name."""
-    subsets: Mapping[str, Mapping[str, str]]
+    aliases: Sequence[str] = ()
+    """More host names of it: requests for them are routed as if they named `host`."""
+    subsets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Groups of endpoints: labels by name."""
-    weights: Mapping[str, int]
-    """Percent by subset; they add up to 100."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Percent by subset; they add up to 100. None: all endpoints alike."""
+    matches: Sequence[HeaderMatch] = ()
+    """Requests that go to one subset by their headers; the first that fits counts."""
+    mirror: Mirror | None = None
+    """Who gets copies of the requests that are split by weight; default nobody."""
     tcp_ports: Sequence[int] = ()
     """The service's ports that are split by connection; all others are split by request."""
+    tls_ports: Sequence[int] = ()
+    """The same where the app speaks TLS itself: connections are found by their SNI, the full host name."""
     has_http: bool = True
     """Whether there is any other."""
-    outlier_detection: OutlierDetection = OutlierDetection()
-    """When an endpoint is left out."""
+    policy: TrafficPolicy = DEFAULT_POLICY
+    """What clients do with connections and endpoints."""
+    timeout: str | None = None
+    """Limit for a request, its retries included, such as `2s`; default none."""
     retry_attempts: int = 3
     """How often a failed request is tried again; 0 for never."""
     per_try_seconds: int | None = None
@@ -92,40 +112,64 @@ class Routing(pulumi.ComponentResource):
 
 def destination_rule(args: RoutingArgs) -> dict[str, Any]:
     """The DestinationRule's spec, without its host."""
-    outliers = args.outlier_detection
-    return {
-        "trafficPolicy": {
-            "outlierDetection": {
-                "consecutiveGatewayErrors": outliers.consecutive_errors,
-                "consecutive5xxErrors": 0,
-                "interval": f"{outliers.interval_seconds}s",
-                "baseEjectionTime": f"{outliers.base_ejection_seconds}s",
-                "maxEjectionPercent": outliers.max_ejection_percent,
-            }
-        },
-        "subsets": [{"name": key, "labels": dict(args.subsets[key])} for key in sorted(args.subsets)],
-    }
+    rule: dict[str, Any] = {"trafficPolicy": traffic_policy(args.policy)}
+    if args.subsets:
+        rule["subsets"] = [{"name": key, "labels": dict(args.subsets[key])} for key in sorted(args.subsets)]
+    return rule
 
 
 def virtual_service(args: RoutingArgs, host: str) -> dict[str, Any]:
     """The VirtualService's spec."""
-    route = [
-        {"destination": {"host": host, "subset": key}, "weight": args.weights[key]} for key in sorted(args.weights)
-    ]
-    spec: dict[str, Any] = {"hosts": [host]}
+    route = _split(args, host)
+    spec: dict[str, Any] = {"hosts": [host, *args.aliases]}
     if args.has_http:
         spec["http"] = [
+            *(r for index, match in enumerate(args.matches) for r in _matched(args, host, index, match)),
+            *_both(args, "", {}, {"route": route, **_mirrored(args, host)}),
+        ]
+    if args.tls_ports:
+        spec["tls"] = [
             {
-                "name": "idempotent",
-                "match": [{"method": {"regex": "|".join(IDEMPOTENT)}}],
+                "match": [{"port": port, "sniHosts": [host, *args.aliases]} for port in sorted(args.tls_ports)],
                 "route": route,
-                "retries": _retries(args, RETRY_IDEMPOTENT),
-            },
-            {"name": "others", "route": route, "retries": _retries(args, RETRY_OTHERS)},
+            }
         ]
     if args.tcp_ports:
         spec["tcp"] = [{"match": [{"port": port} for port in sorted(args.tcp_ports)], "route": route}]
     return spec
+
+
+def _split(args: RoutingArgs, host: str) -> list[dict[str, Any]]:
+    if not args.weights:
+        return [{"destination": {"host": host}}]
+    return [{"destination": {"host": host, "subset": key}, "weight": args.weights[key]} for key in sorted(args.weights)]
+
+
+def _matched(args: RoutingArgs, host: str, index: int, match: HeaderMatch) -> list[dict[str, Any]]:
+    headers = {"headers": {key: {"exact": match.headers[key]} for key in sorted(match.headers)}}
+    destination = {"route": [{"destination": {"host": host, "subset": match.subset}}]}
+    return _both(args, f"match-{index}-", headers, destination)
+
+
+def _mirrored(args: RoutingArgs, host: str) -> dict[str, Any]:
+    if args.mirror is None:
+        return {}
+    return {
+        "mirror": {"host": host, "subset": args.mirror.subset},
+        "mirrorPercentage": {"value": args.mirror.percentage},
+    }
+
+
+def _both(args: RoutingArgs, prefix: str, match: dict[str, Any], to: dict[str, Any]) -> list[dict[str, Any]]:
+    """One route for what may be repeated, one for the rest: they differ in what is tried again."""
+    limit = {} if args.timeout is None else {"timeout": args.timeout}
+    repeatable = {**match, "method": {"regex": "|".join(IDEMPOTENT)}}
+    idempotent = {"name": f"{prefix}idempotent", "match": [repeatable], **to, **limit}
+    others = {"name": f"{prefix}others", **({"match": [match]} if match else {}), **to, **limit}
+    return [
+        {**idempotent, "retries": _retries(args, RETRY_IDEMPOTENT)},
+        {**others, "retries": _retries(args, RETRY_OTHERS)},
+    ]
 
 
 def _retries(args: RoutingArgs, retry_on: str) -> dict[str, Any]:

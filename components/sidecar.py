@@ -7,8 +7,22 @@ from typing import Any
 
 import pulumi
 import pulumi_command
+from pulumi_kubernetes.apiextensions import CustomResource
 
-from hybridmesh.istio import BootstrapOptions, cluster_env, hosts_file, mesh_yaml, workload_entry_name
+from hybridmesh.istio import (
+    BootstrapOptions,
+    canonical_service,
+    cluster_env,
+    hosts_file,
+    mesh_yaml,
+    workload_entry_name,
+)
+from hybridmesh.istio.names import (
+    CANONICAL_NAME_LABEL,
+    CANONICAL_REVISION_LABEL,
+    HEALTH_CHECKS_ANNOTATION,
+    LOCALITY_LABEL,
+)
 from hybridmesh.providers import ClusterAccess, IstioToken, IstioTokenArgs, Membership, MembershipArgs
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY, payload, payload_digest
 
@@ -73,6 +87,12 @@ class SidecarArgs:
     """The workload's service account."""
     identity: pulumi.Input[str]
     """The SPIFFE id that its certificate must carry."""
+    static_entry: bool = False
+    """Whether its WorkloadEntry is made here; default: istiod makes it when the proxy connects, and removes it."""
+    locality: str | None = None
+    """Where it is, as region/zone/subzone; default: what its cloud says."""
+    weight: int | None = None
+    """Its share of the requests among the endpoints; default 1. Of a static entry only."""
     connection: Connection
     """How to reach the machine."""
     mesh_address: pulumi.Input[str]
@@ -99,7 +119,7 @@ class ReadyReport:
 
 
 class Sidecar(pulumi.ComponentResource):
-    """Owns one machine's membership: package, files, start, readiness, removal.
+    """Owns one machine's membership: package, files, start, readiness, removal; its WorkloadEntry, if that is static.
 
     It owns neither the machine nor the workload. Each file that the machine gets is a property of this component, in
     plain text, so that a preview shows it line by line, and one unknown value hides its own file only. The one secret
@@ -132,9 +152,12 @@ class Sidecar(pulumi.ComponentResource):
         )
         child = pulumi.ResourceOptions(parent=self)
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
-        group = pulumi.Output.from_input(args.group)
+        group = _group_here(args)
         namespace = group.apply(lambda g: str(g["metadata"]["namespace"]))
-        entry = pulumi.Output.all(group, args.mesh_address).apply(lambda both: entry_name(*both))
+        if args.static_entry:
+            entry = self._make_entry(name, args, group, namespace)
+        else:
+            entry = pulumi.Output.all(group, args.mesh_address).apply(lambda both: entry_name(*both))
         token = IstioToken(
             f"{name}-token",
             IstioTokenArgs(
@@ -142,6 +165,7 @@ class Sidecar(pulumi.ComponentResource):
                 namespace=namespace,
                 service_account=args.service_account,
                 entry=entry,
+                static_entry=args.static_entry,
                 expiration_seconds=args.token_seconds,
             ),
             opts=child,
@@ -186,6 +210,7 @@ class Sidecar(pulumi.ComponentResource):
                 machine=args.machine,
                 namespace=namespace,
                 entry=entry,
+                static_entry=args.static_entry,
                 group=group.apply(lambda g: str(g["metadata"]["name"])),
                 labels=group.apply(lambda g: dict(g["spec"]["metadata"]["labels"])),
                 ports=group.apply(lambda g: dict(g["spec"]["template"].get("ports", {}))),
@@ -213,11 +238,77 @@ class Sidecar(pulumi.ComponentResource):
             }
         )
 
+    def _make_entry(
+        self,
+        name: str,
+        args: SidecarArgs,
+        group: "pulumi.Output[Mapping[str, Any]]",
+        namespace: "pulumi.Output[str]",
+    ) -> "pulumi.Output[str]":
+        """The WorkloadEntry, which must be there before the proxy names it; and its name, once it is."""
+        manifest = pulumi.Output.all(group, args.mesh_address).apply(lambda both: static_entry(args, *both))
+        entry = CustomResource(
+            f"{name}-entry",
+            api_version="networking.istio.io/v1",
+            kind="WorkloadEntry",
+            metadata={
+                "name": group.apply(lambda g: static_entry_name(g, args.machine)),
+                "namespace": namespace,
+                "labels": manifest.apply(lambda m: m["metadata"]["labels"]),
+                "annotations": manifest.apply(lambda m: m["metadata"]["annotations"]),
+            },
+            spec=manifest.apply(lambda m: m["spec"]),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return pulumi.Output.all(group, entry.urn).apply(lambda both: static_entry_name(both[0], args.machine))
+
+
+def _group_here(args: SidecarArgs) -> "pulumi.Output[Mapping[str, Any]]":
+    """The group's manifest with what is this machine's alone: its locality, which its proxy is told by a label."""
+    return pulumi.Output.from_input(args.group).apply(lambda group: group_at(group, args.locality))
+
+
+def group_at(group: Mapping[str, Any], locality: str | None) -> Mapping[str, Any]:
+    """A group's manifest with a locality among its labels."""
+    if locality is None:
+        return group
+    spec = group["spec"]
+    labels = {**spec["metadata"]["labels"], LOCALITY_LABEL: locality.replace("/", ".")}
+    return {**group, "spec": {**spec, "metadata": {**spec["metadata"], "labels": labels}}}
+
+
+def static_entry_name(group: Mapping[str, Any], machine: str) -> str:
+    """The name of a machine's static WorkloadEntry; never one that istiod would take for its own."""
+    return f"{group['metadata']['name']}-{machine}"
+
+
+def static_entry(args: SidecarArgs, group: Mapping[str, Any], address: str) -> dict[str, Any]:
+    """A static WorkloadEntry as istiod would make it by the group, so that nothing else differs."""
+    template, labels = group["spec"]["template"], canonical_labels(group)
+    spec: dict[str, Any] = {"address": address, "labels": labels, "serviceAccount": template["serviceAccount"]}
+    for key in ("network", "ports"):
+        if template.get(key):
+            spec[key] = template[key]
+    if args.locality is not None:
+        spec["locality"] = args.locality
+    if args.weight is not None:
+        spec["weight"] = args.weight
+    # With this annotation, whatever it says, istiod notes on the entry that the proxy comes and goes.
+    checked = "true" if "probe" in group["spec"] else "false"
+    return {"metadata": {"labels": labels, "annotations": {HEALTH_CHECKS_ANNOTATION: checked}}, "spec": spec}
+
+
+def canonical_labels(group: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of a group's entries."""
+    labels = dict(group["spec"]["metadata"]["labels"])
+    canonical = canonical_service(labels, group["metadata"]["name"])
+    return {**labels, CANONICAL_NAME_LABEL: canonical.name, CANONICAL_REVISION_LABEL: canonical.revision}
+
 
 def bootstrap_files(args: SidecarArgs) -> dict[str, pulumi.Output[str]]:
     """The files that the machine gets, the token apart: each hangs on nothing but what is in it."""
     inputs = pulumi.Output.all(
-        group=args.group,
+        group=_group_here(args),
         mesh_config=args.mesh_config,
         cluster_name=args.cluster_name,
         istio_namespace=args.istio_namespace,
@@ -252,7 +343,8 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
         cluster_id=known["cluster_name"],
         revision=known["revision"],
         istio_namespace=known["istio_namespace"],
-        auto_register=True,
+        auto_register=not args.static_entry,
+        workload_entry=static_entry_name(known["group"], args.machine) if args.static_entry else "",
         dns_capture=args.dns_capture,
         # The proxy's name in istiod, which else is the machine's own host name.
         environment={**args.environment, "POD_NAME": args.machine},

@@ -50,6 +50,8 @@ def _service(name: str, workload: Mapping[str, Any], machines: Mapping[str, Any]
 
 def _share(workload: Mapping[str, Any], version: str, among: int = 1) -> str:
     """The share of the requests that the subset of a version gets, as the label of the edge to each in it."""
+    if workload["weights"] is None:
+        return ""
     shared = f" among {among}" if among > 1 else ""
     for subset, labels in (workload["subsets"] or {}).items():
         if labels.get("version") == version:

@@ -24,7 +24,7 @@ class WorkloadPort:
     """The port that clients use."""
     target: int
     """The port that the app listens on."""
-    protocol: Literal["HTTP", "HTTP2", "GRPC", "TCP"] = "HTTP"
+    protocol: Literal["HTTP", "HTTP2", "GRPC", "TCP", "TLS"] = "HTTP"
     """What is spoken there."""
 
 
@@ -33,7 +33,7 @@ class WorkloadArgs:
     """Inputs of `Workload`."""
 
     workload: str
-    """Its name: that of Service and WorkloadGroup, and its label `app`."""
+    """Its name: that of Service or ServiceEntry and WorkloadGroup, and its label `app`."""
     namespace: pulumi.Input[str]
     """Its namespace."""
     service_account: str
@@ -46,6 +46,8 @@ class WorkloadArgs:
     """Labels besides `app` and `version`."""
     ports: Sequence[WorkloadPort] = ()
     """Its ports; with none it is a client, and gets no Service."""
+    service_entry_hosts: Sequence[str] = ()
+    """Full host names of a ServiceEntry in place of a Service; the first is the workload's own."""
     has_machines: bool = False
     """Whether a part of it runs on machines, which takes a WorkloadGroup."""
     machines_version: str = "vm"
@@ -57,7 +59,7 @@ class WorkloadArgs:
 
 
 class Workload(pulumi.ComponentResource):
-    """Owns ServiceAccount, Service and WorkloadGroup.
+    """Owns ServiceAccount, Service or ServiceEntry, and WorkloadGroup.
 
     It owns neither the namespace, which others may share, nor what runs: that is `Pods`' and `Sidecar`'s.
     """
@@ -90,7 +92,19 @@ class Workload(pulumi.ComponentResource):
             lambda parts: spiffe_id(*parts)
         )
         self.host = namespace.apply(lambda ns: f"{args.workload}.{ns}.svc.{args.domain}")
-        if args.ports:
+        if args.ports and args.service_entry_hosts:
+            entry = CustomResource(
+                f"{name}-service-entry",
+                api_version="networking.istio.io/v1",
+                kind="ServiceEntry",
+                metadata=ObjectMetaArgs(
+                    name=args.workload, namespace=namespace, labels={**args.labels, "app": args.workload}
+                ),
+                spec=service_entry_spec(args),
+                opts=child,
+            )
+            self.host = after(entry, args.service_entry_hosts[0])
+        elif args.ports:
             service = Service(
                 f"{name}-service",
                 metadata=ObjectMetaArgs(
@@ -140,6 +154,20 @@ def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:
     if args.probe is not None:
         spec["probe"] = dict(args.probe)
     return spec
+
+
+def service_entry_spec(args: WorkloadArgs) -> dict[str, Any]:
+    """The ServiceEntry's spec: its endpoints are the WorkloadEntries, and pods, with the workload's label."""
+    return {
+        "hosts": list(args.service_entry_hosts),
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "ports": [
+            {"name": port.name, "number": port.port, "targetPort": port.target, "protocol": port.protocol}
+            for port in args.ports
+        ],
+        "workloadSelector": {"labels": {"app": args.workload}},
+    }
 
 
 def _service_port(port: WorkloadPort) -> ServicePortArgs:

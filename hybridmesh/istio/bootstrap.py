@@ -19,6 +19,7 @@ from .names import (
     CANONICAL_REVISION_LABEL,
     canonical_service,
     dns_label,
+    dns_subdomain,
     ip_address,
     ip_addresses,
     is_revisioned,
@@ -53,6 +54,8 @@ class BootstrapOptions:
     """Instead of `internal_ip`, an address outside the VM that leads to it, by NAT."""
     auto_register: bool = False
     """Whether istiod makes a WorkloadEntry when the VM connects."""
+    workload_entry: str = ""
+    """Instead, the name of a WorkloadEntry that is there before the VM connects, in the group's namespace."""
     dns_capture: bool = True
     """Whether the VM's DNS queries go to the agent, which knows the names in the mesh."""
     trust_domain: str | None = None
@@ -67,6 +70,16 @@ class BootstrapOptions:
             dns_label(self.revision, "revision")
         dns_label(self.istio_namespace, "Istio's namespace")
         ip_addresses(self.ingress_addresses, "ingress address")
+        if self.auto_register and self.workload_entry:
+            raise BootstrapError(
+                "workload entry",
+                self.workload_entry,
+                "is given together with auto-registration",
+                "istiod would make another WorkloadEntry for the same VM.",
+                "one of the two.",
+            )
+        if self.workload_entry:
+            dns_subdomain(self.workload_entry, "workload entry")
         if self.internal_ip and self.external_ip:
             raise BootstrapError(
                 "internal IP and external IP",
@@ -233,6 +246,8 @@ def _metadata(
         metadata["ISTIO_META_DNS_CAPTURE"] = "true"
     if options.auto_register:
         metadata["ISTIO_META_AUTO_REGISTER_GROUP"] = group.name
+    if options.workload_entry:
+        metadata["ISTIO_META_WORKLOAD_ENTRY"] = options.workload_entry
     return metadata
 
 

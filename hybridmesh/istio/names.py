@@ -12,6 +12,11 @@ CANONICAL_NAME_LABEL = "service.istio.io/canonical-name"
 CANONICAL_REVISION_LABEL = "service.istio.io/canonical-revision"
 PROXY_CONFIG_ANNOTATION = "proxy.istio.io/config"
 """Proxy settings of one workload, as YAML text over the mesh's `defaultConfig`."""
+LOCALITY_LABEL = "topology.istio.io/locality"
+"""Where a proxy is, with dots for slashes; over what its cloud says (pkg/model/proxy.go, GetLocalityLabel)."""
+HEALTH_CHECKS_ANNOTATION = "proxy.istio.io/health-checks-enabled"
+"""On a WorkloadEntry: `true` makes it an endpoint only while its probe succeeds; with any value istiod notes on it
+when its proxy comes and goes (pilot/pkg/autoregistration/internal/health/util.go)."""
 
 _NAME_LABELS = (CANONICAL_NAME_LABEL, "app.kubernetes.io/name", "app")
 _REVISION_LABELS = (CANONICAL_REVISION_LABEL, "app.kubernetes.io/version", "version")

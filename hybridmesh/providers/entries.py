@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.names import CANONICAL_NAME_LABEL, CANONICAL_REVISION_LABEL
+from hybridmesh.istio.names import CANONICAL_NAME_LABEL, CANONICAL_REVISION_LABEL, HEALTH_CHECKS_ANNOTATION
 
 _CONNECTED = "istio.io/connectedAt"
 _DISCONNECTED = "istio.io/disconnectedAt"
-_HEALTH_CHECKED = "proxy.istio.io/health-checks-enabled"
 
 
 def is_connected(entry: Mapping[str, Any] | None) -> bool:
@@ -57,9 +56,9 @@ def entry_patch(
         change = _merge_patch(there.get(key) or {}, value)
         if change:
             patch.setdefault(place, {})[key] = change
-    checked = (metadata.get("annotations") or {}).get(_HEALTH_CHECKED) == "true"
+    checked = (metadata.get("annotations") or {}).get(HEALTH_CHECKS_ANNOTATION) == "true"
     if checked != probed:
-        patch.setdefault("metadata", {})["annotations"] = {_HEALTH_CHECKED: "true" if probed else None}
+        patch.setdefault("metadata", {})["annotations"] = {HEALTH_CHECKS_ANNOTATION: "true" if probed else None}
     return patch
 
 

@@ -15,6 +15,7 @@ from .waiting import wait_until
 _WATCHED = (
     "namespace",
     "entry",
+    "staticEntry",
     "group",
     "labels",
     "ports",
@@ -70,6 +71,11 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
     """
     namespace, name = text(props, "namespace"), text(props, "entry")
     entry = cluster.workload_entry(namespace, name)
+    if entry is None and props.get("staticEntry"):
+        return (
+            f"there is no WorkloadEntry {namespace}/{name}, though the stack has made it: somebody has deleted it. Run "
+            "`pulumi up --refresh`."
+        )
     if entry is None:
         return (
             f"there is no WorkloadEntry {namespace}/{name}. Its proxy has not registered: look at "
@@ -83,7 +89,8 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
     patch = entry_patch(
         entry, text(props, "group"), props.get("labels") or {}, props.get("ports") or {}, bool(props.get("probed"))
     )
-    if patch:
+    # A static entry is a resource of the stack, which brings it up to date itself.
+    if patch and not props.get("staticEntry"):
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
     states = cluster.sync_states(text(props, "istioNamespace"), text(props, "revision"), namespace)
@@ -138,7 +145,9 @@ class MembershipArgs:
     namespace: pulumi.Input[str]
     """The workload's namespace."""
     entry: pulumi.Input[str]
-    """Name of the WorkloadEntry that istiod makes for the VM."""
+    """Name of the VM's WorkloadEntry."""
+    static_entry: bool = False
+    """Whether that is not istiod's, but a resource of the stack."""
     group: pulumi.Input[str]
     """The WorkloadGroup's name."""
     labels: pulumi.Input[Mapping[str, pulumi.Input[str]]]
@@ -178,6 +187,7 @@ class Membership(Resource, name="Membership"):
                 "machine": args.machine,
                 "namespace": args.namespace,
                 "entry": args.entry,
+                "staticEntry": args.static_entry or None,
                 "group": args.group,
                 "labels": args.labels,
                 "ports": args.ports,

@@ -15,7 +15,7 @@ AUDIENCE = "istio-ca"
 
 _IDENTITY = ("namespace", "serviceAccount", "expirationSeconds")
 _ENTRY = ("entry",)
-_CLUSTER = ("kubeconfig", "context", "requestSeconds")
+_KEPT = ("staticEntry", "kubeconfig", "context", "requestSeconds")
 
 
 class IstioTokenProvider(ResourceProvider):
@@ -29,7 +29,7 @@ class IstioTokenProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """A change of identity, or a VM that is out of the mesh, takes a new token; a new way to the cluster none."""
-        different = changed(olds, news, (*_IDENTITY, *_ENTRY, *_CLUSTER))
+        different = changed(olds, news, (*_IDENTITY, *_ENTRY, *_KEPT))
         if different:
             return DiffResult(changes=True)
         return DiffResult(changes=not self._is_in(news))
@@ -41,8 +41,12 @@ class IstioTokenProvider(ResourceProvider):
         return UpdateResult({**news, "token": olds["token"], "expires": olds["expires"]})
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
-        """Removes the VM's WorkloadEntry where the VM could not, or where istiod's grace period is not over."""
-        connect(props).delete_workload_entry(text(props, "namespace"), text(props, "entry"))
+        """Removes the VM's WorkloadEntry where the VM could not, or where istiod's grace period is not over.
+
+        A static one is a resource of the stack, which removes it itself.
+        """
+        if not props.get("staticEntry"):
+            connect(props).delete_workload_entry(text(props, "namespace"), text(props, "entry"))
 
     @staticmethod
     def _is_in(props: dict[str, Any]) -> bool:
@@ -67,7 +71,9 @@ class IstioTokenArgs:
     service_account: pulumi.Input[str]
     """The workload's service account: the identity that the token stands for."""
     entry: pulumi.Input[str]
-    """Name of the WorkloadEntry that istiod makes for the VM."""
+    """Name of the VM's WorkloadEntry."""
+    static_entry: bool = False
+    """Whether that is not istiod's, but a resource of the stack."""
     expiration_seconds: int = 3600
     """How long the token is valid, in seconds; Kubernetes refuses less than 600."""
 
@@ -89,6 +95,7 @@ class IstioToken(Resource, name="IstioToken"):
                 "namespace": args.namespace,
                 "serviceAccount": args.service_account,
                 "entry": args.entry,
+                "staticEntry": args.static_entry or None,
                 "expirationSeconds": args.expiration_seconds,
                 "token": None,
                 "expires": None,

@@ -8,6 +8,7 @@ from typing import Any
 from .findings import Finding
 from .models import (
     Charts,
+    Cluster,
     Command,
     ControlPlane,
     Gateway,
@@ -19,6 +20,7 @@ from .models import (
     Ssh,
     Workload,
 )
+from .routing_checks import routing_findings, service_findings, traffic_policy_findings
 
 ISTIO_PORTS = {15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
 """Ports that the proxy and its agent take on every machine."""
@@ -77,8 +79,11 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _package(draft)
     yield from _hosts(draft.workloads)
     yield from _identities(draft.workloads)
+    cluster = draft.section("cluster", Cluster)
+    domain = cluster.domain if cluster is not None else "cluster.local"
+    yield from service_findings(draft.workloads, domain, control_plane.namespace if control_plane is not None else "")
     for name, routing in draft.routing.items():
-        yield from _routing(f"routing.{name}", name, routing, draft)
+        yield from routing_findings(f"routing.{name}", name, routing, draft.entries.get("workloads", {}))
     yield from _namespaces(draft)
 
 
@@ -204,7 +209,8 @@ def _workload(path: str, name: str, workload: Workload, control_plane: ControlPl
             "name a machine, or leave `machines` out.",
         )
     for host_name, host in (workload.machines.hosts if workload.machines else {}).items():
-        yield from _host(f"{path}.machines.hosts.{host_name}", host)
+        registration = workload.machines.registration if workload.machines else ""
+        yield from _host(f"{path}.machines.hosts.{host_name}", host, registration)
 
 
 def _ports(path: str, workload: Workload) -> Iterator[Finding]:
@@ -230,8 +236,16 @@ def _ports(path: str, workload: Workload) -> Iterator[Finding]:
             )
 
 
-def _host(path: str, host: Host) -> Iterator[Finding]:
+def _host(path: str, host: Host, registration: str) -> Iterator[Finding]:
     yield from _one_of(path, host, ("ssh", "command"))
+    if host.weight is not None and registration != "static":
+        yield Finding(
+            f"{path}.weight",
+            str(host.weight),
+            "needs `machines.registration: static`",
+            "istiod makes the WorkloadEntry by the group, which has one weight for all its machines.",
+            "`registration: static`, or leave it out.",
+        )
     for kind in ("ssh", "command"):
         access = getattr(host, kind)
         if isinstance(access, Ssh | Command):
@@ -320,65 +334,22 @@ def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
             )
 
 
-def _routing(path: str, name: str, routing: Routing, draft: Draft) -> Iterator[Finding]:
-    total = sum(routing.weights.values())
-    if total != 100:
-        yield Finding(
-            f"{path}.weights",
-            _pairs(routing.weights),
-            f"adds up to {total}, not 100",
-            "Istio would refuse the route.",
-            "percents that add up to 100.",
-        )
-    for subset in routing.weights:
-        if subset not in routing.subsets:
-            known = ", ".join(routing.subsets) or "none"
-            yield Finding(
-                f"{path}.weights.{subset}",
-                str(routing.weights[subset]),
-                f"names no subset (there are: {known})",
-                "Its share of the requests would fail with 503.",
-                f"add it to `{path}.subsets`, or drop it.",
-            )
-    workload_names = draft.entries.get("workloads", {})
-    if name not in workload_names:
-        yield Finding(
-            path,
-            "",
-            "names no workload",
-            "There would be nothing to route to.",
-            f"one of {', '.join(sorted(workload_names)) or '`workloads`, which is empty'}.",
-        )
-        return
-    workload = draft.workloads.get(name)
-    if workload is None:
-        return
-    if not workload.ports:
-        yield Finding(
-            path,
-            "",
-            f"routes to `workloads.{name}`, which has no ports",
-            "There would be no host to route to.",
-            f"give `workloads.{name}.ports`, or drop the routing.",
-        )
-    parts = [p.version for p in (workload.pods, workload.machines) if p is not None]
-    pools = [{**workload.labels, "app": name, "version": version} for version in parts]
-    for subset, labels in routing.subsets.items():
-        if not any(labels.items() <= pool.items() for pool in pools):
-            yield Finding(
-                f"{path}.subsets.{subset}",
-                _pairs(labels),
-                "selects neither the pods nor the machines",
-                "Its share of the requests would fail with 503.",
-                f"labels that they carry, such as {' or '.join(f'`version: {v}`' for v in parts)}.",
-            )
-
-
 def _namespaces(draft: Draft) -> Iterator[Finding]:
     used = {w.namespace for w in draft.workloads.values()}
     namespaces = draft.sections.get("namespaces") or {}
     complete = len(draft.workloads) == len(draft.entries.get("workloads", {}))
     for name, namespace in namespaces.items():
+        policy = namespace.traffic_policy if isinstance(namespace, Namespace) else None
+        if policy is not None:
+            yield from traffic_policy_findings(f"namespaces.{name}.trafficPolicy", policy)
+        if policy is not None and namespace.existing:
+            yield Finding(
+                f"namespaces.{name}.trafficPolicy",
+                "",
+                "is for a namespace that is not this stack's (`existing: true`)",
+                "It would change services of others in it.",
+                "give the policy in `routing.<workload>`, or leave it out.",
+            )
         if isinstance(namespace, Namespace) and complete and name not in used:
             yield Finding(
                 f"namespaces.{name}",
@@ -387,10 +358,6 @@ def _namespaces(draft: Draft) -> Iterator[Finding]:
                 "Nothing would read it.",
                 f"one of {', '.join(sorted(used)) or 'none: there are no workloads'}.",
             )
-
-
-def _pairs(mapping: Mapping[str, object]) -> str:
-    return "{" + ", ".join(f"{k}: {v}" for k, v in mapping.items()) + "}"
 
 
 def _is_ip(text: str) -> bool:

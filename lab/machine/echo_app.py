@@ -2,8 +2,10 @@
 """The demo app: answers any request with JSON that says who answered and what arrived.
 
 The same file runs on the machines (echo.service) and in the image `echo`. It stands on Python's standard
-library alone. Environment: PORT (8080), ECHO_PLATFORM (`vm` or `kubernetes`), ECHO_VERSION (any text).
-`GET /health/ready` answers 200 for as long as the app runs.
+library alone. Environment: PORT (8080), TCP_PORT (9090: the same app, to be declared as another protocol),
+ECHO_PLATFORM (`vm` or `kubernetes`), ECHO_VERSION (any text). `GET /health/ready` answers 200 for as long as the
+app runs. `?delay=SECONDS` in a query holds the answer back. `GET /seen` tells how many requests came by `Host`,
+itself and the probe's left out: what mirroring sent here shows nowhere else.
 """
 
 from __future__ import annotations
@@ -13,11 +15,22 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 READY_PATH = "/health/ready"
+SEEN_PATH = "/seen"
+MAX_DELAY = 60.0
+"""Seconds that an answer is held back at most."""
 MAX_BODY = 1 << 20
 """Bytes of a request's body that are read; a longer one ends the connection after the answer."""
+
+seen: Counter[str] = Counter()
+"""Requests by their header `Host`."""
+_lock = threading.Lock()
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -34,7 +47,11 @@ class Echo(BaseHTTPRequestHandler):
     def answer(self) -> None:
         """Answer the request, whatever its method and path."""
         self.drop_body()
-        path = self.path.split("?", 1)[0]
+        path, _, query = self.path.partition("?")
+        if path not in (READY_PATH, SEEN_PATH):
+            with _lock:
+                seen[self.headers.get("Host", "")] += 1
+            time.sleep(delay(query))
         reply: dict[str, object] = {
             "app": "echo",
             "instance": socket.gethostname(),
@@ -45,6 +62,8 @@ class Echo(BaseHTTPRequestHandler):
         }
         if path == READY_PATH:
             reply["ready"] = True
+        if path == SEEN_PATH:
+            reply["seen"] = dict(seen)
         body = json.dumps(reply).encode() + b"\n"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -67,6 +86,14 @@ class Echo(BaseHTTPRequestHandler):
         """Say nothing: a probe a second would fill the journal."""
 
 
+def delay(query: str) -> float:
+    """The seconds that a query asks for; 0 for none, and for what is no number."""
+    try:
+        return min(max(float(parse_qs(query)["delay"][0]), 0.0), MAX_DELAY)
+    except (KeyError, ValueError):
+        return 0.0
+
+
 class Server(ThreadingHTTPServer):
     """Takes bursts of connections, and never waits for one that idles."""
 
@@ -77,7 +104,12 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serve until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Server(("0.0.0.0", int(os.environ.get("PORT", "8080"))), Echo) as server:
+    tcp_port = int(os.environ.get("TCP_PORT", "9090"))
+    with (
+        Server(("0.0.0.0", int(os.environ.get("PORT", "8080"))), Echo) as server,
+        Server(("0.0.0.0", tcp_port), Echo) as second,
+    ):
+        threading.Thread(target=second.serve_forever, daemon=True).start()
         server.serve_forever()
 
 

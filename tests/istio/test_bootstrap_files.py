@@ -419,3 +419,16 @@ def test_an_error_shows_only_the_beginning_of_a_long_value() -> None:
         hosts_file(["x" * 5000])
     assert len(str(caught.value)) < 500
     assert "…: is not an IP address" in str(caught.value)
+
+
+def test_an_entry_of_its_own_is_named_instead_of_the_group() -> None:
+    metadata = default_config(GROUP, "", BootstrapOptions(workload_entry="shop-vm-1"))["proxyMetadata"]
+    assert metadata["ISTIO_META_WORKLOAD_ENTRY"] == "shop-vm-1"
+    assert "ISTIO_META_AUTO_REGISTER_GROUP" not in metadata
+    assert "ISTIO_META_WORKLOAD_ENTRY" not in default_config(GROUP, "", BootstrapOptions())["proxyMetadata"]
+
+
+@pytest.mark.parametrize("options", [{"workload_entry": "Shop_1"}, {"workload_entry": "shop", "auto_register": True}])
+def test_an_entry_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(BootstrapError, match="workload entry"):
+        BootstrapOptions(**options)

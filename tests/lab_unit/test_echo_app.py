@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab.machine.echo_app import MAX_BODY, Echo, Server
+from lab.machine.echo_app import MAX_BODY, Echo, Server, delay, seen
 
 
 @pytest.fixture
@@ -84,3 +84,19 @@ def test_a_body_that_is_not_read_ends_the_connection(connection: http.client.HTT
     response = connection.getresponse()
     assert json.loads(response.read())["path"] == "/"
     assert connection.sock is None or connection.sock.recv(1) == b""
+
+
+def test_it_tells_what_came_by_host_without_probes_and_the_question_itself(
+    connection: http.client.HTTPConnection,
+) -> None:
+    seen.clear()
+    for path in ("/1", "/2", "/health/ready", "/seen"):
+        ask(connection, "GET", path, headers={"Host": "echo-shadow"})
+    assert ask(connection, "GET", "/seen")["seen"] == {"echo-shadow": 2}
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"), [("", 0), ("delay=0.25", 0.25), ("a=b&delay=1", 1), ("delay=x", 0), ("delay=999", 60)]
+)
+def test_an_answer_is_held_back_for_as_long_as_is_asked_for(query: str, seconds: float) -> None:
+    assert delay(query) == seconds

@@ -13,22 +13,27 @@ from .machines import Command, Host, Machines, Ssh
 from .namespace import Namespace
 from .pods import Pods
 from .probe import Exec, HttpGet, Probe, TcpSocket
-from .routing import OutlierDetection, Retries, Routing
+from .routing import HeaderMatch, Mirror, Retries, Routing
 from .sidecar import Package, Sidecar, SidecarTimeouts
 from .stack import Settings
-from .workload import ServicePort, Workload
+from .traffic import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
+from .workload import Service, ServicePort, Workload
 
 __all__ = [
     "Charts",
     "Cluster",
     "Command",
+    "ConnectionPool",
     "ControlPlane",
     "ControlPlaneTimeouts",
     "Exec",
     "Gateway",
+    "HeaderMatch",
     "Host",
     "HttpGet",
+    "LoadBalancer",
     "Machines",
+    "Mirror",
     "Model",
     "Namespace",
     "OutlierDetection",
@@ -37,12 +42,14 @@ __all__ = [
     "Probe",
     "Retries",
     "Routing",
+    "Service",
     "ServicePort",
     "Settings",
     "Sidecar",
     "SidecarTimeouts",
     "Ssh",
     "TcpSocket",
+    "TrafficPolicy",
     "Workload",
     "setting",
 ]

@@ -17,6 +17,15 @@ _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-
 _URL = re.compile(r"https?://[^\s/]+\S*")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST = re.compile(
+    r"(?=.{4,253}$)(?!.*\.\d+$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+"
+)
+_DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m|h)")
+_HEADER = re.compile(r"[a-z0-9]([-a-z0-9_]*[a-z0-9])?")
+_PLACE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_LOCALITY = re.compile(rf"{_PLACE}(/{_PLACE}){{0,2}}")
+_LOCALITY_MATCH = re.compile(rf"(\*|{_PLACE}(/(\*|{_PLACE}(/(\*|{_PLACE}))?))?)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 
@@ -68,6 +77,23 @@ Count = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
 Seconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=86400)]
 Percent = Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=100)]
 Labels = Mapping[LabelKey, LabelValue]
+HostName = Annotated[str, _matches(_HOST, "a full host name such as `shop.vm.internal`, in lower case, no `*`")]
+Duration = Annotated[str, _matches(_DURATION, "a duration such as `30ms`, `2s`, `5m` or `1h`")]
+HeaderName = Annotated[str, _matches(_HEADER, "a header's name in lower case, such as `x-tester`")]
+Locality = Annotated[
+    str, Field(max_length=63), _matches(_LOCALITY, "a locality such as `europe-west3/a`: region, zone and subzone")
+]
+LocalityMatch = Annotated[
+    str, _matches(_LOCALITY_MATCH, "a locality such as `europe-west3/a/*`: region, zone and subzone, or `*`")
+]
+Region = Annotated[str, _matches(_LABEL, "a region's name such as `europe-west3`, without zone")]
+AtLeastOne = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=2**31 - 1)]
+
+
+def milliseconds(duration: str) -> int:
+    """How long a `Duration` is."""
+    unit = duration.lstrip("0123456789")
+    return int(duration.removesuffix(unit)) * _MILLISECONDS[unit]
 
 
 def setting(

@@ -1,10 +1,11 @@
 """The part of a workload that runs on VMs."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import SecretStr
 
-from .base import HostKey, IpAddress, LabelValue, Model, Name, Port, Seconds, Text, setting
+from .base import AtLeastOne, HostKey, IpAddress, LabelValue, Locality, Model, Name, Port, Seconds, Text, setting
 
 
 class _WithPrivateKey(Model):
@@ -106,6 +107,20 @@ class Host(Model):
         wrong="the mesh would send its requests elsewhere.",
         fix="an IP address of the machine.",
     )
+    locality: Locality | None = setting(
+        None,
+        meaning="Where it is, as region, region/zone or region/zone/subzone; default: what its cloud says.",
+        example="europe-west3/europe-west3-a",
+        wrong="load balancing by locality would take it for somewhere else.",
+        fix="`region/zone`.",
+    )
+    weight: AtLeastOne | None = setting(
+        None,
+        meaning="Its share of the requests among the endpoints; default 1. Needs `registration: static`.",
+        example=2,
+        wrong="it would get more or less than its share.",
+        fix="1 or more, or leave it out.",
+    )
 
 
 class Machines(Model):
@@ -117,6 +132,14 @@ class Machines(Model):
         example="vm",
         wrong="no subset could select the VMs.",
         fix="a label value such as `vm`.",
+    )
+    registration: Literal["auto", "static"] = setting(
+        "auto",
+        meaning="`auto`: istiod makes a WorkloadEntry when a machine's proxy connects, and removes it after it left. "
+        "`static`: the stack makes it, in the preview, and it is there whether the machine is or not.",
+        example="static",
+        wrong="it would be unclear who makes the machines' WorkloadEntries.",
+        fix="auto or static.",
     )
     hosts: Mapping[Name, Host] = setting(
         meaning="The machines by name. Names are the stack's own; no two workloads share one.",

@@ -44,6 +44,13 @@ class Pods(Model):
         wrong="the pods could not start.",
         fix="a mapping of texts.",
     )
+    dns_capture: bool = setting(
+        False,
+        meaning="Whether their proxies answer DNS, so that they find the hosts of ServiceEntries by name.",
+        example=True,
+        wrong="the pods could not find services that only Istio knows.",
+        fix="`true` or `false`.",
+    )
     ready_seconds: Seconds = setting(
         300,
         meaning="Limit for the pods to become ready.",

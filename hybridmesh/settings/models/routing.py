@@ -5,40 +5,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from .base import Labels, Model, Name, Percent, Seconds, no_bool, setting
-
-
-class OutlierDetection(Model):
-    """When a client's proxy stops using an endpoint that fails."""
-
-    consecutive_errors: Annotated[int, BeforeValidator(no_bool), Field(ge=1)] = setting(
-        5,
-        meaning="Gateway errors (502, 503, 504, resets) in a row after which it is left out.",
-        example=5,
-        wrong="a dead VM would keep its share of requests.",
-        fix="1 or more.",
-    )
-    interval_seconds: Seconds = setting(
-        5,
-        meaning="Time between two looks.",
-        example=5,
-        wrong="a dead VM would keep its share of requests.",
-        fix="seconds, 1 to 86400.",
-    )
-    base_ejection_seconds: Seconds = setting(
-        15,
-        meaning="How long it is left out at first; longer each time.",
-        example=15,
-        wrong="a recovered VM would stay out.",
-        fix="seconds, 1 to 86400.",
-    )
-    max_ejection_percent: Percent = setting(
-        100,
-        meaning="Share of the endpoints that may be left out at once.",
-        example=100,
-        wrong="dead VMs would keep their share of requests.",
-        fix="0 to 100; 0 turns it off.",
-    )
+from .base import Duration, HeaderName, Labels, Model, Name, Percent, Seconds, Text, no_bool, setting
+from .traffic import OutlierDetection, TrafficPolicy
+from .workload import Workload
 
 
 class Retries(Model):
@@ -60,27 +29,80 @@ class Retries(Model):
     )
 
 
-class Routing(Model):
-    """How the requests for one workload are split."""
+class HeaderMatch(Model):
+    """Requests that go to one subset, whatever the weights: a tester's."""
+
+    headers: Mapping[HeaderName, Text] = setting(
+        meaning="Exact values by header; all must be there.",
+        example={"x-tester": "yes"},
+        wrong="testers would get what everybody gets.",
+        fix='names in lower case, values in quotes: `{x-tester: "yes"}`.',
+        min_length=1,
+    )
+    subset: Name = setting(
+        meaning="Where they go.",
+        example="vm",
+        wrong="testers would be answered 503.",
+        fix="one of the subsets.",
+    )
+
+
+class Mirror(Model):
+    """Who gets copies of requests; its answers are thrown away."""
+
+    subset: Name = setting(
+        meaning="Where the copies go. Those of POST too: nothing that does a thing twice should be mirrored to.",
+        example="vm",
+        wrong="the copies would go nowhere.",
+        fix="one of the subsets.",
+    )
+    percentage: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=100)] = setting(
+        100,
+        meaning="Percent of the requests that are copied.",
+        example=10,
+        wrong="the copies could flood the subset.",
+        fix="more than 0, at most 100.",
+    )
+
+
+class Routing(TrafficPolicy):
+    """How the requests for one workload are split, and what clients do with those that fail."""
 
     subsets: Mapping[Name, Labels] = setting(
-        meaning="Groups of its endpoints by label.",
+        default_factory=dict,
+        meaning="Groups of its endpoints by label; default: one for each `version` of its pods and machines, by "
+        "that name.",
         example={"k8s": {"version": "k8s"}, "vm": {"version": "vm"}},
         wrong="there would be nothing to split between.",
-        fix="`{k8s: {version: k8s}, vm: {version: vm}}`.",
+        fix="`{k8s: {version: k8s}, vm: {version: vm}}`, or leave it out.",
     )
     weights: Mapping[Name, Percent] = setting(
-        meaning="Percent of the requests by subset; they add up to 100.",
+        default_factory=dict,
+        meaning="Percent of the requests by subset; they add up to 100. Without them all endpoints are alike.",
         example={"k8s": 90, "vm": 10},
         wrong="Istio would refuse the route.",
-        fix="`{k8s: 90, vm: 10}`.",
+        fix="`{k8s: 90, vm: 10}`, or leave it out.",
     )
-    outlier_detection: OutlierDetection = setting(
-        default_factory=OutlierDetection,
-        meaning="When an endpoint that fails is left out.",
-        example={"consecutiveErrors": 5},
-        wrong="a dead VM would keep its share of requests.",
-        fix="a mapping.",
+    match: tuple[HeaderMatch, ...] = setting(
+        (),
+        meaning="Requests that go to one subset by their headers, whatever the weights; the first that fits counts.",
+        example=[{"headers": {"x-tester": "yes"}, "subset": "vm"}],
+        wrong="testers would get what everybody gets.",
+        fix='`[{headers: {x-tester: "yes"}, subset: vm}]`.',
+    )
+    mirror: Mirror | None = setting(
+        None,
+        meaning="Who gets copies of the requests that are split by weight.",
+        example={"subset": "vm", "percentage": 10},
+        wrong="the copies would go nowhere.",
+        fix="`{subset: vm, percentage: 10}`, or leave it out.",
+    )
+    timeout: Duration | None = setting(
+        None,
+        meaning="Limit for a request, its retries included, after which the client gets 504; default none.",
+        example="2s",
+        wrong="a slow service would hold up its clients.",
+        fix="a number with ms, s, m or h, such as `2s`.",
     )
     retries: Retries = setting(
         default_factory=Retries,
@@ -89,3 +111,21 @@ class Routing(Model):
         wrong="requests to a dying VM would fail.",
         fix="a mapping.",
     )
+
+    def subsets_of(self, workload: Workload) -> Mapping[str, Mapping[str, str]]:
+        """The subsets as they are made: those given, else those that weights, match and mirror name by version."""
+        if self.subsets:
+            return self.subsets
+        named = {*self.weights, *(m.subset for m in self.match), *([self.mirror.subset] if self.mirror else [])}
+        parts = [p.version for p in (workload.pods, workload.machines) if p is not None]
+        return {version: {"version": version} for version in parts if version in named}
+
+    def over(self, defaults: TrafficPolicy | None) -> TrafficPolicy:
+        """Its traffic policy: what it says itself, else what its namespace says; endpoints that fail are left out."""
+        base = defaults or TrafficPolicy()
+        return TrafficPolicy.model_construct(
+            connection_pool=self.connection_pool or base.connection_pool,
+            outlier_detection=self.outlier_detection or base.outlier_detection or OutlierDetection(),
+            load_balancer=self.load_balancer or base.load_balancer,
+            tls=self.tls or base.tls,
+        )

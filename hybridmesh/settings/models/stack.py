@@ -68,5 +68,5 @@ class Settings(Model):
         meaning="How requests are split, by workload.",
         example={"echo": {"weights": {"k8s": 90, "vm": 10}}},
         wrong="requests would go to all endpoints alike.",
-        fix="`{echo: {subsets, weights}}`.",
+        fix="`{echo: {weights: {k8s: 90, vm: 10}}}`.",
     )

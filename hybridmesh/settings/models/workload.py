@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .base import Labels, Model, Name, Port, PortName, setting
+from .base import HostName, Labels, Model, Name, Port, PortName, setting
 from .machines import Machines
 from .pods import Pods
 from .probe import Probe
@@ -30,18 +30,39 @@ class ServicePort(Model):
         wrong="the proxy would not reach the app.",
         fix="1 to 65535, or leave it out.",
     )
-    protocol: Literal["HTTP", "HTTP2", "GRPC", "TCP"] = setting(
+    protocol: Literal["HTTP", "HTTP2", "GRPC", "TCP", "TLS"] = setting(
         "HTTP",
-        meaning="What is spoken there. HTTP, HTTP2 and GRPC can be routed by request, TCP by connection.",
+        meaning="What is spoken there. HTTP, HTTP2 and GRPC are routed by request, TCP by connection; TLS, which the "
+        "app itself speaks, by connection too, for clients that name the full host name (SNI).",
         example="HTTP",
         wrong="the proxy would take it for something else, and routes would not apply.",
-        fix="HTTP, HTTP2, GRPC or TCP.",
+        fix="HTTP, HTTP2, GRPC, TCP or TLS.",
     )
 
     @property
     def target(self) -> int:
         """The port that the app listens on."""
         return self.target_port or self.port
+
+
+class Service(Model):
+    """What makes a workload's host name known."""
+
+    kind: Literal["Service", "ServiceEntry"] = setting(
+        "Service",
+        meaning="`Service`: Kubernetes', which its DNS serves to everybody in the cluster. `ServiceEntry`: Istio's, "
+        "STATIC with a workloadSelector, which only proxies know.",
+        example="ServiceEntry",
+        wrong="nobody would know the workload by a name.",
+        fix="Service or ServiceEntry.",
+    )
+    hosts: tuple[HostName, ...] = setting(
+        (),
+        meaning="The host names of a ServiceEntry; the first is the workload's own, the others lead to it.",
+        example=["shop.vm.internal"],
+        wrong="the mesh could take over names that belong to others.",
+        fix="full host names such as `shop.vm.internal`.",
+    )
 
 
 class Workload(Model):
@@ -80,6 +101,13 @@ class Workload(Model):
         example=[{"name": "http", "port": 8080, "protocol": "HTTP"}],
         wrong="clients could not reach it.",
         fix="`[{name: http, port: 8080}]`.",
+    )
+    service: Service = setting(
+        default_factory=Service,
+        meaning="What makes its host name known.",
+        example={"kind": "ServiceEntry", "hosts": ["shop.vm.internal"]},
+        wrong="nobody would know the workload by a name.",
+        fix="`{kind: ServiceEntry, hosts: [...]}`, or leave it out.",
     )
     probe: Probe | None = setting(
         None,

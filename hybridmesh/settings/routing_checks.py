@@ -1,0 +1,236 @@
+"""The rules of host names, routes and traffic policies that need more than one field."""
+
+from collections.abc import Iterator, Mapping
+
+from .findings import Finding
+from .models import Routing, TrafficPolicy, Workload
+from .models.base import milliseconds
+
+
+def routing_findings(
+    path: str, name: str, routing: Routing, workloads: Mapping[str, Workload | None]
+) -> Iterator[Finding]:
+    """What is wrong with one routing. `workloads`: all there are, None where one is wrong in itself."""
+    total = sum(routing.weights.values())
+    if routing.weights and total != 100:
+        yield Finding(
+            f"{path}.weights",
+            _pairs(routing.weights),
+            f"adds up to {total}, not 100",
+            "Istio would refuse the route.",
+            "percents that add up to 100.",
+        )
+    yield from _timeouts(path, routing)
+    yield from traffic_policy_findings(path, routing)
+    if name not in workloads:
+        yield Finding(
+            path,
+            "",
+            "names no workload",
+            "There would be nothing to route to.",
+            f"one of {', '.join(sorted(workloads)) or '`workloads`, which is empty'}.",
+        )
+        return
+    workload = workloads[name]
+    if workload is None:
+        if routing.subsets:
+            yield from _subset_names(path, routing, routing.subsets)
+        return
+    if not workload.ports:
+        yield Finding(
+            path,
+            "",
+            f"routes to `workloads.{name}`, which has no ports",
+            "There would be no host to route to.",
+            f"give `workloads.{name}.ports`, or drop the routing.",
+        )
+    yield from _by_request(path, name, routing, workload)
+    parts = [p.version for p in (workload.pods, workload.machines) if p is not None]
+    if routing.subsets:
+        yield from _subset_names(path, routing, routing.subsets)
+    else:
+        yield from _subset_names(path, routing, {version: {} for version in parts})
+    pools = [{**workload.labels, "app": name, "version": version} for version in parts]
+    for subset, labels in routing.subsets.items():
+        if not any(labels.items() <= pool.items() for pool in pools):
+            yield Finding(
+                f"{path}.subsets.{subset}",
+                _pairs(labels),
+                "selects neither the pods nor the machines",
+                "Its share of the requests would fail with 503.",
+                f"labels that they carry, such as {' or '.join(f'`version: {v}`' for v in parts)}.",
+            )
+
+
+def _subset_names(path: str, routing: Routing, subsets: Mapping[str, object]) -> Iterator[Finding]:
+    known = ", ".join(subsets) or "none"
+    named = [(f"weights.{subset}", subset, str(routing.weights[subset])) for subset in routing.weights]
+    named += [(f"match[{index}].subset", match.subset, match.subset) for index, match in enumerate(routing.match)]
+    if routing.mirror is not None:
+        named.append(("mirror.subset", routing.mirror.subset, routing.mirror.subset))
+    for place, subset, shown in named:
+        if subset not in subsets:
+            yield Finding(
+                f"{path}.{place}",
+                shown,
+                f"names no subset (there are: {known})",
+                "Its share of the requests would fail with 503.",
+                f"add it to `{path}.subsets`, or drop it.",
+            )
+    if routing.mirror is not None and routing.weights.get(routing.mirror.subset) == 100:
+        yield Finding(
+            f"{path}.mirror.subset",
+            routing.mirror.subset,
+            "gets all requests already",
+            "It would get each of them twice, those of POST too.",
+            "another subset, or a smaller weight.",
+        )
+
+
+def _by_request(path: str, name: str, routing: Routing, workload: Workload) -> Iterator[Finding]:
+    """What needs ports whose requests the proxy can read."""
+    if not workload.ports or any(port.protocol not in ("TCP", "TLS") for port in workload.ports):
+        return
+    for place, given in (("match", routing.match), ("mirror", routing.mirror), ("timeout", routing.timeout)):
+        if given:
+            yield Finding(
+                f"{path}.{place}",
+                "",
+                f"needs requests, and `workloads.{name}` has TCP and TLS ports only",
+                "It would have no effect: the proxy sees connections there, not requests.",
+                "leave it out, or give a port the protocol HTTP, HTTP2 or GRPC, if that is what it speaks.",
+            )
+
+
+def _timeouts(path: str, routing: Routing) -> Iterator[Finding]:
+    tries = routing.retries.per_try_seconds
+    if routing.timeout is not None and tries is not None and tries * 1000 > milliseconds(routing.timeout):
+        yield Finding(
+            f"{path}.retries.perTrySeconds",
+            str(tries),
+            f"is longer than `timeout`, {routing.timeout}, which holds for all tries together",
+            "Nothing would ever be tried again after a slow answer.",
+            "a limit for each try below that for the request.",
+        )
+
+
+def traffic_policy_findings(path: str, policy: TrafficPolicy) -> Iterator[Finding]:
+    """What is wrong with a host's, or a namespace's, traffic policy."""
+    balancer = policy.load_balancer
+    locality = balancer.locality_lb_setting if balancer is not None else None
+    if locality is None:
+        return
+    path = f"{path}.loadBalancer.localityLbSetting"
+    if bool(locality.failover) == bool(locality.distribute):
+        yield Finding(
+            path,
+            "",
+            f"has {'both' if locality.failover else 'none'} of failover, distribute; it takes exactly one",
+            "Istio would refuse the rule." if locality.failover else "It would have no effect.",
+            "give one of failover, distribute.",
+        )
+    outliers = policy.outlier_detection
+    if locality.failover and outliers is not None and outliers.max_ejection_percent == 0:
+        yield Finding(
+            f"{path}.failover",
+            "",
+            "needs outlier detection, which `outlierDetection.maxEjectionPercent: 0` turns off",
+            "Istio would take no notice of it.",
+            "a percentage above 0.",
+        )
+    sources = {
+        "failover": [rule.from_ for rule in locality.failover],
+        "distribute": [spread.from_ for spread in locality.distribute],
+    }
+    for kind, places in sources.items():
+        seen: dict[str, int] = {}
+        for index, place in enumerate(places):
+            first = seen.setdefault(place, index)
+            if first != index:
+                yield Finding(
+                    f"{path}.{kind}[{index}].from",
+                    place,
+                    f"is that of {kind}[{first}] too",
+                    "Only one of them would count.",
+                    "name each place once.",
+                )
+    for index, rule in enumerate(locality.failover):
+        if rule.from_ == rule.to:
+            yield Finding(
+                f"{path}.failover[{index}].to",
+                rule.to,
+                "is where the requests come from",
+                "Istio would refuse the rule.",
+                "another region.",
+            )
+    for index, spread in enumerate(locality.distribute):
+        total = sum(spread.to.values())
+        if total != 100 or 0 in spread.to.values():
+            problem = "has a share of 0" if total == 100 else f"adds up to {total}, not 100"
+            yield Finding(
+                f"{path}.distribute[{index}].to",
+                _pairs(spread.to),
+                problem,
+                "Istio would refuse the rule.",
+                "percents above 0 that add up to 100.",
+            )
+
+
+def service_findings(workloads: Mapping[str, Workload], domain: str, istio_namespace: str) -> Iterator[Finding]:
+    """What is wrong with host names: each is of one workload, and none takes over what is not the stack's."""
+    reserved = {f"kubernetes.default.svc.{domain}": "Kubernetes' API"}
+    owners: dict[str, str] = {}
+    for name, workload in workloads.items():
+        if workload.ports and workload.service.kind == "Service":
+            owners[f"{name}.{workload.namespace}.svc.{domain}"] = f"workloads.{name}"
+    for name, workload in workloads.items():
+        path, service = f"workloads.{name}.service", workload.service
+        if service.kind == "Service":
+            if service.hosts:
+                yield Finding(
+                    f"{path}.hosts",
+                    ", ".join(service.hosts),
+                    "is for `kind: ServiceEntry`",
+                    f"Kubernetes makes the name of a Service itself: {name}.{workload.namespace}.svc.{domain}.",
+                    "leave it out, or `kind: ServiceEntry`.",
+                )
+            continue
+        if not service.hosts:
+            yield Finding(
+                f"{path}.hosts",
+                "",
+                "is missing, and `kind` is ServiceEntry",
+                "Nobody would know the workload by a name.",
+                "full host names such as `shop.vm.internal`.",
+            )
+        if not workload.ports:
+            yield Finding(
+                f"{path}.kind",
+                service.kind,
+                f"needs ports, and `workloads.{name}` has none",
+                "Istio would refuse the ServiceEntry.",
+                f"give `workloads.{name}.ports`, or leave `service` out.",
+            )
+        for index, host in enumerate(service.hosts):
+            first = owners.setdefault(host, f"{path}.hosts[{index}]")
+            if first != f"{path}.hosts[{index}]":
+                yield Finding(
+                    f"{path}.hosts[{index}]",
+                    host,
+                    f"is that of {first} too",
+                    "Requests would go to either of them, by chance.",
+                    "a name of its own.",
+                )
+            system = bool(istio_namespace) and host.endswith(f".{istio_namespace}.svc.{domain}")
+            if host in reserved or host == domain or system:
+                yield Finding(
+                    f"{path}.hosts[{index}]",
+                    host,
+                    f"belongs to {reserved.get(host, 'Istio or the cluster')}",
+                    "Every proxy of the mesh would send requests for it to the workload.",
+                    "a name that is the workload's, such as `shop.vm.internal`.",
+                )
+
+
+def _pairs(mapping: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{k}: {v}" for k, v in mapping.items()) + "}"
