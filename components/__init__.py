@@ -20,10 +20,12 @@ from .traffic_policy import (
     TrafficPolicy,
 )
 from .workload import Workload, WorkloadArgs, WorkloadPort
+from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
 __all__ = [
     "AccessPolicy",
     "AccessPolicyArgs",
+    "AccessRule",
     "CommandHost",
     "CommandHostArgs",
     "Connection",
@@ -54,6 +56,8 @@ __all__ = [
     "SshHostArgs",
     "TrafficPolicy",
     "Workload",
+    "WorkloadAccess",
+    "WorkloadAccessArgs",
     "WorkloadArgs",
     "WorkloadPort",
 ]

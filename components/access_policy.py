@@ -21,7 +21,7 @@ class AccessPolicyArgs:
 class AccessPolicy(pulumi.ComponentResource):
     """Owns the PeerAuthentication of one namespace, pods and VMs alike.
 
-    It does not own what callers are allowed to do once they are known.
+    It does not own what callers are allowed to do once they are known: that is `WorkloadAccess`'s.
     """
 
     def __init__(self, name: str, args: AccessPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:

@@ -30,6 +30,7 @@ from .traffic_policy import (
     TrafficPolicy,
 )
 from .workload import Workload, WorkloadArgs, WorkloadPort
+from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,11 +85,12 @@ class HybridMesh(pulumi.ComponentResource):
         self._gateway = self._make_gateway()
         namespaces = self._make_namespaces()
         workloads: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        components: dict[str, Workload] = {}
         machines: dict[str, pulumi.Output[dict[str, Any]]] = {}
         for key in sorted(settings.workloads):
             workload = settings.workloads[key]
             namespace = namespaces[workload.namespace]
-            component = self._make_workload(key, workload, namespace)
+            component = components[key] = self._make_workload(key, workload, namespace)
             if workload.pods is not None:
                 self._make_pods(key, workload, workload.pods, namespace, component)
             if key in settings.routing:
@@ -97,6 +99,8 @@ class HybridMesh(pulumi.ComponentResource):
             for machine in sorted(hosts):
                 machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component)
             workloads[key] = _workload_facts(key, settings, component)
+        for key in sorted(settings.access):
+            self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace], components)
         self.topology = pulumi.Output.all(
             cluster={
                 "name": settings.cluster.name,
@@ -284,6 +288,26 @@ class HybridMesh(pulumi.ComponentResource):
             opts=self._child,
         )
 
+    def _make_access(
+        self,
+        key: str,
+        access: given.Access,
+        namespace: pulumi.Output[str],
+        components: Mapping[str, Workload],
+    ) -> None:
+        WorkloadAccess(
+            f"{self._name}-{key}",
+            WorkloadAccessArgs(
+                workload=key,
+                namespace=namespace,
+                default_deny=access.default == "deny",
+                allow=[_access_rule(rule, components) for rule in access.allow],
+                deny=[_access_rule(rule, components) for rule in access.deny],
+                http_ports=[p.target for p in self._settings.workloads[key].ports if p.protocol not in ("TCP", "TLS")],
+            ),
+            opts=self._child,
+        )
+
     def _make_machine(
         self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload
     ) -> pulumi.Output[dict[str, Any]]:
@@ -400,6 +424,17 @@ def _workload_facts(key: str, settings: Settings, component: Workload) -> pulumi
         machines=sorted(workload.machines.hosts) if workload.machines else [],
         weights=None if routing is None or not routing.weights else dict(routing.weights),
         subsets=None if routing is None else {k: dict(v) for k, v in routing.subsets_of(workload).items()},
+    )
+
+
+def _access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> AccessRule:
+    return AccessRule(
+        callers=[components[name].identity for name in rule.from_],
+        principals=rule.principals,
+        namespaces=rule.namespaces,
+        methods=rule.methods,
+        paths=rule.paths,
+        ports=rule.ports,
     )
 
 

@@ -19,6 +19,9 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
+REWRITE_PROBES = {"sidecar.istio.io/rewriteAppHTTPProbers": "true"}
+"""Istio's default, but one that a mesh may turn off: then no pod with a probe would get ready under strict mTLS."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodsArgs:
@@ -53,7 +56,8 @@ class PodsArgs:
     ready_seconds: int = 300
     """Limit for the pods to become ready."""
     probe: Mapping[str, Any] | None = None
-    """Readiness probe as in Kubernetes; istiod's injector leads it through the sidecar's agent."""
+    """Readiness probe as in Kubernetes. istiod's injector leads one by HTTP or TCP through the sidecar's agent: kubelet
+    has no certificate of the mesh, and strict mTLS would refuse it."""
 
 
 class Pods(pulumi.ComponentResource):
@@ -101,9 +105,10 @@ class Pods(pulumi.ComponentResource):
 
 
 def _annotations(args: PodsArgs) -> dict[str, str] | None:
-    if not args.dns_capture:
-        return None
-    return {PROXY_CONFIG_ANNOTATION: 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'}
+    annotations = dict(REWRITE_PROBES) if args.probe else {}
+    if args.dns_capture:
+        annotations[PROXY_CONFIG_ANNOTATION] = 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'
+    return annotations or None
 
 
 def _resources(resources: Mapping[str, Mapping[str, str]]) -> ResourceRequirementsArgs | None:

@@ -152,7 +152,7 @@ def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:
         "template": template,
     }
     if args.probe is not None:
-        spec["probe"] = dict(args.probe)
+        spec["probe"] = machine_probe(args.probe)
     return spec
 
 
@@ -168,6 +168,17 @@ def service_entry_spec(args: WorkloadArgs) -> dict[str, Any]:
         ],
         "workloadSelector": {"labels": {"app": args.workload}},
     }
+
+
+def machine_probe(probe: Mapping[str, Any]) -> dict[str, Any]:
+    """A probe for Istio's agent on a machine.
+
+    By TCP the agent would ask at the machine's own address, which leads to the proxy there, and that takes every
+    connection: the app would never be unhealthy. By HTTP and by 127.0.0.1 the agent reaches the app itself.
+    """
+    if "tcpSocket" not in probe:
+        return dict(probe)
+    return {**probe, "tcpSocket": {"host": "127.0.0.1", **probe["tcpSocket"]}}
 
 
 def _service_port(port: WorkloadPort) -> ServicePortArgs:

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .access import Callers, check_access
 from .findings import Finding
 from .models import (
+    Access,
     Charts,
     Cluster,
     Command,
@@ -44,7 +46,7 @@ class Draft:
     sections: dict[str, Any] = field(default_factory=dict)
     """Models by the section's name; None where it is wrong in itself."""
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The same for `workloads` and `routing`, entry by entry."""
+    """The same for `workloads`, `routing` and `access`, entry by entry."""
 
     def section(self, name: str, kind: type[Any]) -> Any:
         """The section, its defaults where it is not given, None where it is wrong."""
@@ -84,7 +86,20 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from service_findings(draft.workloads, domain, control_plane.namespace if control_plane is not None else "")
     for name, routing in draft.routing.items():
         yield from routing_findings(f"routing.{name}", name, routing, draft.entries.get("workloads", {}))
+    yield from _access(draft, control_plane)
     yield from _namespaces(draft)
+
+
+def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Finding]:
+    callers = Callers(
+        trust_domain=control_plane.trust_domain if control_plane else "",
+        workloads=draft.workloads,
+        names=frozenset(draft.entries.get("workloads", {})),
+        strict=draft.sections.get("mtls", "STRICT") == "STRICT",
+    )
+    for name, access in draft.entries.get("access", {}).items():
+        if isinstance(access, Access):
+            yield from check_access(f"access.{name}", name, access, callers)
 
 
 def _charts(control_plane: ControlPlane, gateway: Gateway) -> Iterator[Finding]:

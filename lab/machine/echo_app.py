@@ -4,8 +4,9 @@
 The same file runs on the machines (echo.service) and in the image `echo`. It stands on Python's standard
 library alone. Environment: PORT (8080), TCP_PORT (9090: the same app, to be declared as another protocol),
 ECHO_PLATFORM (`vm` or `kubernetes`), ECHO_VERSION (any text). `GET /health/ready` answers 200 for as long as the
-app runs. `?delay=SECONDS` in a query holds the answer back. `GET /seen` tells how many requests came by `Host`,
-itself and the probe's left out: what mirroring sent here shows nowhere else.
+app is healthy; while the file of ECHO_UNHEALTHY_FILE (/run/echo/unhealthy) is there, it is not, and answers any
+request with 503. `?delay=SECONDS` in a query holds the answer back. `GET /seen` tells how many requests came by
+`Host`, itself and the probe's left out: what mirroring sent here shows nowhere else.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Echo(BaseHTTPRequestHandler):
         """Answer the request, whatever its method and path."""
         self.drop_body()
         path, _, query = self.path.partition("?")
+        healthy = not os.path.exists(os.environ.get("ECHO_UNHEALTHY_FILE", "/run/echo/unhealthy"))
         if path not in (READY_PATH, SEEN_PATH):
             with _lock:
                 seen[self.headers.get("Host", "")] += 1
@@ -61,11 +63,11 @@ class Echo(BaseHTTPRequestHandler):
             "headers": dict(self.headers.items()),
         }
         if path == READY_PATH:
-            reply["ready"] = True
+            reply["ready"] = healthy
         if path == SEEN_PATH:
             reply["seen"] = dict(seen)
         body = json.dumps(reply).encode() + b"\n"
-        self.send_response(200)
+        self.send_response(200 if healthy else 503)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

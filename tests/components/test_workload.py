@@ -3,6 +3,7 @@
 from typing import Any
 
 import pulumi
+import pytest
 
 from components.mesh_namespace import injection_labels
 from components.pods import Pods, PodsArgs
@@ -63,6 +64,19 @@ def test_its_identity_host_and_group_are_told() -> None:
     assert identity == "spiffe://example.org/ns/demo/sa/echo-sa"
     assert host == "echo.demo.svc.corp.local"
     assert group["metadata"] == {"name": "echo", "namespace": "demo"}
+
+
+@pytest.mark.parametrize(
+    ("probe", "expected"),
+    [
+        ({"tcpSocket": {"port": 8080}}, {"tcpSocket": {"host": "127.0.0.1", "port": 8080}}),
+        ({"httpGet": {"port": 8080}}, {"httpGet": {"port": 8080}}),
+        ({"exec": {"command": ["true"]}}, {"exec": {"command": ["true"]}}),
+    ],
+)
+def test_a_machine_s_probe_asks_the_app_and_never_the_proxy(probe: dict[str, Any], expected: dict[str, Any]) -> None:
+    world = workload([], has_machines=True, probe=probe)
+    assert world.one("echo-group").value("spec")["probe"] == expected
 
 
 def pods(**changes: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,22 @@ def test_it_is_a_vm_where_nothing_else_is_said(
 
 def test_it_is_ready(connection: http.client.HTTPConnection) -> None:
     assert ask(connection, "GET", "/health/ready")["app"] == "echo"
+
+
+def test_it_fails_every_request_while_its_file_of_ill_health_is_there(
+    connection: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    unhealthy = tmp_path / "unhealthy"
+    monkeypatch.setenv("ECHO_UNHEALTHY_FILE", str(unhealthy))
+    ask(connection, "GET", "/health/ready")
+    unhealthy.touch()
+    for path in ("/health/ready", "/"):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert response.status == 503
+        assert json.loads(response.read())["app"] == "echo"
+    unhealthy.unlink()
+    ask(connection, "GET", "/")
 
 
 def test_a_connection_serves_many_requests_bodies_included(connection: http.client.HTTPConnection) -> None:

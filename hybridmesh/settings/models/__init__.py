@@ -5,6 +5,7 @@ and, for the message when it is wrong, its consequence and its fix. Rules that n
 in `checks`.
 """
 
+from .access import Access, AccessRule
 from .base import Model, setting
 from .cluster import Cluster
 from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts
@@ -20,6 +21,8 @@ from .traffic import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPoli
 from .workload import Service, ServicePort, Workload
 
 __all__ = [
+    "Access",
+    "AccessRule",
     "Charts",
     "Cluster",
     "Command",

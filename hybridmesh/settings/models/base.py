@@ -26,6 +26,12 @@ _PLACE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LOCALITY = re.compile(rf"{_PLACE}(/{_PLACE}){{0,2}}")
 _LOCALITY_MATCH = re.compile(rf"(\*|{_PLACE}(/(\*|{_PLACE}(/(\*|{_PLACE}))?))?)")
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+_PRINCIPAL = re.compile(r"[a-z0-9][-a-z0-9.]*/ns/[a-z0-9][-a-z0-9]*/sa/[a-z0-9][-a-z0-9.]*")
+_HTTP_PATH = re.compile(
+    r"/[^*{}\s?#]*\*?|\*[^*{}\s?#]+"
+    # A template; nothing variable follows `{**}`.
+    r"|(?!.*\{\*\*\}.*\{)(?:/(?:[^*{}\s?#/]+|\{\*\*?\}))+/?"
+)
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 
@@ -63,6 +69,16 @@ LabelKey = Annotated[str, _matches(_LABEL_KEY, "a Kubernetes label key")]
 LabelValue = Annotated[str, _matches(_LABEL_VALUE, "a Kubernetes label value (at most 63 of A-Z, a-z, 0-9, -_.)")]
 Domain = Annotated[str, _matches(_DOMAIN, "a domain in lower case")]
 EnvironmentName = Annotated[str, _matches(_ENVIRONMENT_NAME, "the name of a variable")]
+Principal = Annotated[
+    str, _matches(_PRINCIPAL, "an identity `<trust domain>/ns/<namespace>/sa/<service account>` without `*`")
+]
+HttpPath = Annotated[
+    str,
+    _matches(
+        _HTTP_PATH,
+        "a path such as `/orders`, `/orders/*` (all below), `*/health` (all that end so) or `/orders/{*}/items`",
+    ),
+]
 Url = Annotated[str, _matches(_URL, "an http or https URL")]
 Version = Annotated[str, _matches(_VERSION, "a full version such as 1.31.0")]
 Sha256 = Annotated[

@@ -49,6 +49,12 @@ class Exec(Model):
     )
 
 
+def _no_grpc_probe(value: object) -> object:
+    if value is not None:
+        raise ValueError("is a kind of probe that crashes Istio's agent on a VM once the app turns NOT_SERVING")
+    return value
+
+
 class Probe(Model):
     """Whether the app is ready: it takes a VM, and a pod, in and out of rotation. One of the three kinds."""
 
@@ -72,6 +78,13 @@ class Probe(Model):
         example={"command": ["/usr/bin/test", "-e", "/run/ready"]},
         wrong="the app's health would be unknown.",
         fix="`{command: [...]}`.",
+    )
+    grpc: Annotated[None, BeforeValidator(_no_grpc_probe)] = setting(
+        None,
+        meaning="Refused: an app that turns NOT_SERVING would crash Istio's agent on its VM.",
+        example={"port": 9090},
+        wrong="the VM would lose its proxy, and with it all of its traffic, just when its app is unwell.",
+        fix="tcpSocket on the app's port, or httpGet on a port that serves its health in HTTP, or exec.",
     )
     initial_delay_seconds: Count = setting(
         0,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from .access import Access
 from .base import Model, Name, setting
 from .cluster import Cluster
 from .control_plane import ControlPlane
@@ -69,4 +70,11 @@ class Settings(Model):
         example={"echo": {"weights": {"k8s": 90, "vm": 10}}},
         wrong="requests would go to all endpoints alike.",
         fix="`{echo: {weights: {k8s: 90, vm: 10}}}`.",
+    )
+    access: Mapping[Name, Access] = setting(
+        default_factory=dict,
+        meaning="Who may call what, by workload. A workload that is not named here answers whoever is in the mesh.",
+        example={"echo": {"allow": [{"from": ["client"]}]}},
+        wrong="whoever is in the mesh could call the workload.",
+        fix="`{echo: {allow: [{from: [client]}]}}`.",
     )

@@ -1,0 +1,138 @@
+"""All that the stack applies is valid to Kubernetes, Istio's webhook and `istioctl analyze` (docs/security.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Stack
+from tests.environment import Lab
+
+pytestmark = pytest.mark.lab
+
+NAMESPACES = ("demo", "istio-system")
+KNOWN = {
+    ("IST0173", "DestinationRule demo/echo", "The Subset vm "): "only VMs are in the subset",
+    ("IST0127", "AuthorizationPolicy demo/ledger-allow", ""): "only a VM runs the workload",
+    ("IST0127", "AuthorizationPolicy demo/ledger-deny", ""): "only a VM runs the workload",
+    ("IST0127", "AuthorizationPolicy demo/ledger-default-deny", ""): "only a VM runs the workload",
+}
+"""Findings by code, object and the beginning of the message: `istioctl analyze` counts pods, and these are VMs'."""
+
+
+def kubectl(lab: Lab, *arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments],
+        input=None if document is None else json.dumps(document),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def everything(stack: Stack) -> Iterator[Stack]:
+    """The stack with every kind of object that settings can ask for, for pods, for VMs and for both."""
+    hosts = stack.settings()["config"]["hybrid-mesh:workloads"]["echo"]["machines"]["hosts"]
+    stack.change("workloads.echo.machines.hosts", {"vm-1": hosts["vm-1"]})
+    port = {"name": "http", "port": 8080}
+    stack.change(
+        "workloads.ledger",
+        {
+            "namespace": "demo",
+            "ports": [port],
+            "probe": {"tcpSocket": {"port": 8080}},
+            "machines": {"hosts": {"vm-2": hosts["vm-2"]}},
+        },
+    )
+    for name in ("echo", "ledger"):
+        rules = {"allow": [{"from": ["client"], "methods": ["GET"]}], "deny": [{"paths": ["/admin/*"]}]}
+        stack.change(f"access.{name}", rules)
+    stack.up()
+    yield stack
+    stack.restore()
+
+
+def test_istioctl_finds_nothing_but_that_vms_are_no_pods(lab: Lab, everything: Stack) -> None:
+    assert everything
+    found: list[dict[str, Any]] = []
+    for namespace in NAMESPACES:
+        done = subprocess.run(
+            [str(lab.bin / "istioctl"), "analyze", "--namespace", namespace, "--output", "json"],
+            env=lab.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.stdout.strip(), done.stderr
+        found += json.loads(done.stdout) or []
+    unknown = [f for f in found if not any(matches(f, *known) for known in KNOWN)]
+    assert unknown == []
+    gone = [known for known in KNOWN if not any(matches(f, *known) for f in found)]
+    assert gone == [], "no longer found: take it out of KNOWN and of docs/security.md"
+
+
+def matches(finding: dict[str, Any], code: str, origin: str, message: str) -> bool:
+    return (
+        finding["code"] == code
+        and re.fullmatch(rf"{re.escape(origin)}( .*)?", finding["origin"]) is not None
+        and finding["message"].startswith(message)
+    )
+
+
+def test_every_object_is_valid_without_a_field_that_kubernetes_would_drop(lab: Lab, everything: Stack) -> None:
+    objects = [
+        resource["inputs"]
+        for resource in everything.resources()
+        if resource["type"].startswith("kubernetes:") and "kind" in resource.get("inputs", {})
+    ]
+    kinds = {document["kind"] for document in objects}
+    assert {"AuthorizationPolicy", "PeerAuthentication", "WorkloadGroup", "DestinationRule", "VirtualService"} <= kinds
+    for document in objects:
+        # A field that a CRD does not know is dropped in silence unless validation is strict.
+        answer = kubectl(
+            lab,
+            *("apply", "--server-side", "--dry-run=server", "--validate=strict"),
+            *("--field-manager=check", "--force-conflicts", "--filename=-"),
+            document=document,
+        )
+        assert answer.returncode == 0, f"{document['kind']} {document['metadata']}: {answer.stderr}"
+        assert "Warning" not in answer.stderr
+
+
+def test_strict_validation_would_see_a_field_that_istio_does_not_know(lab: Lab, everything: Stack) -> None:
+    assert everything
+    answer = apply_policy(lab, {"selectr": {"matchLabels": {"app": "echo"}}})
+    assert answer.returncode != 0
+    assert "selectr" in answer.stderr
+
+
+def test_istio_s_webhook_refuses_nonsense_and_fails_closed(lab: Lab, everything: Stack) -> None:
+    assert everything
+    answer = kubectl(lab, "get", "validatingwebhookconfigurations", "--output", "json")
+    configurations = {item["metadata"]["name"]: item for item in json.loads(answer.stdout)["items"]}
+    assert set(configurations) == {"istio-validator-istio-system", "istiod-default-validator"}
+    for configuration in configurations.values():
+        assert [hook["failurePolicy"] for hook in configuration["webhooks"]] == ["Fail"] * len(
+            configuration["webhooks"]
+        )
+    answer = apply_policy(lab, {"action": "DENY"})
+    assert answer.returncode != 0
+    assert re.search(r'admission webhook "[a-z.-]*istio\.io" denied the request', answer.stderr), answer.stderr
+
+
+def apply_policy(lab: Lab, spec: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "nonsense", "namespace": "demo"},
+        "spec": spec,
+    }
+    return kubectl(lab, "apply", "--dry-run=server", "--validate=strict", "--filename=-", document=document)

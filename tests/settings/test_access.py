@@ -1,0 +1,201 @@
+"""Every rule of `access`, broken once, and what must pass."""
+
+from typing import Any
+
+import pytest
+
+from tests.settings.test_rules import Change, at, findings
+
+CLIENT = {"from": ["client"]}
+
+
+def access(**given: Any) -> Change:
+    """The access of workload `echo`."""
+    return at("access", {"echo": given})
+
+
+def with_tcp(**given: Any) -> Change:
+    def change(sections: dict[str, Any]) -> None:
+        sections["workloads"]["echo"]["ports"].append({"name": "tcp", "port": 9000, "protocol": "TCP"})
+        sections["access"] = {"echo": given}
+
+    return change
+
+
+def loose(mtls: str, **given: Any) -> Change:
+    def change(sections: dict[str, Any]) -> None:
+        sections["mtls"] = mtls
+        sections["access"] = {"echo": given}
+
+    return change
+
+
+# What is changed, where the finding is, and a word of the problem.
+RULES: list[tuple[str, Change, str, str]] = [
+    ("the workload is unknown", at("access", {"ecco": {}}), "access.ecco", "names no workload"),
+    ("the default is unknown", access(default="DENY"), "access.echo.default", "'deny' or 'allow'"),
+    ("allow has no caller", access(allow=[{}]), "access.echo.allow[0]", "names no caller"),
+    ("allow has a method only", access(allow=[{"methods": ["GET"]}]), "access.echo.allow[0]", "names no caller"),
+    ("callers are no list", access(allow=[{"from": "client"}]), "access.echo.allow[0].from", "valid tuple"),
+    ("callers are none", access(allow=[{"from": []}]), "access.echo.allow[0].from", "empty list"),
+    ("a caller is unknown", access(allow=[{"from": ["cliant"]}]), "access.echo.allow[0].from", "no workload"),
+    ("a denied caller is unknown", access(deny=[{"from": ["x"]}]), "access.echo.deny[0].from", "no workload"),
+    ("anyone is a caller", access(allow=[{"principals": ["*"]}]), "access.echo.allow[0].principals[0]", "without `*`"),
+    (
+        "a principal has a wildcard",
+        access(allow=[{"principals": ["cluster.local/ns/demo/*"]}]),
+        "access.echo.allow[0].principals[0]",
+        "without `*`",
+    ),
+    (
+        "a principal is a SPIFFE id",
+        access(allow=[{"principals": ["spiffe://cluster.local/ns/demo/sa/client"]}]),
+        "access.echo.allow[0].principals[0]",
+        "is not an identity",
+    ),
+    ("a namespace is a wildcard", access(allow=[{"namespaces": ["*"]}]), "access.echo.allow[0].namespaces[0]", "label"),
+    (
+        "a method is no method",
+        access(allow=[{**CLIENT, "methods": ["get"]}]),
+        "access.echo.allow[0].methods[0]",
+        "'GET'",
+    ),
+    ("a path is none", access(allow=[{**CLIENT, "paths": ["orders"]}]), "access.echo.allow[0].paths[0]", "not a path"),
+    ("a path has a query", access(allow=[{**CLIENT, "paths": ["/a?b"]}]), "access.echo.allow[0].paths[0]", "not a"),
+    (
+        "a path has an inner *",
+        access(allow=[{**CLIENT, "paths": ["/a/*/b"]}]),
+        "access.echo.allow[0].paths[0]",
+        "not a",
+    ),
+    (
+        "a template goes on",
+        access(allow=[{**CLIENT, "paths": ["/{**}/{*}"]}]),
+        "access.echo.allow[0].paths[0]",
+        "not a path",
+    ),
+    ("all paths", access(allow=[{**CLIENT, "paths": ["/*"]}]), "access.echo.allow[0].paths[0]", "every path"),
+    ("any path", access(deny=[{"paths": ["*"]}]), "access.echo.deny[0].paths[0]", "not a path"),
+    ("a port is not the app's", access(allow=[{**CLIENT, "ports": [80]}]), "access.echo.allow[0].ports", "no port"),
+    ("deny has nothing", access(deny=[{}]), "access.echo.deny[0]", "no caller and no call"),
+    ("allow by default, with rules", access(default="allow", allow=[CLIENT]), "access.echo.default", "contradicts"),
+    ("allow by default, without rules", access(default="allow"), "access.echo", "allows every call"),
+    ("a rule is there twice", access(allow=[CLIENT, CLIENT]), "access.echo.allow[1]", "allow[0] does not match"),
+    (
+        "a rule is part of another",
+        access(deny=[CLIENT, {**CLIENT, "methods": ["POST"]}]),
+        "access.echo.deny[1]",
+        "deny[0] does not match",
+    ),
+    (
+        "allow and deny are one",
+        access(allow=[{**CLIENT, "methods": ["GET"]}], deny=[{**CLIENT, "methods": ["GET"]}]),
+        "access.echo.allow[0]",
+        "deny[0] does not match too",
+    ),
+    (
+        "allow and deny are one identity",
+        access(allow=[CLIENT], deny=[{"principals": ["cluster.local/ns/demo/sa/client"]}]),
+        "access.echo.allow[0]",
+        "deny[0] does not match too",
+    ),
+    (
+        "deny is wider than allow",
+        access(allow=[{**CLIENT, "methods": ["GET"]}], deny=[{"namespaces": ["demo"]}]),
+        "access.echo.allow[0]",
+        "deny[0] does not match too",
+    ),
+    (
+        "a client has rules",
+        at("access", {"client": {"allow": [{"from": ["echo"]}]}}),
+        "access.client.allow[0]",
+        "has no ports",
+    ),
+    (
+        "methods are denied on TCP",
+        with_tcp(deny=[{**CLIENT, "methods": ["POST"], "ports": [8080, 9000]}]),
+        "access.echo.deny[0]",
+        "holds for a TCP port",
+    ),
+    (
+        "paths are allowed on TCP",
+        with_tcp(allow=[{**CLIENT, "paths": ["/a"], "ports": [9000]}]),
+        "access.echo.allow[0]",
+        "holds for a TCP port",
+    ),
+    (
+        "plain text passes a deny",
+        loose("PERMISSIVE", default="allow", deny=[CLIENT]),
+        "access.echo.deny[0]",
+        "`mtls` is not STRICT",
+    ),
+    ("a key is misspelt", access(allow=[{"frm": ["client"]}]), "access.echo.allow[0].frm", "not a setting"),
+]
+
+
+@pytest.mark.parametrize(("change", "path", "problem"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
+def test_nonsense_is_refused_where_it_is_once_and_with_a_fix(change: Change, path: str, problem: str) -> None:
+    (finding,) = findings(change)
+    assert finding.path == path
+    assert problem in finding.problem
+    assert finding.consequence.endswith(".")
+    assert finding.fix
+    assert "\n" not in str(finding)
+
+
+SENSE = {
+    "nobody may call": access(),
+    "a client is not called": at("access", {"client": {}}),
+    "one caller": access(allow=[CLIENT]),
+    "the article's": access(
+        allow=[{"principals": ["cluster.local/ns/default/sa/payment-service"], "methods": ["GET", "POST"]}]
+    ),
+    "all that can be said": access(
+        allow=[
+            {
+                **CLIENT,
+                "namespaces": ["shop"],
+                "methods": ["GET"],
+                "paths": ["/", "/orders", "/orders/*", "/o*", "*/health", "/orders/{*}/items", "/files/{**}"],
+                "ports": [8080],
+            }
+        ],
+        deny=[{"paths": ["/admin/*"]}, {"namespaces": ["test"]}],
+    ),
+    "a caller of one kind, narrowed": access(allow=[CLIENT], deny=[{**CLIENT, "methods": ["DELETE"]}]),
+    "callers that overlap in part": access(
+        allow=[CLIENT, {"from": ["client", "echo"], "methods": ["GET"]}], deny=[{"namespaces": ["shop"]}]
+    ),
+    "deny alone": access(default="allow", deny=[{**CLIENT, "methods": ["DELETE"]}]),
+    "deny without callers, in plain text": loose("none", default="allow", deny=[{"paths": ["/admin/*"]}]),
+    "methods on the HTTP port": with_tcp(deny=[{**CLIENT, "methods": ["POST"], "ports": [8080]}]),
+    "methods where there is TCP too": with_tcp(
+        allow=[{**CLIENT, "methods": ["GET"]}], deny=[{**CLIENT, "methods": ["POST"]}]
+    ),
+    "callers on the TCP port": with_tcp(allow=[{**CLIENT, "ports": [9000]}]),
+}
+
+
+@pytest.mark.parametrize("change", SENSE.values(), ids=SENSE)
+def test_sense_is_taken(change: Change) -> None:
+    assert findings(change) == []
+
+
+def test_a_wrong_workload_is_not_taken_for_an_unknown_caller() -> None:
+    found = findings(access(allow=[CLIENT]), at("workloads/client/pods", {"image": ""}))
+    assert [finding.path for finding in found] == ["workloads.client.pods.image"]
+
+
+def test_the_nearest_workload_is_named() -> None:
+    (finding,) = findings(access(allow=[{"from": ["cliant"]}]))
+    assert str(finding) == (
+        "hybrid-mesh:access.echo.allow[0].from = cliant: names no workload. The rule would be for nobody. "
+        "Fix: did you mean `client`?"
+    )
+
+
+def test_a_grpc_probe_is_refused_with_the_reason() -> None:
+    (finding,) = findings(at("workloads/echo/probe", {"grpc": {"port": 8080}}), access())
+    assert finding.path == "workloads.echo.probe.grpc"
+    assert "crashes Istio's agent on a VM once the app turns NOT_SERVING" in finding.problem
+    assert "tcpSocket" in finding.fix
