@@ -151,7 +151,8 @@ def test_a_wrong_value_stops_before_anything_is_touched_and_says_how_to_put_it_r
     for part in ("routing.echo.weights", "99", "nothing was touched", "Istio would refuse", "Fix: "):
         assert part in message
     assert "Traceback" not in message
-    assert stack.resources() == []
+    # The engine writes down the stack itself, even of a program that refuses.
+    assert {resource["type"] for resource in stack.resources()} <= {"pulumi:pulumi:Stack"}
     assert "istio-system" not in kubectl(lab, "get", "namespaces", "-o", "name")
 
 
