@@ -263,6 +263,7 @@ class HybridMesh(pulumi.ComponentResource):
         by_connection = {
             kind: [port.port for port in workload.ports if port.protocol == kind] for kind in ("TCP", "TLS")
         }
+        by_request = [port.port for port in workload.ports if port.protocol not in by_connection]
         defaults = self._settings.namespaces.get(workload.namespace, given.Namespace()).traffic_policy
         Routing(
             f"{self._name}-{key}",
@@ -279,7 +280,8 @@ class HybridMesh(pulumi.ComponentResource):
                 else Mirror(subset=routing.mirror.subset, percentage=routing.mirror.percentage),
                 tcp_ports=by_connection["TCP"],
                 tls_ports=by_connection["TLS"],
-                has_http=sum(map(len, by_connection.values())) < len(workload.ports),
+                has_http=bool(by_request),
+                http_ports=by_request,
                 policy=traffic_policy_of(routing.over(defaults)),
                 timeout=routing.timeout,
                 retry_attempts=routing.retries.attempts,

@@ -66,6 +66,8 @@ class RoutingArgs:
     """The same where the app speaks TLS itself: connections are found by their SNI, the full host name."""
     has_http: bool = True
     """Whether there is any other."""
+    http_ports: Sequence[int] = ()
+    """The others. Needed where the service has more than one port in all: then every route names its own."""
     policy: TrafficPolicy = DEFAULT_POLICY
     """What clients do with connections and endpoints."""
     timeout: str | None = None
@@ -120,42 +122,59 @@ def destination_rule(args: RoutingArgs) -> dict[str, Any]:
 
 def virtual_service(args: RoutingArgs, host: str) -> dict[str, Any]:
     """The VirtualService's spec."""
-    route = _split(args, host)
+    several = len(args.http_ports) + len(args.tls_ports) + len(args.tcp_ports) > 1
     spec: dict[str, Any] = {"hosts": [host, *args.aliases]}
     if args.has_http:
-        spec["http"] = [
-            *(r for index, match in enumerate(args.matches) for r in _matched(args, host, index, match)),
-            *_both(args, "", {}, {"route": route, **_mirrored(args, host)}),
-        ]
+        ports: list[int | None] = [*sorted(args.http_ports)] if several and args.http_ports else [None]
+        spec["http"] = [route for port in ports for route in _http(args, host, port)]
     if args.tls_ports:
         spec["tls"] = [
             {
-                "match": [{"port": port, "sniHosts": [host, *args.aliases]} for port in sorted(args.tls_ports)],
-                "route": route,
+                "match": [{"port": port, "sniHosts": [host, *args.aliases]}],
+                "route": _split(args, host, port if several else None),
             }
+            for port in sorted(args.tls_ports)
         ]
     if args.tcp_ports:
-        spec["tcp"] = [{"match": [{"port": port} for port in sorted(args.tcp_ports)], "route": route}]
+        spec["tcp"] = [
+            {"match": [{"port": port}], "route": _split(args, host, port if several else None)}
+            for port in sorted(args.tcp_ports)
+        ]
     return spec
 
 
-def _split(args: RoutingArgs, host: str) -> list[dict[str, Any]]:
+def _destination(host: str, port: int | None, subset: str | None = None) -> dict[str, Any]:
+    """Where requests go. Without a port: to the one that the client asked for."""
+    destination: dict[str, Any] = {"host": host}
+    if subset is not None:
+        destination["subset"] = subset
+    if port is not None:
+        destination["port"] = {"number": port}
+    return destination
+
+
+def _split(args: RoutingArgs, host: str, port: int | None) -> list[dict[str, Any]]:
     if not args.weights:
-        return [{"destination": {"host": host}}]
-    return [{"destination": {"host": host, "subset": key}, "weight": args.weights[key]} for key in sorted(args.weights)]
+        return [{"destination": _destination(host, port)}]
+    return [{"destination": _destination(host, port, key), "weight": args.weights[key]} for key in sorted(args.weights)]
 
 
-def _matched(args: RoutingArgs, host: str, index: int, match: HeaderMatch) -> list[dict[str, Any]]:
-    headers = {"headers": {key: {"exact": match.headers[key]} for key in sorted(match.headers)}}
-    destination = {"route": [{"destination": {"host": host, "subset": match.subset}}]}
-    return _both(args, f"match-{index}-", headers, destination)
+def _http(args: RoutingArgs, host: str, port: int | None) -> list[dict[str, Any]]:
+    """The routes of one port; None: of the only one."""
+    prefix, on_port = ("", {}) if port is None else (f"{port}-", {"port": port})
+    routes: list[dict[str, Any]] = []
+    for index, match in enumerate(args.matches):
+        headers = {"headers": {key: {"exact": match.headers[key]} for key in sorted(match.headers)}}
+        to = {"route": [{"destination": _destination(host, port, match.subset)}]}
+        routes += _both(args, f"{prefix}match-{index}-", {**on_port, **headers}, to)
+    return routes + _both(args, prefix, on_port, {"route": _split(args, host, port), **_mirrored(args, host, port)})
 
 
-def _mirrored(args: RoutingArgs, host: str) -> dict[str, Any]:
+def _mirrored(args: RoutingArgs, host: str, port: int | None) -> dict[str, Any]:
     if args.mirror is None:
         return {}
     return {
-        "mirror": {"host": host, "subset": args.mirror.subset},
+        "mirror": _destination(host, port, args.mirror.subset),
         "mirrorPercentage": {"value": args.mirror.percentage},
     }
 

@@ -203,6 +203,15 @@ def service_findings(workloads: Mapping[str, Workload], domain: str, istio_names
                 "Nobody would know the workload by a name.",
                 "full host names such as `shop.vm.internal`.",
             )
+        tcp = next((port.name for port in workload.ports if port.protocol == "TCP"), None)
+        if len(service.hosts) > 1 and tcp is not None:
+            yield Finding(
+                f"{path}.hosts",
+                ", ".join(service.hosts),
+                f"is more than one, and port {tcp} is TCP",
+                "Istio would refuse the ServiceEntry: a TCP connection does not say which host it is for.",
+                "one host, or a workload of its own for each.",
+            )
         if not workload.ports:
             yield Finding(
                 f"{path}.kind",

@@ -67,7 +67,10 @@ def test_a_limit_for_each_try_is_passed_on() -> None:
 def test_tcp_ports_are_split_by_connection() -> None:
     spec = virtual_service(args(tcp_ports=[9001, 9000], has_http=False), HOST)
     assert "http" not in spec
-    assert spec["tcp"][0]["match"] == [{"port": 9000}, {"port": 9001}]
+    assert [route["match"] for route in spec["tcp"]] == [[{"port": 9000}], [{"port": 9001}]]
+    assert [r["destination"]["port"]["number"] for route in spec["tcp"] for r in route["route"]] == [9000] * 2 + [
+        9001
+    ] * 2
 
 
 def test_endpoints_that_fail_are_left_out_and_an_app_s_own_errors_do_not_count() -> None:

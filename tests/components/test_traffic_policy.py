@@ -85,6 +85,29 @@ def test_a_timeout_holds_for_every_request() -> None:
     assert [r["timeout"] for r in virtual_service(routing(timeout="2s", matches=matches), HOST)["http"]] == ["2s"] * 4
 
 
+def test_with_several_ports_every_route_names_its_own() -> None:
+    spec = virtual_service(
+        routing(
+            weights={"k8s": 90, "vm": 10},
+            matches=[HeaderMatch(headers={"a": "b"}, subset="vm")],
+            mirror=Mirror(subset="vm"),
+            http_ports=[81, 80],
+            tcp_ports=[9000],
+            tls_ports=[443],
+        ),
+        HOST,
+    )
+    assert [route["name"] for route in spec["http"]] == [
+        f"{port}-{name}"
+        for port in (80, 81)
+        for name in ("match-0-idempotent", "match-0-others", "idempotent", "others")
+    ]
+    for route in [*spec["http"], *spec["tcp"], *spec["tls"]]:
+        (asked,) = {match["port"] for match in route["match"]}
+        destinations = [r["destination"] for r in route["route"]] + ([route["mirror"]] if "mirror" in route else [])
+        assert {destination["port"]["number"] for destination in destinations} == {asked}
+
+
 def test_more_names_of_a_host_are_routed_like_the_first() -> None:
     spec = virtual_service(routing(aliases=["b.internal"], tls_ports=[443], has_http=False), "a.internal")
     assert spec["hosts"] == ["a.internal", "b.internal"]

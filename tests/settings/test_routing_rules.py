@@ -200,6 +200,13 @@ def test_what_needs_requests_is_refused_where_there_are_connections_only(change:
     assert "needs requests" in finding.problem
 
 
+def test_several_hosts_are_refused_where_a_connection_does_not_say_which_is_meant() -> None:
+    hosts = entry_of("a.internal", "b.internal")
+    assert findings(hosts) == []
+    (finding,) = findings(hosts, at(f"{ECHO}/ports", TCP))
+    assert (finding.path, finding.problem) == (HOSTS, "is more than one, and port tcp is TCP")
+
+
 def test_a_host_belongs_to_one_workload() -> None:
     shop = {"namespace": "demo", "ports": TCP, "pods": {"image": "shop"}}
     of_a_service = at(
