@@ -1,0 +1,50 @@
+"""What tests ask of the mesh: Kubernetes' objects, and what a proxy has been told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from tests.environment import Lab
+
+
+def kubectl(lab: Lab, *arguments: str) -> str:
+    command = [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+def objects(lab: Lab, kind: str, namespace: str = "demo") -> dict[str, Any]:
+    items = json.loads(kubectl(lab, "get", kind, "-n", namespace, "-o", "json"))["items"]
+    return {item["metadata"]["name"]: item for item in items}
+
+
+def proxy_config(lab: Lab, deployment: str, resource: str, namespace: str = "demo") -> list[dict[str, Any]]:
+    """What a pod's proxy has by xDS; `resource` as Envoy's config_dump has it, such as `dynamic_active_clusters`."""
+    answer = kubectl(
+        lab,
+        "exec",
+        "-n",
+        namespace,
+        f"deploy/{deployment}",
+        "-c",
+        "istio-proxy",
+        "--",
+        "pilot-agent",
+        "request",
+        "GET",
+        f"config_dump?resource={resource}",
+    )
+    configs: list[dict[str, Any]] = json.loads(answer).get("configs", [])
+    return configs
+
+
+def cluster(lab: Lab, name: str, deployment: str = "client") -> dict[str, Any]:
+    """One cluster of a pod's proxy, such as `outbound|8080|vm|echo.demo.svc.cluster.local`."""
+    clusters = [config["cluster"] for config in proxy_config(lab, deployment, "dynamic_active_clusters")]
+    found = {c["name"]: c for c in clusters}
+    assert name in found, sorted(found)
+    chosen: dict[str, Any] = found[name]
+    return chosen
