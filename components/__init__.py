@@ -1,15 +1,17 @@
 """The parts of a mesh with virtual machines in it, one component a file, each named after what it is."""
 
+from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
 from .connection import Connection
 from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
+from .egress_scope import EgressScope, EgressScopeArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .pods import Pods, PodsArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
-from .sidecar import Sidecar, SidecarArgs, SidecarPackage
+from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
 from .traffic_policy import (
     ConnectionPool,
@@ -23,6 +25,8 @@ from .workload import Workload, WorkloadArgs, WorkloadPort
 from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
 __all__ = [
+    "AccessLog",
+    "AccessLogArgs",
     "AccessPolicy",
     "AccessPolicyArgs",
     "AccessRule",
@@ -34,6 +38,8 @@ __all__ = [
     "ControlPlaneArgs",
     "EastWestGateway",
     "EastWestGatewayArgs",
+    "EgressScope",
+    "EgressScopeArgs",
     "HeaderMatch",
     "HelmCharts",
     "HybridMesh",
@@ -51,7 +57,9 @@ __all__ = [
     "RoutingArgs",
     "Sidecar",
     "SidecarArgs",
+    "SidecarCapture",
     "SidecarPackage",
+    "SidecarResources",
     "SshHost",
     "SshHostArgs",
     "TrafficPolicy",

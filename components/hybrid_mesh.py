@@ -7,18 +7,22 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes
 
+from hybridmesh.istio import versions
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
+from hybridmesh.settings.shapes import proxy_shape
 
+from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
 from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
+from .egress_scope import EgressScope, EgressScopeArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .pods import Pods, PodsArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
-from .sidecar import Sidecar, SidecarArgs, SidecarLimits, SidecarPackage
+from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
 from .topology import drawing
 from .traffic_policy import (
@@ -62,6 +66,8 @@ class HybridMesh(pulumi.ComponentResource):
         )
         self._name = name
         self._settings = settings
+        for warning in accepted_risks(settings):
+            pulumi.log.warn(warning, self)
         self._provider = pulumi_kubernetes.Provider(
             f"{name}-kubernetes",
             # The path, not the contents: a new certificate in the file must not look like another cluster.
@@ -91,6 +97,7 @@ class HybridMesh(pulumi.ComponentResource):
             workload = settings.workloads[key]
             namespace = namespaces[workload.namespace]
             component = components[key] = self._make_workload(key, workload, namespace)
+            self._make_shape(key, workload, namespace)
             if workload.pods is not None:
                 self._make_pods(key, workload, workload.pods, namespace, component)
             if key in settings.routing:
@@ -218,9 +225,31 @@ class HybridMesh(pulumi.ComponentResource):
                 machines_version=workload.machines.version if workload.machines else "",
                 network=workload.network or settings.cluster.network,
                 probe=probe_document(workload.probe),
+                concurrency=proxy_shape(settings.sidecar, workload).concurrency,
             ),
             opts=self._child,
         )
+
+    def _make_shape(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> None:
+        """What istiod is told of the proxies of pods and machines alike."""
+        shape = proxy_shape(self._settings.sidecar, workload)
+        if shape.egress is not None:
+            EgressScope(
+                f"{self._name}-{key}",
+                EgressScopeArgs(
+                    workload=key,
+                    namespace=namespace,
+                    hosts=shape.egress.hosts,
+                    outbound_traffic_policy=shape.egress.outbound_traffic_policy,
+                ),
+                opts=self._child,
+            )
+        if shape.access_log is not None:
+            AccessLog(
+                f"{self._name}-{key}",
+                AccessLogArgs(workload=key, namespace=namespace, requests=shape.access_log),
+                opts=self._child,
+            )
 
     def _make_pods(
         self,
@@ -316,6 +345,7 @@ class HybridMesh(pulumi.ComponentResource):
         settings, sidecar = self._settings, self._settings.sidecar
         if sidecar.package is None:
             raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
+        shape = proxy_shape(sidecar, workload)
         made = self._make_host(machine, host)
         timeouts = sidecar.timeouts
         member = Sidecar(
@@ -340,8 +370,24 @@ class HybridMesh(pulumi.ComponentResource):
                 package=SidecarPackage(
                     url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
                 ),
-                dns_capture=sidecar.dns_capture,
                 environment=sidecar.environment,
+                dns_capture=shape.dns_capture,
+                log_level=shape.log_level,
+                capture=SidecarCapture(
+                    inbound_ports=shape.capture.inbound_ports,
+                    all_inbound_ports=shape.capture.all_inbound_ports,
+                    exclude_inbound_ports=shape.capture.exclude_inbound_ports,
+                    outbound_cidrs=shape.capture.outbound_cidrs,
+                    exclude_outbound_cidrs=shape.capture.exclude_outbound_cidrs,
+                    exclude_outbound_ports=shape.capture.exclude_outbound_ports,
+                ),
+                resources=SidecarResources(
+                    cpu_percent=shape.limits.cpu_percent,
+                    memory=shape.limits.memory,
+                    memory_high=shape.limits.memory_high,
+                    tasks=shape.limits.tasks,
+                ),
+                supported_systems="" if "system" in settings.versions.accept else versions.systems_line(),
                 token_seconds=sidecar.token_seconds,
                 limits=SidecarLimits(
                     dial=timeouts.dial_seconds,
@@ -438,6 +484,16 @@ def _access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> 
         paths=rule.paths,
         ports=rule.ports,
     )
+
+
+def accepted_risks(settings: Settings) -> list[str]:
+    """What `versions.accept` lets through, and what may break with it."""
+    package = settings.sidecar.package
+    found = versions.objections(settings.control_plane.version, package.version if package else None)
+    risks = [f"{o.kind} {o.problem}, as versions.accept allows. {o.consequence}" for o in found]
+    if "system" in settings.versions.accept:
+        risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
+    return risks
 
 
 def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:

@@ -1,7 +1,7 @@
 """One machine's membership in the mesh."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,38 @@ class SidecarLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarResources:
+    """What the proxy may use of its machine; None is no limit."""
+
+    cpu_percent: int | None = None
+    """Of one CPU's time."""
+    memory: str | None = None
+    """Above it the kernel ends the proxy; a size such as `512M`."""
+    memory_high: str | None = None
+    """Above it the kernel slows the proxy down."""
+    tasks: int | None = None
+    """Most threads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarCapture:
+    """Which connections of its machine go through the proxy."""
+
+    inbound_ports: Sequence[int] | None = None
+    """Incoming ones to these ports; None: to the group's, or to all where it has none."""
+    all_inbound_ports: bool = False
+    """Incoming ones to every port, but for the excluded."""
+    exclude_inbound_ports: Sequence[int] = ()
+    """Incoming ones that do not, besides SSH's and Istio's own."""
+    outbound_cidrs: Sequence[str] | None = None
+    """Outgoing ones to these ranges; None: to all."""
+    exclude_outbound_cidrs: Sequence[str] = ()
+    """Outgoing ones to these ranges do not."""
+    exclude_outbound_ports: Sequence[int] = ()
+    """Outgoing ones to these ports do not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SidecarArgs:
     """Inputs of `Sidecar`."""
 
@@ -103,6 +135,14 @@ class SidecarArgs:
     """Whether the proxy answers DNS on the machine."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the agent; nothing secret."""
+    log_level: str | None = None
+    """Envoy's log level, with components' own after it; None: Istio's, warning."""
+    capture: SidecarCapture = SidecarCapture()
+    """Which connections go through the proxy."""
+    resources: SidecarResources = SidecarResources()
+    """What the proxy may use of the machine."""
+    supported_systems: str = ""
+    """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
     token_seconds: int = 3600
     """How long the token is valid."""
     limits: SidecarLimits = SidecarLimits()
@@ -146,6 +186,7 @@ class Sidecar(pulumi.ComponentResource):
                 "machine": args.machine,
                 "address": args.mesh_address,
                 **files,
+                "limits": resource_settings(args.resources) or None,
                 "package": f"{args.package.url} {args.package.version} sha256:{args.package.sha256}",
             },
             opts,
@@ -329,7 +370,14 @@ def cluster_env_of(args: SidecarArgs, known: Mapping[str, Any], address: str, ss
     return cluster_env(
         known["group"],
         known["mesh_config"],
-        _options(args, known, internal_ip=address, local_exclude_ports=(int(ssh_port),)),
+        _options(
+            args,
+            known,
+            internal_ip=address,
+            local_exclude_ports=(int(ssh_port), *args.capture.exclude_inbound_ports),
+            inbound_ports=None if args.capture.inbound_ports is None else tuple(args.capture.inbound_ports),
+            all_inbound_ports=args.capture.all_inbound_ports,
+        ),
     )
 
 
@@ -347,9 +395,24 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
         workload_entry=static_entry_name(known["group"], args.machine) if args.static_entry else "",
         dns_capture=args.dns_capture,
         # The proxy's name in istiod, which else is the machine's own host name.
-        environment={**args.environment, "POD_NAME": args.machine},
+        environment={**agent_environment(args), "POD_NAME": args.machine},
         **more,
     )
+
+
+def agent_environment(args: SidecarArgs) -> dict[str, str]:
+    """Variables that the machine's settings ask for. Source: tools/packaging/common/istio-start.sh."""
+    environment, capture = dict(args.environment), args.capture
+    if args.log_level is not None:
+        flags = environment.get("ISTIO_AGENT_FLAGS", "")
+        environment["ISTIO_AGENT_FLAGS"] = f"{flags} --proxyLogLevel={args.log_level}".strip()
+    if capture.outbound_cidrs is not None:
+        environment["ISTIO_SERVICE_CIDR"] = ",".join(capture.outbound_cidrs)
+    if capture.exclude_outbound_cidrs:
+        environment["ISTIO_SERVICE_EXCLUDE_CIDR"] = ",".join(capture.exclude_outbound_cidrs)
+    if capture.exclude_outbound_ports:
+        environment["ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE"] = ",".join(map(str, capture.exclude_outbound_ports))
+    return environment
 
 
 def entry_name(group: Mapping[str, Any], address: str) -> str:
@@ -371,7 +434,20 @@ def join_settings(args: SidecarArgs, identity: str, istio_namespace: str, ssh_po
         "install-timeout-seconds": str(args.limits.install),
         "ready-timeout-seconds": str(args.limits.ready),
         "drain-seconds": str(args.limits.drain),
+        **resource_settings(args.resources),
+        **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
     }
+
+
+def resource_settings(resources: SidecarResources) -> dict[str, str]:
+    """What systemd is told; nothing of what is not limited."""
+    given = {
+        "cpu-quota": None if resources.cpu_percent is None else f"{resources.cpu_percent}%",
+        "memory-max": resources.memory,
+        "memory-high": resources.memory_high,
+        "tasks-max": None if resources.tasks is None else str(resources.tasks),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def ready_settings(settings: Mapping[str, str], joined: str) -> dict[str, str]:

@@ -56,6 +56,8 @@ class WorkloadArgs:
     """The machines' network."""
     probe: Mapping[str, Any] | None = None
     """The machines' readiness probe, as in a WorkloadGroup."""
+    concurrency: int | None = None
+    """Worker threads of the machines' proxies; 0 is one per CPU, None what Istio takes."""
 
 
 class Workload(pulumi.ComponentResource):
@@ -147,10 +149,10 @@ def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:
         template["network"] = args.network
     if args.ports:
         template["ports"] = {port.name: port.target for port in args.ports}
-    spec: dict[str, Any] = {
-        "metadata": {"labels": {**args.labels, "app": args.workload, "version": args.machines_version}},
-        "template": template,
-    }
+    metadata: dict[str, Any] = {"labels": {**args.labels, "app": args.workload, "version": args.machines_version}}
+    if args.concurrency is not None:
+        metadata["annotations"] = {"proxy.istio.io/config": f"concurrency: {args.concurrency}\n"}
+    spec: dict[str, Any] = {"metadata": metadata, "template": template}
     if args.probe is not None:
         spec["probe"] = machine_probe(args.probe)
     return spec

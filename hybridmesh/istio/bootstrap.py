@@ -62,6 +62,10 @@ class BootstrapOptions:
     """Default: the mesh config's."""
     local_exclude_ports: tuple[int, ...] = ()
     """Ports besides SSH's 22 and Istio's own whose incoming connections bypass the proxy, such as another SSH port."""
+    inbound_ports: tuple[int, ...] | None = None
+    """Ports whose incoming connections go to the proxy. None: those of the group, all where it has none."""
+    all_inbound_ports: bool = False
+    """Whether those of every port do, but for the excluded."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for `cluster.env`, over all others: settings of the agent, such as `CLOUD_PLATFORM` or `PROXY_GID`."""
 
@@ -94,6 +98,8 @@ class BootstrapOptions:
             ip_address(self.external_ip, "external IP")
         for port in self.local_exclude_ports:
             port_number(port, "local exclude ports")
+        for port in self.inbound_ports or ():
+            port_number(port, "inbound ports")
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
     excluded += [port for port in dict.fromkeys(options.local_exclude_ports) if port not in excluded]
     environment = {
         **proxy_config["proxyMetadata"],
-        "ISTIO_INBOUND_PORTS": ",".join(map(str, sorted(parsed.ports.values()))) or "*",
+        "ISTIO_INBOUND_PORTS": _inbound_ports(parsed, options),
         "ISTIO_LOCAL_EXCLUDE_PORTS": ",".join(map(str, excluded)),
         "ISTIO_NAMESPACE": parsed.namespace,
         "ISTIO_SERVICE": f"{parsed.name}.{parsed.namespace}",
@@ -166,6 +172,14 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
             )
     lines = sorted(f"{name}={shell_quote(value)}" for name, value in environment.items())
     return "\n".join(lines) + "\n"
+
+
+def _inbound_ports(group: WorkloadGroup, options: BootstrapOptions) -> str:
+    """`*`, or a list; Istio reads the excluded ports only with `*`."""
+    if options.all_inbound_ports or (options.inbound_ports is None and not group.ports):
+        return "*"
+    ports = group.ports.values() if options.inbound_ports is None else options.inbound_ports
+    return ",".join(str(port) for port in sorted(set(ports)) if port not in options.local_exclude_ports)
 
 
 def hosts_file(addresses: Iterable[str], *, istio_namespace: str = "istio-system", revision: str = "default") -> str:

@@ -29,7 +29,7 @@ __all__ = [
     "scripts_digest",
 ]
 
-SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "ready.sh")
+SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "ready.sh", "restart.sh")
 """The scripts of every payload, as they lie beside this module."""
 
 FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"})
@@ -46,11 +46,18 @@ SETTINGS: Final[Mapping[str, str]] = {
     "install-timeout-seconds": "limit of each call of the package manager, waiting for its lock included; default 300",
     "ready-timeout-seconds": "limit of the wait for a ready agent; default 90",
     "drain-seconds": "time that open requests get before the proxy stops; default 5, 0 does not drain",
+    "cpu-quota": "CPUQuota of istio.service, such as 150%; default none",
+    "memory-max": "MemoryMax of istio.service, such as 512M; default none",
+    "memory-high": "MemoryHigh of istio.service; default none",
+    "tasks-max": "TasksMax of istio.service; default systemd's own",
+    "supported-systems": "words id:version; a system that is none of them is refused; default: any will do",
     "generation": "read by nothing on the VM: changing it makes the command run again",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""
 
 _SECONDS: Final = frozenset(name for name in SETTINGS if name.endswith("-seconds"))
+
+_RESOURCES: Final = frozenset({"cpu-quota", "memory-max", "memory-high", "tasks-max"})
 
 _UNPACK: Final = (
     "umask 077; "
@@ -127,6 +134,8 @@ def _check_setting(name: str, value: str) -> None:
         raise ValueError(f"payload: setting {name!r} has more than one line; the scripts read one")
     if name in _SECONDS and not re.fullmatch(r"[0-9]{1,5}", value):
         raise ValueError(f"payload: setting {name!r} is {value!r}; give whole seconds, 0 to 99999")
+    if name in _RESOURCES and not re.fullmatch(r"[1-9][0-9]{0,11}[%KMGT]?", value):
+        raise ValueError(f"payload: setting {name!r} is {value!r}; give a number with %, K, M, G, T or nothing")
     if name == "ssh-port" and not (re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536):
         raise ValueError(f"payload: setting 'ssh-port' is {value!r}; give a port, 1 to 65535")
 

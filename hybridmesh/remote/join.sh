@@ -50,6 +50,7 @@ check_system() {
         *) finding "architecture $(uname -m)" 'Istio has packages for x86_64 and aarch64' ;;
     esac
     [ -n "$(package_family)" ] || finding 'neither Debian-like nor RHEL-like' 'Istio has a deb and an rpm'
+    check_supported
     if ! command -v curl >/dev/null && ! command -v wget >/dev/null && ! command -v python3 >/dev/null; then
         finding 'no curl, wget or python3' 'install curl'
     fi
@@ -60,6 +61,23 @@ check_system() {
         free=$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')
         [ "$free" -ge "$NEEDED_KIB" ] || finding "$((free / 1024)) MiB free at $folder" "free $((NEEDED_KIB / 1024)) MiB"
     done
+}
+
+# VERSION_ID whole, or what stands before its first dot: 9 is for 9.4, and 24.04 for itself alone
+check_supported() {
+    supported=$(setting supported-systems)
+    [ -n "$supported" ] || return 0
+    id=$(os_release ID)
+    version=$(os_release VERSION_ID)
+    case " $supported " in
+        *" $id:$version "* | *" $id:${version%%.*} "*) ;;
+        *) finding "system $id ${version:-without a version} is not in the table of supported ones ($supported)" \
+            'use one of these, or set hybrid-mesh:versions.accept to [system]: the package may not install or run' ;;
+    esac
+}
+
+os_release() {
+    sed -n "s/^$1=//p" /etc/os-release | tr -d "\"'"
 }
 
 # Listening TCP ports, a line each: PORT HOLDER
@@ -360,6 +378,34 @@ END
     [ "$uid" = "$gid" ] || printf '\n[Service]\nEnvironment=PROXY_GID=%s\n' "$gid"
 }
 
+# A file of its own: systemd applies a limit to the running proxy, which a restart would cut off for nothing.
+limits() {
+    set -- CPUQuota "$(setting cpu-quota)" MemoryMax "$(setting memory-max)" MemoryHigh "$(setting memory-high)" \
+        TasksMax "$(setting tasks-max)"
+    echo '# Made by hybrid-mesh, which removes it when this machine leaves the mesh.'
+    echo '[Service]'
+    while [ $# -gt 0 ]; do
+        [ -z "$2" ] || printf '%s=%s\n' "$1" "$2"
+        shift 2
+    done
+}
+
+set_limits() {
+    target=$DROP_IN/hybrid-mesh-limits.conf
+    limits >new-limits
+    if [ "$(wc -l <new-limits)" = 2 ]; then
+        [ ! -e "$target" ] || log "remove $target"
+        rm -f "$target"
+    elif ! cmp -s new-limits "$target"; then
+        log "write $target"
+        write_file new-limits "$target" 644 root:root
+    fi
+}
+
+units_changed() {
+    [ -e "$STATE/restart-needed" ] || systemctl show --property=NeedDaemonReload istio | grep -q '=yes'
+}
+
 set_units() {
     step units
     tracker_unit >tracker
@@ -367,7 +413,8 @@ set_units() {
     deliver tracker "/etc/systemd/system/$TRACKER" 644 root:root
     ensure_folder "$DROP_IN" 755 root:root
     deliver drop-in "$DROP_IN/hybrid-mesh.conf" 644 root:root
-    [ ! -e "$STATE/restart-needed" ] || timeout 60 systemctl daemon-reload
+    set_limits
+    if units_changed; then timeout 60 systemctl daemon-reload; fi
     quietly timeout 60 systemctl enable istio "$TRACKER" || fail 'units cannot be enabled' 'see the output above'
     quietly timeout 60 systemctl start "$TRACKER" ||
         fail 'connection tracking cannot be turned on' "see: systemctl status $TRACKER; the kernel needs nf_conntrack"
@@ -383,7 +430,7 @@ start() {
     cancel_start
     quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$(date +%s)" \
         --description='hybrid-mesh: restart Istio outside the SSH session' \
-        --on-active=1 --timer-property=AccuracySec=100ms systemctl restart istio ||
+        --on-active=1 --timer-property=AccuracySec=100ms /bin/sh "$STATE/scripts/restart.sh" ||
         fail 'the restart cannot be scheduled' 'see the output above and: systemctl status'
     rm -f "$STATE/restart-needed"
 }
@@ -392,7 +439,7 @@ start() {
 keep_scripts() {
     rm -rf "$STATE/scripts"
     mkdir -p "$STATE/scripts"
-    cp -R lib.sh join.sh ready.sh leave.sh settings "$STATE/scripts/"
+    cp -R lib.sh join.sh ready.sh leave.sh restart.sh settings "$STATE/scripts/"
 }
 
 only_one

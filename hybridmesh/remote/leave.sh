@@ -41,6 +41,7 @@ clean_iptables() {
     if [ -n "$(left_rules)" ] && [ -x /usr/local/bin/istio-start.sh ]; then
         (cd / && timeout 60 /usr/local/bin/istio-start.sh clean) >output 2>&1 </dev/null || :
     fi
+    clean_rules
     [ -z "$(left_rules)" ] || fail "Istio's iptables rules are still there: $(left_rules | head -n 3)" \
         'pilot-agent istio-iptables --cleanup-only, then run this again'
 }
@@ -50,7 +51,7 @@ remove_units() {
     if systemctl cat "$TRACKER" >/dev/null 2>&1; then
         quietly timeout 60 systemctl disable --now "$TRACKER" || fail "$TRACKER cannot be stopped" 'see the output above'
     fi
-    rm -f "/etc/systemd/system/$TRACKER" "$DROP_IN"/hybrid-mesh.conf*
+    rm -f "/etc/systemd/system/$TRACKER" "$DROP_IN"/hybrid-mesh.conf* "$DROP_IN"/hybrid-mesh-limits.conf*
     rmdir "$DROP_IN" 2>/dev/null || :
 }
 

@@ -178,3 +178,26 @@ hosts_without_block() {
 cancel_start() {
     timeout 60 systemctl stop 'hybrid-mesh-start-*.timer' 'hybrid-mesh-start-*.service' 2>/dev/null || :
 }
+
+# Istio's own cleanup knows only the rules that the present cluster.env would make: with other settings (DNS capture)
+# it leaves some behind, which would lead nowhere. Both kinds of iptables: pilot-agent picks one by what it finds, at
+# times not the one that `iptables` stands for.
+clean_rules() {
+    if grep -q '^ISTIO_CUSTOM_IP_TABLES=.*true' /var/lib/istio/envoy/cluster.env 2>/dev/null; then return; fi
+    for tool in iptables iptables-legacy iptables-nft ip6tables ip6tables-legacy ip6tables-nft; do
+        command -v "$tool-save" >/dev/null || continue
+        "$tool-save" 2>/dev/null | without_istio >rules || :
+        if grep -q ISTIO_ rules; then "$tool-restore" --noflush <rules || :; fi
+    done
+}
+
+# From what iptables-save prints to what iptables-restore must do: empty Istio's chains, drop the jumps to them, and
+# then the chains.
+without_istio() {
+    awk '
+        /^\*/ { print; count = 0 }
+        /^:ISTIO_/ { chains[count++] = substr($1, 2); print "-F", substr($1, 2) }
+        /^-A ISTIO_/ { next }
+        /^-A .* -j ISTIO_/ { sub(/^-A/, "-D"); print }
+        /^COMMIT/ { for (i = 0; i < count; i++) print "-X", chains[i]; print }'
+}

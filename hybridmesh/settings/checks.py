@@ -20,9 +20,11 @@ from .models import (
     Routing,
     Sidecar,
     Ssh,
+    Versions,
     Workload,
 )
 from .routing_checks import routing_findings, service_findings, traffic_policy_findings
+from .shape_checks import check_sidecar, check_versions, check_workload
 
 ISTIO_PORTS = {15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
 """Ports that the proxy and its agent take on every machine."""
@@ -78,6 +80,7 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield from _charts(control_plane, gateway)
     for name, workload in draft.workloads.items():
         yield from _workload(f"workloads.{name}", name, workload, control_plane)
+    yield from _shapes(draft, control_plane)
     yield from _package(draft)
     yield from _hosts(draft.workloads)
     yield from _identities(draft.workloads)
@@ -305,6 +308,18 @@ def _package(draft: Draft) -> Iterator[Finding]:
             "Its VMs could not install the sidecar.",
             "`{url, sha256, version}` of the `istio-sidecar` package.",
         )
+
+
+def _shapes(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Finding]:
+    sidecar = draft.section("sidecar", Sidecar) if "sidecar" in draft.sections else Sidecar()
+    accepted = draft.section("versions", Versions) if "versions" in draft.sections else Versions()
+    if sidecar is None:
+        return
+    yield from check_sidecar(sidecar)
+    for name, workload in draft.workloads.items():
+        yield from check_workload(f"workloads.{name}", workload, sidecar)
+    if accepted is not None:
+        yield from check_versions(control_plane, sidecar, accepted)
 
 
 def _hosts(workloads: Mapping[str, Workload]) -> Iterator[Finding]:

@@ -99,7 +99,11 @@ def _validate(annotation: Any, value: Any, path: str, findings: list[Finding], f
             annotation = typing.Annotated[(annotation, *field.metadata)]
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
+        errors = error.errors(include_url=False)
+        for details in errors:
+            # A list whose items are wrong counts as too short as well.
+            if details["type"] == "too_short" and any(e["loc"][:-1] == details["loc"] for e in errors):
+                continue
             findings.append(_finding(details, annotation, path, field))
         return None
 

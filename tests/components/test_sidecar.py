@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from components.connection import Connection
-from components.sidecar import ReadyReport, Sidecar, SidecarArgs, SidecarPackage, entry_name, ready_report
+from components.sidecar import (
+    ReadyReport,
+    Sidecar,
+    SidecarArgs,
+    SidecarCapture,
+    SidecarPackage,
+    SidecarResources,
+    entry_name,
+    ready_report,
+)
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY
 from tests.components.harness import KEY, REPORT, TOKEN, World, run
@@ -135,3 +144,59 @@ def test_a_report_is_read() -> None:
 def test_a_report_that_cannot_be_read_names_the_machine_and_what_to_do(stdout: str) -> None:
     with pytest.raises(ValueError, match=r"^vm-1: its readiness report cannot be read.*Fix: "):
         ready_report(stdout, "vm-1")
+
+
+def test_limits_are_shown_and_sent() -> None:
+    world = sidecar(resources=SidecarResources(cpu_percent=150, memory="512M", memory_high="384M", tasks=512))
+    expected = {"cpu-quota": "150%", "memory-max": "512M", "memory-high": "384M", "tasks-max": "512"}
+    assert world.one("vm-1", "Sidecar").plain["limits"] == expected
+    sent = unpacked(world.one("vm-1-join").value("stdin"))
+    assert {name: sent[f"settings/{name}"].strip() for name in expected} == expected
+
+
+def test_without_limits_nothing_is_said_of_them() -> None:
+    world = sidecar()
+    assert "limits" not in world.one("vm-1", "Sidecar").plain
+    assert not [name for name in unpacked(world.one("vm-1-join").value("stdin")) if "memory" in name or "cpu" in name]
+
+
+def cluster_env(**changes: Any) -> list[str]:
+    return str(sidecar(**changes).one("vm-1", "Sidecar").plain["cluster.env"]).splitlines()
+
+
+def test_limits_change_no_file_that_the_proxy_reads() -> None:
+    assert cluster_env(resources=SidecarResources(memory="1G")) == cluster_env()
+
+
+def test_captured_ports_are_those_of_the_group_those_asked_for_or_all() -> None:
+    assert "ISTIO_INBOUND_PORTS='8080'" in cluster_env()
+    assert "ISTIO_INBOUND_PORTS='8080,9100'" in cluster_env(capture=SidecarCapture(inbound_ports=[9100, 8080]))
+    assert "ISTIO_INBOUND_PORTS=''" in cluster_env(capture=SidecarCapture(inbound_ports=[]))
+    lines = cluster_env(capture=SidecarCapture(all_inbound_ports=True, exclude_inbound_ports=[9100]))
+    assert "ISTIO_INBOUND_PORTS='*'" in lines
+    assert "ISTIO_LOCAL_EXCLUDE_PORTS='22,15090,15021,15020,2222,9100'" in lines
+
+
+def test_excluded_ports_leave_a_list_too_since_istio_reads_them_with_a_star_alone() -> None:
+    capture = SidecarCapture(inbound_ports=[8080, 9100], exclude_inbound_ports=[9100])
+    assert "ISTIO_INBOUND_PORTS='8080'" in cluster_env(capture=capture)
+
+
+def test_outgoing_connections_are_captured_as_asked_for() -> None:
+    lines = cluster_env(
+        capture=SidecarCapture(exclude_outbound_cidrs=["192.0.2.0/24", "10.0.0.0/8"], exclude_outbound_ports=[5432])
+    )
+    assert "ISTIO_SERVICE_EXCLUDE_CIDR='192.0.2.0/24,10.0.0.0/8'" in lines
+    assert "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE='5432'" in lines
+    assert "ISTIO_SERVICE_CIDR='10.0.0.0/8'" in cluster_env(capture=SidecarCapture(outbound_cidrs=["10.0.0.0/8"]))
+
+
+def test_a_log_level_joins_flags_that_are_there() -> None:
+    assert "ISTIO_AGENT_FLAGS='--proxyLogLevel=debug'" in cluster_env(log_level="debug")
+    flags = cluster_env(log_level="debug", environment={"ISTIO_AGENT_FLAGS": "router"})
+    assert "ISTIO_AGENT_FLAGS='router --proxyLogLevel=debug'" in flags
+
+
+def test_the_systems_that_may_join_go_with_the_join() -> None:
+    sent = unpacked(sidecar(supported_systems="debian:12 rocky:9").one("vm-1-join").value("stdin"))
+    assert sent["settings/supported-systems"] == "debian:12 rocky:9\n"

@@ -222,6 +222,99 @@ RULES: list[tuple[str, Change, str, str]] = [
         "routing.client",
         "has no ports",
     ),
+    ("a memory limit has no unit", at("sidecar/limits/memory", "512"), "sidecar.limits.memory", "a size such as"),
+    ("a memory limit starves", at("sidecar/limits/memory", "8M"), "sidecar.limits.memory", "less than 64M"),
+    ("no CPU is left", at("sidecar/limits/cpuPercent", 0), "sidecar.limits.cpuPercent", "greater than or equal to 1"),
+    (
+        "slowing down comes after the end",
+        at("sidecar/limits", {"memory": "512M", "memoryHigh": "1G"}),
+        "sidecar.limits.memoryHigh",
+        "is not below",
+    ),
+    (
+        "a workload's slowing down comes after the end",
+        at(f"{ECHO}/sidecar/limits", {"memory": "512M", "memoryHigh": "512M"}),
+        "workloads.echo.sidecar.limits.memoryHigh",
+        "is not below",
+    ),
+    ("too few tasks", at("sidecar/limits/tasks", 3), "sidecar.limits.tasks", "greater than or equal to 64"),
+    ("concurrency is negative", at("sidecar/concurrency", -1), "sidecar.concurrency", "greater than or equal to 0"),
+    ("a log level is unknown", at("sidecar/logLevel", "loud"), "sidecar.logLevel", "a log level of Envoy's"),
+    ("an access log is unknown", at("sidecar/accessLog", "some"), "sidecar.accessLog", "'all', 'errors' or 'none'"),
+    ("a scope has no host", at("sidecar/egress", {"hosts": []}), "sidecar.egress.hosts", "at least 1 item"),
+    ("a scope's host has no namespace", at("sidecar/egress", {"hosts": ["*"]}), "sidecar.egress.hosts[0]", "namespace"),
+    (
+        "a policy for other hosts is unknown",
+        at("sidecar/egress", {"hosts": ["./*"], "outboundTrafficPolicy": "DENY"}),
+        "sidecar.egress.outboundTrafficPolicy",
+        "'ALLOW_ANY' or 'REGISTRY_ONLY'",
+    ),
+    (
+        "a captured range is none",
+        at("sidecar/capture", {"outboundCidrs": ["10.0.0.1/8"]}),
+        "sidecar.capture.outboundCidrs[0]",
+        "host bits",
+    ),
+    (
+        "a range is both in and out",
+        at("sidecar/capture", {"outboundCidrs": ["10.0.0.0/8"], "excludeOutboundCidrs": ["10.1.0.0/16"]}),
+        "sidecar.capture.excludeOutboundCidrs",
+        "beside `outboundCidrs`",
+    ),
+    (
+        "all ports are captured, and some",
+        at("sidecar/capture", {"allInboundPorts": True, "inboundPorts": [8080]}),
+        "sidecar.capture.inboundPorts",
+        "beside `allInboundPorts`",
+    ),
+    (
+        "the app's port is not captured",
+        at("sidecar/capture", {"inboundPorts": [9100]}),
+        "sidecar.capture.inboundPorts",
+        "lets port 8080 of `workloads.echo` bypass",
+    ),
+    (
+        "the app's port is excluded",
+        at(f"{ECHO}/sidecar", {"capture": {"excludeInboundPorts": [8080]}}),
+        "workloads.echo.sidecar.capture.excludeInboundPorts",
+        "lets port 8080 of `workloads.echo` bypass",
+    ),
+    (
+        "a variable has a setting",
+        at("sidecar/environment", {"ISTIO_SERVICE_CIDR": "10.0.0.0/8"}),
+        "sidecar.environment.ISTIO_SERVICE_CIDR",
+        "`sidecar.capture.outboundCidrs`",
+    ),
+    (
+        "pods are given limits of VMs",
+        at("workloads/client/sidecar", {"limits": {"memory": "512M"}}),
+        "workloads.client.sidecar.limits",
+        "has no machines",
+    ),
+    (
+        "istiod is outside the table",
+        at("controlPlane/version", "1.32.0"),
+        "controlPlane.version",
+        "not in the table",
+    ),
+    (
+        "the sidecar is newer",
+        at("sidecar/package/version", "1.32.0"),
+        "sidecar.package.version",
+        "is newer than istiod",
+    ),
+    (
+        "the sidecar is too old",
+        at("sidecar/package/version", "1.29.0"),
+        "sidecar.package.version",
+        "more than one minor version older",
+    ),
+    (
+        "an exception is unknown",
+        at("versions/accept", ["all"]),
+        "versions.accept[0]",
+        "'istiod', 'sidecar' or 'system'",
+    ),
 ]
 
 
@@ -283,3 +376,10 @@ def test_the_message_counts_and_says_that_nothing_was_touched() -> None:
         SettingsError, match=r"^1 setting is wrong; nothing was touched\.\n  hybrid-mesh:cluster\.name = A: "
     ):
         parse(sections, read_file)
+
+
+def test_what_is_outside_the_table_of_versions_can_be_accepted() -> None:
+    changes = (at("controlPlane/version", "1.33.0"), at("sidecar/package/version", "1.30.0"))
+    assert [f.path for f in findings(*changes)] == ["controlPlane.version", "sidecar.package.version"]
+    assert "`versions.accept: [istiod]`" in findings(*changes)[0].fix
+    assert findings(*changes, at("versions/accept", ["istiod", "sidecar"])) == []

@@ -15,25 +15,30 @@ from .namespace import Namespace
 from .pods import Pods
 from .probe import Exec, HttpGet, Probe, TcpSocket
 from .routing import HeaderMatch, Mirror, Retries, Routing
+from .shape import Capture, Egress, Limits, ProxyShape
 from .sidecar import Package, Sidecar, SidecarTimeouts
 from .stack import Settings
 from .traffic import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
+from .versions import Versions
 from .workload import Service, ServicePort, Workload
 
 __all__ = [
     "Access",
     "AccessRule",
+    "Capture",
     "Charts",
     "Cluster",
     "Command",
     "ConnectionPool",
     "ControlPlane",
     "ControlPlaneTimeouts",
+    "Egress",
     "Exec",
     "Gateway",
     "HeaderMatch",
     "Host",
     "HttpGet",
+    "Limits",
     "LoadBalancer",
     "Machines",
     "Mirror",
@@ -43,6 +48,7 @@ __all__ = [
     "Package",
     "Pods",
     "Probe",
+    "ProxyShape",
     "Retries",
     "Routing",
     "Service",
@@ -53,6 +59,7 @@ __all__ = [
     "Ssh",
     "TcpSocket",
     "TrafficPolicy",
+    "Versions",
     "Workload",
     "setting",
 ]

@@ -3,10 +3,21 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -32,16 +43,35 @@ _HTTP_PATH = re.compile(
     # A template; nothing variable follows `{**}`.
     r"|(?!.*\{\*\*\}.*\{)(?:/(?:[^*{}\s?#/]+|\{\*\*?\}))+/?"
 )
+_MEMORY = re.compile(r"[1-9][0-9]{0,9}[KMGT]")
+_LABELS = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_EGRESS_HOST = re.compile(rf"(\.|\*|~|{_LABEL.pattern})/(\*|(\*\.)?{_LABELS})")
+_ENVOY_LEVEL = "(trace|debug|info|warning|warn|error|critical|off)"
+_LOG_LEVEL = re.compile(rf"(?:{_ENVOY_LEVEL}|[a-z0-9_]+:{_ENVOY_LEVEL})(?:,[a-z0-9_]+:{_ENVOY_LEVEL})*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 
-def _matches(pattern: re.Pattern[str], meaning: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"is not {meaning}")
+@dataclass(frozen=True)
+class _Pattern:
+    """A text that a pattern matches, for the parser and in the JSON schema."""
+
+    pattern: re.Pattern[str]
+    meaning: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^(?:{self.pattern.pattern})$"}
+
+    def _check(self, value: str) -> str:
+        if not self.pattern.fullmatch(value):
+            raise ValueError(f"is not {self.meaning}")
         return value
 
-    return AfterValidator(check)
+
+def _matches(pattern: re.Pattern[str], meaning: str) -> _Pattern:
+    return _Pattern(pattern, meaning)
 
 
 def no_bool(value: object) -> object:
@@ -54,6 +84,22 @@ def no_bool(value: object) -> object:
 
 def _ip(value: str) -> str:
     return str(ipaddress.ip_address(value))
+
+
+def _cidr(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
+def _memory(value: str) -> str:
+    if memory_bytes(value) < 64 * 1024**2:
+        raise ValueError("is less than 64M, with which no proxy starts")
+    return value
+
+
+def memory_bytes(size: str) -> int:
+    """A size such as `512M` as systemd reads it: the units are powers of 1024."""
+    unit: int = 1024 ** ("KMGT".index(size[-1]) + 1)
+    return int(size[:-1]) * unit
 
 
 def _not_empty(value: str) -> str:
@@ -88,6 +134,10 @@ Sha256 = Annotated[
 ]
 HostKey = Annotated[str, _matches(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
 IpAddress = Annotated[str, AfterValidator(_ip)]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+MemorySize = Annotated[str, _matches(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]
+EgressHost = Annotated[str, _matches(_EGRESS_HOST, "`namespace/host`, such as `./*`")]
+LogLevel = Annotated[str, _matches(_LOG_LEVEL, "a log level of Envoy's")]
 Port = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=65535)]
 Count = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
 Seconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=86400)]

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from .base import EnvironmentName, Model, Seconds, Sha256, Text, Url, no_bool, setting
+from .shape import ProxyShape
 
 
 class Package(Model):
@@ -92,8 +93,8 @@ class SidecarTimeouts(Model):
     )
 
 
-class Sidecar(Model):
-    """What makes a VM a member of the mesh."""
+class Sidecar(ProxyShape):
+    """What makes a VM a member of the mesh, and how its proxy behaves."""
 
     package: Package | None = setting(
         None,
@@ -105,13 +106,6 @@ class Sidecar(Model):
         },
         wrong="VMs could not install the sidecar.",
         fix="`{url, sha256, version}`.",
-    )
-    dns_capture: bool = setting(
-        True,
-        meaning="Whether the proxy answers DNS on the VM, so that apps there find services by name.",
-        example=True,
-        wrong="apps on VMs could not find services by name.",
-        fix="`true` or `false`.",
     )
     environment: Mapping[EnvironmentName, str] = setting(
         default_factory=dict,

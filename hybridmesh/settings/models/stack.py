@@ -11,6 +11,7 @@ from .gateway import Gateway
 from .namespace import Namespace
 from .routing import Routing
 from .sidecar import Sidecar
+from .versions import Versions
 from .workload import Workload
 
 
@@ -42,6 +43,13 @@ class Settings(Model):
         example={"dnsCapture": True},
         wrong="VMs could not join.",
         fix="a mapping, or leave it out.",
+    )
+    versions: Versions = setting(
+        default_factory=Versions,
+        meaning="Exceptions from the table of supported versions.",
+        example={"accept": ["system"]},
+        wrong="a combination that nobody has tried would be rolled out unseen.",
+        fix="`{accept: [...]}`, or leave it out.",
     )
     mtls: Literal["STRICT", "PERMISSIVE", "none"] = setting(
         "STRICT",

@@ -6,6 +6,7 @@ from .base import HostName, Labels, Model, Name, Port, PortName, setting
 from .machines import Machines
 from .pods import Pods
 from .probe import Probe
+from .shape import ProxyShape
 
 
 class ServicePort(Model):
@@ -129,4 +130,11 @@ class Workload(Model):
         example={"hosts": {"vm-1": {"ssh": {}}}},
         wrong="nothing would run on VMs.",
         fix="`{hosts: {…}}`, or leave it out.",
+    )
+    sidecar: ProxyShape | None = setting(
+        None,
+        meaning="How its proxies behave, where that differs from `sidecar`, field by field.",
+        example={"logLevel": "debug"},
+        wrong="its proxies would behave like all others.",
+        fix="a mapping, or leave it out.",
     )

@@ -1,0 +1,122 @@
+"""Rules of how proxies behave, and of versions that go together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hybridmesh.istio import versions
+
+from .findings import Finding
+from .models import Capture, ControlPlane, Limits, Sidecar, Versions, Workload
+from .models.base import memory_bytes
+from .shapes import MACHINES_ONLY, RESERVED_VARIABLES, proxy_shape
+
+
+def check_versions(control_plane: ControlPlane | None, sidecar: Sidecar, accepted: Versions) -> Iterator[Finding]:
+    """Combinations outside the table that are not accepted."""
+    if control_plane is None:
+        return
+    package = sidecar.package.version if sidecar.package is not None else None
+    paths = {"istiod": ("controlPlane.version", control_plane.version), "sidecar": ("sidecar.package.version", package)}
+    for objection in versions.objections(control_plane.version, package):
+        if objection.kind not in accepted.accept:
+            path, value = paths[objection.kind]
+            yield Finding(
+                path,
+                str(value),
+                objection.problem,
+                objection.consequence,
+                f"{objection.fix}; or `versions.accept: [{objection.kind}]`, knowing that.",
+            )
+
+
+def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
+    """Rules of the stack's own word."""
+    yield from _limits("sidecar.limits", sidecar.limits)
+    yield from _capture("sidecar.capture", sidecar.capture)
+    for name in sidecar.environment:
+        instead = RESERVED_VARIABLES.get(name)
+        if name == "ISTIO_AGENT_FLAGS" and "proxyLogLevel" in sidecar.environment[name]:
+            instead = "logLevel"
+        if instead is not None:
+            yield Finding(
+                f"sidecar.environment.{name}",
+                sidecar.environment[name],
+                f"is set by `sidecar.{instead}`",
+                "One of the two would be lost.",
+                f"set `sidecar.{instead}`, and leave this out.",
+            )
+
+
+def check_workload(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Finding]:
+    """Rules of what counts for one workload."""
+    own = workload.sidecar
+    if own is not None:
+        yield from _limits(f"{path}.sidecar.limits", own.limits)
+        yield from _capture(f"{path}.sidecar.capture", own.capture)
+        if workload.machines is None:
+            for name, field in type(own).model_fields.items():
+                alias = field.alias or name
+                if name in own.model_fields_set and alias in MACHINES_ONLY:
+                    yield Finding(
+                        f"{path}.sidecar.{alias}",
+                        "",
+                        f"is for VMs, and `{path}` has no machines",
+                        "Nothing would read it.",
+                        "leave it out; pods' proxies are shaped by Helm values and annotations.",
+                    )
+    if workload.machines is not None:
+        yield from _captured(path, workload, sidecar)
+
+
+def _captured(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Finding]:
+    capture = proxy_shape(sidecar, workload).capture
+    for port in dict.fromkeys(port.target for port in workload.ports):
+        excluded = port in capture.exclude_inbound_ports
+        missing = capture.inbound_ports is not None and port not in capture.inbound_ports
+        if excluded or missing:
+            name = "excludeInboundPorts" if excluded else "inboundPorts"
+            own = workload.sidecar
+            where = "sidecar" if own is None or "capture" not in own.model_fields_set else f"{path}.sidecar"
+            yield Finding(
+                f"{where}.capture.{name}",
+                str(port),
+                f"lets port {port} of `{path}` bypass the proxy",
+                "Callers would speak mTLS to an app that does not, and plain text would not be refused.",
+                f"capture every port of `{path}`, or take the port from `{path}.ports`.",
+            )
+
+
+def _limits(path: str, limits: Limits) -> Iterator[Finding]:
+    if limits.memory is None or limits.memory_high is None:
+        return
+    if memory_bytes(limits.memory_high) >= memory_bytes(limits.memory):
+        yield Finding(
+            f"{path}.memoryHigh",
+            limits.memory_high,
+            f"is not below `memory`, {limits.memory}",
+            "The proxy would be ended before it is slowed down.",
+            "a size below `memory`.",
+        )
+
+
+def _capture(path: str, capture: Capture) -> Iterator[Finding]:
+    given: dict[str, Any] = {
+        "inboundPorts": capture.inbound_ports is not None,
+        "excludeOutboundCidrs": bool(capture.exclude_outbound_cidrs),
+    }
+    if capture.all_inbound_ports and given["inboundPorts"]:
+        yield Finding(
+            f"{path}.inboundPorts",
+            "",
+            "is given beside `allInboundPorts`",
+            "It would be unclear which ports are captured.",
+            "give one of the two.",
+        )
+    if capture.outbound_cidrs is not None and given["excludeOutboundCidrs"]:
+        yield Finding(
+            f"{path}.excludeOutboundCidrs",
+            "",
+            "is given beside `outboundCidrs`",
+            "Istio reads it only where all addresses are captured.",
+            "leave out one of the two.",
+        )

@@ -1,0 +1,38 @@
+"""How the proxies of one workload behave: the stack's word, and over it, field by field, the workload's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .models import ProxyShape, Workload
+
+_SHAPE = frozenset(field.alias or name for name, field in ProxyShape.model_fields.items())
+MACHINES_ONLY = {"dnsCapture", "concurrency", "logLevel", "limits", "capture"}
+"""Fields that mean nothing to a workload without machines."""
+RESERVED_VARIABLES: Mapping[str, str] = {
+    "ISTIO_INBOUND_PORTS": "capture.inboundPorts",
+    "ISTIO_LOCAL_EXCLUDE_PORTS": "capture.excludeInboundPorts",
+    "ISTIO_SERVICE_CIDR": "capture.outboundCidrs",
+    "ISTIO_SERVICE_EXCLUDE_CIDR": "capture.excludeOutboundCidrs",
+    "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE": "capture.excludeOutboundPorts",
+    "ISTIO_META_DNS_CAPTURE": "dnsCapture",
+}
+"""Variables of `cluster.env` that have a setting of their own."""
+
+
+def proxy_shape(sidecar: ProxyShape, workload: Workload) -> ProxyShape:
+    """The settings that count for `workload`; a field that it sets itself, if only to its default, is its own."""
+    own = workload.sidecar
+    given = {name: value for name, value in _given(sidecar).items() if name in _SHAPE}
+    return ProxyShape.model_validate(given if own is None else _over(given, _given(own)))
+
+
+def _given(shape: ProxyShape) -> dict[str, Any]:
+    return shape.model_dump(by_alias=True, exclude_unset=True)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = merged.get(name)
+        merged[name] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
