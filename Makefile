@@ -56,4 +56,5 @@ test-unit: .venv/stamp ## Tests that need Python packages only (under a minute)
 
 .PHONY: test
 test: tools check test-unit ## Everything, on an embedded environment of its own
+	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py
 	$(PYTHON) -m pytest -m lab

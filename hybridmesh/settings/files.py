@@ -1,6 +1,6 @@
 """The adapter for the console: settings from `Pulumi.<stack>.yaml`, with no Pulumi about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,22 @@ def from_stack_file(file: Path, root: Path | None = None) -> Settings:
     Values that Pulumi has encrypted (`secure:`) stay as they are, for only Pulumi can decrypt them: they pass
     as texts, and are of no use.
     """
+    return parse(_plain(_sections(file)), read_below(root or file.parent))
+
+
+def findings_in_stack_file(file: Path, root: Path | None = None) -> tuple[Finding, ...]:
+    """Everything that is wrong with a stack file. Arguments as above; what Pulumi has encrypted is taken for good."""
+    encrypted: set[str] = set()
+    try:
+        sections = _sections(file)
+        encrypted |= set(_encrypted(sections))
+        parse(_plain(sections), read_below(root or file.parent))
+    except SettingsError as error:
+        return tuple(finding for finding in error.findings if not _below(finding.path, encrypted))
+    return ()
+
+
+def _sections(file: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -36,12 +52,27 @@ def from_stack_file(file: Path, root: Path | None = None) -> Settings:
     if not isinstance(config, dict):
         raise SettingsError([_unusable(file, "has no `config`")])
     prefix = f"{NAMESPACE}:"
-    sections = {
-        str(key).removeprefix(prefix): _without_ciphertext(value)
-        for key, value in config.items()
-        if str(key).startswith(prefix)
-    }
-    return parse(sections, read_below(root or file.parent))
+    return {str(key).removeprefix(prefix): value for key, value in config.items() if str(key).startswith(prefix)}
+
+
+def _plain(sections: dict[str, Any]) -> dict[str, Any]:
+    return {name: _without_ciphertext(value) for name, value in sections.items()}
+
+
+def _encrypted(value: Any, path: str = "") -> Iterator[str]:
+    """Where in a stack file Pulumi has encrypted something."""
+    if isinstance(value, dict):
+        if set(value) == {"secure"}:
+            yield path
+        for key, inner in value.items():
+            yield from _encrypted(inner, f"{path}.{key}" if path else str(key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _encrypted(inner, f"{path}[{index}]")
+
+
+def _below(path: str, roots: set[str]) -> bool:
+    return any(path == root or path.startswith((f"{root}.", f"{root}[")) for root in roots)
 
 
 def _without_ciphertext(value: Any) -> Any:

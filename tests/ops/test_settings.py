@@ -1,0 +1,80 @@
+"""The verb `settings`, as a person runs it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+from hybridmesh.settings.reference import reference
+from hybridmesh.settings.schema import schema_text
+from tests.components.harness import FILES, PROJECT_ROOT
+from tests.settings.test_rules import VM_1, Change, at
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    for path, text in FILES.items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    stack = tmp_path / "Pulumi.dev.yaml"
+    stack.write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
+    return stack
+
+
+def changed(file: Path, *changes: Change) -> Path:
+    document = yaml.safe_load(file.read_text())
+    sections = {key.removeprefix("hybrid-mesh:"): value for key, value in document["config"].items()}
+    for change in changes:
+        change(sections)
+    document["config"] = {f"hybrid-mesh:{key}": value for key, value in sections.items()}
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+def check(file: Path, *options: str) -> tuple[int, list[str]]:
+    done = CliRunner().invoke(app, ["settings", "check", str(file), *options])
+    return done.exit_code, done.stdout.splitlines()
+
+
+def test_a_good_file_is_said_to_be_good(file: Path) -> None:
+    assert check(file) == (0, [f"{file}: good"])
+
+
+def test_every_finding_is_a_line_and_the_status_is_one(file: Path) -> None:
+    changes = (at("cluster/netwrk", "x"), at("routing/echo/weights/vm", 9), at("sidecar/package/version", "1.32.0"))
+    status, lines = check(changed(file, *changes))
+    assert status == 1
+    assert len(lines) == 3
+    assert "hybrid-mesh:cluster.netwrk: is not a setting. Nothing would read it. Fix: did you mean `network`?" in lines
+
+
+def test_what_pulumi_has_encrypted_is_no_finding_wherever_it_stands(file: Path) -> None:
+    secure = {"secure": "v1:abc"}
+    changes = (at(f"{VM_1}/ssh/privateKey", secure), at(f"{VM_1}/ssh/port", secure), at("cluster/network", secure))
+    assert check(changed(file, *changes)) == (0, [f"{file}: good"])
+    status, lines = check(changed(file, at("cluster/name", "A")))
+    assert (status, len(lines)) == (1, 1)
+
+
+def test_paths_may_be_relative_to_another_folder(file: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "stacks"
+    moved.mkdir()
+    file = file.rename(moved / file.name)
+    assert check(file)[0] == 1
+    assert check(file, "--root", str(tmp_path))[0] == 0
+
+
+@pytest.mark.parametrize("text", ["", "config: [", "\x00"])
+def test_a_file_that_is_none_is_one_finding(tmp_path: Path, text: str) -> None:
+    (tmp_path / "Pulumi.x.yaml").write_text(text)
+    status, lines = check(tmp_path / "Pulumi.x.yaml")
+    assert (status, len(lines)) == (1, 1)
+    assert check(tmp_path / "missing.yaml")[0] == 1
+
+
+def test_schema_and_reference_are_printed() -> None:
+    assert CliRunner().invoke(app, ["settings", "schema"]).stdout == schema_text()
+    assert CliRunner().invoke(app, ["settings", "reference"]).stdout == reference()
