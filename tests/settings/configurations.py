@@ -1,5 +1,6 @@
 """Random configurations, most of them valid: built from the models, so that a new setting takes part by itself."""
 
+import copy
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -215,7 +216,7 @@ NONSENSE = st.one_of(
 @st.composite
 def spoilt(draw: st.DrawFn) -> Sections:
     """A good one with one to three places changed for nonsense, taken away, or added to."""
-    sections = draw(good())
+    sections = copy.deepcopy(draw(good()))  # parts of it are shared by all that are drawn
     for _ in range(draw(st.integers(1, 3))):
         holder: Any = sections
         while True:
