@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.names import CANONICAL_NAME_LABEL, CANONICAL_REVISION_LABEL, HEALTH_CHECKS_ANNOTATION
+from hybridmesh.istio.names import (
+    CANONICAL_NAME_LABEL,
+    CANONICAL_REVISION_LABEL,
+    HEALTH_CHECKS_ANNOTATION,
+    LOCALITY_LABEL,
+)
 
 _CONNECTED = "istio.io/connectedAt"
 _DISCONNECTED = "istio.io/disconnectedAt"
@@ -56,6 +61,12 @@ def entry_patch(
         change = _merge_patch(there.get(key) or {}, value)
         if change:
             patch.setdefault(place, {})[key] = change
+    # A locality that no label tells is the cloud's to know.
+    label = labels.get(LOCALITY_LABEL)
+    if label is not None and spec.get("locality") != label.replace(".", "/"):
+        patch.setdefault("spec", {})["locality"] = label.replace(".", "/")
+    elif label is None and LOCALITY_LABEL in (spec.get("labels") or {}) and "locality" in spec:
+        patch.setdefault("spec", {})["locality"] = None
     checked = (metadata.get("annotations") or {}).get(HEALTH_CHECKS_ANNOTATION) == "true"
     if checked != probed:
         patch.setdefault("metadata", {})["annotations"] = {HEALTH_CHECKS_ANNOTATION: "true" if probed else None}

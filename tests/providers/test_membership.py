@@ -126,6 +126,17 @@ def test_a_stale_entry_gets_the_labels_and_ports_of_its_group(member: FakeCluste
     assert member.done == [f"patch {NAME}"]
 
 
+def test_a_machine_s_locality_comes_to_its_stale_entry_and_goes_from_it(member: FakeCluster) -> None:
+    there = {**INPUTS["labels"], "topology.istio.io/locality": "eu.a"}
+    MembershipProvider().update("id", {}, {**INPUTS, "labels": there})
+    assert member.entries[NAME]["spec"]["locality"] == "eu/a"
+    MembershipProvider().update("id", {}, dict(INPUTS))
+    assert "locality" not in member.entries[NAME]["spec"]
+    member.entries[NAME]["spec"]["locality"] = "cloud/z"
+    MembershipProvider().update("id", {}, dict(INPUTS))
+    assert member.entries[NAME]["spec"]["locality"] == "cloud/z", "what no label tells is left alone"
+
+
 def test_a_label_that_is_dropped_leaves_the_entry(member: FakeCluster) -> None:
     labels = {**member.entries[NAME]["spec"]["labels"], "old": "yes"}
     member.entries = {NAME: entry(labels=labels, healthy=True)}
