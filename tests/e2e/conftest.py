@@ -10,6 +10,11 @@ from tests.e2e.stack import Stack
 from tests.environment import Lab
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The main job first: it starts on an empty environment, and what follows finds its stack up."""
+    items.sort(key=lambda item: "e2e" in item.path.parts and item.path.stem != "test_main_job")
+
+
 @pytest.fixture(scope="session")
 def stack(lab: Lab) -> Iterator[Stack]:
     """The stack `dev`, not put up yet; whatever of it is there at the end is destroyed."""
