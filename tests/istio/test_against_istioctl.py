@@ -275,6 +275,13 @@ def test_istioctl_turns_a_next_line_character_into_a_blank_and_we_do_not(istioct
     assert (theirs, made) == ("a b", "a\x85b")
 
 
+def test_istioctl_turns_the_key_of_two_less_than_signs_into_a_merge_and_we_do_not(istioctl: Istioctl) -> None:
+    case = replace(cases.PLAIN, mesh_config="defaultConfig: {proxyMetadata: {}, runtimeValues: {'<<': a}}")
+    with pytest.raises(BootstrapError, match="merges something other than a mapping"):
+        goyaml.load(istioctl.run(case).mesh_yaml, "istioctl's mesh.yaml")
+    assert comparable(ours(case))["mesh.yaml"]["defaultConfig"]["runtimeValues"] == {"<<": "a"}
+
+
 def test_a_host_name_as_ingress_leaves_istioctls_hosts_file_empty(istioctl: Istioctl) -> None:
     assert istioctl.run(replace(cases.PLAIN, ingress_ip="gateway.example.com")).hosts == ""
 
