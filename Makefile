@@ -55,6 +55,10 @@ test-unit: .venv/stamp ## Tests that need Python packages only (under a minute)
 	$(PYTHON) -m pytest -m 'not lab'
 
 .PHONY: test
-test: tools check test-unit ## Everything, on an embedded environment of its own
-	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py
+test: tools check test-unit ## Everything but what takes long, on an embedded environment of its own
+	$(PYTHON) -m pytest -m 'lab and not full'
+
+.PHONY: test-full
+test-full: tools check test-unit ## Everything: each feature on the environment, ten thousand random configurations
+	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py --timeout 3600
 	$(PYTHON) -m pytest -m lab

@@ -15,7 +15,7 @@ from tests.e2e.load import Load, Request
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 PERIOD, THRESHOLD = 1, 2
 LIMIT = PERIOD * THRESHOLD + 2

@@ -17,7 +17,7 @@ from tests.e2e.load import Load, Request
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 MACHINES = ("vm-1", "vm-2")
 URL = "http://echo.demo.svc.cluster.local:8080"

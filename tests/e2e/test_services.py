@@ -15,7 +15,7 @@ from tests.e2e.mesh import objects, proxy_config
 from tests.e2e.stack import Stack, console
 from tests.environment import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("shop")]
+pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.usefixtures("shop")]
 
 HOST, ALIAS = "shop.vm.internal", "cart.vm.internal"
 URL = f"http://{HOST}:8080/"

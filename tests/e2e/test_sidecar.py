@@ -15,7 +15,7 @@ from lab.traffic import in_pod
 from tests.e2e.stack import Stack, Step
 from tests.environment import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 HOST = "echo.demo.svc.cluster.local"
 HOSTS_OWN = "vm-2.lab.internal"

@@ -15,7 +15,7 @@ from tests.e2e.mesh import cluster, kubectl, objects
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("routed")]
+pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.usefixtures("routed")]
 
 HOST = "echo.demo.svc.cluster.local"
 URL = f"http://{HOST}:8080/"

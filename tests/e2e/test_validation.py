@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 NAMESPACES = ("demo", "istio-system")
 KNOWN = {
