@@ -58,16 +58,26 @@ def _choose(
 
 @app.command()
 def up(
-    machine: Annotated[list[str] | None, typer.Option(help="A machine to make at once; repeatable.")] = None,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(help="A machine to make at once, as NAME or NAME@NETWORK (flat, cutoff, edge); repeatable."),
+    ] = None,
 ) -> None:
     """Start the environment; what already runs stays as it is."""
     start(context.instance, machine or ["vm-1"], toolchain.build())
 
 
 def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> None:
-    """Bring the cluster and the named machines up; every step does nothing where its work is done."""
+    """Bring the cluster and the named machines up; every step does nothing where its work is done.
+
+    Args:
+        instance: what is to run.
+        names: the machines, each as NAME or NAME@NETWORK.
+        tools: what it is made of.
+    """
     begun = time.monotonic()
     cluster = Cluster(instance, tools)
+    wanted = [_placed(name) for name in names]
 
     def step(what: str, work: Callable[[], object]) -> None:
         work()
@@ -81,12 +91,21 @@ def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> Non
     step("programs", lambda: start_programs(instance))
     with ThreadPoolExecutor(max_workers=8) as pool:
         images = pool.submit(cluster.load_images)
-        booted = [pool.submit(Machine(instance, name).create, tools) for name in names]
+        booted = [pool.submit(Machine(instance, name).create, tools, network) for name, network in wanted]
         step("API server", cluster.wait_for_api)
         step("images", images.result)
         step("node", cluster.wait_for_node)
-        for name, boot in zip(names, booted, strict=True):
+        for (name, _), boot in zip(wanted, booted, strict=True):
             step(f"machine {name}", boot.result)
+
+
+def _placed(text: str) -> tuple[str, vm.Network]:
+    """A machine's name and network from NAME or NAME@NETWORK."""
+    name, _, network = text.partition("@")
+    known = [str(each) for each in vm.Network]
+    if "@" in text and network not in known:
+        raise LabError(f"machine {text!r}: there is no network {network!r}; use one of {', '.join(known)}")
+    return name, vm.Network(network or vm.Network.FLAT)
 
 
 def start_programs(instance: Instance) -> None:
@@ -114,7 +133,7 @@ def down() -> None:
 @app.command()
 def reset() -> None:
     """Start again from nothing, with the machines that were there."""
-    names = [machine.name for machine in vm.machines(context.instance)]
+    names = [f"{machine.name}@{machine.network}" for machine in vm.machines(context.instance)]
     context.instance.remove()
     start(context.instance, names or ["vm-1"], toolchain.build())
 
@@ -131,7 +150,8 @@ def status() -> None:
         if not info["name"].startswith("machine-"):
             table.add_row(info["name"], info["statename"].lower(), info["description"])
     for machine in vm.machines(instance):
-        table.add_row(machine.name, machine.state(), machine.address)
+        network = "" if machine.network is vm.Network.FLAT else f", network {machine.network}"
+        table.add_row(machine.name, machine.state(), machine.address + network)
     Console(highlight=False).print(table)
 
 
@@ -215,10 +235,16 @@ def reboot(name: Name) -> None:
 
 
 @machine_app.command()
-def create(name: Name) -> None:
+def create(
+    name: Name,
+    network: Annotated[
+        vm.Network,
+        typer.Option(help="flat: with node and pods; cutoff: behind a firewall; edge: there, with port 15443 open."),
+    ] = vm.Network.FLAT,
+) -> None:
     """Make a machine and boot it; prints how to reach it as one line of JSON."""
     machine = Machine(context.instance, name)
-    machine.create(toolchain.installed())
+    machine.create(toolchain.installed(), network)
     print(vm.as_json(machine))
 
 

@@ -21,12 +21,11 @@ from typing import Any
 import yaml
 from kubernetes import client, config
 
-from lab.instance import PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
+from lab.instance import MIRROR_PORT, PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
 from lab.pki import Authority
 from lab.toolchain import Toolset
 
 IMAGE_TAG = "1.31"
-MIRROR_PORT = 8000
 API_PORT = 6443
 
 

@@ -1,11 +1,13 @@
 #!/bin/sh
-# PID 1 of an instance: gives the new namespaces their private places and the bridge, then becomes supervisord.
-# Arguments: the instance's folder, the Python to run, the services' network, the bridge's addresses.
+# PID 1 of an instance: gives the new namespaces their private places and the bridges, then becomes supervisord.
+# Arguments: the instance's folder, the Python to run, the services' network, the cut-off bridge's address, the
+# other bridge's addresses.
 set -eu
 folder=$1
 python=$2
 services=$3
-shift 3
+cutoff=$4
+shift 4
 
 hostname node
 # A private /run holds the sockets of containerd and supervisord and the locks of systemd-nspawn and iptables.
@@ -27,6 +29,11 @@ for address in "$@"; do
     ip addr add "$address" dev br0
 done
 ip link set br0 up
+# A second network, which leads nowhere but where its firewall lets it: the firewall is there first.
+iptables-restore <"$folder/system/firewall"
+ip link add br1 type bridge
+ip addr add "$cutoff" dev br1
+ip link set br1 up
 # What the node itself sends to a Service must have a route before kube-proxy's rules can give it another address.
 ip route add "$services" dev br0
 

@@ -32,6 +32,11 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 HOST_INTERFACE_PREFIX = "hmlab"
 """Interface on the host's side of an instance's veth pair: this and the slot's number."""
 SLOTS = range(64)
+MIRROR_PORT = 8000
+ISTIOD_PORT = 15012
+EAST_WEST_PORT = 15443
+"""At which an east-west gateway passes istiod's and the services' TLS on; all that the cut-off network's firewall
+knows of Istio."""
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 """Inside the instance's mount namespace; from outside it is reached through /proc/<init>/root."""
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -81,12 +86,35 @@ class Subnets:
         return f"{self.prefix}.0.53"
 
     @property
+    def balancers(self) -> ipaddress.IPv4Network:
+        """The part of the bridge's network that load balancers take their addresses from."""
+        return ipaddress.IPv4Network(f"{self.prefix}.1.0/24")
+
+    @property
     def load_balancers(self) -> list[str]:
-        return [f"{self.prefix}.1.{host}" for host in range(1, 255)]
+        return [str(address) for address in self.balancers.hosts()]
 
     @property
     def machines(self) -> list[str]:
         return [f"{self.prefix}.{third}.{host}" for third in (2, 3) for host in range(1, 255)]
+
+    @property
+    def cutoff(self) -> ipaddress.IPv4Interface:
+        """A second network of machines behind a firewall (`firewall`); the address is that of the node in it."""
+        return ipaddress.IPv4Interface(f"{self.prefix}.32.1/20")
+
+    @property
+    def cutoff_machines(self) -> list[str]:
+        return [f"{self.prefix}.34.{host}" for host in range(1, 255)]
+
+    @property
+    def edge(self) -> ipaddress.IPv4Network:
+        """The part of the cut-off network that its firewall lets others into, on port 15443 alone."""
+        return ipaddress.IPv4Network(f"{self.prefix}.33.0/24")
+
+    @property
+    def edge_machines(self) -> list[str]:
+        return [str(address) for address in self.edge.hosts()]
 
     @property
     def pods(self) -> str:
@@ -99,6 +127,47 @@ class Subnets:
     @property
     def kubernetes_service(self) -> str:
         return f"{self.prefix}.128.1"
+
+
+def firewall(subnets: Subnets) -> str:
+    """What stands between the cut-off network and all others, as `iptables-restore` reads it.
+
+    In table `mangle`, which kube-proxy and CNI leave alone, and which decides after the addresses of Services have
+    been translated; what was asked for is in the connection's original destination. What is not let through is
+    dropped and counted, as most firewalls do.
+    """
+    answers = "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
+    return "\n".join(
+        [
+            "*mangle",
+            ":CUTOFF-OUT - [0:0]",
+            ":CUTOFF-IN - [0:0]",
+            ":CUTOFF-NODE - [0:0]",
+            "-A FORWARD -i br1 ! -o br1 -j CUTOFF-OUT",
+            "-A FORWARD ! -i br1 -o br1 -j CUTOFF-IN",
+            "-A OUTPUT -o br1 -j CUTOFF-IN",
+            "-A INPUT -i br1 -j CUTOFF-NODE",
+            # From it: load balancers on the ports of an east-west gateway.
+            f"-A CUTOFF-OUT {answers}",
+            *(
+                f"-A CUTOFF-OUT -p tcp -m conntrack --ctorigdst {subnets.balancers} --ctorigdstport {port} -j RETURN"
+                for port in (ISTIOD_PORT, EAST_WEST_PORT)
+            ),
+            "-A CUTOFF-OUT -j DROP",
+            # Into it: the host's SSH, and anyone to its edge on the port of an east-west gateway.
+            f"-A CUTOFF-IN {answers}",
+            f"-A CUTOFF-IN -s {subnets.host} -p tcp --dport 22 -j RETURN",
+            f"-A CUTOFF-IN -d {subnets.edge} -p tcp --dport {EAST_WEST_PORT} -j RETURN",
+            "-A CUTOFF-IN -j DROP",
+            # To the node itself: names and packages. The API server, for one, is out of reach.
+            f"-A CUTOFF-NODE {answers}",
+            *(f"-A CUTOFF-NODE -p {kind} -d {subnets.machine_dns} --dport 53 -j RETURN" for kind in ("udp", "tcp")),
+            f"-A CUTOFF-NODE -p tcp -d {subnets.node} --dport {MIRROR_PORT} -j RETURN",
+            "-A CUTOFF-NODE -j DROP",
+            "COMMIT",
+            "",
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -274,7 +343,7 @@ class Instance:
             parent = subprocess.Popen(
                 ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--mount-proc"]
                 + ["--propagation", "private", "sh", str(Path(__file__).with_name("init.sh"))]
-                + [str(self.folder), sys.executable, subnets.services, str(subnets.bridge)]
+                + [str(self.folder), sys.executable, subnets.services, str(subnets.cutoff), str(subnets.bridge)]
                 + [f"{address}/32" for address in (subnets.cluster_dns, subnets.machine_dns)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -296,15 +365,16 @@ class Instance:
         system.mkdir(exist_ok=True)
         write(system / "hosts", f"127.0.0.1 localhost\n{subnets.node} node\n")
         write(system / "resolv.conf", f"nameserver {subnets.machine_dns}\n")
+        write(system / "firewall", firewall(subnets))
 
     def _connect_host(self, subnets: Subnets, pid: int) -> None:
-        """One veth pair from the host to the bridge, and routes to pods and services: all the host gets."""
+        """One veth pair from the host to the bridge, and routes to all behind it: all the host gets."""
         host = f"{HOST_INTERFACE_PREFIX}{subnets.slot}"
         run(["ip", "link", "add", host, "type", "veth", "peer", "name", "host0", "netns", str(pid)])
         self.run(["ip", "link", "set", "host0", "master", "br0", "up"])
         run(["ip", "addr", "add", f"{subnets.host}/{subnets.bridge.network.prefixlen}", "dev", host])
         run(["ip", "link", "set", host, "up"])
-        for network in (subnets.pods, subnets.services):
+        for network in (subnets.pods, subnets.services, str(subnets.cutoff.network)):
             run(["ip", "route", "add", network, "via", subnets.node, "dev", host])
 
     @contextlib.contextmanager

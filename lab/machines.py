@@ -11,6 +11,8 @@ import signal
 import subprocess
 import xmlrpc.client
 from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from lab.cluster import wait_for, write_program
@@ -24,6 +26,18 @@ REBOOT_SIGNAL = SIGRTMIN + 5
 """systemd(1): SIGRTMIN+5 to PID 1 reboots, SIGRTMIN+4 powers off."""
 POWEROFF_SIGNAL = SIGRTMIN + 4
 REBOOT_EXIT_CODE = 133
+
+
+class Network(StrEnum):
+    """Where a machine is put. Two networks, the second with a part that its firewall treats differently."""
+
+    FLAT = "flat"
+    """The one of node, load balancers and pods: each reaches each."""
+    CUTOFF = "cutoff"
+    """The cut-off one: its machines reach the load balancers' ports 15012 and 15443, names and packages, and nothing
+    outside reaches them but the host's SSH."""
+    EDGE = "edge"
+    """The cut-off one, with port 15443 open to all others: the place of a gateway."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,14 @@ class Machine:
         return (self.folder / "address").read_text()
 
     @property
+    def network(self) -> Network:
+        """Where it was put; its address tells."""
+        address, subnets = IPv4Address(self.address), self.instance.subnets
+        if address in subnets.edge:
+            return Network.EDGE
+        return Network.CUTOFF if address in subnets.cutoff.network else Network.FLAT
+
+    @property
     def host_key(self) -> str:
         """The SSH host key as known_hosts has it: `ssh-ed25519 AAAA…`."""
         self._require()
@@ -72,18 +94,23 @@ class Machine:
 
     # ------------------------------------------------------------------ its life
 
-    def create(self, tools: Toolset) -> None:
+    def create(self, tools: Toolset, network: Network = Network.FLAT) -> None:
         """Make and boot the machine; one that is there is started if it is off."""
         self.instance.require_running()
         with locked(self.instance.folder / "machines.lock"):
             # One at a time: each takes an address that no other has.
             if not self.exists:
-                self._prepare()
+                self._prepare(network)
+        if self.network != network:
+            raise LabError(
+                f"machine {self.name} is in network {self.network}, not {network}; delete it first: "
+                f"python -m lab -i {self.instance.name} machine delete {self.name}"
+            )
         write_program(
             self.instance,
             self.program,
             ["sh", str(Path(__file__).with_name("machine.sh")), self.instance.id, str(self.folder)]
-            + [str(tools.machine_root), self.name, "br0"],
+            + [str(tools.machine_root), self.name, "br0" if network is Network.FLAT else "br1"],
             options={
                 "autostart": "false",
                 "autorestart": "unexpected",
@@ -201,7 +228,7 @@ class Machine:
     def _wait_until_off(self) -> None:
         wait_for(f"{self.name} to be off", lambda: not self.running, BOOT_SECONDS)
 
-    def _prepare(self) -> None:
+    def _prepare(self, network: Network) -> None:
         """Write into the machine's own layer, before its first boot, what tells it from the others."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
@@ -217,13 +244,18 @@ class Machine:
         (upper / "root").chmod(0o700)
         subnets = self.instance.subnets
         taken = {machine.address for machine in machines(self.instance)}
-        address = next(candidate for candidate in subnets.machines if candidate not in taken)
+        addresses, router = {
+            Network.FLAT: (subnets.machines, subnets.bridge),
+            Network.CUTOFF: (subnets.cutoff_machines, subnets.cutoff),
+            Network.EDGE: (subnets.edge_machines, subnets.cutoff),
+        }[network]
+        address = next(candidate for candidate in addresses if candidate not in taken)
         (upper / "etc/hostname").write_text(f"{self.name}\n")
         (upper / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         (upper / "etc/resolv.conf").write_text(f"nameserver {subnets.machine_dns}\n")
         (upper / "etc/systemd/network/10-host0.network").write_text(
-            f"[Match]\nName=host0\n[Network]\nAddress={address}/{subnets.bridge.network.prefixlen}\n"
-            f"Gateway={subnets.node}\nLinkLocalAddressing=no\n"
+            f"[Match]\nName=host0\n[Network]\nAddress={address}/{router.network.prefixlen}\n"
+            f"Gateway={router.ip}\nLinkLocalAddressing=no\n"
         )
         key = upper / "etc/ssh/ssh_host_ed25519_key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key])
