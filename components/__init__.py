@@ -4,11 +4,12 @@ from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
 from .connection import Connection
-from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts
+from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAddress
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .egress_scope import EgressScope, EgressScopeArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .network_gateway import NetworkGateway, NetworkGatewayArgs
 from .pods import Pods, PodsArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarPackage, SidecarResources
@@ -50,6 +51,9 @@ __all__ = [
     "Mirror",
     "NamespaceTraffic",
     "NamespaceTrafficArgs",
+    "NetworkAddress",
+    "NetworkGateway",
+    "NetworkGatewayArgs",
     "OutlierDetection",
     "Pods",
     "PodsArgs",

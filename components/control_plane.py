@@ -1,6 +1,6 @@
 """istiod: installed by Helm, or adopted as it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,6 +60,16 @@ class HelmCharts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkAddress:
+    """Where pods reach a gateway of another network."""
+
+    address: pulumi.Input[str]
+    """IP address."""
+    port: int
+    """Port."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ControlPlaneArgs:
     """Inputs of `ControlPlane`."""
 
@@ -83,6 +93,9 @@ class ControlPlaneArgs:
     """The mesh's id; default none."""
     trust_domain: str = "cluster.local"
     """The trust domain; of no effect on an adopted mesh."""
+    mesh_networks: Mapping[str, Sequence[NetworkAddress]] = field(default_factory=dict)
+    """The gateways of networks without a Service in the cluster, by network. Of an adopted mesh it is demanded that
+    it knows them."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """More Helm values for istiod."""
     install_seconds: int = 300
@@ -208,14 +221,22 @@ class ControlPlane(pulumi.ComponentResource):
         self.root_certificate = self._root_certificate(name, published.found)
 
     def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
-        self.mesh_config = self._mesh_config(name, f"{args.namespace}/{mesh_config_map(args.revision)}")
+        found = self._mesh_config_map(name, f"{args.namespace}/{mesh_config_map(args.revision)}")
+        gateways = {
+            network: [pulumi.Output.from_input(gateway.address) for gateway in args.mesh_networks[network]]
+            for network in sorted(args.mesh_networks)
+        }
+        self.mesh_config = pulumi.Output.all(found, gateways).apply(lambda known: adopted_mesh_config(*known))
         self.root_certificate = self._root_certificate(name, f"{args.namespace}/{ROOT_CERTIFICATE_MAP}")
         self.namespace = pulumi.Output.from_input(args.namespace)
         self.revision = pulumi.Output.from_input(args.revision)
 
     def _mesh_config(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
+        return self._mesh_config_map(name, id_).apply(lambda data: data.get("mesh", ""))
+
+    def _mesh_config_map(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[Mapping[str, str]]:
         found = ConfigMap.get(f"{name}-mesh-config-map", id_, opts=pulumi.ResourceOptions(parent=self))
-        return found.data.apply(lambda data: (data or {}).get("mesh", ""))
+        return found.data.apply(lambda data: data or {})
 
     def _root_certificate(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
         found = ConfigMap.get(f"{name}-root-certificate-map", id_, opts=pulumi.ResourceOptions(parent=self))
@@ -231,11 +252,41 @@ def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
             "network": args.network,
             "multiCluster": {"clusterName": args.cluster_name},
             "proxy": {"clusterDomain": args.domain},
+            **({"meshNetworks": mesh_networks(args.mesh_networks)} if args.mesh_networks else {}),
             **({} if args.mesh_id is None else {"meshID": args.mesh_id}),
         },
         "meshConfig": {"trustDomain": args.trust_domain},
     }
     return merged(args.values, ours)
+
+
+def mesh_networks(gateways: Mapping[str, Sequence[NetworkAddress]]) -> dict[str, Any]:
+    """Istio's `meshNetworks`. `endpoints` is empty: which machines are in a network, they say themselves."""
+    return {
+        network: {"endpoints": [], "gateways": [{"address": way.address, "port": way.port} for way in ways]}
+        for network, ways in sorted(gateways.items())
+    }
+
+
+def adopted_mesh_config(data: Mapping[str, str], gateways: Mapping[str, Sequence[str]]) -> str:
+    """The mesh config in an adopted istiod's ConfigMap, once it is sure that this istiod knows `gateways`, the
+    addresses by network.
+
+    Raises ValueError, with the fix, where it does not: pods would call machines that they cannot reach.
+    """
+    document = yaml.safe_load(data.get("meshNetworks") or "") or {}
+    networks: Mapping[str, Any] = document.get("networks") or {}
+    for network, wanted in gateways.items():
+        there = {str(gateway.get("address")) for gateway in (networks.get(network) or {}).get("gateways") or []}
+        missing = sorted(set(wanted) - there)
+        if missing:
+            raise ValueError(
+                f"networks.{network}.gateway: the adopted istiod does not know {', '.join(missing)} as its gateway. "
+                "Pods would call the machines there directly, which they cannot reach. Fix: this stack never changes "
+                f"an adopted Istio; add `{network}: {{endpoints: [], gateways: [{{address: {missing[0]}, port: …}}]}}` "
+                "to its Helm value `global.meshNetworks`."
+            )
+    return data.get("mesh", "")
 
 
 def installed_mesh_config(args: ControlPlaneArgs) -> str | None:

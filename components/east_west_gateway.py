@@ -11,10 +11,11 @@ from pulumi_kubernetes.helm.v3 import Release
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned
-from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_WEBHOOK, ISTIOD_XDS
+from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 
 from .after import after
 from .control_plane import HelmCharts, merged
+from .network_gateway import LISTENER_STATISTICS, PROXY_CONFIG, services_server
 
 _NETWORKING = "networking.istio.io/v1"
 _ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
@@ -131,22 +132,17 @@ class EastWestGateway(pulumi.ComponentResource):
             metadata=ObjectMetaArgs(name=f"{args.gateway}-services", namespace=args.namespace),
             spec={
                 "selector": selector,
-                "servers": [
-                    {
-                        "port": {"number": EAST_WEST_TLS, "name": "tls", "protocol": "TLS"},
-                        "tls": {"mode": "AUTO_PASSTHROUGH"},
-                        "hosts": ["*.local"],
-                    }
-                ],
+                "servers": [services_server()],
             },
             opts=child,
         )
 
 
 def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
-    """The gateway chart's values: the caller's, and over them ours."""
+    """The gateway chart's values: the caller's, over them ours, and under them what a caller may have otherwise."""
+    defaults = {"podAnnotations": {PROXY_CONFIG: LISTENER_STATISTICS}}
     revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
-    return merged(args.values, {"networkGateway": args.network, **revision})
+    return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision})
 
 
 def istiod_servers(host: str) -> list[dict[str, Any]]:

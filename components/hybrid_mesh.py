@@ -11,15 +11,17 @@ from hybridmesh.istio import versions
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
+from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
 
 from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
-from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts
+from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAddress
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .egress_scope import EgressScope, EgressScopeArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
 from .pods import Pods, PodsArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
@@ -87,7 +89,12 @@ class HybridMesh(pulumi.ComponentResource):
             if charts is None
             else HelmCharts(path=charts.path, repository=charts.repository, version=settings.control_plane.version)
         )
-        self._control_plane = self._make_control_plane()
+        gateway_hosts = {
+            machine: self._make_host(machine, host)
+            for network in settings.networks.values()
+            for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items())
+        }
+        self._control_plane = self._make_control_plane(gateway_hosts)
         self._gateway = self._make_gateway()
         namespaces = self._make_namespaces()
         workloads: dict[str, pulumi.Output[dict[str, Any]]] = {}
@@ -108,6 +115,13 @@ class HybridMesh(pulumi.ComponentResource):
             workloads[key] = _workload_facts(key, settings, component)
         for key in sorted(settings.access):
             self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace], components)
+        networks: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        for key in sorted(settings.networks):
+            gateway = settings.networks[key].gateway
+            if gateway is not None:
+                made = {machine: gateway_hosts[machine] for machine in sorted(gateway.hosts)}
+                machines |= self._make_network_gateway(key, gateway, made, namespaces[gateway.namespace])
+            networks[key] = _network_facts(settings.networks[key], gateway_hosts)
         self.topology = pulumi.Output.all(
             cluster={
                 "name": settings.cluster.name,
@@ -124,13 +138,14 @@ class HybridMesh(pulumi.ComponentResource):
                 "discoveryHost": self._control_plane.discovery_host,
             },
             gateway={"name": settings.gateway.name, "address": self._gateway.address},
+            networks=networks,
             workloads=workloads,
             machines=machines,
         )
         self.drawing = self.topology.apply(drawing)
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
 
-    def _make_control_plane(self) -> ControlPlane:
+    def _make_control_plane(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlane:
         settings, plane = self._settings, self._settings.control_plane
         return ControlPlane(
             f"{self._name}-control-plane",
@@ -145,6 +160,11 @@ class HybridMesh(pulumi.ComponentResource):
                 charts=self._charts,
                 mesh_id=plane.mesh_id,
                 trust_domain=plane.trust_domain,
+                mesh_networks={
+                    key: network_addresses(network.gateway, gateway_hosts)
+                    for key, network in settings.networks.items()
+                    if network.gateway is not None
+                },
                 values=plane.values,
                 install_seconds=plane.timeouts.install_seconds,
                 root_certificate_seconds=plane.timeouts.root_certificate_seconds,
@@ -176,7 +196,10 @@ class HybridMesh(pulumi.ComponentResource):
     def _make_namespaces(self) -> dict[str, pulumi.Output[str]]:
         """One a namespace, however many workloads share it. All follow istiod."""
         made: dict[str, pulumi.Output[str]] = {}
-        for namespace in sorted({workload.namespace for workload in self._settings.workloads.values()}):
+        settings = self._settings
+        needed = {workload.namespace for workload in settings.workloads.values()}
+        needed |= {network.gateway.namespace for network in settings.networks.values() if network.gateway is not None}
+        for namespace in sorted(needed):
             if self._settings.namespaces.get(namespace, given.Namespace()).existing:
                 made[namespace] = _following(self._control_plane.revision, namespace)
                 continue
@@ -342,13 +365,71 @@ class HybridMesh(pulumi.ComponentResource):
     def _make_machine(
         self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload
     ) -> pulumi.Output[dict[str, Any]]:
+        settings = self._settings
+        made = self._make_host(machine, host)
+        static = workload.machines is not None and workload.machines.registration == "static"
+        member = self._make_sidecar(machine, made, host, component, workload=workload, static=static)
+        return _machine_facts(
+            made,
+            member,
+            host,
+            workload=key,
+            namespace=workload.namespace,
+            network=workload.network or settings.cluster.network,
+            version=workload.machines.version if workload.machines else "",
+            registration=workload.machines.registration if workload.machines else "",
+        )
+
+    def _make_network_gateway(
+        self,
+        network: str,
+        gateway: given.NetworkGateway,
+        made: Mapping[str, SshHost | CommandHost],
+        namespace: pulumi.Output[str],
+    ) -> dict[str, pulumi.Output[dict[str, Any]]]:
+        component = NetworkGateway(
+            f"{self._name}-{network}-gateway",
+            NetworkGatewayArgs(
+                network=network,
+                namespace=namespace,
+                service_account=gateway_account(network, gateway),
+                trust_domain=self._control_plane.trust_domain,
+            ),
+            opts=self._child,
+        )
+        return {
+            machine: _machine_facts(
+                host,
+                self._make_sidecar(
+                    machine, host, gateway.hosts[machine], component, environment=router_environment(network)
+                ),
+                gateway.hosts[machine],
+                workload=gateway_group(network),
+                namespace=gateway.namespace,
+                network=network,
+                version="",
+                registration="auto",
+            )
+            for machine, host in made.items()
+        }
+
+    def _make_sidecar(
+        self,
+        machine: str,
+        made: SshHost | CommandHost,
+        host: given.Host,
+        component: Workload | NetworkGateway,
+        *,
+        workload: given.Workload | None = None,
+        static: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> Sidecar:
         settings, sidecar = self._settings, self._settings.sidecar
         if sidecar.package is None:
             raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
         shape = proxy_shape(sidecar, workload)
-        made = self._make_host(machine, host)
         timeouts = sidecar.timeouts
-        member = Sidecar(
+        return Sidecar(
             f"{self._name}-{machine}",
             SidecarArgs(
                 machine=machine,
@@ -362,7 +443,7 @@ class HybridMesh(pulumi.ComponentResource):
                 group=component.group,
                 service_account=component.service_account,
                 identity=component.identity,
-                static_entry=workload.machines is not None and workload.machines.registration == "static",
+                static_entry=static,
                 locality=host.locality,
                 weight=host.weight,
                 connection=made.connection,
@@ -370,7 +451,7 @@ class HybridMesh(pulumi.ComponentResource):
                 package=SidecarPackage(
                     url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
                 ),
-                environment=sidecar.environment,
+                environment={**sidecar.environment, **(environment or {})},
                 dns_capture=shape.dns_capture,
                 log_level=shape.log_level,
                 capture=SidecarCapture(
@@ -400,27 +481,6 @@ class HybridMesh(pulumi.ComponentResource):
                 ),
             ),
             opts=self._child,
-        )
-        access = host.ssh or host.command
-        return pulumi.Output.all(
-            workload=key,
-            namespace=workload.namespace,
-            network=workload.network or settings.cluster.network,
-            kind="ssh" if host.ssh else "command",
-            address=made.address,
-            meshAddress=made.mesh_address,
-            port=made.connection.port,
-            user=made.connection.user,
-            hostKey=made.connection.host_key,
-            privateKeyFile=access.private_key_file if access else None,
-            version=workload.machines.version if workload.machines else "",
-            registration=workload.machines.registration if workload.machines else "",
-            locality=host.locality,
-            identity=member.identity,
-            entry=member.entry,
-            synced=member.synced,
-            certificateExpiry=member.certificate_expiry,
-            sidecarVersion=member.version,
         )
 
     def _make_host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
@@ -455,6 +515,47 @@ class HybridMesh(pulumi.ComponentResource):
 
 def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:
     return first.apply(lambda _: value)
+
+
+def network_addresses(
+    gateway: given.NetworkGateway, hosts: Mapping[str, SshHost | CommandHost]
+) -> list[NetworkAddress]:
+    """Where pods reach a network's gateway: one address for all of its machines, or that of each."""
+    if gateway.address is not None:
+        return [NetworkAddress(address=gateway.address, port=gateway.port)]
+    return [NetworkAddress(address=hosts[machine].mesh_address, port=gateway.port) for machine in sorted(gateway.hosts)]
+
+
+def _network_facts(network: given.Network, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
+    gateway = network.gateway
+    ways = [] if gateway is None else network_addresses(gateway, hosts)
+    return pulumi.Output.all(
+        direct=network.direct,
+        gateways=[] if gateway is None else sorted(gateway.hosts),
+        addresses=[pulumi.Output.concat(way.address, f":{way.port}") for way in ways],
+    )
+
+
+def _machine_facts(
+    made: SshHost | CommandHost, member: Sidecar, host: given.Host, **own: str
+) -> pulumi.Output[dict[str, Any]]:
+    access = host.ssh or host.command
+    return pulumi.Output.all(
+        **own,
+        locality=host.locality,
+        kind="ssh" if host.ssh else "command",
+        address=made.address,
+        meshAddress=made.mesh_address,
+        port=made.connection.port,
+        user=made.connection.user,
+        hostKey=made.connection.host_key,
+        privateKeyFile=access.private_key_file if access else None,
+        identity=member.identity,
+        entry=member.entry,
+        synced=member.synced,
+        certificateExpiry=member.certificate_expiry,
+        sidecarVersion=member.version,
+    )
 
 
 def _workload_facts(key: str, settings: Settings, component: Workload) -> pulumi.Output[dict[str, Any]]:

@@ -25,14 +25,14 @@ def drawing(topology: Mapping[str, Any]) -> str:
         lines.append(f'  subgraph network-{network}["machines, network {_text(network)}"]')
         for name, machine in sorted(machines.items()):
             if machine["network"] == network:
-                lines.append(
-                    f'    vm-{name}["{name}<br/>{_text(machine["workload"])}, {_text(machine["version"])}<br/>'
-                    f'{_text(machine["meshAddress"])}"]'
-                )
+                what = ", ".join(_text(part) for part in (machine["workload"], machine["version"]) if part)
+                lines.append(f'    vm-{name}["{name}<br/>{what}<br/>{_text(machine["meshAddress"])}"]')
         lines.append("  end")
     for name, workload in sorted(workloads.items()):
         if workload["host"] is not None:
             lines.extend(_service(name, workload, machines))
+    for network in sorted(topology["networks"]):
+        lines.extend(f"  cluster ==> vm-{name}" for name in topology["networks"][network]["gateways"])
     lines.extend(f"  vm-{name} -. xDS .-> gateway" for name in sorted(machines))
     lines.append("  gateway -.-> istiod")
     return "\n".join(lines) + "\n"

@@ -114,6 +114,8 @@ def _print(topology: Mapping[str, Any], machines: Sequence[MachineStatus], now: 
     console.print(f"cluster   {cluster['name']}, network {cluster['network']}")
     console.print(f"istiod    {plane['version']}, revision {plane['revision']}, trust domain {plane['trustDomain']}")
     console.print(f"gateway   {gateway['name']} at {gateway['address']}")
+    for name, network in sorted(topology.get("networks", {}).items()):
+        console.print(f"network   {name}: {_way(network)}")
     for name, workload in sorted(topology["workloads"].items()):
         console.print(f"workload  {name}: {_describe(workload)}", soft_wrap=True)
     if not machines:
@@ -134,6 +136,12 @@ def _print(topology: Mapping[str, Any], machines: Sequence[MachineStatus], now: 
         )
     console.print()
     console.print(table)
+
+
+def _way(network: Mapping[str, Any]) -> str:
+    if network["gateways"]:
+        return f"reached through {', '.join(network['gateways'])} at {', '.join(network['addresses'])}"
+    return "reached directly" if network["direct"] else "its machines call, and are not called"
 
 
 def _describe(workload: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from .models import (
     Gateway,
     Host,
     Namespace,
+    Network,
     Probe,
     Routing,
     Sidecar,
@@ -23,6 +24,7 @@ from .models import (
     Versions,
     Workload,
 )
+from .network_checks import check_networks, gateway_hosts
 from .routing_checks import routing_findings, service_findings, traffic_policy_findings
 from .shape_checks import check_sidecar, check_versions, check_workload
 
@@ -34,6 +36,7 @@ _RESERVED_VALUES: Mapping[tuple[str, ...], str] = {
     ("global", "istioNamespace"): "controlPlane.namespace",
     ("global", "meshID"): "controlPlane.meshId",
     ("global", "network"): "cluster.network",
+    ("global", "meshNetworks"): "networks",
     ("global", "multiCluster", "clusterName"): "cluster.name",
     ("global", "proxy", "clusterDomain"): "cluster.domain",
     ("meshConfig", "trustDomain"): "controlPlane.trustDomain",
@@ -63,6 +66,26 @@ class Draft:
         return {n: w for n, w in self.entries.get("workloads", {}).items() if w is not None}
 
     @property
+    def complete(self) -> bool:
+        """Whether every workload could be read."""
+        return len(self.workloads) == len(self.entries.get("workloads", {}))
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The networks that could be read."""
+        return {n: w for n, w in self.entries.get("networks", {}).items() if w is not None}
+
+    @property
+    def network_names(self) -> list[str]:
+        """All networks that are named, however wrong they are."""
+        return list(self.entries.get("networks", {}))
+
+    @property
+    def networks_known(self) -> bool:
+        """Whether it can be told which networks are named."""
+        return "networks" not in self.sections
+
+    @property
     def routing(self) -> dict[str, Routing]:
         """The routings that could be read."""
         return {n: r for n, r in self.entries.get("routing", {}).items() if r is not None}
@@ -81,8 +104,11 @@ def check(draft: Draft) -> Iterator[Finding]:
     for name, workload in draft.workloads.items():
         yield from _workload(f"workloads.{name}", name, workload, control_plane)
     yield from _shapes(draft, control_plane)
+    for path, _, host in gateway_hosts(draft.networks):
+        yield from _host(path, host, "auto")
     yield from _package(draft)
-    yield from _hosts(draft.workloads)
+    yield from _hosts(draft)
+    yield from check_networks(draft)
     yield from _identities(draft.workloads)
     cluster = draft.section("cluster", Cluster)
     domain = cluster.domain if cluster is not None else "cluster.local"
@@ -294,7 +320,8 @@ def _host(path: str, host: Host, registration: str) -> Iterator[Finding]:
 
 
 def _package(draft: Draft) -> Iterator[Finding]:
-    with_machines = [n for n, w in draft.workloads.items() if w.machines is not None]
+    with_machines = [f"workloads.{n}" for n, w in draft.workloads.items() if w.machines is not None]
+    with_machines += [f"networks.{n}.gateway" for n, network in draft.networks.items() if network.gateway is not None]
     if "sidecar" in draft.sections:
         sidecar = draft.section("sidecar", Sidecar)
         missing = sidecar is not None and sidecar.package is None
@@ -304,7 +331,7 @@ def _package(draft: Draft) -> Iterator[Finding]:
         yield Finding(
             "sidecar.package",
             "",
-            f"is missing, and `workloads.{with_machines[0]}` has machines",
+            f"is missing, and `{with_machines[0]}` has machines",
             "Its VMs could not install the sidecar.",
             "`{url, sha256, version}` of the `istio-sidecar` package.",
         )
@@ -322,31 +349,34 @@ def _shapes(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Findin
         yield from check_versions(control_plane, sidecar, accepted)
 
 
-def _hosts(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
+def _hosts(draft: Draft) -> Iterator[Finding]:
     names: dict[str, str] = {}
     endpoints: dict[tuple[str, int], str] = {}
-    for workload_name, workload in workloads.items():
-        for name, host in (workload.machines.hosts if workload.machines else {}).items():
-            path = f"workloads.{workload_name}.machines.hosts.{name}"
-            first = names.setdefault(name, path)
+    of_workloads = [
+        (f"workloads.{workload_name}.machines.hosts.{name}", name, host)
+        for workload_name, workload in draft.workloads.items()
+        for name, host in (workload.machines.hosts if workload.machines else {}).items()
+    ]
+    for path, name, host in (*of_workloads, *gateway_hosts(draft.networks)):
+        first = names.setdefault(name, path)
+        if first != path:
+            yield Finding(
+                path,
+                "",
+                f"has the name of {first}",
+                "The two could not be told apart.",
+                "give each machine a name of its own in the whole stack.",
+            )
+        if host.ssh is not None:
+            first = endpoints.setdefault((host.ssh.address, host.ssh.port), path)
             if first != path:
                 yield Finding(
-                    path,
-                    "",
-                    f"has the name of {first}",
-                    "The two could not be told apart.",
-                    "give each machine a name of its own in the whole stack.",
+                    f"{path}.ssh.address",
+                    host.ssh.address,
+                    f"is that of {first} too",
+                    "One machine cannot be two members of the mesh.",
+                    "list each machine once; one workload, or one network's gateway, a machine.",
                 )
-            if host.ssh is not None:
-                first = endpoints.setdefault((host.ssh.address, host.ssh.port), path)
-                if first != path:
-                    yield Finding(
-                        f"{path}.ssh.address",
-                        host.ssh.address,
-                        f"is that of {first} too",
-                        "One machine cannot be two members of the mesh.",
-                        "list each machine once; one workload a machine.",
-                    )
 
 
 def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
@@ -366,8 +396,9 @@ def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
 
 def _namespaces(draft: Draft) -> Iterator[Finding]:
     used = {w.namespace for w in draft.workloads.values()}
+    used |= {n.gateway.namespace for n in draft.networks.values() if n.gateway is not None}
     namespaces = draft.sections.get("namespaces") or {}
-    complete = len(draft.workloads) == len(draft.entries.get("workloads", {}))
+    complete = draft.complete and len(draft.networks) == len(draft.network_names)
     for name, namespace in namespaces.items():
         policy = namespace.traffic_policy if isinstance(namespace, Namespace) else None
         if policy is not None:

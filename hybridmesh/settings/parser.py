@@ -13,13 +13,13 @@ from pydantic_core import ErrorDetails
 
 from .checks import Draft, check
 from .findings import Finding, SettingsError
-from .models import Access, Routing, Settings, Workload
+from .models import Access, Network, Routing, Settings, Workload
 
 ReadFile = Callable[[str], str]
 """Gives a file's text by its path relative to the project's root; raises OSError or UnicodeDecodeError."""
 
 _STARS = "**********"
-_BY_ENTRY: Mapping[str, Any] = {"workloads": Workload, "routing": Routing, "access": Access}
+_BY_ENTRY: Mapping[str, Any] = {"workloads": Workload, "networks": Network, "routing": Routing, "access": Access}
 """Sections that are read entry by entry, so that one wrong entry does not hide the findings of the others."""
 
 

@@ -19,9 +19,12 @@ RESERVED_VARIABLES: Mapping[str, str] = {
 """Variables of `cluster.env` that have a setting of their own."""
 
 
-def proxy_shape(sidecar: ProxyShape, workload: Workload) -> ProxyShape:
-    """The settings that count for `workload`; a field that it sets itself, if only to its default, is its own."""
-    own = workload.sidecar
+def proxy_shape(sidecar: ProxyShape, workload: Workload | None) -> ProxyShape:
+    """The settings that count for `workload`; a field that it sets itself, if only to its default, is its own.
+
+    None: a gateway machine, which has the stack's.
+    """
+    own = workload.sidecar if workload is not None else None
     given = {name: value for name, value in _given(sidecar).items() if name in _SHAPE}
     return ProxyShape.model_validate(given if own is None else _over(given, _given(own)))
 

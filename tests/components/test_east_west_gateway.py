@@ -8,6 +8,7 @@ from pulumi_kubernetes.core.v1 import outputs
 
 from components.control_plane import HelmCharts
 from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs, service_address
+from components.network_gateway import LISTENER_STATISTICS, PROXY_CONFIG
 from tests.components.harness import World, run
 
 
@@ -51,7 +52,17 @@ def test_the_chart_is_told_the_network_over_what_the_caller_says() -> None:
     values = (
         gateway(values={"autoscaling": {"enabled": False}, "networkGateway": "x"}).one("gw-release").value("values")
     )
-    assert values == {"autoscaling": {"enabled": False}, "networkGateway": "embedded"}
+    assert values == {
+        "autoscaling": {"enabled": False},
+        "networkGateway": "embedded",
+        "podAnnotations": {PROXY_CONFIG: LISTENER_STATISTICS},
+    }
+
+
+def test_the_caller_may_have_other_statistics() -> None:
+    annotations = {PROXY_CONFIG: "{}"}
+    values = gateway(values={"podAnnotations": annotations}).one("gw-release").value("values")
+    assert values["podAnnotations"] == annotations
 
 
 def test_its_address_is_unknown_until_its_release_is_there() -> None:

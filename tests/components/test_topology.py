@@ -31,7 +31,9 @@ TOPOLOGY: dict[str, Any] = {
             "subsets": None,
         },
     },
+    "networks": {"far": {"direct": False, "gateways": ["gw-1"], "addresses": ["192.0.2.20:15443"]}},
     "machines": {
+        "gw-1": {"workload": "far-gateway", "version": "", "meshAddress": "192.0.2.20", "network": "far"},
         "vm-1": {"workload": "echo", "version": "vm", "meshAddress": "192.0.2.11", "network": "near"},
         "vm-2": {"workload": "echo", "version": "vm", "meshAddress": "192.0.2.12", "network": "far"},
         "vm-3": {"workload": "plain", "version": "vm", "meshAddress": "192.0.2.13", "network": "far"},
@@ -48,6 +50,8 @@ def test_it_shows_every_part_and_how_requests_are_split() -> None:
     assert '  subgraph network-far["machines, network far"]' in lines
     assert sum(line.strip() == "end" for line in lines) == 3
     assert not any("service-client" in line for line in lines)
+    assert '    vm-gw-1["gw-1<br/>far-gateway<br/>192.0.2.20"]' in lines
+    assert "  cluster ==> vm-gw-1" in lines
 
 
 def test_what_is_drawn_does_not_hang_on_the_order_of_keys() -> None:

@@ -393,6 +393,7 @@ def test_machines_of_another_network_go_through_the_gateway(lab: Lab, stack: Sta
     from_machine(lab, "vm-1", 50)
     assert endpoints()
     assert gateway not in endpoints()
+    stack.change("networks.machines", {"direct": True})
     stack.change("workloads.echo.network", "machines")
     stack.change("routing.echo.weights", {"k8s": 100, "vm": 0})
     stack.up()

@@ -30,6 +30,11 @@ TOPOLOGY: dict[str, Any] = {
         "namespace": "istio-system", "revision": "default", "version": "1.31.0", "trustDomain": "cluster.local",
     },
     "gateway": {"name": "east-west", "address": "10.0.0.1"},
+    "networks": {
+        "far": {"direct": False, "gateways": ["gw-1"], "addresses": ["10.9.0.1:15443"]},
+        "near": {"direct": True, "gateways": [], "addresses": []},
+        "callers": {"direct": False, "gateways": [], "addresses": []},
+    },
     "workloads": {
         "echo": {
             "pods": {"replicas": 2}, "machines": ["vm-1"], "host": "echo.demo.svc.cluster.local",
@@ -91,6 +96,18 @@ def test_a_machine_without_a_probe_is_good_and_called_unprobed() -> None:
     judged = machine_status("vm-1", MACHINE, entry(healthy=None), states())
     assert judged.good
     assert judged.health == "not probed"
+
+
+def test_the_way_into_each_network_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "stack_topology", lambda _stack: TOPOLOGY)
+    monkeypatch.setattr(status, "connect", lambda _properties: FakeCluster(entry()))
+    shown = CliRunner().invoke(app, ["status"]).stdout.splitlines()
+    for line in (
+        "network   far: reached through gw-1 at 10.9.0.1:15443",
+        "network   near: reached directly",
+        "network   callers: its machines call, and are not called",
+    ):
+        assert line in shown
 
 
 @pytest.mark.parametrize(("found", "code"), [(entry(), 0), (None, 1)])

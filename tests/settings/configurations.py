@@ -152,7 +152,7 @@ def _workload(draw: st.DrawFn, number: int) -> dict[str, Any]:
         made["pods"] = {"image": "echo:1", **draw(only(given.Pods, "replicas", "command", "readySeconds"))}
     if where != "pods":
         made["machines"] = {"hosts": draw(_hosts(number))}
-        made |= draw(only(given.Workload, "network", "serviceAccount"))
+        made |= draw(only(given.Workload, "serviceAccount"))
         if "serviceAccount" in made:
             made["serviceAccount"] = f"account-{number}"
         if draw(st.booleans()):

@@ -12,6 +12,7 @@ from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts
 from .gateway import Gateway
 from .machines import Command, Host, Machines, Ssh
 from .namespace import Namespace
+from .network import Network, NetworkGateway
 from .pods import Pods
 from .probe import Exec, HttpGet, Probe, TcpSocket
 from .routing import HeaderMatch, Mirror, Retries, Routing
@@ -44,6 +45,8 @@ __all__ = [
     "Mirror",
     "Model",
     "Namespace",
+    "Network",
+    "NetworkGateway",
     "OutlierDetection",
     "Package",
     "Pods",

@@ -9,6 +9,7 @@ from .cluster import Cluster
 from .control_plane import ControlPlane
 from .gateway import Gateway
 from .namespace import Namespace
+from .network import Network
 from .routing import Routing
 from .sidecar import Sidecar
 from .versions import Versions
@@ -50,6 +51,13 @@ class Settings(Model):
         example={"accept": ["system"]},
         wrong="a combination that nobody has tried would be rolled out unseen.",
         fix="`{accept: [...]}`, or leave it out.",
+    )
+    networks: Mapping[Name, Network] = setting(
+        default_factory=dict,
+        meaning="Networks of VMs other than `cluster.network`.",
+        example={"datacenter": {"gateway": {"hosts": {"gw-1": {"ssh": {"address": "198.51.100.5"}}}}}},
+        wrong="the mesh would know no way to the VMs there.",
+        fix="`{name: {gateway: {hosts: {…}}}}`, or `{name: {direct: true}}`.",
     )
     mtls: Literal["STRICT", "PERMISSIVE", "none"] = setting(
         "STRICT",

@@ -84,10 +84,11 @@ class Workload(Model):
     )
     network: Name | None = setting(
         None,
-        meaning="The network of its VMs; default: `cluster.network`. Another one goes through the gateway.",
-        example="embedded",
+        meaning="The network of its VMs, one of `networks`; default: `cluster.network`. To and from another one, "
+        "requests go through gateways.",
+        example="datacenter",
         wrong="traffic would take a route that does not exist.",
-        fix="the name of a network, or leave it out.",
+        fix="a name in `networks`, or leave it out.",
     )
     labels: Labels = setting(
         default_factory=dict,

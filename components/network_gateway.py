@@ -1,0 +1,133 @@
+"""The way of pods into a network of machines: machines there whose proxy is a router."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes.apiextensions import CustomResource
+from pulumi_kubernetes.core.v1 import ServiceAccount
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from hybridmesh.istio import spiffe_id
+from hybridmesh.istio.ports import EAST_WEST_TLS
+
+from .after import after
+
+_NETWORKING = "networking.istio.io/v1"
+PROXY_CONFIG = "proxy.istio.io/config"
+LISTENER_STATISTICS = f'{{"proxyStatsMatcher":{{"inclusionPrefixes":["listener.0.0.0.0_{EAST_WEST_TLS}."]}}}}'
+"""What makes a gateway's proxy keep the statistics of its one listener, which Istio leaves out by default: whether
+requests take this way is the first thing that people ask."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkGatewayArgs:
+    """Inputs of `NetworkGateway`."""
+
+    network: str
+    """The network that it leads into."""
+    namespace: pulumi.Input[str]
+    """Its namespace, that of all its objects."""
+    service_account: str
+    """Its service account."""
+    trust_domain: pulumi.Input[str] = "cluster.local"
+    """The mesh's trust domain."""
+
+
+class NetworkGateway(pulumi.ComponentResource):
+    """Owns what makes machines the gateway of their network: ServiceAccount, WorkloadGroup and Gateway.
+
+    It owns neither the machines nor their membership, which is `Sidecar`'s with the variables of `router_environment`;
+    nor that pods go this way, which istiod is told by `ControlPlane`.
+    """
+
+    group: pulumi.Output[dict[str, Any]]
+    """The WorkloadGroup's manifest; who uses it joins after the Gateway, and so is a gateway from its first moment."""
+    service_account: pulumi.Output[str]
+    """Its service account; who uses it waits for it."""
+    identity: pulumi.Output[str]
+    """Its SPIFFE id."""
+
+    def __init__(self, name: str, args: NetworkGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            "hybridmesh:network_gateway:NetworkGateway",
+            name,
+            {"network": args.network, "namespace": args.namespace, "serviceAccount": args.service_account},
+            opts,
+        )
+        child = pulumi.ResourceOptions(parent=self)
+        namespace = pulumi.Output.from_input(args.namespace)
+        group_name, labels = gateway_group(args.network), gateway_labels(args.network)
+        account = ServiceAccount(
+            f"{name}-account",
+            metadata=ObjectMetaArgs(name=args.service_account, namespace=namespace, labels=labels),
+            opts=child,
+        )
+        self.service_account = after(account, args.service_account)
+        self.identity = pulumi.Output.all(args.trust_domain, namespace, self.service_account).apply(
+            lambda parts: spiffe_id(*parts)
+        )
+        gateway = CustomResource(
+            f"{name}-services-gateway",
+            api_version=_NETWORKING,
+            kind="Gateway",
+            metadata=ObjectMetaArgs(name=group_name, namespace=namespace, labels=labels),
+            spec={"selector": labels, "servers": [services_server()]},
+            opts=child,
+        )
+        spec = gateway_group_spec(args.network, args.service_account)
+        group = CustomResource(
+            f"{name}-group",
+            api_version=_NETWORKING,
+            kind="WorkloadGroup",
+            metadata=ObjectMetaArgs(name=group_name, namespace=namespace, labels=labels),
+            spec=spec,
+            opts=child,
+        )
+        self.group = pulumi.Output.all(namespace, group.urn, gateway.urn).apply(
+            lambda known: {
+                "apiVersion": _NETWORKING,
+                "kind": "WorkloadGroup",
+                "metadata": {"name": group_name, "namespace": known[0]},
+                "spec": spec,
+            }
+        )
+        self.register_outputs({"identity": self.identity})
+
+
+def gateway_group(network: str) -> str:
+    """The name of a network's gateway in Kubernetes: that of its WorkloadGroup and Gateway."""
+    return f"{network}-gateway"
+
+
+def gateway_labels(network: str) -> dict[str, str]:
+    """The labels of a network's gateway machines, by which their Gateway finds them."""
+    return {"app": gateway_group(network)}
+
+
+def gateway_group_spec(network: str, service_account: str) -> dict[str, Any]:
+    """The WorkloadGroup's spec."""
+    return {
+        "metadata": {"labels": gateway_labels(network), "annotations": {PROXY_CONFIG: LISTENER_STATISTICS}},
+        "template": {"serviceAccount": service_account, "network": network},
+    }
+
+
+def services_server() -> dict[str, Any]:
+    """What lets mutual TLS for services through to them, unopened; the name in it tells which service."""
+    return {
+        "port": {"number": EAST_WEST_TLS, "name": "tls", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": ["*.local"],
+    }
+
+
+def router_environment(network: str) -> Mapping[str, str]:
+    """The agent's variables on a gateway machine: its proxy is a router that sees this network alone, and takes over
+    none of the machine's own connections."""
+    return {
+        "ISTIO_AGENT_FLAGS": "router",
+        "ISTIO_CUSTOM_IP_TABLES": "true",
+        "ISTIO_META_REQUESTED_NETWORK_VIEW": network,
+    }

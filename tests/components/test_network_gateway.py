@@ -1,0 +1,173 @@
+"""The gateway of a network of machines: its objects, its machines' part in the mesh, and what istiod is told of it."""
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from components.control_plane import NetworkAddress, adopted_mesh_config, mesh_networks
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from components.network_gateway import LISTENER_STATISTICS, NetworkGateway, NetworkGatewayArgs
+from tests.components.harness import World, dev_settings, run
+from tests.settings.test_network_rules import far, host
+
+MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
+
+
+def component(seen: list[Any] | None = None, preview: bool = False) -> World:
+    def program() -> object:
+        gateway = NetworkGateway(
+            "far",
+            NetworkGatewayArgs(
+                network="far", namespace="edge", service_account="far-gateway", trust_domain="example.org"
+            ),
+        )
+        known = pulumi.Output.all(gateway.group, gateway.identity)
+        return known.apply((seen if seen is not None else []).append)
+
+    return run(program, preview=preview)
+
+
+def mesh(change: Any = None, **how: Any) -> World:
+    def changed(sections: dict[str, Any]) -> None:
+        far(sections)
+        if change is not None:
+            change(sections)
+
+    return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=dev_settings(changed))).topology, **how)
+
+
+@MODES
+def test_its_gateway_selects_its_group_s_machines_and_passes_mutual_tls_on_unopened(preview: bool) -> None:
+    seen: list[Any] = []
+    world = component(seen, preview=preview)
+    spec = world.one("far-services-gateway").value("spec")
+    assert spec["servers"] == [
+        {
+            "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+            "tls": {"mode": "AUTO_PASSTHROUGH"},
+            "hosts": ["*.local"],
+        }
+    ]
+    group, identity = seen[0]
+    assert group["spec"] == {
+        "metadata": {"labels": spec["selector"], "annotations": {"proxy.istio.io/config": LISTENER_STATISTICS}},
+        "template": {"serviceAccount": "far-gateway", "network": "far"},
+    }
+    assert (group["metadata"], identity) == (
+        {"name": "far-gateway", "namespace": "edge"},
+        "spiffe://example.org/ns/edge/sa/far-gateway",
+    )
+
+
+@MODES
+def test_its_machines_are_routers_that_see_their_own_network_alone(preview: bool) -> None:
+    world = mesh(preview=preview)
+    files = world.one("mesh-gw-1", "Sidecar").plain["cluster.env"].splitlines()
+    for line in (
+        "ISTIO_AGENT_FLAGS='router'",
+        "ISTIO_CUSTOM_IP_TABLES='true'",
+        "ISTIO_META_REQUESTED_NETWORK_VIEW='far'",
+        "ISTIO_META_NETWORK='far'",
+        "SERVICE_ACCOUNT='far-gateway'",
+    ):
+        assert line in files
+    for other in ("vm-1", "far-1"):
+        assert "ROUTER" not in world.one(f"mesh-{other}", "Sidecar").plain["cluster.env"].upper()
+
+
+def test_both_gateways_proxies_keep_the_statistics_of_their_listener() -> None:
+    world = mesh()
+    release = world.one("mesh-gateway-release").value("values")
+    assert release["podAnnotations"] == {"proxy.istio.io/config": LISTENER_STATISTICS}
+    matcher = yaml.safe_load(world.one("mesh-gw-1", "Sidecar").plain["mesh.yaml"])["defaultConfig"]["proxyStatsMatcher"]
+    assert matcher == json.loads(LISTENER_STATISTICS)["proxyStatsMatcher"]
+    assert matcher == {"inclusionPrefixes": ["listener.0.0.0.0_15443."]}
+
+
+@MODES
+def test_istiod_is_told_of_a_gateway_by_its_address(preview: bool) -> None:
+    values = mesh(preview=preview).one("mesh-control-plane-istiod").value("values")
+    assert values["global"]["meshNetworks"] == {
+        "far": {"endpoints": [], "gateways": [{"address": "198.51.100.5", "port": 15443}]}
+    }
+
+
+def test_one_address_for_all_of_a_network_s_gateways_takes_the_place_of_each_one_s_own() -> None:
+    def behind_one(sections: dict[str, Any]) -> None:
+        gateway = sections["networks"]["far"]["gateway"]
+        gateway["hosts"]["gw-2"] = host("198.51.100.6")
+        gateway |= {"address": "192.0.2.77", "port": 443}
+
+    values = mesh(behind_one).one("mesh-control-plane-istiod").value("values")
+    assert values["global"]["meshNetworks"]["far"]["gateways"] == [{"address": "192.0.2.77", "port": 443}]
+
+
+def test_the_mesh_without_networks_is_as_it_was() -> None:
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=dev_settings())).topology)
+    assert "meshNetworks" not in world.one("mesh-control-plane-istiod").value("values")["global"]
+    assert not world.of_type("NetworkGateway")
+
+
+def test_its_machine_joins_once_gateway_and_group_are_there_and_leaves_before_them() -> None:
+    world = mesh()
+    join = world.one("mesh-gw-1-join")
+    for earlier in ("services-gateway", "group", "account"):
+        assert world.is_after(world.one("mesh-gw-1-membership"), world.one(f"mesh-far-gateway-{earlier}"))
+    assert world.is_after(join, world.one("mesh-network-gateways-namespace"))
+    assert not world.is_after(world.one("mesh-control-plane-istiod"), join), "istiod's address comes from the machine"
+
+
+def test_its_namespace_is_made_with_strict_mtls_like_any_other() -> None:
+    peers = mesh().one("mesh-network-gateways-peers")
+    assert peers.value("spec") == {"mtls": {"mode": "STRICT"}}
+
+
+def test_the_topology_has_network_and_gateway_machine() -> None:
+    seen: list[Any] = []
+    run(
+        lambda: HybridMesh("mesh", HybridMeshArgs(settings=dev_settings(far))).topology.apply(seen.append),
+    )
+    (topology,) = seen
+    assert topology["networks"] == {"far": {"direct": False, "gateways": ["gw-1"], "addresses": ["198.51.100.5:15443"]}}
+    machine = topology["machines"]["gw-1"]
+    assert (machine["workload"], machine["namespace"], machine["network"]) == ("far-gateway", "network-gateways", "far")
+
+
+def test_mesh_networks_do_not_hang_on_the_order_of_the_settings() -> None:
+    ways = {"b": [NetworkAddress(address="192.0.2.2", port=1)], "a": [NetworkAddress(address="192.0.2.1", port=1)]}
+    assert list(mesh_networks(ways)) == ["a", "b"]
+
+
+ADOPTED = {
+    "mesh": "trustDomain: example.org\n",
+    "meshNetworks": yaml.safe_dump(
+        {"networks": {"far": {"endpoints": [], "gateways": [{"address": "198.51.100.5", "port": 15443}]}}}
+    ),
+}
+
+
+def test_an_adopted_mesh_that_knows_the_gateways_is_used_as_it_is() -> None:
+    assert adopted_mesh_config(ADOPTED, {"far": ["198.51.100.5"]}) == "trustDomain: example.org\n"
+    assert adopted_mesh_config({"mesh": "a: b\n"}, {}) == "a: b\n"
+
+
+@pytest.mark.parametrize("data", [{}, {"meshNetworks": "networks: {}"}, ADOPTED], ids=["none", "empty", "another"])
+def test_an_adopted_mesh_that_does_not_know_a_gateway_is_refused_with_the_value_to_add(data: dict[str, str]) -> None:
+    with pytest.raises(
+        ValueError, match=r"networks.far.gateway: .* 198.51.100.9 .*address: 198.51.100.9.*meshNetworks"
+    ):
+        adopted_mesh_config(data, {"far": ["198.51.100.9"]})
+
+
+def test_an_adopted_mesh_is_asked_in_the_preview_already() -> None:
+    def adopt(sections: dict[str, Any]) -> None:
+        sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0", "charts": {"path": "x"}}
+
+    known = {"mesh-control-plane-mesh-config-map": {"data": ADOPTED}}
+    assert mesh(adopt, preview=True, answers=known).one("mesh-gw-1", "Sidecar")
+    unknown = {"mesh-control-plane-mesh-config-map": {"data": {"mesh": "{}"}}}
+    with pytest.raises(Exception, match=r"does not know 198\.51\.100\.5 as its gateway"):
+        mesh(adopt, preview=True, answers=unknown)
