@@ -17,7 +17,7 @@ from lab.traffic import Answers, ask, in_pod, on_machine
 from tests.e2e.stack import Stack, Step
 from tests.environment import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 FAR = ("far-1", "far-2")
 GATEWAY = "gw-1"
