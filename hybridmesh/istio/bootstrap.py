@@ -178,8 +178,9 @@ def _inbound_ports(group: WorkloadGroup, options: BootstrapOptions) -> str:
     """`*`, or a list; Istio reads the excluded ports only with `*`."""
     if options.all_inbound_ports or (options.inbound_ports is None and not group.ports):
         return "*"
-    ports = group.ports.values() if options.inbound_ports is None else options.inbound_ports
-    return ",".join(str(port) for port in sorted(set(ports)) if port not in options.local_exclude_ports)
+    # istioctl repeats a port that the group has under two names.
+    ports = group.ports.values() if options.inbound_ports is None else set(options.inbound_ports)
+    return ",".join(str(port) for port in sorted(ports) if port not in options.local_exclude_ports)
 
 
 def hosts_file(addresses: Iterable[str], *, istio_namespace: str = "istio-system", revision: str = "default") -> str:

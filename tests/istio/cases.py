@@ -351,7 +351,7 @@ def groups(draw: st.DrawFn) -> dict[str, Any]:
                     {},
                     optional={
                         "network": value,
-                        "ports": st.dictionaries(value, st.one_of(port, port.map(str)), max_size=4),
+                        "ports": st.dictionaries(value, st.one_of(port, port.map(str), st.just(8080)), max_size=4),
                         "labels": labels,
                         "weight": st.integers(0, 100),
                         "locality": word,

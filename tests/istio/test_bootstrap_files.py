@@ -176,6 +176,10 @@ def test_inbound_ports_come_in_an_order_that_stays() -> None:
     assert cluster_env(backwards, MESH, OPTIONS) == CLUSTER_ENV
 
 
+def test_a_port_under_two_names_is_listed_twice_as_by_istioctl() -> None:
+    assert variables(changed("spec.template.ports", {"a": 80, "b": 80}))["ISTIO_INBOUND_PORTS"] == "80,80"
+
+
 # hosts
 
 
