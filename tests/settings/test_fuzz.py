@@ -14,7 +14,7 @@ from hybridmesh.settings import Finding, Settings, SettingsError, parse
 from tests.components.harness import SECRETS, read_file, run
 from tests.settings.configurations import configurations
 
-MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "250"))
+MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "100"))
 """How many; `make test` asks for ten thousand."""
 GRAPH_OF_EACH = 10
 """Every tenth good one becomes a graph: that takes ten times as long as reading it."""
