@@ -353,7 +353,7 @@ def test_a_machine_that_fell_out_is_seen_by_kubernetes_and_healed_by_up(lab: Lab
     machine = lab.machine("vm-1")
     entry = stack.outputs()["topology"]["machines"]["vm-1"]["entry"].split("/")[1]
     machine.ssh(["systemctl stop istio"])
-    wait_for("the entry to go", lambda: entry not in objects(lab, "workloadentries"), 60)
+    wait_for("the entry to go", lambda: entry not in objects(lab, "workloadentries"), 120)
     count = connections(machine)
     changed = {step.name for step in stack.steps()}
     assert "mesh-vm-1-token" in changed
