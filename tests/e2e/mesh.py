@@ -9,14 +9,27 @@ from typing import Any
 from tests.environment import Lab
 
 
+def ask_kubectl(lab: Lab, *arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
+    """Run kubectl, with `document` as JSON on stdin if there is one; a refusal is an answer too."""
+    return subprocess.run(
+        [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments],
+        input=None if document is None else json.dumps(document),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def kubectl(lab: Lab, *arguments: str) -> str:
-    command = [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    """What kubectl prints; an assertion fails if it does."""
+    done = ask_kubectl(lab, *arguments)
     assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
     return done.stdout
 
 
 def objects(lab: Lab, kind: str, namespace: str = "demo") -> dict[str, Any]:
+    """A namespace's objects of a kind, by name."""
     items = json.loads(kubectl(lab, "get", kind, "-n", namespace, "-o", "json"))["items"]
     return {item["metadata"]["name"]: item for item in items}
 

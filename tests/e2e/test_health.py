@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 
 from lab.cluster import wait_for
 from tests.e2e.load import Load, Request
+from tests.e2e.mesh import objects
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
@@ -39,17 +38,10 @@ def bare(stack: Stack) -> Iterator[Stack]:
     stack.restore()
 
 
-def objects(lab: Lab, kind: str) -> list[dict[str, Any]]:
-    command = [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), "get", kind, "-n", "demo", "-o", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
-    return items
-
-
 def health(lab: Lab, machine: str) -> str | None:
     """The condition that istiod wrote to the VM's entry."""
     address = lab.machine(machine).address
-    (entry,) = [item for item in objects(lab, "workloadentries") if item["spec"]["address"] == address]
+    (entry,) = [item for item in objects(lab, "workloadentries").values() if item["spec"]["address"] == address]
     conditions = {c["type"]: c["status"] for c in entry.get("status", {}).get("conditions", [])}
     return conditions.get("Healthy")
 
@@ -95,9 +87,9 @@ def test_an_unhealthy_app_takes_its_vm_out_of_rotation_and_back(lab: Lab, bare: 
 def test_a_pod_with_strict_mtls_gets_ready_by_a_probe_through_its_agent(lab: Lab, stack: Stack) -> None:
     stack.restore()
     stack.up()
-    (strict,) = objects(lab, "peerauthentications")
+    (strict,) = objects(lab, "peerauthentications").values()
     assert strict["spec"]["mtls"]["mode"] == "STRICT"
-    pods = [p for p in objects(lab, "pods") if p["metadata"]["labels"]["app"] == "echo"]
+    pods = [p for p in objects(lab, "pods").values() if p["metadata"]["labels"]["app"] == "echo"]
     pods = [p for p in pods if "deletionTimestamp" not in p["metadata"]]
     assert pods
     for pod in pods:

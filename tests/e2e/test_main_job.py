@@ -9,13 +9,13 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.cluster import wait_for
 from lab.machines import Machine
 from lab.traffic import Answers, ask, in_pod, on_machine
+from tests.e2e.mesh import ask_kubectl, kubectl, objects
 from tests.e2e.stack import PulumiError, Stack, console
 from tests.environment import Lab
 
@@ -26,24 +26,6 @@ FILES = ("cluster.env", "mesh.yaml", "hosts", "root-cert.pem")
 URL = "http://echo.demo.svc.cluster.local:8080/"
 LISTING = (Path(__file__).parent / "machine_listing.sh").read_text()
 TOKEN = "/var/run/secrets/tokens/istio-token"
-
-
-def kubectl(lab: Lab, *arguments: str, check: bool = True) -> str:
-    done = subprocess.run(
-        [lab.bin / "kubectl", "--kubeconfig", lab.kubeconfig, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if check and done.returncode != 0:
-        raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
-    return done.stdout
-
-
-def objects(lab: Lab, kind: str, namespace: str = "demo") -> dict[str, Any]:
-    items = json.loads(kubectl(lab, "get", kind, "-n", namespace, "-o", "json"))["items"]
-    return {item["metadata"]["name"]: item for item in items}
 
 
 def connections(machine: Machine) -> int:
@@ -425,7 +407,7 @@ def test_destroy_leaves_machine_and_cluster_without_a_trace_and_up_works_again(
     assert sorted(namespaces) == ["default", "kube-node-lease", "kube-public", "kube-system"]
     kinds = kubectl(lab, "api-resources", "--verbs=list", "-o", "name").split()
     for kind in kinds:
-        found = kubectl(lab, "get", kind, "-A", "-o", "name", check=False).splitlines()
+        found = ask_kubectl(lab, "get", kind, "-A", "-o", "name").stdout.splitlines()
         assert not [name for name in found if "istio" in name or "echo" in name], kind
     assert "istio.io" not in kubectl(lab, "get", "customresourcedefinitions", "-o", "name")
     stack.up()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.instance import PROJECT_ROOT
 from lab.traffic import Answers, ask, in_pod, on_machine
+from tests.e2e.mesh import kubectl
 from tests.e2e.stack import Stack, Step
 from tests.environment import Lab
 
@@ -51,18 +51,6 @@ def change(lab: Lab, stack: Stack) -> None:
     }
     stack.change("networks.cutoff", {"gateway": {"hosts": {GATEWAY: machine(lab, GATEWAY, "edge")}}})
     stack.change("workloads.remote", workload)
-
-
-def kubectl(lab: Lab, *arguments: str) -> str:
-    done = subprocess.run(
-        [lab.bin / "kubectl", "--kubeconfig", lab.kubeconfig, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
-    return done.stdout
 
 
 def entries(lab: Lab, namespace: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.traffic import Runner, in_pod, on_machine
 from tests.e2e.load import Load, Request
+from tests.e2e.mesh import kubectl
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
@@ -35,13 +35,6 @@ ACCESS = {
     "client": {},
 }
 CALLS = 30
-
-
-def kubectl(lab: Lab, *arguments: str) -> str:
-    command = [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
-    return done.stdout
 
 
 def policies(lab: Lab) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from lab.cluster import wait_for
 from lab.traffic import in_pod
+from tests.e2e.mesh import kubectl
 from tests.e2e.stack import Stack, Step
 from tests.environment import Lab
 
@@ -60,11 +61,6 @@ def look(lab: Lab) -> Proxy:
     names = ("echo.demo", HOST, HOSTS_OWN)
     resolved = {name: bool(vm.ssh([f"getent hosts {name} || true"])) for name in names}
     return Proxy(vm.ssh([NAT]), json.loads(dump), len(dump), vm.ssh(["pgrep -xo pilot-agent"]), resolved)
-
-
-def kubectl(lab: Lab, *arguments: str) -> str:
-    command = [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def show(lab: Lab) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.mesh import ask_kubectl
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
@@ -30,17 +31,6 @@ KNOWN = {
 }
 """Findings by code, object and the beginning of the message. `istioctl analyze` counts pods, and these are VMs'; the
 IST0174 is of a host with `*`, which Istio does match with Services."""
-
-
-def kubectl(lab: Lab, *arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(lab.bin / "kubectl"), "--kubeconfig", str(lab.kubeconfig), *arguments],
-        input=None if document is None else json.dumps(document),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +108,7 @@ def test_every_object_is_valid_without_a_field_that_kubernetes_would_drop(lab: L
     assert {"WorkloadGroup", "WorkloadEntry", "ServiceEntry", "Service", "Deployment"} <= kinds
     for document in objects:
         # A field that a CRD does not know is dropped in silence unless validation is strict.
-        answer = kubectl(
+        answer = ask_kubectl(
             lab,
             *("apply", "--server-side", "--dry-run=server", "--validate=strict"),
             *("--field-manager=check", "--force-conflicts", "--filename=-"),
@@ -137,7 +127,7 @@ def test_strict_validation_would_see_a_field_that_istio_does_not_know(lab: Lab, 
 
 def test_istio_s_webhook_refuses_nonsense_and_fails_closed(lab: Lab, everything: Stack) -> None:
     assert everything
-    answer = kubectl(lab, "get", "validatingwebhookconfigurations", "--output", "json")
+    answer = ask_kubectl(lab, "get", "validatingwebhookconfigurations", "--output", "json")
     configurations = {item["metadata"]["name"]: item for item in json.loads(answer.stdout)["items"]}
     assert set(configurations) == {"istio-validator-istio-system", "istiod-default-validator"}
     for configuration in configurations.values():
@@ -156,4 +146,4 @@ def apply_policy(lab: Lab, spec: dict[str, Any]) -> subprocess.CompletedProcess[
         "metadata": {"name": "nonsense", "namespace": "demo"},
         "spec": spec,
     }
-    return kubectl(lab, "apply", "--dry-run=server", "--validate=strict", "--filename=-", document=document)
+    return ask_kubectl(lab, "apply", "--dry-run=server", "--validate=strict", "--filename=-", document=document)
