@@ -468,6 +468,7 @@ class HybridMesh(pulumi.ComponentResource):
                     memory_high=shape.limits.memory_high,
                     tasks=shape.limits.tasks,
                 ),
+                app_units=workload.machines.units if workload and workload.machines else (),
                 supported_systems="" if "system" in settings.versions.accept else versions.systems_line(),
                 token_seconds=sidecar.token_seconds,
                 limits=SidecarLimits(

@@ -1,5 +1,6 @@
 """One machine's membership in the mesh."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from hybridmesh.istio import (
     BootstrapOptions,
     canonical_service,
     cluster_env,
-    hosts_file,
+    hosts_template,
     mesh_yaml,
     workload_entry_name,
 )
@@ -112,7 +113,8 @@ class SidecarArgs:
     root_certificate: pulumi.Input[str]
     """The root certificate, PEM."""
     gateway_address: pulumi.Input[str]
-    """IP address at which the machine reaches the east-west gateway."""
+    """IP address or host name at which the machine reaches the east-west gateway. A name is resolved on the machine,
+    which follows it."""
     group: pulumi.Input[Mapping[str, Any]]
     """The WorkloadGroup's manifest. Given as its output, the machine joins after the group, and leaves before it."""
     service_account: pulumi.Input[str]
@@ -141,6 +143,8 @@ class SidecarArgs:
     """Which connections go through the proxy."""
     resources: SidecarResources = SidecarResources()
     """What the proxy may use of the machine."""
+    app_units: Sequence[str] = ()
+    """The application's systemd units: at boot they start once the proxy is ready."""
     supported_systems: str = ""
     """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
     token_seconds: int = 3600
@@ -187,6 +191,7 @@ class Sidecar(pulumi.ComponentResource):
                 "address": args.mesh_address,
                 **files,
                 "limits": resource_settings(args.resources) or None,
+                "appUnits": list(args.app_units) or None,
                 "package": f"{args.package.url} {args.package.version} sha256:{args.package.sha256}",
             },
             opts,
@@ -207,6 +212,7 @@ class Sidecar(pulumi.ComponentResource):
                 service_account=args.service_account,
                 entry=entry,
                 static_entry=args.static_entry,
+                trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
                 expiration_seconds=args.token_seconds,
             ),
             opts=child,
@@ -360,7 +366,7 @@ def bootstrap_files(args: SidecarArgs) -> dict[str, pulumi.Output[str]]:
     return {
         "cluster.env": on_machine.apply(lambda known: cluster_env_of(args, *known)),
         "mesh.yaml": inputs.apply(lambda known: mesh_yaml_of(args, known)),
-        "hosts": way.apply(lambda known: hosts_file([known[0]], istio_namespace=known[1], revision=known[2])),
+        "hosts": way.apply(lambda known: hosts_template(known[0], istio_namespace=known[1], revision=known[2])),
         "root-cert.pem": pulumi.Output.from_input(args.root_certificate),
     }
 
@@ -435,6 +441,7 @@ def join_settings(args: SidecarArgs, identity: str, istio_namespace: str, ssh_po
         "ready-timeout-seconds": str(args.limits.ready),
         "drain-seconds": str(args.limits.drain),
         **resource_settings(args.resources),
+        **({"app-units": " ".join(args.app_units)} if args.app_units else {}),
         **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
     }
 
@@ -453,6 +460,11 @@ def resource_settings(resources: SidecarResources) -> dict[str, str]:
 def ready_settings(settings: Mapping[str, str], joined: str) -> dict[str, str]:
     """What the readiness script is told: it runs anew after every join."""
     return {**settings, "generation": joined}
+
+
+def fingerprint(root_certificate: str) -> str:
+    """What tells one trust bundle from another."""
+    return hashlib.sha256(root_certificate.encode()).hexdigest()[:16]
 
 
 def digest(joined_payload: str) -> str:

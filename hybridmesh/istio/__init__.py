@@ -6,6 +6,7 @@ from .bootstrap import (
     bootstrap_files,
     cluster_env,
     hosts_file,
+    hosts_template,
     mesh_yaml,
     unknown_fields,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "dns_subdomain",
     "group_from_yaml",
     "hosts_file",
+    "hosts_template",
     "ip_address",
     "is_revisioned",
     "istiod_address",

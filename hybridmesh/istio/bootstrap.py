@@ -192,6 +192,21 @@ def hosts_file(addresses: Iterable[str], *, istio_namespace: str = "istio-system
     return "".join(f"{address} {host}\n" for address in ip_addresses(addresses, "ingress address"))
 
 
+def hosts_template(address: str, *, istio_namespace: str = "istio-system", revision: str = "default") -> str:
+    """As `hosts_file`, for one address, which may be a host name: the VM resolves it, and goes on doing so.
+
+    Raises `BootstrapError` on what is neither.
+    """
+    try:
+        return hosts_file([address], istio_namespace=istio_namespace, revision=revision)
+    except BootstrapError:
+        # Not by its last label, an address that is none (192.0.2.300) would pass for a name.
+        if not re.fullmatch(r"[a-z0-9.-]*[a-z][a-z0-9-]*\.?", address.lower()):
+            raise
+        name = dns_subdomain(address.lower().removesuffix("."), "gateway's host name")
+        return f"{name} {istiod_host(istio_namespace, revision)}\n"
+
+
 def unknown_fields(group: Mapping[str, Any], mesh_config: str) -> tuple[str, ...]:
     """Where group, mesh config and annotations have fields that Istio does not know, and leaves out: often typos."""
     parsed, mesh = parse_group(group), parse_mesh_config(mesh_config)

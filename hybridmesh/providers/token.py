@@ -13,9 +13,10 @@ from .inputs import changed, number, text
 AUDIENCE = "istio-ca"
 """Whom the token is for: istiod's certificate authority."""
 
-_IDENTITY = ("namespace", "serviceAccount", "expirationSeconds")
+_IDENTITY = ("namespace", "serviceAccount")
 _ENTRY = ("entry",)
-_KEPT = ("staticEntry", "kubeconfig", "context", "requestSeconds")
+_TRUST = ("trust",)
+_KEPT = ("expirationSeconds", "staticEntry", "kubeconfig", "context", "requestSeconds")
 
 
 class IstioTokenProvider(ResourceProvider):
@@ -28,15 +29,17 @@ class IstioTokenProvider(ResourceProvider):
         return CreateResult(f"{props['namespace']}/{props['serviceAccount']}/{props['entry']}", self._mint(props))
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """A change of identity, or a VM that is out of the mesh, takes a new token; a new way to the cluster none."""
-        different = changed(olds, news, (*_IDENTITY, *_ENTRY, *_KEPT))
+        """Another identity or trust, or a VM that is out, takes a new token; a new way to the cluster none."""
+        different = changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_KEPT))
         if different:
             return DiffResult(changes=True)
         return DiffResult(changes=not self._is_in(news))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Mints anew, except where only the way to the cluster changed."""
-        if changed(olds, news, (*_IDENTITY, *_ENTRY)) or not self._is_in(news):
+        """Mints anew, except where only the way to the cluster changed, or how long the next token is valid."""
+        # A state that an earlier version wrote knows no trust.
+        trust = _TRUST if olds.get("trust") else ()
+        if changed(olds, news, (*_IDENTITY, *_ENTRY, *trust)) or not self._is_in(news):
             return UpdateResult(self._mint(news))
         return UpdateResult({**news, "token": olds["token"], "expires": olds["expires"]})
 
@@ -74,6 +77,8 @@ class IstioTokenArgs:
     """Name of the VM's WorkloadEntry."""
     static_entry: bool = False
     """Whether that is not istiod's, but a resource of the stack."""
+    trust: pulumi.Input[str]
+    """Differs when the mesh has other root certificates: the VM's certificate may be worth nothing then."""
     expiration_seconds: int = 3600
     """How long the token is valid, in seconds; Kubernetes refuses less than 600."""
 
@@ -96,6 +101,7 @@ class IstioToken(Resource, name="IstioToken"):
                 "serviceAccount": args.service_account,
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
+                "trust": args.trust,
                 "expirationSeconds": args.expiration_seconds,
                 "token": None,
                 "expires": None,

@@ -29,7 +29,7 @@ __all__ = [
     "scripts_digest",
 ]
 
-SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "ready.sh", "restart.sh")
+SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "ready.sh", "restart.sh", "upkeep.sh")
 """The scripts of every payload, as they lie beside this module."""
 
 FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"})
@@ -51,6 +51,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "memory-high": "MemoryHigh of istio.service; default none",
     "tasks-max": "TasksMax of istio.service; default systemd's own",
     "supported-systems": "words id:version; a system that is none of them is refused; default: any will do",
+    "app-units": "systemd units, words, that start at boot once the proxy is ready; default none",
     "generation": "read by nothing on the VM: changing it makes the command run again",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""
@@ -58,6 +59,8 @@ SETTINGS: Final[Mapping[str, str]] = {
 _SECONDS: Final = frozenset(name for name in SETTINGS if name.endswith("-seconds"))
 
 _RESOURCES: Final = frozenset({"cpu-quota", "memory-max", "memory-high", "tasks-max"})
+
+_UNIT: Final = r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|mount|path|timer)"
 
 _UNPACK: Final = (
     "umask 077; "
@@ -136,6 +139,8 @@ def _check_setting(name: str, value: str) -> None:
         raise ValueError(f"payload: setting {name!r} is {value!r}; give whole seconds, 0 to 99999")
     if name in _RESOURCES and not re.fullmatch(r"[1-9][0-9]{0,11}[%KMGT]?", value):
         raise ValueError(f"payload: setting {name!r} is {value!r}; give a number with %, K, M, G, T or nothing")
+    if name == "app-units" and not re.fullmatch(rf"({_UNIT}( |$))*", value):
+        raise ValueError(f"payload: setting 'app-units' is {value!r}; give names of units such as shop.service")
     if name == "ssh-port" and not (re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536):
         raise ValueError(f"payload: setting 'ssh-port' is {value!r}; give a port, 1 to 65535")
 

@@ -133,6 +133,19 @@ redirected() {
         "keep $1 in ISTIO_LOCAL_EXCLUDE_PORTS and out of ISTIO_INBOUND_PORTS"
 }
 
+gateway_names() {
+    while read -r address _; do
+        is_address "$address" || echo "$address"
+    done <files/hosts
+}
+
+check_gateway() {
+    [ ! -s files/hosts ] || gateway_names | while read -r name; do
+        [ -n "$(addresses_of "$name")" ] || finding "the gateway's name $name has no address on this VM" \
+            "let this VM's resolver know it (getent ahosts $name), or set hybrid-mesh:gateway.address to an IP address"
+    done
+}
+
 preflight() {
     step preflight
     : >findings
@@ -140,6 +153,7 @@ preflight() {
     check_system
     check_neighbours
     check_ssh
+    check_gateway
     [ ! -s findings ] || {
         sort -u findings | while IFS= read -r line; do log "finding: $line"; done
         fail "$(sort -u findings | wc -l) finding(s), nothing was changed" 'see the findings above, then run it again'
@@ -306,17 +320,27 @@ deliver_root_certificate() {
     printf '%s\n' "$SPIFFE_ID" >"$delivered/spiffe-id"
 }
 
-# Our block stays where it is, so that a line which others append to the file restarts nothing.
+# A new token is for a VM that is out. One that a reboot took away is needed by nobody, and restarts nothing.
+deliver_token() {
+    token=/run/secrets/tokens/istio-token
+    delivered=$STATE/delivered/token-sha256
+    sum=$(digest files/istio-token)
+    if [ ! -f "$delivered" ] && [ -f "$token" ]; then digest "$token" >"$delivered"; fi
+    if [ "$(cat "$delivered" 2>/dev/null)" != "$sum" ]; then : >"$STATE/restart-needed"; fi
+    cmp -s files/istio-token "$token" || {
+        log "write $token"
+        write_file files/istio-token "$token" 600 istio-proxy:istio-proxy
+    }
+    printf '%s\n' "$sum" >"$delivered"
+}
+
+# Read anew at each connection, so that it restarts nothing.
 deliver_hosts() {
-    {
-        echo '# BEGIN hybrid-mesh'
-        awk '{ print }' files/hosts # so that the last line ends
-        echo '# END hybrid-mesh'
-    } >block
-    sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' "$HOSTS" >present
-    if cmp -s block present; then return; fi
-    hosts_without_block | cat - block >hosts
-    deliver hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
+    if ! cmp -s files/hosts "$STATE/hosts"; then
+        rm -f "$STATE/hosts-known"
+        write_file files/hosts "$STATE/hosts" 600 root:root
+    fi
+    refresh_hosts || fail "$(gateway_names) has no address on this VM" 'see the finding of the preflight'
 }
 
 deliver_files() {
@@ -328,7 +352,7 @@ deliver_files() {
     ensure_folder /run/secrets/tokens 700 istio-proxy:istio-proxy
     drop_unfit_certificate
     deliver_root_certificate
-    deliver files/istio-token /run/secrets/tokens/istio-token 600 istio-proxy:istio-proxy
+    deliver_token
     deliver files/mesh.yaml /etc/istio/config/mesh 640 root:istio-proxy
     deliver files/cluster.env /var/lib/istio/envoy/cluster.env 640 root:istio-proxy
     deliver_hosts
@@ -370,12 +394,83 @@ drop_in() {
     cat <<'END'
 # Made by hybrid-mesh, which removes it when this machine leaves the mesh.
 [Unit]
-After=network-online.target hybrid-mesh-conntrack.service
+Wants=hybrid-mesh-network.service
+After=network-online.target hybrid-mesh-conntrack.service hybrid-mesh-network.service
 END
     uid=$(id -u istio-proxy)
     gid=$(id -g istio-proxy)
     # istio-iptables takes the user's number for the group's, and would redirect the proxy to itself
     [ "$uid" = "$gid" ] || printf '\n[Service]\nEnvironment=PROXY_GID=%s\n' "$gid"
+}
+
+# upkeep_unit DESCRIPTION VERB SECONDS: the service that runs upkeep.sh; more of its section Unit comes from stdin
+upkeep_unit() {
+    cat <<END
+# Made by hybrid-mesh, which removes it when this machine leaves the mesh.
+[Unit]
+Description=hybrid-mesh: $1
+$(cat)
+
+[Service]
+Type=oneshot
+TimeoutStartSec=$3
+ExecStart=/bin/sh $STATE/scripts/upkeep.sh $2
+END
+}
+
+# upkeep_timer DESCRIPTION WHEN
+upkeep_timer() {
+    cat <<END
+# Made by hybrid-mesh, which removes it when this machine leaves the mesh.
+[Unit]
+Description=hybrid-mesh: $1
+
+[Timer]
+$2
+
+[Install]
+WantedBy=timers.target
+END
+}
+
+# At boot: network, way to istiod and hosts, Istio, ready, applications.
+upkeep_units() {
+    printf 'After=network.target network-online.target\nBefore=istio.service\n' |
+        upkeep_unit 'a way to istiod, before Istio starts' network 90 >hybrid-mesh-network.service
+    {
+        printf 'After=istio.service\nBefore=%s\n' "$(setting app-units)" |
+            upkeep_unit 'the proxy is ready, before applications start' ready 90
+        printf 'RemainAfterExit=yes\n\n[Install]\nWantedBy=multi-user.target\n'
+    } >hybrid-mesh-ready.service
+    upkeep_unit 'rotate the logs of Istio' logs 90 </dev/null >hybrid-mesh-logs.service
+    upkeep_timer 'rotate the logs of Istio' "$(printf 'OnCalendar=hourly\nRandomizedDelaySec=300')" >hybrid-mesh-logs.timer
+    [ -n "$(gateway_names)" ] || return 0
+    upkeep_unit 'the addresses of the gateway' follow 90 </dev/null >hybrid-mesh-follow.service
+    upkeep_timer 'follow the addresses of the gateway' \
+        "$(printf 'OnActiveSec=15\nOnUnitInactiveSec=30\nAccuracySec=1')" >hybrid-mesh-follow.timer
+}
+
+# They change nothing about an Istio that runs.
+set_upkeep() {
+    rm -f hybrid-mesh-*.service hybrid-mesh-*.timer
+    upkeep_units
+    for unit in $UPKEEP; do
+        target=/etc/systemd/system/$unit
+        if [ ! -e "$unit" ] && [ -e "$target" ]; then
+            log "remove $target"
+            quietly timeout 60 systemctl disable --now "$unit" || :
+            rm -f "$target"
+            : >reload-needed
+        elif [ -e "$unit" ] && ! cmp -s "$unit" "$target"; then
+            write_file "$unit" "$target" 644 root:root
+            : >reload-needed
+        fi
+    done
+}
+
+enable_upkeep() {
+    quietly timeout 60 systemctl enable hybrid-mesh-ready.service &&
+        for unit in hybrid-mesh-*.timer; do quietly timeout 60 systemctl enable --now "$unit" || return 1; done
 }
 
 # A file of its own: systemd applies a limit to the running proxy, which a restart would cut off for nothing.
@@ -403,7 +498,7 @@ set_limits() {
 }
 
 units_changed() {
-    [ -e "$STATE/restart-needed" ] || systemctl show --property=NeedDaemonReload istio | grep -q '=yes'
+    [ -e "$STATE/restart-needed" ] || [ -e reload-needed ] || systemctl show --property=NeedDaemonReload istio | grep -q '=yes'
 }
 
 set_units() {
@@ -414,15 +509,17 @@ set_units() {
     ensure_folder "$DROP_IN" 755 root:root
     deliver drop-in "$DROP_IN/hybrid-mesh.conf" 644 root:root
     set_limits
+    set_upkeep
     if units_changed; then timeout 60 systemctl daemon-reload; fi
     quietly timeout 60 systemctl enable istio "$TRACKER" || fail 'units cannot be enabled' 'see the output above'
+    enable_upkeep || fail 'units cannot be enabled' 'see the output above'
     quietly timeout 60 systemctl start "$TRACKER" ||
         fail 'connection tracking cannot be turned on' "see: systemctl status $TRACKER; the kernel needs nf_conntrack"
 }
 
 # Detached, after this session has ended: ready.sh asks over a new one.
 start() {
-    if [ ! -e "$STATE/restart-needed" ] && systemctl is-active --quiet istio; then
+    if [ ! -e "$STATE/restart-needed" ] && systemctl is-active --quiet istio && leave_old_addresses; then
         step start 'nothing changed and Istio is running: no restart'
         return
     fi
@@ -439,7 +536,7 @@ start() {
 keep_scripts() {
     rm -rf "$STATE/scripts"
     mkdir -p "$STATE/scripts"
-    cp -R lib.sh join.sh ready.sh leave.sh restart.sh settings "$STATE/scripts/"
+    cp -R lib.sh join.sh ready.sh leave.sh restart.sh upkeep.sh settings "$STATE/scripts/"
 }
 
 only_one

@@ -48,6 +48,11 @@ clean_iptables() {
 
 remove_units() {
     step units
+    for unit in $UPKEEP; do
+        [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl disable --now "$unit" || :
+        rm -f "/etc/systemd/system/$unit"
+    done
+    rm -rf /run/hybrid-mesh-upkeep.*
     if systemctl cat "$TRACKER" >/dev/null 2>&1; then
         quietly timeout 60 systemctl disable --now "$TRACKER" || fail "$TRACKER cannot be stopped" 'see the output above'
     fi

@@ -17,6 +17,9 @@ PACKAGE=istio-sidecar
 HOSTS=$(readlink -f /etc/hosts)
 DROP_IN=/etc/systemd/system/istio.service.d
 TRACKER=hybrid-mesh-conntrack.service
+# What runs upkeep.sh
+UPKEEP='hybrid-mesh-network.service hybrid-mesh-ready.service hybrid-mesh-follow.service hybrid-mesh-follow.timer
+    hybrid-mesh-logs.service hybrid-mesh-logs.timer'
 HOST=$(uname -n)
 STEP=start
 FAILED=
@@ -173,6 +176,74 @@ hosts_without_block() {
         inside { held = held $0 "\n"; next }
         { print }
         END { printf "%s", held }' "$HOSTS"
+}
+
+is_address() {
+    case $1 in
+        *:*) return 0 ;;
+        *[!0-9.]*) return 1 ;;
+    esac
+}
+
+# All addresses of a host name, past the proxy, whose DNS may wait for us
+addresses_of() {
+    unredirected timeout 15 getent ahosts "$1" | cut -d ' ' -f 1 | sort -u
+}
+
+# A hosts file, from one that may have host names in the place of addresses; fails if one of them has none now
+hosts_lines() {
+    while read -r address name; do
+        if is_address "$address"; then
+            printf '%s %s\n' "$address" "$name"
+            continue
+        fi
+        found=$(addresses_of "$address") || :
+        [ -n "$found" ] || return 1
+        printf '%s\n' "$found" | sed "s/\$/ $name/"
+    done <"$1"
+}
+
+# set_hosts LINES: makes them our block in /etc/hosts. It stays where it is, if it is right.
+set_hosts() {
+    {
+        echo '# BEGIN hybrid-mesh'
+        cat "$1"
+        echo '# END hybrid-mesh'
+    } >block
+    sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' "$HOSTS" >present
+    if cmp -s block present; then return; fi
+    log "write $HOSTS: $(paste -sd , "$1")"
+    hosts_without_block | cat - block >new-hosts
+    write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
+}
+
+# Our block as $STATE/hosts asks for it. A host name that cannot be resolved now leads where it last did.
+refresh_hosts() {
+    if hosts_lines "$STATE/hosts" >lines; then
+        cmp -s lines "$STATE/hosts-known" || write_file lines "$STATE/hosts-known" 600 root:root
+    elif [ -s "$STATE/hosts-known" ]; then
+        cp "$STATE/hosts-known" lines
+    else
+        return 1
+    fi
+    set_hosts lines
+}
+
+# Peers of the agent's connections to istiod that our block does not name
+old_peers() {
+    sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' "$HOSTS" | cut -d ' ' -f 1 >present
+    ss -Hnt state established dport = :15012 | awk '{ sub(/:[0-9]*$/, "", $4); gsub(/[][]/, "", $4); print $4 }' |
+        sort -u | grep -vxFf present || :
+}
+
+# The agent looks istiod's name up for each connection that it makes, and keeps those that it has. Envoy does not
+# notice: the agent connects anew at once. Fails where the kernel cannot close a connection (CONFIG_INET_DIAG_DESTROY).
+leave_old_addresses() {
+    for peer in $(old_peers); do
+        log "close the agent's connections to $peer"
+        timeout 10 ss -K dst "$peer" dport = :15012 >/dev/null 2>&1 || :
+    done
+    [ -z "$(old_peers)" ]
 }
 
 cancel_start() {

@@ -109,6 +109,24 @@ def test_the_proxy_is_known_by_the_machine_s_name() -> None:
     assert world.one("vm-1-membership").plain["proxy"] == "vm-1.demo"
 
 
+def test_a_gateway_by_name_is_shown_as_the_name_that_the_machine_resolves() -> None:
+    world = sidecar(gateway_address="gw.example.com")
+    assert world.one("vm-1", "Sidecar").plain["hosts"] == "gw.example.com istiod.istio-system.svc\n"
+
+
+def test_the_applications_units_are_shown_and_sent() -> None:
+    world = sidecar(app_units=["shop.service", "shop.socket"])
+    assert world.one("vm-1", "Sidecar").plain["appUnits"] == ["shop.service", "shop.socket"]
+    assert unpacked(world.one("vm-1-join").value("stdin"))["settings/app-units"] == "shop.service shop.socket\n"
+    assert "appUnits" not in sidecar().one("vm-1", "Sidecar").plain
+
+
+def test_other_root_certificates_take_a_new_token_as_the_old_certificate_may_be_worth_nothing() -> None:
+    tokens = [sidecar(root_certificate=root).one("vm-1-token").plain["trust"] for root in ("ROOT\n", "ROOT 2\n")]
+    assert tokens[0] != tokens[1]
+    assert "ROOT" not in tokens[0]
+
+
 def test_token_and_membership_are_of_the_entry_that_istiod_makes() -> None:
     world = sidecar()
     assert entry_name(GROUP, "192.0.2.11") == "echo-192.0.2.11-net"

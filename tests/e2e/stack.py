@@ -87,8 +87,8 @@ class Stack:
     def _on_stack(self, verb: str, *arguments: str, timeout: float = 600) -> str:
         return self.run(verb, "--stack", STACK, "--config-file", str(self.file), *arguments, timeout=timeout)
 
-    def up(self) -> str:
-        return self._on_stack("up", "--yes", "--skip-preview", "--diff")
+    def up(self, *options: str) -> str:
+        return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options)
 
     def preview(self) -> str:
         """What a person reads."""

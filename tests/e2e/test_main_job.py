@@ -15,6 +15,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.machines import Machine
 from lab.traffic import Answers, ask, in_pod, on_machine
+from tests.e2e.machine import connections
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
 from tests.e2e.stack import PulumiError, Stack, console
 from tests.environment import Lab
@@ -26,12 +27,6 @@ FILES = ("cluster.env", "mesh.yaml", "hosts", "root-cert.pem")
 URL = "http://echo.demo.svc.cluster.local:8080/"
 LISTING = (Path(__file__).parent / "machine_listing.sh").read_text()
 TOKEN = "/var/run/secrets/tokens/istio-token"
-
-
-def connections(machine: Machine) -> int:
-    """How many connections sshd has seen; asking makes none."""
-    journal = machine.look(["journalctl", "--unit=ssh", "--no-pager", "--output=cat"])
-    return len(re.findall(r"^Connection from ", journal, re.MULTILINE))
 
 
 def listing(machine: Machine) -> list[str]:

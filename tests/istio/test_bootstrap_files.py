@@ -15,6 +15,7 @@ from hybridmesh.istio import (
     bootstrap_files,
     cluster_env,
     hosts_file,
+    hosts_template,
     mesh_yaml,
     unknown_fields,
 )
@@ -169,6 +170,17 @@ def test_a_host_name_as_ingress_is_an_error_and_not_an_empty_file() -> None:
         BootstrapError, match=r"ingress address = 'gw\.example\.com': is not an IP address.*resolves to"
     ):
         hosts_file(["gw.example.com"])
+
+
+def test_a_template_of_hosts_may_have_a_host_name_which_the_vm_resolves() -> None:
+    assert hosts_template("GW.example.com.", revision="canary") == "gw.example.com istiod-canary.istio-system.svc\n"
+    assert hosts_template("192.0.2.1") == hosts_file(["192.0.2.1"])
+
+
+@pytest.mark.parametrize("address", ["", "192.0.2.300", "gw_1.example.com", "gw.example.com; reboot", "a..b", "-gw.x"])
+def test_a_template_of_hosts_takes_nothing_else(address: str) -> None:
+    with pytest.raises(BootstrapError):
+        hosts_template(address)
 
 
 def test_inbound_ports_come_in_an_order_that_stays() -> None:

@@ -16,6 +16,7 @@ INPUTS: dict[str, Any] = {
     "serviceAccount": "echo",
     "entry": "echo-192.0.2.11",
     "expirationSeconds": 3600.0,
+    "trust": "root",
 }
 STATE = {**INPUTS, "token": "token-0", "expires": "2020-01-01T00:00:00Z"}
 MEMBER = {"demo/echo-192.0.2.11": entry()}
@@ -61,7 +62,12 @@ def test_an_entry_that_is_going_counts_as_gone(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("namespace", "shop"), ("serviceAccount", "other"), ("entry", "echo-192.0.2.12"), ("expirationSeconds", 600.0)],
+    [
+        ("namespace", "shop"),
+        ("serviceAccount", "other"),
+        ("entry", "echo-192.0.2.12"),
+        ("trust", "another root"),
+    ],
 )
 def test_another_identity_or_entry_takes_a_new_token(cluster: FakeCluster, key: str, value: object) -> None:
     cluster.entries = dict(MEMBER)
@@ -72,14 +78,25 @@ def test_another_identity_or_entry_takes_a_new_token(cluster: FakeCluster, key: 
     assert updated.outs["token"] == "token-1"
 
 
-def test_another_way_to_the_cluster_is_noted_and_keeps_the_token(cluster: FakeCluster) -> None:
+@pytest.mark.parametrize(("key", "value"), [("kubeconfig", "elsewhere"), ("expirationSeconds", 600.0)])
+def test_another_way_to_the_cluster_or_lifetime_is_noted_and_keeps_the_token(
+    cluster: FakeCluster, key: str, value: object
+) -> None:
     cluster.entries = dict(MEMBER)
-    news = {**INPUTS, "kubeconfig": "elsewhere"}
+    news = {**INPUTS, key: value}
     assert changes(news) is True
     updated = IstioTokenProvider().update("id", dict(STATE), news)
     assert updated.outs is not None
-    assert (updated.outs["token"], updated.outs["kubeconfig"]) == ("token-0", "elsewhere")
+    assert (updated.outs["token"], updated.outs[key]) == ("token-0", value)
     assert cluster.done == []
+
+
+def test_a_token_of_a_state_that_knows_no_trust_is_kept(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    olds = {key: value for key, value in STATE.items() if key != "trust"}
+    updated = IstioTokenProvider().update("id", olds, dict(INPUTS))
+    assert updated.outs is not None
+    assert updated.outs["token"] == "token-0"
 
 
 def test_an_entry_not_known_yet_is_asked_nobody(cluster: FakeCluster) -> None:

@@ -187,10 +187,38 @@ def test_a_second_join_changes_nothing_and_restarts_nothing(vm: Vm) -> None:
 def test_a_changed_file_is_written_alone_and_restarts_the_proxy(vm: Vm) -> None:
     assert vm.join().code == 0
     process = vm.wait_until_started()
-    changed = vm.join({"hosts": "192.0.2.2 istiod.istio-system.svc\n"})
-    assert [line for line in changed.stderr.splitlines() if "write " in line] == ["hybrid-mesh: write /etc/hosts"]
+    changed = vm.join({"mesh.yaml": FILES["mesh.yaml"] + "  drainDuration: 7s\n"})
+    written = [line for line in changed.stderr.splitlines() if "write " in line]
+    assert written == ["hybrid-mesh: write /etc/istio/config/mesh"]
     assert vm.wait_until_started() != process
+
+
+def test_a_changed_address_of_the_gateway_is_written_alone_and_restarts_nothing(vm: Vm) -> None:
+    assert vm.join().code == 0
+    process = vm.wait_until_started()
+    changed = vm.join({"hosts": "192.0.2.2 istiod.istio-system.svc\n"})
+    written = [line for line in changed.stderr.splitlines() if "write " in line]
+    assert written == ["hybrid-mesh: write /etc/hosts: 192.0.2.2 istiod.istio-system.svc"]
+    assert "no restart" in changed.stderr
+    assert vm.wait_until_started() == process
     assert vm.out("grep -c istiod /etc/hosts") == "1"
+
+
+def test_logs_that_have_grown_are_rotated_under_the_proxy_that_writes_them(vm: Vm) -> None:
+    assert vm.join().code == 0
+    process = vm.wait_until_started()
+    assert "hybrid-mesh-logs.timer" in vm.out("systemctl list-timers --no-pager")
+    vm.out("sh /var/lib/hybrid-mesh/scripts/upkeep.sh logs")
+    assert vm.run("ls /var/log/istio/*.1").code != 0, "small ones are left alone"
+    vm.out("head -c 60000000 /dev/zero | tr '\\0' 'x' >>/var/log/istio/istio.log")
+    vm.out("systemctl start hybrid-mesh-logs.service")
+    assert int(vm.out("stat -c %s /var/log/istio/istio.log.1")) > 50_000_000
+    assert vm.out("stat -c %U /var/log/istio/istio.log.1 /var/log/istio/istio.log") == "istio-proxy\nistio-proxy"
+    limit = time.monotonic() + 60
+    while not 0 < int(vm.out("stat -c %s /var/log/istio/istio.log")) < 1_000_000:
+        assert time.monotonic() < limit, "the agent, which finds no istiod, does not write on"
+        time.sleep(0.5)
+    assert vm.wait_until_started() == process
 
 
 def test_a_line_that_others_add_to_the_hosts_file_restarts_nothing_and_stays(vm: Vm) -> None:

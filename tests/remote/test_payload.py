@@ -108,6 +108,7 @@ def test_the_digest_of_the_scripts_changes_with_any_of_them(monkeypatch: pytest.
         ({}, {"spiffe-id": "a\0b"}, "'spiffe-id'"),
         ({}, {"drain-seconds": "5s"}, "'5s'"),
         ({}, {"drain-seconds": "-1"}, "'-1'"),
+        ({}, {"app-units": "shop.service; reboot"}, "'shop.service; reboot'"),
         ({}, {"ssh-port": "0"}, "'0'"),
         ({}, {"ssh-port": "65536"}, "'65536'"),
     ],

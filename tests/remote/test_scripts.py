@@ -49,7 +49,7 @@ def function(script: str, name: str) -> str:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
     scripts = [*sorted(SCRIPTS.glob("*.sh")), PROJECT / "tests/e2e/machine_listing.sh"]
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     subprocess.run(["shellcheck", "-x", f"--source-path={PROJECT}", *scripts], check=True, timeout=60)
 
 
@@ -162,6 +162,62 @@ def test_a_block_without_its_end_costs_no_line_that_follows(tmp_path: Path) -> N
     assert sh("HOSTS=hosts; hosts_without_block", folder=tmp_path) == "127.0.0.1 localhost\n10.0.0.1 mine\n"
     (tmp_path / "hosts").write_text(f"# BEGIN hybrid-mesh\n10.0.0.1 mine\n{BLOCK}10.0.0.2 too\n")
     assert sh("HOSTS=hosts; hosts_without_block", folder=tmp_path) == "10.0.0.1 mine\n10.0.0.2 too\n"
+
+
+RESOLVER = """unredirected() { shift 2; "$@"; }
+getent() { grep " $2$" names; }
+"""
+"""In place of the system's: a file `names` that the test writes."""
+
+
+def test_a_host_name_in_the_place_of_an_address_is_resolved_to_all_of_its_addresses(tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("192.0.2.9 gw.example.com\n192.0.2.1 gw.example.com\nfd00::1 gw.example.com\n")
+    (tmp_path / "given").write_text("gw.example.com istiod.istio-system.svc\n192.0.2.7 other\n")
+    assert sh(f"{RESOLVER}hosts_lines given", folder=tmp_path) == (
+        "192.0.2.1 istiod.istio-system.svc\n192.0.2.9 istiod.istio-system.svc\nfd00::1 istiod.istio-system.svc\n"
+        "192.0.2.7 other\n"
+    )
+
+
+def refresh(folder: Path, given: str, names: str) -> str:
+    """/etc/hosts after our block was brought up to date, with what DNS says."""
+    (folder / "hosts-given").write_text(given)
+    (folder / "names").write_text(names)
+    text = "STATE=.; HOSTS=etc-hosts; cp hosts-given hosts; LOG=log; chown() { :; }; refresh_hosts && cat etc-hosts"
+    return sh(RESOLVER + text, folder=folder)
+
+
+def test_a_name_without_an_address_leads_where_it_last_did(tmp_path: Path) -> None:
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    given, head, tail = "gw.example.com istiod\n", "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n", "# END hybrid-mesh\n"
+    assert refresh(tmp_path, given, "192.0.2.1 gw.example.com\n") == f"{head}192.0.2.1 istiod\n{tail}"
+    assert refresh(tmp_path, given, "192.0.2.2 gw.example.com\n") == f"{head}192.0.2.2 istiod\n{tail}"
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")  # a tool has written it anew
+    assert refresh(tmp_path, given, "") == f"{head}192.0.2.2 istiod\n{tail}"
+
+
+def test_a_name_that_never_had_an_address_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    (tmp_path / "hosts").write_text("gw.example.com istiod\n")
+    (tmp_path / "names").write_text("")
+    assert sh(f"{RESOLVER}STATE=.; HOSTS=etc-hosts; refresh_hosts || echo none", folder=tmp_path) == "none\n"
+    assert (tmp_path / "etc-hosts").read_text() == "127.0.0.1 localhost\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "is_one"), [("192.0.2.1", True), ("fd00::1", True), ("gw.example.com", False), ("1.example", False)]
+)
+def test_addresses_are_told_from_names(tmp_path: Path, word: str, is_one: bool) -> None:
+    assert sh(f"is_address {word} && echo yes || echo no", folder=tmp_path) == ("yes\n" if is_one else "no\n")
+
+
+def test_connections_to_addresses_that_the_gateway_no_longer_has_are_found(tmp_path: Path) -> None:
+    (tmp_path / "etc-hosts").write_text("192.0.2.8 istiod\n# BEGIN hybrid-mesh\n192.0.2.1 istiod\n# END hybrid-mesh\n")
+    lines = (
+        "0 0 192.0.2.5:4000 192.0.2.1:15012\n0 0 192.0.2.5:4001 192.0.2.8:15012\n0 0 [fd00::5]:4002 [fd00::9]:15012\n"
+    )
+    (tmp_path / "sockets").write_text(lines)
+    assert sh("HOSTS=etc-hosts; ss() { cat sockets; }; old_peers", folder=tmp_path) == "192.0.2.8\nfd00::9\n"
 
 
 @pytest.mark.parametrize(

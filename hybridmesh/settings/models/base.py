@@ -31,6 +31,7 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(
     r"(?=.{4,253}$)(?!.*\.\d+$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+"
 )
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|mount|path|timer)")
 _DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m|h)")
 _HEADER = re.compile(r"[a-z0-9]([-a-z0-9_]*[a-z0-9])?")
 _PLACE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -86,6 +87,15 @@ def _ip(value: str) -> str:
     return str(ipaddress.ip_address(value))
 
 
+def _address(value: str) -> str:
+    try:
+        return _ip(value)
+    except ValueError:
+        if not _HOST.fullmatch(value):
+            raise ValueError("is neither an IP address nor a full host name in lower case") from None
+        return value
+
+
 def _cidr(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
@@ -134,6 +144,8 @@ Sha256 = Annotated[
 ]
 HostKey = Annotated[str, _matches(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
 IpAddress = Annotated[str, AfterValidator(_ip)]
+Address = Annotated[str, AfterValidator(_address)]
+UnitName = Annotated[str, _matches(_UNIT, "the name of a systemd unit such as `shop.service`")]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 MemorySize = Annotated[str, _matches(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]
 EgressHost = Annotated[str, _matches(_EGRESS_HOST, "`namespace/host`, such as `./*`")]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from .base import IpAddress, Model, Name, Seconds, setting
+from .base import Address, Model, Name, Seconds, setting
 
 
 class Gateway(Model):
@@ -23,12 +23,13 @@ class Gateway(Model):
         wrong="it could not be installed.",
         fix="a name that no other gateway in its namespace has.",
     )
-    address: IpAddress | None = setting(
+    address: Address | None = setting(
         None,
-        meaning="The IP address at which VMs reach it; default: what the cluster's load balancer says.",
+        meaning="IP address or host name at which VMs reach it; default: what the cluster's load balancer says. A host "
+        "name is resolved on each VM, which follows its addresses.",
         example="192.0.2.100",
-        wrong="VMs would not reach istiod: a hosts file takes no host name.",
-        fix="an IP address, or leave it out.",
+        wrong="VMs would not reach istiod.",
+        fix="an IP address, a full host name, or leave it out.",
     )
     values: Mapping[str, Any] = setting(
         default_factory=dict,

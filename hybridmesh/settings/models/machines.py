@@ -1,11 +1,24 @@
 """The part of a workload that runs on VMs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import SecretStr
 
-from .base import AtLeastOne, HostKey, IpAddress, LabelValue, Locality, Model, Name, Port, Seconds, Text, setting
+from .base import (
+    AtLeastOne,
+    HostKey,
+    IpAddress,
+    LabelValue,
+    Locality,
+    Model,
+    Name,
+    Port,
+    Seconds,
+    Text,
+    UnitName,
+    setting,
+)
 
 
 class _WithPrivateKey(Model):
@@ -140,6 +153,14 @@ class Machines(Model):
         example="static",
         wrong="it would be unclear who makes the machines' WorkloadEntries.",
         fix="auto or static.",
+    )
+    units: Sequence[UnitName] = setting(
+        (),
+        meaning="The systemd units of the application on the machines: at boot they start once the proxy is ready, or "
+        "after a minute without it.",
+        example=["shop.service"],
+        wrong="the application would start before the mesh is there, and its first calls would fail.",
+        fix="`[shop.service]`, or leave it out.",
     )
     hosts: Mapping[Name, Host] = setting(
         meaning="The machines by name. Names are the stack's own; no two workloads share one.",

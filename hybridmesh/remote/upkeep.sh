@@ -1,0 +1,75 @@
+#!/bin/sh
+# What a member does for itself, run by the units that join.sh makes:
+#   network   before each start of Istio: waits for a way to istiod, and puts our block into /etc/hosts
+#   follow    every half a minute, where the gateway is a host name: the addresses that the name has now
+#   ready     once at boot: waits until the proxy is ready, for the applications that are ordered after it
+#   logs      every hour: Istio's logs, where they have grown
+# Each ends well, whatever it finds: a machine boots without a mesh, too.
+SCRIPTS=$(cd -- "$(dirname -- "$0")" && pwd)
+WORK=$(mktemp -d /run/hybrid-mesh-upkeep.XXXXXXXX) || exit 0
+cp "$SCRIPTS/lib.sh" "$WORK" && cd "$WORK" || exit 0
+# shellcheck source=hybridmesh/remote/lib.sh
+. ./lib.sh
+trap 'unexpected $?; rm -rf "$WORK"' EXIT
+
+WAY_LIMIT=30   # a network that comes up later finds an agent that tries again
+READY_LIMIT=60 # an application that starts before the proxy is ready is better than none
+LOG_LIMIT=$((50 * 1024 * 1024))
+
+# by TIME COMMAND…: until it succeeds, or the time is over
+by() {
+    end=$1
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -lt "$end" ] || return 1
+        sleep 0.2
+    done
+}
+
+has_way() {
+    cut -d ' ' -f 1 "$STATE/hosts-known" 2>/dev/null | while read -r address; do
+        if ip route get "$address" >/dev/null 2>&1; then echo yes; fi
+    done | grep -q yes
+}
+
+is_ready() {
+    fetch GET http://127.0.0.1:15021/healthz/ready 2 >/dev/null 2>&1
+}
+
+# A join or a leave that is running here writes the file itself.
+alone() {
+    command -v flock >/dev/null || return 0
+    exec 9>/run/hybrid-mesh.lock
+    flock -n 9
+}
+
+follow() {
+    [ -s "$STATE/hosts" ] || return 0
+    alone || return 0
+    refresh_hosts || log "note: $(cut -d ' ' -f 1 "$STATE/hosts") has no address here, and never had one"
+    leave_old_addresses || log 'note: the agent stays with an address that the gateway no longer has, until that fails'
+}
+
+rotate() {
+    for file in /var/log/istio/istio.log /var/log/istio/istio.err.log; do
+        [ -f "$file" ] || continue
+        [ "$(stat -c %s "$file")" -gt "$LOG_LIMIT" ] || continue
+        cp -p "$file" "$file.new"
+        mv "$file.new" "$file.1"
+        : >"$file" # the agent appends, so that it goes on at the start
+    done
+}
+
+[ -d "$STATE" ] || exit 0
+case ${1-} in
+    network)
+        by $(($(date +%s) + WAY_LIMIT)) has_way || log "note: no way to istiod after ${WAY_LIMIT}s; Istio starts nevertheless"
+        follow
+        ;;
+    follow) follow ;;
+    ready)
+        by $(($(date +%s) + READY_LIMIT)) is_ready || log "note: the proxy is not ready after ${READY_LIMIT}s; applications start nevertheless"
+        ;;
+    logs) rotate ;;
+    *) fail "unknown: ${1-}" 'upkeep.sh network, follow, ready or logs' ;;
+esac
