@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from lab.machines import Machine
 from lab.traffic import Answers, ask, in_pod, on_machine
 from tests.e2e.machine import connections
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
+from tests.e2e.processes import CommandLines
 from tests.e2e.stack import PulumiError, Stack, console
 from tests.environment import Lab
 
@@ -39,31 +39,6 @@ def from_pod(lab: Lab, requests: int) -> Answers:
 
 def from_machine(lab: Lab, name: str, requests: int) -> Answers:
     return ask(on_machine(lab.machine(name)), URL, requests)
-
-
-class CommandLines:
-    """Collects the command lines of every process of this machine, its VMs' included, while it is open."""
-
-    def __init__(self) -> None:
-        self.seen: set[bytes] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> CommandLines:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=10)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(path.read_bytes())
-                except OSError:
-                    continue
 
 
 @dataclass
