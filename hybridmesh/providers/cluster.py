@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .inputs import Properties, number, text
+from .serving import WORKERS, make_room
 
 NETWORKING = ("networking.istio.io", "v1")
 """API group and version of WorkloadEntry and WorkloadGroup."""
@@ -77,6 +78,7 @@ class Cluster(Protocol):
 
 def connect(properties: Properties) -> Cluster:
     """The cluster that a resource's inputs, those of `ClusterAccess`, lead to."""
+    make_room()
     return _connect(text(properties, "kubeconfig"), text(properties, "context"), number(properties, "requestSeconds"))
 
 
@@ -93,7 +95,12 @@ class _RealCluster:
 
         self._client, self._kubeconfig, self._seconds = client, kubeconfig, seconds
         try:
-            api = config.new_client_from_config(str(Path(kubeconfig).expanduser()), context or None)
+            configuration = client.Configuration()
+            # A connection for each thread that asks; urllib3 complains of those that it must throw away.
+            configuration.connection_pool_maxsize = WORKERS
+            api = config.new_client_from_config(
+                str(Path(kubeconfig).expanduser()), context or None, client_configuration=configuration
+            )
         except (config.ConfigException, OSError) as error:
             raise ClusterError(
                 f"cannot use the kubeconfig {kubeconfig}: {error}. Check the settings `cluster.kubeconfig` and "
