@@ -14,7 +14,7 @@ help: ## Show the verbs
 system: # refuses, before anything is touched, where the embedded environment cannot run
 	@python3 lab/toolchain/system.py
 
-.venv/stamp: requirements.txt requirements-dev.txt
+.venv/stamp: requirements.txt requirements-dev.txt policy/requirements.txt
 	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y --no-install-recommends python3-venv
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt

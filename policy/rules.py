@@ -1,0 +1,354 @@
+"""What a mesh with virtual machines must keep to: plain functions over what resources are given.
+
+Nothing here knows Pulumi: `__main__.py` hands the engine's resources over, tests hand over a preview's or a state's.
+A check yields what is wrong with a resource, with the consequence and the fix; what is not known yet, it lets pass.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from hybridmesh.istio import versions
+
+SECRET: Final = "[secret]"
+"""Stands for a value that Pulumi keeps as a secret, as `pulumi preview --json` shows it."""
+UNKNOWN: Final = "[unknown]"
+"""Stands for a value that nobody can know before the update."""
+
+Config = Mapping[str, Any]
+Level = Literal["mandatory", "advisory"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resource:
+    """One resource of a stack."""
+
+    type: str
+    """Its type token, such as `kubernetes:core/v1:Namespace`."""
+    name: str
+    """Its name in the program."""
+    urn: str = ""
+    """Its URN."""
+    inputs: Mapping[str, Any]
+    """What it is given; secrets and unknown values replaced by `SECRET` and `UNKNOWN`."""
+
+    @property
+    def kind(self) -> str:
+        """The last word of its type."""
+        return self.type.rpartition(":")[2]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """A Kubernetes object's spec."""
+        return _mapping(self.inputs.get("spec"))
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """A Kubernetes object's metadata."""
+        return _mapping(self.inputs.get("metadata"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """What each resource must keep to by itself."""
+
+    name: str
+    """By which configuration sets its level."""
+    description: str
+    """One sentence."""
+    check: Callable[[Resource, Config], Iterator[str]]
+    """What is wrong with a resource."""
+    level: Level = "mandatory"
+    """What it is without configuration."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """JSON schema of what can be configured besides the level, each with its default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackRule:
+    """What the resources of a stack must keep to together."""
+
+    name: str
+    description: str
+    check: Callable[[Sequence[Resource], Config], Iterator[tuple[Resource, str]]]
+    """Which resource is to blame, and what is wrong."""
+    level: Level = "mandatory"
+
+
+def strict_mtls(resource: Resource, _: Config) -> Iterator[str]:
+    """No peer may be taken in plain text, and no client may send it."""
+    fix = "Fix: STRICT (setting `mtls`)."
+    if resource.kind == "PeerAuthentication":
+        mode = _mapping(resource.spec.get("mtls")).get("mode")
+        if mode not in ("STRICT", UNKNOWN):
+            yield f"takes plain text (mtls.mode {mode}): callers would have no identity. {fix}"
+        for port, setting in _mapping(resource.spec.get("portLevelMtls")).items():
+            if _mapping(setting).get("mode") in ("PERMISSIVE", "DISABLE"):
+                yield f"takes plain text on port {port}: callers would have no identity there. {fix}"
+    if resource.kind == "DestinationRule":
+        for place, policy in _traffic_policies(resource.spec):
+            mode = _mapping(policy.get("tls")).get("mode")
+            if mode in ("DISABLE", "SIMPLE"):
+                yield (
+                    f"{place}: clients talk to it without their identity (tls.mode {mode}), which a STRICT server "
+                    "refuses. Fix: ISTIO_MUTUAL, or leave `tls` out."
+                )
+
+
+def strict_mtls_everywhere(resources: Sequence[Resource], _: Config) -> Iterator[tuple[Resource, str]]:
+    """Every namespace with workloads of the mesh has a policy of its own that refuses plain text."""
+    strict = {
+        r.metadata.get("namespace")
+        for r in resources
+        if r.kind == "PeerAuthentication"
+        and "selector" not in r.spec
+        and _mapping(r.spec.get("mtls")).get("mode") == "STRICT"
+    }
+    for resource in resources:
+        labels = _mapping(resource.metadata.get("labels"))
+        injected = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
+        name = resource.metadata.get("name")
+        if resource.type == "kubernetes:core/v1:Namespace" and injected and name not in strict | {UNKNOWN}:
+            yield (
+                resource,
+                f"namespace {name} has no PeerAuthentication with STRICT: its pods and VMs may take plain text. "
+                "Fix: setting `mtls: STRICT`, or an `AccessPolicy` for it.",
+            )
+
+
+def no_allow_all(resource: Resource, _: Config) -> Iterator[str]:
+    """No AuthorizationPolicy may let everyone do everything."""
+    if resource.kind != "AuthorizationPolicy" or resource.spec.get("action", "ALLOW") != "ALLOW":
+        return
+    for index, rule in enumerate(_list(resource.spec.get("rules"))):
+        if not _limits(rule):
+            yield (
+                f"rule {index} lets everyone do everything: it limits neither callers nor what they may do. "
+                "Fix: name callers, methods or paths in `access`; without any rule, all is refused."
+            )
+
+
+def no_wildcard_host(resource: Resource, _: Config) -> Iterator[str]:
+    """A gateway lets through only hosts that are named."""
+    fix = "Fix: the host's full name."
+    if resource.kind == "Gateway":
+        for server in _list(resource.spec.get("servers")):
+            passes_services = _mapping(_mapping(server).get("tls")).get("mode") == "AUTO_PASSTHROUGH"
+            for host in _list(_mapping(server).get("hosts")):
+                name = str(host).rpartition("/")[2]
+                # What carries mutual TLS between networks, unopened: each service still checks who calls.
+                if name.startswith("*") and not (passes_services and name == "*.local"):
+                    yield f"lets through {host}: every host that anyone adds would be open to the outside. {fix}"
+    if resource.kind == "VirtualService" and _list(resource.spec.get("gateways")) not in ([], ["mesh"]):
+        for host in _list(resource.spec.get("hosts")):
+            if str(host).startswith("*"):
+                yield f"takes {host} from a gateway: requests for any host would end up there. {fix}"
+
+
+def no_public_address(resource: Resource, _: Config) -> Iterator[str]:
+    """A VM is reached from inside only."""
+    fix = "Fix: an internal address; for the way out, a NAT."
+    if resource.type.startswith("gcp:compute/"):
+        for interface in _list(resource.inputs.get("networkInterfaces")):
+            for key in ("accessConfigs", "ipv6AccessConfigs"):
+                if _list(_mapping(interface).get(key)):
+                    yield f"has a public address ({key}): the whole internet could try its ports. {fix}"
+    if resource.type == "hybridmesh:sidecar:Sidecar" and _is_public(resource.inputs.get("address")):
+        yield f"is in the mesh at {resource.inputs['address']}, a public address: its traffic would leave yours. {fix}"
+
+
+def package_checksum(resource: Resource, _: Config) -> Iterator[str]:
+    """What is installed on a VM is what was meant."""
+    package = resource.inputs.get("package")
+    if resource.type != "hybridmesh:sidecar:Sidecar" or package in (None, UNKNOWN, SECRET):
+        return
+    if not re.search(r" sha256:[0-9a-f]{64}$", str(package)):
+        yield (
+            f"installs {package!r} unchecked: whoever can change that download runs on the VM as root. "
+            "Fix: `sidecar.package.sha256`, 64 hexadecimal digits."
+        )
+
+
+def supported_versions(resource: Resource, _: Config) -> Iterator[str]:
+    """Istio's parts have versions that are known to work with this program."""
+    known = f"Fix: one of {', '.join(release.istiod for release in versions.RELEASES)}."
+    if resource.type == "kubernetes:helm.sh/v3:Release" and str(resource.inputs.get("chart")).endswith("istiod"):
+        version = resource.inputs.get("version")
+        if version not in (None, UNKNOWN):
+            for objection in versions.objections(str(version), None):
+                yield f"istiod {version} {objection.problem}. {objection.consequence} {known}"
+    package = resource.inputs.get("package")
+    if resource.type == "hybridmesh:sidecar:Sidecar" and isinstance(package, str) and len(package.split()) > 1:
+        version = package.split()[1]
+        if versions.minor(version) not in {sidecar for release in versions.RELEASES for sidecar in release.sidecars}:
+            yield f"sidecar {version} goes with no supported istiod. {versions.MAY_BREAK['sidecar']} {known}"
+
+
+def weights_add_up(resource: Resource, _: Config) -> Iterator[str]:
+    """The shares of a canary are percents of the whole."""
+    if resource.kind != "VirtualService":
+        return
+    for protocol in ("http", "tls", "tcp"):
+        for index, route in enumerate(_list(resource.spec.get(protocol))):
+            weights = [_mapping(target).get("weight") for target in _list(_mapping(route).get("route"))]
+            if UNKNOWN in weights or (len(weights) < 2 and weights in ([], [None])):
+                continue
+            total = sum(int(weight or 0) for weight in weights)
+            if total != 100:
+                name = _mapping(route).get("name") or f"{protocol} route {index}"
+                yield (
+                    f"{name}: the weights add up to {total:g}, not 100: the shares are not what they look like. "
+                    "Fix: percents that add up to 100 (setting `routing.<name>.weights`)."
+                )
+
+
+def vm_probe(resource: Resource, _: Config) -> Iterator[str]:
+    """Requests go to a VM only while its app says that it is well."""
+    if resource.kind != "WorkloadGroup" or not _mapping(resource.spec.get("template")).get("ports"):
+        return  # without ports nobody calls it: a client, or a network's gateway
+    if not _mapping(resource.spec.get("probe")):
+        yield (
+            "has no probe: requests go to its VMs even while the app there is down. "
+            "Fix: setting `workloads.<name>.probe`."
+        )
+
+
+def secrets_are_secret(resource: Resource, _: Config) -> Iterator[str]:
+    """Keys and tokens are kept as secrets, wherever they are."""
+    fix = "Fix: `pulumi config set --secret`, or pulumi.Output.secret in a program."
+    for path, text in _texts(resource.inputs):
+        if text == SECRET:
+            continue
+        for what, pattern in _CREDENTIALS.items():
+            if pattern.search(text):
+                yield f"{path} holds {what} in plain text: it would be in the state, and in every preview. {fix}"
+    if resource.type == "kubernetes:core/v1:Secret":
+        for key in ("data", "stringData"):
+            for entry, value in _mapping(resource.inputs.get(key)).items():
+                if value not in (SECRET, UNKNOWN):
+                    yield f"{key}.{entry} is in plain text: it would be in the state, and in every preview. {fix}"
+
+
+def labels(resource: Resource, config: Config) -> Iterator[str]:
+    """Workloads carry the labels by which routing, policies and metrics tell them apart."""
+    required = config.get("required", LABELS)
+    if resource.kind == "WorkloadGroup" and not _mapping(resource.spec.get("template")).get("ports"):
+        return
+    metadata = {
+        "WorkloadGroup": lambda: resource.spec.get("metadata"),
+        "Deployment": lambda: _mapping(resource.spec.get("template")).get("metadata"),
+    }.get(resource.kind)
+    if metadata is None:
+        return
+    given = _mapping(_mapping(metadata()).get("labels"))
+    for label in required:
+        if not given.get(label):
+            yield (
+                f"has no label {label}: routing, policies and metrics cannot tell it from others. "
+                "Fix: setting `workloads.<name>.labels`."
+            )
+
+
+LABELS: Final = ["app", "version"]
+"""The labels that every workload has."""
+
+_CREDENTIALS: Final = {
+    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "a token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
+}
+
+RULES: Final[tuple[Rule | StackRule, ...]] = (
+    Rule(name="strict-mtls", description="No plain text between workloads.", check=strict_mtls),
+    StackRule(
+        name="strict-mtls-everywhere",
+        description="Every namespace of the mesh refuses plain text.",
+        check=strict_mtls_everywhere,
+    ),
+    Rule(name="no-allow-all", description="No AuthorizationPolicy lets everyone do everything.", check=no_allow_all),
+    Rule(name="no-wildcard-host", description="Gateways let through hosts by name.", check=no_wildcard_host),
+    Rule(name="no-public-address", description="No VM has a public address.", check=no_public_address),
+    Rule(name="package-checksum", description="The sidecar's package has a checksum.", check=package_checksum),
+    Rule(name="supported-versions", description="Istio's versions are supported ones.", check=supported_versions),
+    Rule(name="weights-add-up", description="The weights of a canary add up to 100.", check=weights_add_up),
+    Rule(name="vm-probe", description="Every workload that is called on VMs has a probe.", check=vm_probe),
+    Rule(name="secrets-are-secret", description="Keys and tokens are kept as secrets.", check=secrets_are_secret),
+    Rule(
+        name="labels",
+        description="Workloads carry the labels that tell them apart.",
+        check=labels,
+        level="advisory",
+        settings={"required": {"type": "array", "items": {"type": "string"}, "default": LABELS}},
+    ),
+)
+
+
+def violations(
+    resources: Sequence[Resource], config: Mapping[str, Config] | None = None
+) -> Iterator[tuple[str, Resource, str]]:
+    """Everything that is wrong with a stack: rule, resource, message."""
+    for rule in RULES:
+        mine = (config or {}).get(rule.name, {})
+        if isinstance(rule, StackRule):
+            for resource, message in rule.check(resources, mine):
+                yield rule.name, resource, message
+        else:
+            for resource in resources:
+                for message in rule.check(resource, mine):
+                    yield rule.name, resource, message
+
+
+def _limits(rule: Any) -> bool:
+    """Whether a rule of an AuthorizationPolicy leaves out anyone or anything."""
+    if _list(_mapping(rule).get("when")):
+        return True
+    sources = [_mapping(_mapping(part).get("source")) for part in _list(_mapping(rule).get("from"))]
+    operations = [_mapping(_mapping(part).get("operation")) for part in _list(_mapping(rule).get("to"))]
+    return any(parts and all(_is_narrow(part) for part in parts) for parts in (sources, operations))
+
+
+def _is_narrow(part: Mapping[str, Any]) -> bool:
+    """Whether one of its fields says something else than "any"."""
+    return any(_list(values) and "*" not in _list(values) for values in part.values())
+
+
+def _traffic_policies(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    places = [("trafficPolicy", _mapping(spec.get("trafficPolicy")))]
+    for subset in _list(spec.get("subsets")):
+        name = _mapping(subset).get("name")
+        places.append((f"subset {name}", _mapping(_mapping(subset).get("trafficPolicy"))))
+    for place, policy in places:
+        yield place, policy
+        for setting in _list(policy.get("portLevelSettings")):
+            port = _mapping(_mapping(setting).get("port")).get("number")
+            yield f"{place}, port {port}", _mapping(setting)
+
+
+def _is_public(address: Any) -> bool:
+    try:
+        return ipaddress.ip_address(str(address)).is_global
+    except ValueError:
+        return False
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a resource's inputs, with where it is."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{path}[{index}]")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
