@@ -68,6 +68,8 @@ def test_random_configurations_end_in_a_graph_or_a_message(monkeypatch: Any) -> 
     print(f"{ends} of {MANY}", file=sys.stderr)
     count = ends["good"] + ends["message"]
     assert count >= MANY
+    if MANY < 50:
+        return  # too few for shares to say anything
     assert ends["good"] > 0.6 * count, ends
     assert ends["message"] > 0.05 * count, ends
     assert ends["graph"] > 0.09 * ends["good"], ends
