@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_command
 
-from .connection import Connection
+from .connection import Bastion, Connection, secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,12 @@ class CommandHostArgs:
     """Removes the machine, if it is there. Idempotent."""
     seconds: int = 300
     """Limit for each of the two."""
-    private_key: pulumi.Input[str] = field(repr=False)
-    """The private key that the machine lets in; kept as a secret."""
+    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key that the machine lets in; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it."""
+    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key's passphrase; kept as a secret."""
+    bastion: Bastion | None = None
+    """The machine that SSH goes through."""
     mesh_address: pulumi.Input[str] | None = None
     """IP address at which the mesh reaches it; default the one that the command prints."""
 
@@ -116,6 +120,8 @@ class CommandHost(pulumi.ComponentResource):
             port=made.apply(lambda m: m.port),
             user=made.apply(lambda m: m.user),
             host_key=made.apply(lambda m: m.host_key),
-            private_key=pulumi.Output.secret(args.private_key),
+            private_key=secret(args.private_key),
+            passphrase=secret(args.passphrase),
+            bastion=args.bastion,
         )
         self.register_outputs({"address": self.address, "meshAddress": self.mesh_address})

@@ -7,32 +7,76 @@ import pulumi_command
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Connection:
-    """One machine's SSH access."""
+class Bastion:
+    """The SSH access of a machine that other machines are reached through."""
 
     address: pulumi.Input[str]
     """IP address or host name."""
     port: pulumi.Input[int] = 22
     """sshd's port."""
     user: pulumi.Input[str] = "root"
+    """Who logs in."""
+    host_key: pulumi.Input[str]
+    """The public host key, `<type> <base64>`; a bastion that shows another one is not talked to."""
+    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it."""
+    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key's passphrase; kept as a secret."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """One machine's SSH access."""
+
+    address: pulumi.Input[str]
+    """IP address or host name; with a bastion, as the bastion knows it."""
+    port: pulumi.Input[int] = 22
+    """sshd's port."""
+    user: pulumi.Input[str] = "root"
     """Who logs in; not root needs sudo without a password."""
     host_key: pulumi.Input[str]
     """The public host key, `<type> <base64>`; a machine that shows another one is not talked to."""
-    private_key: pulumi.Input[str] = field(repr=False)
-    """The private key; kept as a secret."""
+    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it (`SSH_AUTH_SOCK`)."""
+    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key's passphrase; kept as a secret."""
+    bastion: Bastion | None = None
+    """The machine that SSH goes through."""
 
     def for_commands(self, dial_seconds: int, dial_attempts: int) -> pulumi_command.remote.ConnectionArgs:
         """This as pulumi-command wants it, with limits: without them an unreachable machine hangs the run.
 
-        Only the key is wrapped here. pulumi-command's SDK makes the whole connection one secret, always; a caller
+        Only the keys are wrapped here. pulumi-command's SDK makes the whole connection one secret, always; a caller
         that does so at times and at times not gets replacements out of nothing (pulumi-command #447).
         """
         return pulumi_command.remote.ConnectionArgs(
             host=self.address,
-            port=pulumi.Output.from_input(self.port).apply(float),
+            port=_port(self.port),
             user=self.user,
             host_key=self.host_key,
-            private_key=pulumi.Output.secret(self.private_key),
+            private_key=secret(self.private_key),
+            private_key_password=secret(self.passphrase),
             per_dial_timeout=dial_seconds,
             dial_error_limit=dial_attempts,
+            proxy=None
+            if self.bastion is None
+            else pulumi_command.remote.ProxyConnectionArgs(
+                host=self.bastion.address,
+                port=_port(self.bastion.port),
+                user=self.bastion.user,
+                host_key=self.bastion.host_key,
+                private_key=secret(self.bastion.private_key),
+                private_key_password=secret(self.bastion.passphrase),
+                per_dial_timeout=dial_seconds,
+                dial_error_limit=dial_attempts,
+            ),
         )
+
+
+def _port(port: pulumi.Input[int]) -> "pulumi.Output[float]":
+    return pulumi.Output.from_input(port).apply(float)
+
+
+def secret(value: pulumi.Input[str] | None) -> "pulumi.Output[str] | None":
+    """The value as a secret, if there is one."""
+    return None if value is None else pulumi.Output.secret(value)

@@ -17,6 +17,7 @@ from hybridmesh.settings.shapes import proxy_shape
 from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
+from .connection import Bastion
 from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAddress
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .egress_scope import EgressScope, EgressScopeArgs
@@ -494,6 +495,8 @@ class HybridMesh(pulumi.ComponentResource):
                     user=host.ssh.user,
                     host_key=host.ssh.host_key,
                     private_key=host.ssh.key,
+                    passphrase=host.ssh.passphrase,
+                    bastion=bastion_of(host.ssh),
                     mesh_address=host.mesh_address,
                 ),
                 opts=self._child,
@@ -507,11 +510,28 @@ class HybridMesh(pulumi.ComponentResource):
                     delete=host.command.delete,
                     seconds=host.command.timeout_seconds,
                     private_key=host.command.key,
+                    passphrase=host.command.passphrase,
+                    bastion=bastion_of(host.command),
                     mesh_address=host.mesh_address,
                 ),
                 opts=self._child,
             )
         raise ValueError(f"machine {machine} is of no kind; hybridmesh.settings.parse refuses such settings.")
+
+
+def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
+    """The bastion of a machine; without a way of its own to log in it takes the machine's."""
+    bastion = access.bastion
+    if bastion is None:
+        return None
+    return Bastion(
+        address=bastion.address,
+        port=bastion.port,
+        user=bastion.user,
+        host_key=bastion.host_key,
+        private_key=access.bastion_login.key,
+        passphrase=access.bastion_login.passphrase,
+    )
 
 
 def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:

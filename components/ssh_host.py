@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from .connection import Connection
+from .connection import Bastion, Connection, secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,8 +19,12 @@ class SshHostArgs:
     """Who logs in; not root needs sudo without a password."""
     host_key: pulumi.Input[str]
     """The public host key, `<type> <base64>`."""
-    private_key: pulumi.Input[str] = field(repr=False)
-    """The private key; kept as a secret."""
+    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it."""
+    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key's passphrase; kept as a secret."""
+    bastion: Bastion | None = None
+    """The machine that SSH goes through."""
     mesh_address: pulumi.Input[str] | None = None
     """IP address at which the mesh reaches it; default `address`."""
 
@@ -58,6 +62,8 @@ class SshHost(pulumi.ComponentResource):
             port=args.port,
             user=args.user,
             host_key=args.host_key,
-            private_key=pulumi.Output.secret(args.private_key),
+            private_key=secret(args.private_key),
+            passphrase=secret(args.passphrase),
+            bastion=args.bastion,
         )
         self.register_outputs({"address": self.address, "meshAddress": self.mesh_address})

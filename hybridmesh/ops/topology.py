@@ -22,11 +22,25 @@ def stack_topology(stack: str | None) -> dict[str, Any]:
     Raises:
         StackError: pulumi is not there or refuses, or the stack has no such output yet.
     """
-    command = ["pulumi", "stack", "output", "--json", "--non-interactive"]
-    if stack:
-        command += ["--stack", stack]
+    topology = json.loads(run_pulumi("stack", "output", "--json", *(["--stack", stack] if stack else []))).get(
+        "topology"
+    )
+    if topology is None:
+        raise StackError("the stack has no output `topology`: nothing was put up yet. Fix: pulumi up.")
+    result: dict[str, Any] = topology
+    return result
+
+
+def run_pulumi(*arguments: str) -> str:
+    """What pulumi prints. Raises StackError where it is not there, refuses or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=OUTPUT_SECONDS, check=False)
+        done = subprocess.run(
+            ["pulumi", *arguments, "--non-interactive"],
+            capture_output=True,
+            text=True,
+            timeout=OUTPUT_SECONDS,
+            check=False,
+        )
     except FileNotFoundError:
         raise StackError(
             'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(python -m lab env)"`.'
@@ -35,8 +49,4 @@ def stack_topology(stack: str | None) -> dict[str, Any]:
         raise StackError(f"pulumi did not tell the stack's outputs within {OUTPUT_SECONDS} s.") from None
     if done.returncode != 0:
         raise StackError(f"pulumi cannot read the stack: {done.stderr.strip() or done.stdout.strip()}")
-    topology = json.loads(done.stdout).get("topology")
-    if topology is None:
-        raise StackError("the stack has no output `topology`: nothing was put up yet. Fix: pulumi up.")
-    result: dict[str, Any] = topology
-    return result
+    return done.stdout

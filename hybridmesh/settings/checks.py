@@ -7,6 +7,7 @@ from typing import Any
 
 from .access import Callers, check_access
 from .findings import Finding
+from .login_checks import check_login
 from .models import (
     Access,
     Charts,
@@ -293,22 +294,7 @@ def _host(path: str, host: Host, registration: str) -> Iterator[Finding]:
     for kind in ("ssh", "command"):
         access = getattr(host, kind)
         if isinstance(access, Ssh | Command):
-            if access.private_key is None:
-                yield Finding(
-                    f"{path}.{kind}.privateKeyFile",
-                    "",
-                    "is missing",
-                    "Nobody could log in.",
-                    "the path of a private key without a passphrase, or `privateKey` as a secret.",
-                )
-            elif "PRIVATE KEY" not in access.private_key.get_secret_value():
-                yield Finding(
-                    f"{path}.{kind}.privateKeyFile",
-                    access.private_key_file or "**********",
-                    "holds no private key in PEM or OpenSSH form",
-                    "Nobody could log in.",
-                    "the private key's file, not the public one's (`.pub`).",
-                )
+            yield from check_login(f"{path}.{kind}", access)
     if host.ssh is not None and host.mesh_address is None and not _is_ip(host.ssh.address):
         yield Finding(
             f"{path}.meshAddress",

@@ -28,14 +28,14 @@ def from_stack_file(file: Path, root: Path | None = None) -> Settings:
     Values that Pulumi has encrypted (`secure:`) stay as they are, for only Pulumi can decrypt them: they pass
     as texts, and are of no use.
     """
-    return parse(_plain(_sections(file)), read_below(root or file.parent))
+    return parse(_plain(sections_of(file)), read_below(root or file.parent))
 
 
 def findings_in_stack_file(file: Path, root: Path | None = None) -> tuple[Finding, ...]:
     """Everything that is wrong with a stack file. Arguments as above; what Pulumi has encrypted is taken for good."""
     encrypted: set[str] = set()
     try:
-        sections = _sections(file)
+        sections = sections_of(file)
         encrypted |= set(_encrypted(sections))
         parse(_plain(sections), read_below(root or file.parent))
     except SettingsError as error:
@@ -43,7 +43,8 @@ def findings_in_stack_file(file: Path, root: Path | None = None) -> tuple[Findin
     return ()
 
 
-def _sections(file: Path) -> dict[str, Any]:
+def sections_of(file: Path) -> dict[str, Any]:
+    """A stack file's settings as they are written, by section. Raises `SettingsError` for what is no stack file."""
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -57,6 +58,11 @@ def _sections(file: Path) -> dict[str, Any]:
 
 def _plain(sections: dict[str, Any]) -> dict[str, Any]:
     return {name: _without_ciphertext(value) for name, value in sections.items()}
+
+
+def holds_ciphertext(sections: dict[str, Any]) -> bool:
+    """Whether Pulumi has encrypted something of it."""
+    return any(True for _ in _encrypted(sections))
 
 
 def _encrypted(value: Any, path: str = "") -> Iterator[str]:

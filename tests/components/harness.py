@@ -97,7 +97,8 @@ class World(pulumi.runtime.mocks.MockMonitor):
         for dependencies in request.propertyDependencies.values():
             depends_on |= set(dependencies.urns)
         answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi's own
-        inputs = {k: v for k, v in rpc.deserialize_properties(request.object).items() if v is not None}
+        properties = _known(rpc.deserialize_properties(request.object))
+        inputs = {k: v for k, v in properties.items() if v is not None}
         self.found.append(
             Registered(
                 request.type, request.name, answer.urn, request.parent, request.provider, inputs, frozenset(depends_on)
@@ -204,6 +205,17 @@ def run(
     names = [(r.type, r.parent, r.name) for r in world.found]
     assert len(names) == len(set(names)), "two resources of one type have one name: the engine refuses that"
     return world
+
+
+def _known(value: Any) -> Any:
+    """The value with None for what is not known: Pulumi says so or not, by which mode the process ran first."""
+    if isinstance(value, pulumi.output.Unknown):
+        return None
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_known(item) for item in value]
+    return value
 
 
 def _unwrapped(value: Any) -> Any:

@@ -10,7 +10,7 @@ from .base import Model, setting
 from .cluster import Cluster
 from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts
 from .gateway import Gateway
-from .machines import Command, Host, Machines, Ssh
+from .machines import Bastion, Command, Host, Machines, Ssh
 from .namespace import Namespace
 from .network import Network, NetworkGateway
 from .pods import Pods
@@ -26,6 +26,7 @@ from .workload import Service, ServicePort, Workload
 __all__ = [
     "Access",
     "AccessRule",
+    "Bastion",
     "Capture",
     "Charts",
     "Cluster",

@@ -22,12 +22,20 @@ from .base import (
 
 
 class _WithPrivateKey(Model):
+    agent: bool = setting(
+        False,
+        meaning="The key is in the ssh-agent of whoever runs Pulumi or the console (`SSH_AUTH_SOCK`). "
+        "Instead of a private key.",
+        example=True,
+        wrong="nobody could log in.",
+        fix="true, or a private key.",
+    )
     private_key_file: Text | None = setting(
         None,
         meaning="Path of the private key, relative to the project's root. This or `privateKey`.",
         example=".lab/dev/ssh/id_ed25519",
         wrong="nobody could log in.",
-        fix="the path of a private key without a passphrase.",
+        fix="the path of a private key.",
     )
     private_key: SecretStr | None = setting(
         None,
@@ -36,15 +44,71 @@ class _WithPrivateKey(Model):
         wrong="nobody could log in.",
         fix="`pulumi config set --secret --path 'hybrid-mesh:workloads.…privateKey' < key`.",
     )
+    private_key_passphrase: SecretStr | None = setting(
+        None,
+        meaning="The private key's passphrase, if it has one, as a secret of the stack.",
+        example={"secure": "v1:…"},
+        wrong="the private key could not be used.",
+        fix="`pulumi config set --secret --path 'hybrid-mesh:workloads.…privateKeyPassphrase'`.",
+    )
 
     @property
-    def key(self) -> str:
-        """The private key, with the final newline that OpenSSH wants."""
-        secret = self.private_key.get_secret_value() if self.private_key else ""
-        return secret.strip() + "\n"
+    def key(self) -> str | None:
+        """The private key, with the final newline that OpenSSH wants; None: it is in an agent, or not given."""
+        if self.private_key is None:
+            return None
+        return self.private_key.get_secret_value().strip() + "\n"
+
+    @property
+    def passphrase(self) -> str | None:
+        """The private key's passphrase."""
+        return self.private_key_passphrase.get_secret_value() if self.private_key_passphrase else None
 
 
-class Ssh(_WithPrivateKey):
+class Bastion(_WithPrivateKey):
+    """A machine that SSH goes through. Without key and agent of its own it takes what opens the machine behind it."""
+
+    address: Text = setting(
+        meaning="Its IP address or host name.",
+        example="203.0.113.5",
+        wrong="the machines behind it could not be reached.",
+        fix="an IP address or a host name.",
+    )
+    port: Port = setting(
+        22, meaning="sshd's port.", example=22, wrong="the machines could not be reached.", fix="1 to 65535."
+    )
+    user: Text = setting(
+        "root",
+        meaning="Who logs in there. Needs no rights but to forward a TCP connection.",
+        example="jump",
+        wrong="the machines behind it could not be reached.",
+        fix="a user's name.",
+    )
+    host_key: HostKey = setting(
+        meaning="Its public host key. A bastion that shows another one is not talked to.",
+        example="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…",
+        wrong="anyone could take its place.",
+        fix="what `ssh-keyscan -t ed25519 ADDRESS` prints after the address, checked on the machine itself.",
+    )
+
+
+class _Reached(_WithPrivateKey):
+    bastion: Bastion | None = setting(
+        None,
+        meaning="A machine that SSH goes through to get there.",
+        example={"address": "203.0.113.5", "user": "jump", "hostKey": "ssh-ed25519 AAAA…"},
+        wrong="the machine could not be reached.",
+        fix="`{address, user, hostKey}`, or leave it out.",
+    )
+
+    @property
+    def bastion_login(self) -> _WithPrivateKey:
+        """What opens the bastion: its own key or agent, or else this machine's."""
+        bastion = self.bastion
+        return bastion if bastion is not None and (bastion.agent or bastion.private_key is not None) else self
+
+
+class Ssh(_Reached):
     """How to reach a machine that exists."""
 
     address: Text = setting(
@@ -71,7 +135,7 @@ class Ssh(_WithPrivateKey):
     )
 
 
-class Command(_WithPrivateKey):
+class Command(_Reached):
     """A machine that a pair of commands makes and removes, on the machine that runs Pulumi."""
 
     create: Text = setting(

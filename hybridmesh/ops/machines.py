@@ -1,0 +1,109 @@
+"""Which machines a stack has, and how to reach them: from its settings, and from its outputs what only they know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hybridmesh.settings import NAMESPACE, Settings, parse, read_below
+from hybridmesh.settings import models as given
+from hybridmesh.settings.files import holds_ciphertext, sections_of
+
+from .ssh import Door, Limits, Reachable
+from .topology import run_pulumi
+
+
+def selected_stack(stack: str | None) -> str:
+    """The stack's name: the one given, or else the selected one."""
+    return stack or run_pulumi("stack", "--show-name").strip()
+
+
+def stack_settings(stack: str | None, file: Path | None = None, root: Path | None = None) -> Settings:
+    """The settings of a stack of the project in the current folder.
+
+    Pulumi is asked only for what it alone knows: which stack is selected, and what the file holds encrypted.
+
+    Args:
+        stack: the stack's name; default the selected one.
+        file: its settings; default `Pulumi.<stack>.yaml`.
+        root: what paths in the settings are relative to; default the current folder.
+
+    Raises:
+        SettingsError: with all that is wrong.
+        StackError: pulumi is needed, and not there or refuses.
+    """
+    name = stack if stack and file else selected_stack(stack)
+    file = file or Path(f"Pulumi.{name.rpartition('/')[2]}.yaml")
+    sections = sections_of(file)
+    if holds_ciphertext(sections):
+        text = run_pulumi("config", "--json", "--show-secrets", "--stack", name, "--config-file", str(file))
+        sections = _decrypted(json.loads(text))
+    return parse(sections, read_below(root or Path.cwd()))
+
+
+def _decrypted(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    prefix = f"{NAMESPACE}:"
+    return {
+        key.removeprefix(prefix): value.get("objectValue", value.get("value"))
+        for key, value in config.items()
+        if key.startswith(prefix)
+    }
+
+
+def hosts(settings: Settings) -> dict[str, given.Host]:
+    """Every machine of a stack by its name, those of gateways included."""
+    found: dict[str, given.Host] = {}
+    for workload in settings.workloads.values():
+        found |= workload.machines.hosts if workload.machines else {}
+    for network in settings.networks.values():
+        found |= network.gateway.hosts if network.gateway else {}
+    return dict(sorted(found.items()))
+
+
+def reachable(settings: Settings, topology: Mapping[str, Any] | None) -> dict[str, Reachable | None]:
+    """How to reach each machine; None for one that a command makes and that is not made yet.
+
+    Args:
+        settings: the stack's.
+        topology: the stack's output of that name; None before the first `pulumi up`.
+    """
+    made = (topology or {}).get("machines", {})
+    return {name: _reachable(name, host, made.get(name)) for name, host in hosts(settings).items()}
+
+
+def limits(settings: Settings) -> Limits:
+    """How long the console waits for a machine, by the stack's settings."""
+    return Limits(connect=settings.sidecar.timeouts.dial_seconds)
+
+
+def _reachable(name: str, host: given.Host, made: Mapping[str, Any] | None) -> Reachable | None:
+    access = host.ssh or host.command
+    assert access is not None  # the parser refuses a host of no kind
+    where: dict[str, Any]
+    if host.ssh is not None:
+        ssh = host.ssh
+        where = {"address": ssh.address, "port": ssh.port, "user": ssh.user, "host_key": ssh.host_key}
+    elif made is not None:
+        where = {key: made[key] for key in ("address", "user")}
+        where |= {"port": int(made["port"]), "host_key": made["hostKey"]}
+    else:
+        return None
+    door = Door(**where, private_key=access.key, passphrase=access.passphrase)
+    return Reachable(name=name, door=door, bastion=_bastion(access))
+
+
+def _bastion(access: given.Ssh | given.Command) -> Door | None:
+    bastion = access.bastion
+    if bastion is None:
+        return None
+    login = access.bastion_login
+    return Door(
+        address=bastion.address,
+        port=bastion.port,
+        user=bastion.user,
+        host_key=bastion.host_key,
+        private_key=login.key,
+        passphrase=login.passphrase,
+    )

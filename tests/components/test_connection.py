@@ -1,0 +1,67 @@
+"""Keys, agents and bastions on their way from the settings to pulumi-command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from tests.components.harness import KEY, dev_settings, run
+
+BASTION = {"address": "203.0.113.5", "port": 2200, "user": "jump", "hostKey": "ssh-ed25519 AAAAJ"}
+MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "up"])
+
+
+def connection(preview: bool, **changes: Any) -> dict[str, Any]:
+    """The connection of vm-1's join; None takes a setting out. All of it is one secret."""
+
+    def change(sections: dict[str, Any]) -> None:
+        ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+        for name, value in changes.items():
+            ssh.pop(name, None)
+            if value is not None:
+                ssh[name] = value
+
+    settings = dev_settings(change)
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, preview=preview, first=False)
+    join = world.one("mesh-vm-1-join")
+    assert join.plain["connection"] == "[secret]"
+    value: dict[str, Any] = join.value("connection")
+    return value
+
+
+@MODES
+def test_an_agent_s_key_is_given_by_the_agent(preview: bool) -> None:
+    given = connection(preview, privateKeyFile=None, agent=True)
+    assert given["host"] == "192.0.2.11"
+    # Nor the agent's socket: it is another one for everybody who runs Pulumi, and would be a change each time.
+    assert given.keys().isdisjoint({"privateKey", "privateKeyPassword", "agentSocketPath", "password", "proxy"})
+
+
+@MODES
+def test_a_passphrase_goes_with_its_key(preview: bool) -> None:
+    assert connection(preview, privateKeyPassphrase="phrase")["privateKeyPassword"] == "phrase"
+
+
+@MODES
+def test_a_bastion_has_its_host_key_checked_and_its_limits(preview: bool) -> None:
+    proxy = connection(preview, bastion=BASTION)["proxy"]
+    assert proxy == {
+        "host": "203.0.113.5",
+        "port": 2200,
+        "user": "jump",
+        "hostKey": "ssh-ed25519 AAAAJ",
+        "privateKey": KEY,
+        "perDialTimeout": 15,
+        "dialErrorLimit": 4,
+    }
+
+
+@MODES
+def test_a_bastion_may_have_a_key_of_its_own(preview: bool) -> None:
+    other = KEY.replace("S3CRET", "OTHER")
+    given = connection(preview, privateKeyPassphrase="phrase", bastion={**BASTION, "privateKey": other})
+    assert given["proxy"]["privateKey"] == other
+    assert "privateKeyPassword" not in given["proxy"], "the passphrase is that of the machine's key"
+    assert "privateKey" not in connection(preview, bastion={**BASTION, "agent": True})["proxy"]

@@ -1,0 +1,160 @@
+"""How the console reaches machines, and what it says of those that it does not reach."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from hybridmesh.ops.ssh import Answer, Door, Kind, Limits, Reachable, SshError, run_on_all
+from tests.ops.sshd import Sshd, closed_port, key, private, public, silent
+
+QUICK = Limits(connect=2, command=2)
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Sshd]:
+    with Sshd(users=("root", "admin")) as server:
+        yield server
+
+
+def ask(door: Door, command: str = "echo", *, bastion: Door | None = None, stdin: str = "hello") -> Answer | SshError:
+    machine = Reachable(name="vm-1", door=door, bastion=bastion)
+    return run_on_all({"vm-1": machine}, command, stdin, QUICK)["vm-1"]
+
+
+def refusal(kind: Kind, door: Door, command: str = "echo", *, bastion: Door | None = None) -> str:
+    """What is said; it names the machine, what follows and what to do, and comes in time."""
+    began = time.monotonic()
+    error = ask(door, command, bastion=bastion)
+    assert time.monotonic() - began < QUICK.connect + QUICK.command
+    assert isinstance(error, SshError), error
+    assert error.kind == kind, error
+    assert str(error).startswith("vm-1: ")
+    assert "PRIVATE KEY" not in str(error)
+    assert ". Nothing " in str(error) or ". Nobody " in str(error) or ". It is not talked to" in str(error)
+    assert " Fix: " in str(error)
+    return str(error)
+
+
+def test_a_command_reads_stdin_and_says_how_it_ended(sshd: Sshd) -> None:
+    assert ask(sshd.door(), stdin="ä secret\n") == Answer("vm-1", 0, "ä secret\n", "")
+    assert ask(sshd.door(), "3") == Answer("vm-1", 3, "", "")
+    assert ask(sshd.door(user="admin")) == Answer("vm-1", 0, "hello", "")
+
+
+def test_many_machines_are_asked_at_once_and_a_silent_one_holds_up_no_other(sshd: Sshd) -> None:
+    machines = {f"vm-{n}": Reachable(name=f"vm-{n}", door=sshd.door()) for n in range(30)}
+    with silent() as port:
+        machines["vm-15"] = Reachable(name="vm-15", door=sshd.door(port=port))
+        began = time.monotonic()
+        answers = run_on_all(machines, "echo", lambda name: f"I am {name}", Limits(connect=3, at_once=10))
+        took = time.monotonic() - began
+    assert list(answers) == list(machines)
+    silent_one = answers.pop("vm-15")
+    assert isinstance(silent_one, SshError)
+    assert {name: answer.stdout for name, answer in answers.items() if isinstance(answer, Answer)} == {
+        name: f"I am {name}" for name in answers
+    }
+    assert took < 8, "one after the other they would take longer"
+
+
+def test_a_host_that_is_silent_or_not_there_is_unreachable(sshd: Sshd) -> None:
+    with silent() as port:
+        assert f"127.0.0.1:{port} (no answer within 2 s)" in refusal("unreachable", sshd.door(port=port))
+    assert "refused" in refusal("unreachable", sshd.door(port=closed_port())).lower()
+    assert "name" in refusal("unreachable", sshd.door(address="no-such-host.invalid")).lower()
+
+
+def test_another_host_key_is_not_talked_to(sshd: Sshd) -> None:
+    before = sshd.logins
+    assert "shows another host key" in refusal("host key", sshd.door(host_key=public(key())))
+    rsa = "ssh-rsa " + public_rsa()
+    assert "shows another host key than ssh-rsa" in refusal("host key", sshd.door(host_key=rsa)), "none of the kind"
+    assert "hostKey is no public key" in refusal("host key", sshd.door(host_key="ssh-ed25519 nonsense"))
+    assert sshd.logins == before
+
+
+def public_rsa() -> str:
+    return public(asyncssh.generate_private_key("ssh-rsa", key_size=2048)).split()[1]
+
+
+def test_a_wrong_user_or_key_is_not_let_in(sshd: Sshd) -> None:
+    assert "does not let nobody in with the private key" in refusal("login", sshd.door(user="nobody"))
+    assert "does not let root in with the private key" in refusal("login", sshd.door(private_key=private(key())))
+
+
+def test_a_key_with_a_passphrase_is_opened_by_it_alone(sshd: Sshd) -> None:
+    locked = private(sshd.client, "phrase")
+    assert ask(sshd.door(private_key=locked, passphrase="phrase")) == Answer("vm-1", 0, "hello", "")
+    assert "privateKeyPassphrase" in refusal("key", sshd.door(private_key=locked))
+    said = refusal("key", sshd.door(private_key=locked, passphrase="S3CRET"))
+    assert "privateKeyPassphrase" in said
+    assert "S3CRET" not in said
+    assert "cannot be read" in refusal("key", sshd.door(private_key="nonsense"))
+
+
+def test_an_agent_opens_what_its_keys_open(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket = tmp_path / "agent"
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    assert "SSH_AUTH_SOCK is not set" in refusal("agent", sshd.door(private_key=None))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+    assert "the ssh-agent has no key" in refusal("agent", sshd.door(private_key=None))
+    (tmp_path / "key").write_text(private(sshd.client))
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / "other").write_text(private(key()))
+    (tmp_path / "other").chmod(0o600)
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 10
+        while not socket.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert "it holds no key" in refusal("agent", sshd.door(private_key=None))
+        subprocess.run(["ssh-add", "-q", tmp_path / "other"], check=True, timeout=20)
+        assert "any key of the ssh-agent" in refusal("login", sshd.door(private_key=None))
+        subprocess.run(["ssh-add", "-q", tmp_path / "key"], check=True, timeout=20)
+        assert ask(sshd.door(private_key=None)) == Answer("vm-1", 0, "hello", "")
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_a_bastion_is_gone_through_and_named_where_it_is_at_fault(sshd: Sshd) -> None:
+    with Sshd(users=("jump",)) as bastion:
+        way = bastion.door(user="jump")
+        assert ask(sshd.door(), bastion=way) == Answer("vm-1", 0, "hello", "")
+        assert bastion.forwarded == [("127.0.0.1", sshd.port)]
+        assert "vm-1: its bastion: " in refusal("login", sshd.door(), bastion=bastion.door(user="root"))
+        other = bastion.door(user="jump", host_key=public(key()))
+        assert "vm-1: its bastion: " in refusal("host key", sshd.door(), bastion=other)
+        assert "vm-1: SSH does not answer" in refusal("unreachable", sshd.door(port=closed_port()), bastion=way)
+        with silent() as port:
+            assert "vm-1: SSH does not answer" in refusal("unreachable", sshd.door(port=port), bastion=way)
+    assert "its bastion: SSH does not answer" in refusal(
+        "unreachable", sshd.door(), bastion=bastion.door(port=closed_port())
+    )
+
+
+def test_a_command_that_does_not_end_or_is_cut_off_is_said_to_be(sshd: Sshd) -> None:
+    assert "did not end within 2 s" in refusal("limit", sshd.door(), "sleep")
+    assert "was lost while the command ran" in refusal("cut off", sshd.door(), "drop")
+
+
+def test_a_user_whose_sudo_wants_a_password_is_told_from_a_command_that_fails(sshd: Sshd) -> None:
+    said = refusal("sudo", sshd.door(user="admin"), "sudo")
+    assert "admin is not root there, and sudo asks for a password" in said
+    assert "NOPASSWD" in said
+    assert ask(sshd.door(), "77") == Answer("vm-1", 77, "", "")
+
+
+def test_no_secret_is_in_a_repr(sshd: Sshd) -> None:
+    door = sshd.door(passphrase="S3CRET")
+    shown: Any = (door, Reachable(name="vm-1", door=door, bastion=door))
+    assert "S3CRET" not in repr(shown)
+    assert "PRIVATE KEY" not in repr(shown)
