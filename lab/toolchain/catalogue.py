@@ -28,6 +28,7 @@ def catalogue() -> Mapping[str, Artifact]:
         golang.tool("pause", "pause", ".", seconds=10),
         pulumi.cli(),
         pulumi.language_host(),
+        pulumi.yaml_language_host(),
         _etcd(),
         *_kubernetes(),
         pulumi.kubernetes_plugin(),

@@ -16,6 +16,7 @@ OFFICIAL = "official"
 
 _CLI = "github.com/pulumi/pulumi/pkg/v3"
 _KUBERNETES = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+_YAML = "github.com/pulumi/pulumi-yaml"
 _VERSION_VARIABLE = f"{SDK}/go/common/version.Version"
 _HOST_SCRIPTS = {
     "pulumi-language-python-exec": "python/cmd/pulumi-language-python-exec",
@@ -70,6 +71,14 @@ def language_host() -> Artifact:
         lane="go",
         on_path=beside_cli,
     )
+
+
+def yaml_language_host() -> Artifact:
+    """The language host for YAML, which the example of a YAML program runs with."""
+    name = "pulumi-language-yaml"
+    version = pins.module_version(name, _YAML)
+    variables = {f"{_YAML}/pkg/version.Version": version}
+    return golang.tool(name, name, f"{_YAML}/cmd/{name}", variables=variables, seconds=60)
 
 
 def kubernetes_plugin() -> Artifact:

@@ -1,8 +1,12 @@
-"""The program in docs/components.md runs."""
+"""The programs in docs/components.md and docs/reuse.md run."""
 
 import re
+from pathlib import Path
 
-from tests.components.harness import PROJECT_ROOT, run
+import pytest
+import yaml
+
+from tests.components.harness import FILES, PROJECT_ROOT, dev_sections, run
 
 
 def test_the_program_of_one_s_own_makes_what_the_page_says() -> None:
@@ -13,3 +17,15 @@ def test_the_program_of_one_s_own_makes_what_the_page_says() -> None:
     world = run(lambda: exec(program, {}))
     assert {r.name for r in world.found} >= {"cart-account", "cart-service", "cart-deployment", "shop-namespace"}
     assert world.is_after(world.one("cart-deployment"), world.one("shop-namespace"))
+
+
+def test_a_whole_mesh_by_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (PROJECT_ROOT / "docs" / "reuse.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    for name, text in {**FILES, "mesh.yaml": yaml.safe_dump(dev_sections())}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    program = compile(code.replace("hybridmesh.components", "components"), "docs/reuse.md", "exec")
+    world = run(lambda: exec(program, {}))
+    assert {"mesh-vm-1-join", "mesh-vm-2-machine"} <= {r.name for r in world.found}

@@ -1,0 +1,176 @@
+"""The components for programs in other languages: what Pulumi needs to host them as a plugin.
+
+Pulumi infers a plugin's schema from annotations, but knows neither dataclasses nor `Literal`, and hands arguments over
+as a mapping. So each component gets a twin here, of the same name and type token, whose arguments are described as
+Pulumi wants them and made into the component's own.
+"""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pulumi
+from pulumi.provider.experimental import component_provider_host
+from pulumi.provider.experimental.analyzer import is_input, unwrap_input
+
+from hybridmesh.settings import SettingsError, parse
+from hybridmesh.settings.files import read_below
+
+from .access_log import AccessLog, AccessLogArgs
+from .access_policy import AccessPolicy, AccessPolicyArgs
+from .control_plane import ControlPlane, ControlPlaneArgs
+from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
+from .egress_scope import EgressScope, EgressScopeArgs
+from .hybrid_mesh import HybridMesh, HybridMeshArgs
+from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .network_gateway import NetworkGateway, NetworkGatewayArgs
+from .pods import Pods, PodsArgs
+from .routing import Routing, RoutingArgs
+from .sidecar import Sidecar, SidecarArgs
+from .traffic_policy import NamespaceTraffic, NamespaceTrafficArgs
+from .workload import Workload, WorkloadArgs
+from .workload_access import WorkloadAccess, WorkloadAccessArgs
+
+NAME = "hybridmesh"
+"""The plugin's name: a program in YAML writes `hybridmesh:Workload`."""
+
+COMPONENTS: Mapping[type[pulumi.ComponentResource], type] = {
+    AccessLog: AccessLogArgs,
+    AccessPolicy: AccessPolicyArgs,
+    ControlPlane: ControlPlaneArgs,
+    EastWestGateway: EastWestGatewayArgs,
+    EgressScope: EgressScopeArgs,
+    MeshNamespace: MeshNamespaceArgs,
+    NamespaceTraffic: NamespaceTrafficArgs,
+    NetworkGateway: NetworkGatewayArgs,
+    Pods: PodsArgs,
+    Routing: RoutingArgs,
+    Sidecar: SidecarArgs,
+    Workload: WorkloadArgs,
+    WorkloadAccess: WorkloadAccessArgs,
+}
+"""What a plugin can offer. Not SshHost and CommandHost: what they are for, a `Connection`, is an argument here."""
+
+
+class StackSettings:
+    """Inputs of `HybridMesh` in a plugin."""
+
+    settings: dict[str, Any]
+    """The settings of a stack, as in a stack file without the prefix `hybrid-mesh:`."""
+    root: str | None
+    """The folder that paths in them are relative to; default the program's."""
+
+
+def twins() -> list[type[pulumi.ComponentResource]]:
+    """A twin of each component."""
+    return [*(twin(component, args) for component, args in COMPONENTS.items()), _mesh()]
+
+
+def twin(component: type[pulumi.ComponentResource], args_type: type) -> type[pulumi.ComponentResource]:
+    """A component whose arguments come from another language."""
+
+    def init(self: Any, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
+        component.__init__(self, name, made(args_type, args), opts)  # type: ignore[arg-type]  # its own arguments
+
+    return _named_like(component, init, described(args_type))
+
+
+def _mesh() -> type[pulumi.ComponentResource]:
+    def init(self: Any, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
+        root = Path(args.get("root") or ".").resolve()
+        try:
+            settings = parse(args["settings"], read_below(root))
+        except SettingsError as error:
+            raise pulumi.RunError(str(error)) from error
+        HybridMesh.__init__(self, name, HybridMeshArgs(settings=settings), opts)
+
+    return _named_like(HybridMesh, init, StackSettings)
+
+
+def _named_like(component: type, init: Any, args_type: type) -> type[pulumi.ComponentResource]:
+    init.__annotations__ = {"name": str, "args": args_type, "opts": pulumi.ResourceOptions | None}
+    attributes = {"__init__": init, "__doc__": component.__doc__, "__module__": component.__module__}
+    annotations = {name: _described(hint) for name, hint in _hints(component).items() if not name.startswith("_")}
+    return type(component.__name__, (component,), {**attributes, "__annotations__": annotations})
+
+
+@cache
+def described(args_type: type) -> type:
+    """A class that says of the arguments what Pulumi understands. What has a default may be left out."""
+    hints = _hints(args_type)
+    annotations = {}
+    for field in dataclasses.fields(args_type):
+        hint = _described(hints[field.name])
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        annotations[field.name] = hint if required else typing.Optional[hint]  # noqa: UP045 - the way Pulumi reads it
+    names = {"__doc__": args_type.__doc__, "__module__": args_type.__module__, "__annotations__": annotations}
+    return type(args_type.__name__, (), names)
+
+
+def _hints(of: type) -> dict[str, Any]:
+    """The annotations of a class and those it is made from, Pulumi's own apart."""
+    found: dict[str, Any] = {}
+    for each in reversed(of.__mro__):
+        if each.__module__.partition(".")[0] != "pulumi":
+            found |= inspect.get_annotations(each, eval_str=True)
+    return found
+
+
+def _described(hint: Any) -> Any:
+    """A type hint without what Pulumi does not know: `Literal`, dataclasses."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return type(arguments[0])
+    if dataclasses.is_dataclass(hint):
+        return described(hint)  # type: ignore[arg-type]  # a class, not an instance
+    if origin is pulumi.Output:
+        return pulumi.Output[_described(arguments[0])]  # type: ignore[misc]  # made at run time
+    if is_input(hint):
+        return _optional(pulumi.Input[_described(unwrap_input(hint))], hint)  # type: ignore[misc]  # made at run time
+    if origin in (typing.Union, types.UnionType):
+        (only,) = [a for a in arguments if a is not type(None)]
+        return _optional(_described(only), hint)
+    if origin is not None and issubclass(origin, Mapping):
+        return dict[str, _described(arguments[1])]  # type: ignore[misc]  # made at run time
+    if origin is not None and issubclass(origin, Sequence):
+        return list[_described(arguments[0])]  # type: ignore[misc]  # made at run time
+    return hint
+
+
+def _optional(hint: Any, original: Any) -> Any:
+    return typing.Optional[hint] if type(None) in get_args(original) else hint  # noqa: UP045 - as above
+
+
+def made(args_type: type, given: Mapping[str, Any]) -> Any:
+    """The component's own arguments, of a mapping with the same names."""
+    hints = _hints(args_type)
+    return args_type(**{name: _made(hints[name], value) for name, value in given.items() if value is not None})
+
+
+def _made(hint: Any, value: Any) -> Any:
+    if isinstance(value, pulumi.Output):
+        return value
+    if is_input(hint):
+        return _made(unwrap_input(hint), value)
+    origin, arguments = get_origin(hint), [a for a in get_args(hint) if a is not type(None)]
+    if dataclasses.is_dataclass(hint):
+        return made(typing.cast("type", hint), value)
+    if origin in (typing.Union, types.UnionType) and len(arguments) == 1:
+        return _made(arguments[0], value)
+    if isinstance(value, Mapping) and origin is not None and len(arguments) == 2:
+        return {key: _made(arguments[1], item) for key, item in value.items()}
+    if isinstance(value, list) and arguments:
+        return [_made(arguments[0], item) for item in value]
+    if hint is int and isinstance(value, float):
+        return int(value)  # every number travels as a float
+    return value
+
+
+def main(version: str) -> None:
+    """Serve the plugin until the engine ends this process."""
+    component_provider_host(twins(), NAME, version=version)

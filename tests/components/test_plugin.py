@@ -1,0 +1,126 @@
+"""The components as a plugin: what its schema says, and what its arguments become."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.provider.experimental.component import ComponentProvider
+
+import components
+from components.plugin import COMPONENTS, NAME, made, twin, twins
+from components.routing import RoutingArgs
+from components.sidecar import SidecarArgs
+from components.workload import Workload, WorkloadArgs, WorkloadPort
+from tests.components.harness import FILES as DEV_FILES
+from tests.components.harness import KEY, World, dev_sections, run
+
+HERE_ONLY = {"SshHost", "CommandHost"}
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    provider = ComponentProvider(twins(), NAME, None, "0.1.0")
+    found: dict[str, Any] = json.loads(provider.schema or "")
+    return found
+
+
+def test_every_component_is_in_the_schema(schema: dict[str, Any]) -> None:
+    offered = [getattr(components, name) for name in components.__all__]
+    names = {each.__name__ for each in offered if issubclass(each, pulumi.ComponentResource)}
+    assert set(schema["resources"]) == {f"hybridmesh:index:{name}" for name in names - HERE_ONLY}
+
+
+def test_arguments_and_outputs_carry_their_meaning(schema: dict[str, Any]) -> None:
+    workload = schema["resources"]["hybridmesh:index:Workload"]
+    assert set(workload["requiredInputs"]) == {"workload", "namespace", "serviceAccount"}
+    assert workload["inputProperties"]["namespace"] == {"description": "Its namespace.", "type": "string"}
+    assert workload["inputProperties"]["ports"]["items"]["$ref"] == "#/types/hybridmesh:index:WorkloadPort"
+    assert workload["properties"]["identity"] == {"description": "Its SPIFFE id.", "type": "string"}
+    undescribed = [
+        f"{token}.{name}"
+        for token, resource in schema["resources"].items()
+        for name, what in [*resource["inputProperties"].items(), *resource["properties"].items()]
+        if not what.get("description")
+    ]
+    assert undescribed == []
+
+
+def test_a_mapping_becomes_the_component_s_own_arguments() -> None:
+    args = made(
+        RoutingArgs,
+        {
+            "workload": "cart",
+            "namespace": "shop",
+            "host": "cart.shop",
+            "weights": {"vm": 10.0, "k8s": 90.0},
+            "tcp_ports": [5432.0],
+            "mirror": {"subset": "vm", "percentage": 0.5},
+            "policy": {"outlier_detection": {"consecutive_errors": 3.0}},
+            "timeout": None,
+        },
+    )
+    assert args.weights == {"vm": 10, "k8s": 90}
+    assert all(isinstance(port, int) for port in args.tcp_ports)
+    assert args.mirror == components.Mirror(subset="vm", percentage=0.5)
+    assert args.policy.outlier_detection == components.OutlierDetection(consecutive_errors=3)
+    assert args.timeout is None
+
+
+def test_a_secret_in_arguments_is_not_printed() -> None:
+    connection = {"address": "192.0.2.11", "host_key": "ssh-ed25519 A", "private_key": KEY}
+    args = made(components.Connection, connection)
+    assert "S3CRET" not in repr(args)
+
+
+def test_an_argument_that_is_missing_or_unknown_is_named() -> None:
+    with pytest.raises(TypeError, match="service_account"):
+        made(WorkloadArgs, {"workload": "cart", "namespace": "shop"})
+    with pytest.raises(KeyError, match="nonsense"):
+        made(SidecarArgs, {"nonsense": 1})
+
+
+def registered(world: World) -> dict[tuple[str, str], Any]:
+    return {(r.type, r.name): r.inputs for r in world.found if r.type != "pulumi:pulumi:Stack"}
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_a_twin_registers_what_the_component_does(preview: bool) -> None:
+    given = {
+        "workload": "cart",
+        "namespace": "shop",
+        "service_account": "cart",
+        "ports": [{"name": "http", "port": 80.0, "target": 8080.0}],
+    }
+    args = WorkloadArgs(
+        workload="cart",
+        namespace="shop",
+        service_account="cart",
+        ports=[WorkloadPort(name="http", port=80, target=8080)],
+    )
+    other: Any = twin(Workload, WorkloadArgs)
+    from_mapping = run(lambda: other("cart", given), preview=preview)
+    own = run(lambda: Workload("cart", args), preview=preview)
+    assert registered(from_mapping) == registered(own)
+
+
+def test_the_whole_mesh_takes_a_stack_s_settings(tmp_path: Any) -> None:
+    for name, text in DEV_FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+    world = run(lambda: mesh("mesh", {"settings": dev_sections(), "root": str(tmp_path)}))
+    assert {resource.type.rpartition(":")[2] for resource in world.found} >= {"Sidecar", "Routing", "Release"}
+
+
+def test_the_whole_mesh_refuses_settings_as_the_program_does(tmp_path: Any) -> None:
+    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+    with pytest.raises(pulumi.RunError, match=r"hybrid-mesh:cluster"):
+        mesh("mesh", {"settings": {}, "root": str(tmp_path)})
+
+
+def test_every_twin_is_made_from_a_component_and_its_arguments() -> None:
+    for component, args in COMPONENTS.items():
+        assert args.__name__ == f"{component.__name__}Args"
