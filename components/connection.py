@@ -1,6 +1,7 @@
 """How to reach a machine by SSH, whoever made the machine."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 import pulumi_command
@@ -71,6 +72,21 @@ class Connection:
                 dial_error_limit=dial_attempts,
             ),
         )
+
+    def properties(self) -> "dict[str, Any]":
+        """This as inputs of a dynamic resource, the keys as secrets."""
+        return {**_access(self), "bastion": None if self.bastion is None else _access(self.bastion)}
+
+
+def _access(to: Bastion | Connection) -> "dict[str, Any]":
+    return {
+        "address": to.address,
+        "port": _port(to.port),
+        "user": to.user,
+        "hostKey": to.host_key,
+        "privateKey": secret(to.private_key),
+        "passphrase": secret(to.passphrase),
+    }
 
 
 def _port(port: pulumi.Input[int]) -> "pulumi.Output[float]":

@@ -24,7 +24,7 @@ from hybridmesh.istio.names import (
     HEALTH_CHECKS_ANNOTATION,
     LOCALITY_LABEL,
 )
-from hybridmesh.providers import ClusterAccess, IstioToken, IstioTokenArgs, Membership, MembershipArgs
+from hybridmesh.providers import ClusterAccess, Drift, DriftArgs, IstioToken, IstioTokenArgs, Membership, MembershipArgs
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY, payload, payload_digest
 
 from .connection import Connection
@@ -217,7 +217,16 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        settings = pulumi.Output.all(args.identity, args.istio_namespace, args.connection.port).apply(
+        drift = Drift(
+            f"{name}-drift",
+            DriftArgs(
+                machine=args.machine,
+                connection=args.connection.properties(),
+                dial_seconds=args.limits.dial,
+            ),
+            opts=child,
+        )
+        settings = pulumi.Output.all(args.identity, args.istio_namespace, args.connection.port, drift.generation).apply(
             lambda known: join_settings(args, *known)
         )
         secret_files = {**files, "istio-token": token.token}
@@ -427,7 +436,9 @@ def entry_name(group: Mapping[str, Any], address: str) -> str:
     return workload_entry_name(group["metadata"]["name"], address, network)
 
 
-def join_settings(args: SidecarArgs, identity: str, istio_namespace: str, ssh_port: int) -> dict[str, str]:
+def join_settings(
+    args: SidecarArgs, identity: str, istio_namespace: str, ssh_port: int, generation: str = ""
+) -> dict[str, str]:
     """What the scripts on the machine are told, besides the files."""
     return {
         "package-url": args.package.url,
@@ -443,6 +454,8 @@ def join_settings(args: SidecarArgs, identity: str, istio_namespace: str, ssh_po
         **resource_settings(args.resources),
         **({"app-units": " ".join(args.app_units)} if args.app_units else {}),
         **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
+        # Something was changed by hand on the machine: the join runs again.
+        **({"generation": generation} if generation else {}),
     }
 
 

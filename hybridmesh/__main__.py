@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
+from .ops.doctor import doctor
 from .ops.settings import app as settings
 from .ops.status import status
 from .ops.topology import StackError
@@ -34,6 +35,7 @@ def _console() -> None:
 
 
 app.command("bootstrap", cls=GoSwitches)(bootstrap)
+app.command("doctor")(doctor)
 app.command("status")(status)
 app.add_typer(settings, name="settings")
 

@@ -7,6 +7,7 @@ never its contents.
 
 from .awaited import AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
+from .drift import Drift, DriftArgs
 from .membership import Membership, MembershipArgs
 from .remains import IstioRemains, IstioRemainsArgs
 from .token import IstioToken, IstioTokenArgs
@@ -15,6 +16,8 @@ __all__ = [
     "AwaitedConfigMap",
     "AwaitedConfigMapArgs",
     "ClusterAccess",
+    "Drift",
+    "DriftArgs",
     "IstioRemains",
     "IstioRemainsArgs",
     "IstioToken",

@@ -13,7 +13,8 @@ from .serving import WORKERS, make_room
 
 NETWORKING = ("networking.istio.io", "v1")
 """API group and version of WorkloadEntry and WorkloadGroup."""
-_ISTIOD_MONITORING = 15014
+ISTIOD_MONITORING = 15014
+"""istiod's port for metrics and its debug pages."""
 
 
 class ClusterError(RuntimeError):
@@ -36,6 +37,15 @@ class ClusterAccess:
         return {"kubeconfig": self.kubeconfig, "context": self.context, "requestSeconds": self.request_seconds}
 
 
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that runs."""
+
+    name: str
+    address: str
+    ready: bool
+
+
 class Cluster(Protocol):
     """What the providers ask of a cluster. Absent objects are None, or left out of lists."""
 
@@ -56,6 +66,15 @@ class Cluster(Protocol):
 
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
         """What every running istiod of a revision says of the proxies in a namespace (/debug/syncz)."""
+
+    def pods(self, namespace: str, selector: str) -> Sequence["Pod"]:
+        """Pods that run, by label."""
+
+    def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """What a pod answers on a port, by HTTP; empty where it does not."""
+
+    def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """A namespace's objects of a kind; none where the cluster does not know the kind."""
 
     def istiods(self) -> Sequence[str]:
         """Every istiod Deployment, as namespace/name."""
@@ -165,44 +184,62 @@ class _RealCluster:
         )
 
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
-        pods = self._ask(
-            f"list istiod's pods in {namespace}",
-            self._core.list_namespaced_pod,
-            namespace,
-            label_selector=f"app=istiod,istio.io/rev={revision}",
-            field_selector="status.phase=Running",
-        )
         states: list[Mapping[str, Any]] = []
-        for pod in pods.items if pods else []:
-            states.extend(self._syncz(namespace, pod.metadata.name, workload_namespace))
+        for pod in self.pods(namespace, f"app=istiod,istio.io/rev={revision}"):
+            body = self.ask_pod(namespace, pod.name, ISTIOD_MONITORING, f"/debug/syncz?namespace={workload_namespace}")
+            found = json.loads(body or "[]")
+            states.extend(found if isinstance(found, list) else [])
         return states
 
-    def _syncz(self, namespace: str, pod: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
+    def pods(self, namespace: str, selector: str) -> Sequence[Pod]:
+        found = self._ask(
+            f"list pods {selector} in {namespace}",
+            self._core.list_namespaced_pod,
+            namespace,
+            label_selector=selector,
+            field_selector="status.phase=Running",
+        )
+        return [
+            Pod(
+                pod.metadata.name,
+                pod.status.pod_ip or "",
+                any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or []),
+            )
+            for pod in (found.items if found else [])
+        ]
+
+    def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
         from kubernetes.stream import portforward
 
         # A client of its own, for the stream replaces the client's way to call while it opens.
         core = self._client.CoreV1Api(self._client.ApiClient(self._configuration))
         forward = None
         try:
-            forward = portforward(
-                core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(_ISTIOD_MONITORING)
-            )
-            connection = http.client.HTTPConnection("localhost", _ISTIOD_MONITORING, timeout=self._seconds)
-            connection.sock = forward.socket(_ISTIOD_MONITORING)
+            forward = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            connection = http.client.HTTPConnection("localhost", port, timeout=self._seconds)
+            connection.sock = forward.socket(port)
             connection.sock.settimeout(self._seconds)
-            connection.request("GET", f"/debug/syncz?namespace={workload_namespace}", headers={"Connection": "close"})
+            connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
-            body = answer.read()
+            body = answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException, self._client.ApiException):
             # A pod that starts or goes away has nothing to say; who waits asks again.
-            return []
+            return ""
         finally:
             if forward is not None:
                 forward.close()
-        if answer.status != 200:
-            return []
-        states = json.loads(body)
-        return states if isinstance(states, list) else []
+        return body if answer.status == 200 else ""
+
+    def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(
+            f"list {plural} in {namespace}",
+            self._custom.list_namespaced_custom_object,
+            group,
+            version,
+            namespace,
+            plural,
+        )
+        return list(found["items"]) if found else []
 
     def istiods(self) -> Sequence[str]:
         found = self._ask(

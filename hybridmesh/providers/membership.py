@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
 from .entries import entry_patch, health, is_connected
@@ -43,6 +43,15 @@ class MembershipProvider(ResourceProvider):
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """A VM that joined anew is looked at anew."""
         return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Under `--refresh`: an entry that somebody has edited must be brought up to date, as after a join."""
+        try:
+            entry = connect(props).workload_entry(text(props, "namespace"), text(props, "entry"))
+        except ClusterError:
+            return ReadResult(id_, props)
+        edited = entry is not None and not props.get("staticEntry") and bool(_patch(entry, props))
+        return ReadResult(id_, {**props, "joined": ""} if edited else props)
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Waits for the VM."""
@@ -86,9 +95,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
             f"WorkloadEntry {namespace}/{name} is there, but its proxy is not connected to istiod. Check the way from "
             "the VM to the gateway's port 15012."
         )
-    patch = entry_patch(
-        entry, text(props, "group"), props.get("labels") or {}, props.get("ports") or {}, bool(props.get("probed"))
-    )
+    patch = _patch(entry, props)
     # A static entry is a resource of the stack, which brings it up to date itself.
     if patch and not props.get("staticEntry"):
         cluster.patch_workload_entry(namespace, name, patch)
@@ -102,6 +109,13 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
         if not healthy:
             return f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
     return ""
+
+
+def _patch(entry: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]:
+    """What brings the VM's WorkloadEntry up to date with its group."""
+    return entry_patch(
+        entry, text(props, "group"), props.get("labels") or {}, props.get("ports") or {}, bool(props.get("probed"))
+    )
 
 
 def sync_objection(states: Sequence[Mapping[str, Any]], proxy: str) -> str:

@@ -13,6 +13,7 @@ import base64
 import hashlib
 import io
 import re
+import shlex
 import tarfile
 from collections.abc import Mapping
 from importlib import resources
@@ -21,15 +22,18 @@ from typing import Final
 __all__ = [
     "COMMAND_JOIN",
     "COMMAND_LEAVE",
+    "COMMAND_PROBE",
     "COMMAND_READY",
     "FILES",
+    "MANIFESTS",
     "SETTINGS",
     "payload",
     "payload_digest",
+    "probe",
     "scripts_digest",
 ]
 
-SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "ready.sh", "restart.sh", "upkeep.sh")
+SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "manifest.sh", "ready.sh", "restart.sh", "upkeep.sh")
 """The scripts of every payload, as they lie beside this module."""
 
 FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"})
@@ -98,6 +102,9 @@ COMMAND_READY: Final = _command("ready.sh")
 COMMAND_LEAVE: Final = _command("leave.sh")
 """Undoes a join, a half one too. Takes the payload of the join; reads only `drain-seconds` of it."""
 
+COMMAND_PROBE: Final = f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh 'exec /bin/sh -s'"
+"""Looks at the machine and changes nothing. Reads what `probe` gives; no payload, and nothing secret."""
+
 
 def payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
     """Return what a command reads from stdin: base64 of a tar with the scripts, `files` and `settings`.
@@ -120,6 +127,17 @@ def payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
     return base64.b64encode(_tar(_scripts() | entries)).decode("ascii")
 
 
+def probe(mesh_name: str, *, bundle: bool = False) -> str:
+    """Return what COMMAND_PROBE reads from stdin.
+
+    mesh_name: a name that only the mesh can resolve; may be empty.
+    bundle: whether whole logs and Envoy's configuration are wanted, too.
+    """
+    given = {"MESH_NAME": mesh_name, "BUNDLE": "yes" if bundle else "no"}
+    script = resources.files(__name__).joinpath("probe.sh").read_text(encoding="utf-8")
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items()) + script
+
+
 def payload_digest(payload: str) -> str:
     """Return the SHA-256 of a payload in hex. Safe to show: a token has far too many bits to be guessed."""
     return hashlib.sha256(payload.encode("ascii")).hexdigest()
@@ -128,6 +146,14 @@ def payload_digest(payload: str) -> str:
 def scripts_digest() -> str:
     """Return the SHA-256, in hex, of the scripts alone: it changes when this package brings other ones."""
     return hashlib.sha256(_tar(_scripts())).hexdigest()
+
+
+MANIFESTS: Final = """\
+echo '@@ manifest-recorded'; cat /var/lib/hybrid-mesh/manifest 2>/dev/null
+echo '@@ manifest'; sh /var/lib/hybrid-mesh/scripts/manifest.sh </dev/null 2>/dev/null
+echo '@@ end'
+"""
+"""What COMMAND_PROBE may read instead: two sections of the probe, what the join left and what is there now."""
 
 
 def _check_setting(name: str, value: str) -> None:

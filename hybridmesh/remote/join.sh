@@ -28,7 +28,12 @@ cluster_env() {
 }
 
 has_our_package() {
-    [ -f "$STATE/package" ] && [ "$(cat "$STATE/package")" = "$SHA256 $(installed_version)" ]
+    [ -f "$STATE/package" ] && [ "$(cat "$STATE/package")" = "$SHA256 $(installed_version)" ] && is_package_whole
+}
+
+# Whether its programs are those that the last join left
+is_package_whole() {
+    [ ! -f "$STATE/manifest" ] || ! sh ./manifest.sh | grep '^package-file' | grep -qvxFf "$STATE/manifest"
 }
 
 check_payload() {
@@ -536,7 +541,13 @@ start() {
 keep_scripts() {
     rm -rf "$STATE/scripts"
     mkdir -p "$STATE/scripts"
-    cp -R lib.sh join.sh ready.sh leave.sh restart.sh upkeep.sh settings "$STATE/scripts/"
+    cp -R lib.sh join.sh ready.sh leave.sh restart.sh upkeep.sh manifest.sh settings "$STATE/scripts/"
+}
+
+# What whoever looks for changes by hand compares with
+record_manifest() {
+    sh ./manifest.sh >manifest
+    cmp -s manifest "$STATE/manifest" || write_file manifest "$STATE/manifest" 600 root:root
 }
 
 only_one
@@ -550,5 +561,6 @@ add_missing_packages
 install_package
 deliver_files
 set_units
+record_manifest
 start
 step end

@@ -34,7 +34,7 @@ GROUP: dict[str, Any] = {
 }
 
 
-def sidecar(**changes: Any) -> World:
+def sidecar(answers: dict[str, Any] | None = None, **changes: Any) -> World:
     given: dict[str, Any] = {
         "machine": "vm-1",
         "cluster": ClusterAccess(kubeconfig="kubeconfig"),
@@ -51,7 +51,7 @@ def sidecar(**changes: Any) -> World:
         "mesh_address": "192.0.2.11",
         "package": SidecarPackage(url="http://192.0.2.1/deb", sha256="ab" * 32, version="1.31.0"),
     }
-    return run(lambda: Sidecar("vm-1", SidecarArgs(**{**given, **changes})).version)
+    return run(lambda: Sidecar("vm-1", SidecarArgs(**{**given, **changes})).version, answers=answers)
 
 
 def unpacked(payload: str) -> dict[str, str]:
@@ -218,3 +218,25 @@ def test_a_log_level_joins_flags_that_are_there() -> None:
 def test_the_systems_that_may_join_go_with_the_join() -> None:
     sent = unpacked(sidecar(supported_systems="debian:12 rocky:9").one("vm-1-join").value("stdin"))
     assert sent["settings/supported-systems"] == "debian:12 rocky:9\n"
+
+
+def test_a_machine_that_was_changed_by_hand_joins_again() -> None:
+    def settings(world: World) -> dict[str, str]:
+        join = unpacked(world.one("vm-1-join").value("stdin"))
+        return {name: text for name, text in join.items() if name.startswith("settings/")}
+
+    def joined(**drift: object) -> World:
+        return sidecar(answers={"vm-1-drift": drift} if drift else None)
+
+    untouched, changed = joined(), joined(drift=[], generation="2")
+    assert "settings/generation" not in settings(untouched)
+    assert settings(changed) == {**settings(untouched), "settings/generation": "2\n"}
+    # And whoever waits for the join waits again.
+    ready = [world.one("vm-1-ready").value("stdin") for world in (untouched, changed)]
+    assert ready[0] != ready[1]
+
+
+def test_the_way_to_a_machine_that_may_have_drifted_has_its_keys_as_secrets() -> None:
+    drift = sidecar().one("vm-1-drift")
+    assert drift.value("connection")["privateKey"] == KEY
+    assert "S3CRET-KEY" not in json.dumps(drift.plain)

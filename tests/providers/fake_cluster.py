@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hybridmesh.providers.cluster import Pod
+
 
 def entry(
     *, connected: bool = True, labels: Mapping[str, str] | None = None, healthy: bool | None = None
@@ -50,6 +52,12 @@ class FakeCluster:
     crds: list[dict[str, Any]] = field(default_factory=list)
     objects: dict[str, list[str]] = field(default_factory=dict)
     deployments: list[str] = field(default_factory=list)
+    running: dict[str, list[Pod]] = field(default_factory=dict)
+    """Pods by namespace and selector."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """What pods answer, by namespace/pod:port/path."""
+    custom: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Custom objects, by namespace/plural."""
     done: list[str] = field(default_factory=list)
     minted: int = 0
 
@@ -75,6 +83,16 @@ class FakeCluster:
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
         assert (namespace, revision, workload_namespace) == ("istio-system", "default", "demo")
         return self.states
+
+    def pods(self, namespace: str, selector: str) -> Sequence[Pod]:
+        return self.running.get(f"{namespace} {selector}", [])
+
+    def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
+        return self.pages.get(f"{namespace}/{pod}:{port}{path}", "")
+
+    def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        assert (group.endswith(".istio.io"), version) == (True, "v1")
+        return self.custom.get(f"{namespace}/{plural}", [])
 
     def istiods(self) -> Sequence[str]:
         return self.deployments

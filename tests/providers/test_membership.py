@@ -158,3 +158,22 @@ def test_a_new_join_is_looked_at_anew_and_nothing_else_is() -> None:
     assert changes(joined="other") is True
     assert changes(joined=UNKNOWN) is True
     assert changes(labels={"app": "echo"}) is True
+
+
+def test_a_refresh_sees_an_entry_that_was_edited_and_the_update_puts_it_right(member: FakeCluster) -> None:
+    state = MembershipProvider().create(dict(INPUTS)).outs
+    assert state is not None
+    assert MembershipProvider().read("id", state).outs == state
+    member.entries[NAME]["spec"]["labels"]["version"] = "hand"
+    edited = MembershipProvider().read("id", state).outs
+    assert edited is not None
+    assert member.done == [], "a refresh changes nothing"
+    assert MembershipProvider().diff("id", edited, dict(INPUTS)).changes
+    MembershipProvider().update("id", edited, dict(INPUTS))
+    assert member.entries[NAME]["spec"]["labels"]["version"] == "vm"
+
+
+def test_a_static_entry_that_was_edited_is_the_stacks_own_to_put_right(member: FakeCluster) -> None:
+    state = {**INPUTS, "staticEntry": True}
+    member.entries[NAME]["spec"]["labels"]["version"] = "hand"
+    assert MembershipProvider().read("id", state).outs == state

@@ -1,0 +1,83 @@
+"""`doctor --bundle`: what was seen of a stack in one archive, to be sent to others. Secrets are taken out."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .diagnoses import Finding
+from .facts import sections
+from .look import View
+
+_SECRETS = (
+    # Tokens: three base64url words, the first the JSON of a header.
+    (re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+"), "<token>"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 <taken out>"),
+    (re.compile(r"(?<=://)[^/@\s\"']+@"), ""),
+    (
+        re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL),
+        r"<private key taken out>",
+    ),
+    # The same inside of JSON, or in base64.
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^\"]*"), "<private key taken out>"),
+    (re.compile(r"LS0tLS1CRUdJTi[\w+/=\\n]*?UFJJVkFURSBLRV[\w+/=]*"), "<private key taken out>"),
+    (
+        re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;]{8,}"),
+        r"\1<taken out>",
+    ),
+)
+
+
+def scrub(text: str) -> str:
+    """A text without tokens, private keys and passwords."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def contents(view: View, findings: Sequence[Finding]) -> dict[str, str]:
+    """The archive's files by name."""
+    files = {
+        "README.txt": "Made by `python -m hybridmesh doctor --bundle`, tokens, private keys and passwords taken out.\n",
+        "findings.json": _json([finding.model_dump() for finding in findings]),
+        "topology.json": _json(view.topology),
+    }
+    if view.mesh is not None:
+        for name, value in asdict(view.mesh).items():
+            files[f"mesh/{name}.json"] = _json(value)
+    else:
+        files["mesh/refusal.txt"] = view.mesh_refusal + "\n"
+    for machine, seen in view.machines.items():
+        if seen.output:
+            files |= {f"machines/{machine}/{name}": text for name, text in _sections(seen.output).items()}
+        if seen.refusal:
+            files[f"machines/{machine}/refusal.txt"] = seen.refusal + "\n"
+    return {name: scrub(text) for name, text in files.items()}
+
+
+def write_bundle(path: Path, view: View, findings: Sequence[Finding]) -> None:
+    """Write the archive; nobody else can read it, for it tells much of the machines."""
+    files = contents(view, findings)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        os.fchmod(stream.fileno(), 0o600)
+        for name in sorted(files):
+            content = files[name].encode()
+            member = tarfile.TarInfo(name)
+            member.mode, member.size, member.mtime = 0o600, len(content), int(view.now.timestamp())
+            archive.addfile(member, io.BytesIO(content))
+
+
+def _sections(output: str) -> Mapping[str, str]:
+    """Sections of the probe as files; those that are none of the bundle's own are the facts."""
+    return {name if "/" in name else f"facts/{name}": text for name, text in sections(output).items()}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, default=str) + "\n"

@@ -1,0 +1,235 @@
+"""What is wrong by what the mesh says: WorkloadEntries, istiod, policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hybridmesh.istio.names import LOCALITY_LABEL
+from hybridmesh.providers.entries import entry_patch, health, is_connected
+from hybridmesh.providers.membership import sync_objection
+
+from .model import CANNOT_COME, Case, Diagnosis, Found
+
+
+def _not_connected(case: Case) -> Iterator[Found]:
+    if case.entry is None:
+        yield Found(f"there is no WorkloadEntry {case.machine['entry']}: nobody sends it anything", "Kubernetes")
+    elif not is_connected(case.entry):
+        since = (case.entry["metadata"].get("annotations") or {}).get("istio.io/disconnectedAt", "its making")
+        yield Found(f"its proxy is not connected to istiod since {since}", f"WorkloadEntry {case.machine['entry']}")
+
+
+def _config_rejected(case: Case) -> Iterator[Found]:
+    for state in case.states:
+        if state.get("proxy") != case.proxy:
+            continue
+        for kind, resource in sorted((state.get("resources") or {}).items()):
+            if resource.get("lastError"):
+                yield Found(
+                    f"Envoy refused {kind.rpartition('.')[2]} from istiod, and goes on with what it had: "
+                    f"{' '.join(resource['lastError'].split())[:600]}",
+                    "istiod, /debug/syncz",
+                )
+
+
+def _out_of_sync(case: Case) -> Iterator[Found]:
+    if is_connected(case.entry):
+        objection = sync_objection(case.states, case.proxy)
+        if objection:
+            yield Found(objection.partition(". ")[0], "istiod, /debug/syncz")
+
+
+def _entry_unhealthy(case: Case) -> Iterator[Found]:
+    conditions = ((case.entry or {}).get("status") or {}).get("conditions")
+    if case.entry is None or not conditions or not is_connected(case.entry):
+        return
+    healthy, said = health(case.entry)
+    if not healthy:
+        yield Found(f"its app is not healthy by the workload's probe: {said}", f"WorkloadEntry {case.machine['entry']}")
+
+
+def _labels_drifted(case: Case) -> Iterator[Found]:
+    if case.entry is None or case.group is None:
+        return
+    spec = case.group["spec"]
+    labels = dict((spec.get("metadata") or {}).get("labels") or {})
+    if case.machine.get("locality"):
+        labels[LOCALITY_LABEL] = case.machine["locality"].replace("/", ".")
+    patch = entry_patch(case.entry, case.machine["workload"], labels, {}, probed=True)
+    wrong = {**patch.get("metadata", {}).get("labels", {}), **patch.get("spec", {}).get("labels", {})}
+    if wrong:
+        there = {**(case.entry["metadata"].get("labels") or {}), **(case.entry["spec"].get("labels") or {})}
+        changes = ", ".join(
+            f"{key} is {there.get(key, 'not there')}, should be {value or 'away'}" for key, value in wrong.items()
+        )
+        yield Found(
+            f"its WorkloadEntry's labels are not its WorkloadGroup's: {changes}. Subsets and policies select by them",
+            f"WorkloadEntry {case.machine['entry']}",
+        )
+
+
+def _endpoint_missing(case: Case) -> Iterator[Found]:
+    if case.workload is None or not case.workload["host"] or not case.mesh.istiods or case.entry is None:
+        return
+    mine = [e for e in case.mesh.endpoints if e.address == case.machine["meshAddress"]]
+    mine = [e for e in mine if e.service == case.workload["host"]]
+    if not mine:
+        yield Found(
+            f"istiod has no endpoint {case.machine['meshAddress']} for {case.workload['host']}: nobody calls it",
+            "istiod, /debug/endpointShardz",
+        )
+
+
+def _policy_denies(case: Case) -> Iterator[Found]:
+    labels = ((case.entry or {}).get("spec") or {}).get("labels") or {}
+    mine = [p for p in case.mesh.policies.get(case.machine["namespace"], []) if _selects(p, labels)]
+    refusing = [_policy_name(p) for p in mine if _action(p) == "DENY" and {} in (p["spec"].get("rules") or [])]
+    allowing = [p for p in mine if _action(p) == "ALLOW"]
+    if allowing and not any(p["spec"].get("rules") for p in allowing):
+        refusing += [_policy_name(p) for p in allowing]
+    if refusing:
+        own = {f"{case.machine['namespace']}/{case.machine['workload']}-default-deny"}
+        yield Found(
+            f"every call to it is refused by AuthorizationPolicy {', '.join(refusing)}",
+            "Kubernetes",
+            # The stack's settings ask for it.
+            severity="note" if set(refusing) == own else None,
+        )
+        return
+    denied = sum(int(v) for k, v in (case.facts.stats if case.facts else {}).items() if "denied" in k and v.isdigit())
+    if denied:
+        last = f"; the last: {case.facts.denied[-1]}" if case.facts and case.facts.denied else ""
+        yield Found(
+            f"policies have refused {denied} calls to it since its proxy started{last}",
+            "Envoy's counter rbac.denied",
+            severity="note",
+        )
+
+
+def _selects(policy: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    spec = policy.get("spec") or {}
+    if spec.get("targetRefs") or spec.get("targetRef"):
+        return False
+    wanted = (spec.get("selector") or {}).get("matchLabels") or {}
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _action(policy: Mapping[str, Any]) -> str:
+    return str((policy.get("spec") or {}).get("action") or "ALLOW")
+
+
+def _policy_name(policy: Mapping[str, Any]) -> str:
+    return f"{policy['metadata']['namespace']}/{policy['metadata']['name']}"
+
+
+def _istiod_down(case: Case) -> Iterator[Found]:
+    if not case.mesh.istiods:
+        plane = case.topology["controlPlane"]
+        yield Found(
+            "no istiod is ready: proxies go on with what they know, and no certificate is renewed",
+            f"pods app=istiod,istio.io/rev={plane['revision']} in {plane['namespace']}",
+        )
+
+
+def _gateway_down(case: Case) -> Iterator[Found]:
+    if not case.mesh.gateways:
+        yield Found(
+            f"no pod of the gateway {case.topology['gateway']['name']} is ready: VMs do not reach istiod",
+            f"pods in {case.topology['controlPlane']['namespace']}",
+        )
+
+
+def _subset_empty(case: Case) -> Iterator[Found]:
+    for name, workload in sorted(case.topology["workloads"].items()):
+        for subset, labels in sorted((workload["subsets"] or {}).items()):
+            share = (workload["weights"] or {}).get(subset, 0)
+            mine = [e for e in case.mesh.endpoints if e.service == workload["host"] and e.healthy]
+            if share and not any(labels.items() <= dict(e.labels).items() for e in mine):
+                yield Found(
+                    f"subset {subset} of {name} gets {share:g} % of the requests, and has no endpoint: they fail with "
+                    "503",
+                    "istiod, /debug/endpointShardz",
+                )
+
+
+DIAGNOSES = (
+    Diagnosis(
+        id="not-connected",
+        title="The machine is not in the mesh",
+        severity="critical",
+        check=_not_connected,
+        remedy="pulumi up joins it again; /var/log/istio/istio.log there tells why it is out.",
+        explained_by=CANNOT_COME,
+    ),
+    Diagnosis(
+        id="config-rejected",
+        title="Envoy refused its configuration",
+        severity="critical",
+        check=_config_rejected,
+        remedy="correct the Istio object that the message names: the newest EnvoyFilter, as a rule.",
+    ),
+    Diagnosis(
+        id="out-of-sync",
+        title="The machine is behind istiod",
+        severity="warning",
+        check=_out_of_sync,
+        remedy="look again in a minute; if it stays, /var/log/istio/istio.log there and istiod's log.",
+        explained_by=CANNOT_COME | {"config-rejected"},
+    ),
+    Diagnosis(
+        id="entry-unhealthy",
+        title="The application is not healthy",
+        severity="critical",
+        check=_entry_unhealthy,
+        remedy="put the application right; the probe puts the machine back by itself (docs/health.md).",
+        explained_by=frozenset({"app-not-listening"}),
+    ),
+    Diagnosis(
+        id="labels-drifted",
+        title="The WorkloadEntry's labels are not its group's",
+        severity="warning",
+        check=_labels_drifted,
+        remedy="pulumi up --refresh; or delete the WorkloadEntry and `systemctl restart istio` on the machine.",
+    ),
+    Diagnosis(
+        id="endpoint-missing",
+        title="The machine is no endpoint of its service",
+        severity="critical",
+        check=_endpoint_missing,
+        remedy="compare the WorkloadEntry's labels with the selector of the Service or ServiceEntry; see istiod's log.",
+        explained_by=CANNOT_COME | {"not-connected", "entry-unhealthy", "app-not-listening", "labels-drifted"},
+    ),
+    Diagnosis(
+        id="policy-denies",
+        title="A policy refuses calls",
+        severity="warning",
+        check=_policy_denies,
+        remedy="hybrid-mesh:access says who may call what (docs/security.md); a policy of somebody else's is theirs.",
+    ),
+    Diagnosis(
+        id="istiod-down",
+        title="istiod is down",
+        severity="critical",
+        check=_istiod_down,
+        remedy="kubectl get pods, describe and logs of istiod in its namespace.",
+        of_stack=True,
+    ),
+    Diagnosis(
+        id="gateway-down",
+        title="The east-west gateway is down",
+        severity="critical",
+        check=_gateway_down,
+        remedy="kubectl get pods, describe and logs of the gateway in its namespace.",
+        of_stack=True,
+    ),
+    Diagnosis(
+        id="subset-empty",
+        title="A subset has no endpoints",
+        severity="critical",
+        check=_subset_empty,
+        remedy="what is said of its machines; until then take its weight away (hybrid-mesh:routing).",
+        explained_by=frozenset({"istiod-down"}),
+        of_stack=True,
+    ),
+)

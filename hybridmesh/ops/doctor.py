@@ -1,0 +1,128 @@
+"""`python -m hybridmesh doctor`: what is wrong with a stack, and what to do. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .bundle import write_bundle
+from .diagnoses import Case, Finding, diagnose
+from .look import Source, View, look
+from .mesh import NOTHING
+from .topology import StackError
+
+WELL, FINDINGS, BLIND = 0, 1, 2
+"""Exit codes."""
+_COLOURS = {"critical": "red", "warning": "yellow", "note": "cyan"}
+
+
+def doctor(
+    machines: Annotated[list[str] | None, typer.Argument(help="Which; default all.")] = None,
+    stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Write what was seen, logs and configuration too, to this .tar.gz, secrets taken out."),
+    ] = None,
+) -> None:
+    """Find what is wrong with a stack, and say what to do. Looks at machines over SSH, at istiod and Kubernetes.
+
+    Exit code 0: well. 1: there are findings. 2: none, but something could not be looked at.
+    """
+    source = Source(stack=stack, config_file=config_file)
+    try:
+        topology = source.topology()
+        names = _chosen(machines, topology["machines"])
+    except StackError as error:
+        _console(stderr=True).print(f"Error: {error}", style="red", markup=False)
+        raise typer.Exit(BLIND) from error
+    view = look(source, topology, names, whole=bundle is not None)
+    findings = examine(view)
+    if bundle is not None:
+        write_bundle(bundle, view, findings)
+    if as_json:
+        print(json.dumps(document(view, findings), indent=2))
+    else:
+        _print(view, findings, bundle)
+    raise typer.Exit(exit_code(view, findings))
+
+
+def examine(view: View) -> list[Finding]:
+    """What is wrong by what was seen, the worst first."""
+    known = view.mesh or NOTHING
+    cases = [
+        Case(
+            name=name,
+            topology=view.topology,
+            mesh=known,
+            now=view.now,
+            facts=seen.facts,
+            refusal=seen.refusal,
+            asked=seen.asked,
+        )
+        for name, seen in view.machines.items()
+    ]
+    stack = Case(name="", topology=view.topology, mesh=known, now=view.now)
+    return diagnose(cases, stack, mesh_is_known=view.mesh is not None)
+
+
+def exit_code(view: View, findings: Sequence[Finding]) -> int:
+    """Notes are nothing that a script should stop for; a machine that cannot be looked at is no more than unknown."""
+    wrong = [finding for finding in findings if finding.severity != "note"]
+    if any(finding.id != "ssh-unreachable" for finding in wrong):
+        return FINDINGS
+    return BLIND if wrong or view.mesh is None else WELL
+
+
+def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "machines": sorted(view.machines),
+        "notLookedAt": {
+            **{name: seen.refusal for name, seen in view.machines.items() if seen.facts is None},
+            **({"mesh": view.mesh_refusal} if view.mesh is None else {}),
+        },
+        "findings": [finding.model_dump() for finding in findings],
+    }
+
+
+def _chosen(given: Sequence[str] | None, there: Sequence[str]) -> list[str]:
+    unknown = [name for name in given or () if name not in there]
+    if unknown:
+        raise StackError(
+            f"the stack has no machine {', '.join(unknown)}. It has: {', '.join(sorted(there)) or 'none'}."
+        )
+    return sorted(set(given)) if given else sorted(there)
+
+
+def _print(view: View, findings: Sequence[Finding], bundle: Path | None) -> None:
+    console = _console()
+    if view.mesh is None:
+        console.print(Text(f"The mesh could not be looked at: {view.mesh_refusal}", "red"))
+    for finding in findings:
+        head = Text("● ", _COLOURS[finding.severity])
+        head.append(finding.machine or "stack", "bold").append(f"  {finding.id}  ").append(finding.what)
+        console.print(head)
+        if finding.evidence:
+            console.print(Text(f"  seen   {finding.evidence}", "dim"))
+        console.print(Text(f"  do     {finding.remedy}"))
+        console.print(Text(f"  more   {finding.runbook}", "dim"))
+    if not findings and view.mesh is not None:
+        console.print(Text(f"All well: istiod, gateway, {_counted(len(view.machines), 'machine')}.", "green"))
+    if bundle is not None:
+        console.print(Text(f"Written: {bundle}"))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)

@@ -1,0 +1,128 @@
+"""One look at a stack: its outputs, Kubernetes and istiod, and each of its machines over SSH, all at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hybridmesh import remote
+from hybridmesh.providers import ClusterAccess
+from hybridmesh.providers.cluster import Cluster, ClusterError, connect
+from hybridmesh.settings import SettingsError
+
+from . import mesh
+from .diagnoses import mesh_name
+from .facts import MachineFacts, ProbeError, facts
+from .machines import limits, reachable, stack_settings
+from .mesh import MeshFacts
+from .ssh import SshError, run_on_all
+from .topology import StackError, stack_topology
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What was seen on a machine."""
+
+    facts: MachineFacts | None = None
+    refusal: str = ""
+    """Why it could not be looked at, and what to do."""
+    output: str = ""
+    """All that the probe printed."""
+    asked: tuple[datetime, datetime] | None = None
+    """When the probe was sent, and when its answer was there, by our clock."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """A stack, as it was seen at one moment."""
+
+    topology: Mapping[str, Any]
+    mesh: MeshFacts | None
+    """None: Kubernetes did not answer."""
+    mesh_refusal: str
+    machines: Mapping[str, Seen]
+    """Those that were asked for; none where nobody was to be asked."""
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Which stack, and how to read it."""
+
+    stack: str | None = None
+    """Default the selected one."""
+    config_file: Path | None = None
+    """Its settings; default `Pulumi.<stack>.yaml`."""
+
+    def topology(self) -> dict[str, Any]:
+        """The stack's output of that name. Raises StackError."""
+        return stack_topology(self.stack)
+
+
+def look(
+    source: Source, topology: Mapping[str, Any], names: Collection[str], *, whole: bool = False, with_mesh: bool = True
+) -> View:
+    """Look at a stack and at some of its machines; what does not answer is said, and holds up nothing else.
+
+    Args:
+        source: the stack.
+        topology: its output.
+        names: machines to ask over SSH.
+        whole: whether their logs and Envoy's configuration are wanted, too.
+        with_mesh: whether Kubernetes and istiod are asked.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        machines = pool.submit(look_at_machines, source, topology, names, whole=whole)
+        found: MeshFacts | None = None
+        refusal = ""
+        if with_mesh:
+            try:
+                found = mesh.look(topology, cluster_of(topology))
+            except ClusterError as error:
+                refusal = str(error)
+        return View(
+            topology=topology, mesh=found, mesh_refusal=refusal, machines=machines.result(), now=datetime.now(UTC)
+        )
+
+
+def cluster_of(topology: Mapping[str, Any]) -> Cluster:
+    """A stack's cluster."""
+    cluster = topology["cluster"]
+    return connect(ClusterAccess(kubeconfig=cluster["kubeconfig"], context=cluster["context"]).properties())
+
+
+def look_at_machines(
+    source: Source, topology: Mapping[str, Any], names: Collection[str], *, whole: bool = False
+) -> dict[str, Seen]:
+    """The probe of each machine, or why there is none."""
+    if not names:
+        return {}
+    try:
+        settings = stack_settings(source.stack, source.config_file)
+    except (SettingsError, StackError) as error:
+        refusal = f"the stack's settings cannot be read: {error}"
+        return {name: Seen(refusal=refusal) for name in names}
+    ways = reachable(settings, topology)
+    chosen = {name: way for name in names if (way := ways.get(name)) is not None}
+    text = remote.probe(mesh_name(topology), bundle=whole)
+    before = datetime.now(UTC)
+    answers = run_on_all(chosen, remote.COMMAND_PROBE, text, limits(settings))
+    after = datetime.now(UTC)
+    seen = {}
+    for name in names:
+        answer = answers.get(name)
+        if answer is None:
+            seen[name] = Seen(refusal="the settings name no way to it by SSH. Fix: look at it by other means.")
+        elif isinstance(answer, SshError):
+            seen[name] = Seen(refusal=f"{answer.problem}. Fix: {answer.fix}")
+        else:
+            try:
+                seen[name] = Seen(facts=facts(answer.stdout), output=answer.stdout, asked=(before, after))
+            except ProbeError as error:
+                said = " ".join(answer.stderr.split())[-200:]
+                seen[name] = Seen(refusal=f"{error} ({said or f'exit status {answer.code}'}). Fix: try again.")
+    return seen

@@ -1,0 +1,196 @@
+"""What the mesh says of a stack's machines: Kubernetes, every istiod, and the proxies that call them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+
+from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
+
+from .facts import Certificate, certificates, requests_by_cluster
+
+NETWORKING = ("networking.istio.io", "v1")
+SECURITY = ("security.istio.io", "v1")
+ENVOY_ADMIN = 15000
+CALLERS = 10
+"""Of each workload's pods at most so many are asked what they have sent where."""
+HANDSHAKE_SECONDS = 2.0
+_UNHEALTHY = (2, 3, 4)
+"""`HealthStatus` in istiod's endpoints: unhealthy, draining, terminating (pilot/pkg/model/service.go)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """A machine's port, as istiod tells it to all proxies."""
+
+    service: str
+    address: str
+    labels: Mapping[str, str]
+    healthy: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeshFacts:
+    """One stack's mesh, at one moment."""
+
+    entries: Mapping[str, Mapping[str, Any]]
+    """WorkloadEntries by namespace/name."""
+    groups: Mapping[str, Mapping[str, Any]]
+    """WorkloadGroups by namespace/name."""
+    policies: Mapping[str, Sequence[Mapping[str, Any]]]
+    """AuthorizationPolicies by namespace; those of the root namespace are in each."""
+    states: Mapping[str, Sequence[Mapping[str, Any]]]
+    """What all istiods say of the proxies in a namespace (/debug/syncz)."""
+    endpoints: Sequence[Endpoint]
+    """All endpoints of the stack's services, as istiod has them."""
+    istiods: int
+    """How many run and are ready."""
+    gateways: int
+    """How many of the east-west gateway's pods run and are ready."""
+    roots: Mapping[str, Sequence[Certificate]]
+    """The mesh's root certificates, as each namespace has them."""
+    requests: Mapping[str, int]
+    """Requests that pods have sent, by Envoy cluster, as their proxies count them."""
+    certificates: Mapping[str, datetime] = field(default_factory=dict)
+    """End of the certificate that a machine's proxy shows to whoever connects, by machine."""
+
+
+NOTHING = MeshFacts(
+    entries={}, groups={}, policies={}, states={}, endpoints=(), istiods=0, gateways=0, roots={}, requests={}
+)
+"""Nothing is known of it."""
+
+
+def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
+    """Ask for all of it, at the same time where that is possible. Raises ClusterError if Kubernetes does not answer."""
+    plane, machines, workloads = topology["controlPlane"], topology["machines"], topology["workloads"]
+    namespaces = sorted({m["namespace"] for m in machines.values()} | {w["namespace"] for w in workloads.values()})
+    root = plane["namespace"]
+    with ThreadPoolExecutor(16) as pool:
+        states = {
+            ns: pool.submit(cluster.sync_states, root, plane["revision"], ns)
+            for ns in sorted({m["namespace"] for m in machines.values()})
+        }
+        endpoints = pool.submit(_endpoints, cluster, topology)
+        requests = pool.submit(_requests, cluster, topology)
+        kinds = {
+            (ns, kind): pool.submit(cluster.objects_in, *group, kind, ns)
+            for ns in namespaces
+            for group, kind in ((NETWORKING, "workloadentries"), (NETWORKING, "workloadgroups"))
+        }
+        policies = {
+            ns: pool.submit(cluster.objects_in, *SECURITY, "authorizationpolicies", ns)
+            for ns in sorted({*namespaces, root})
+        }
+        maps = {ns: pool.submit(cluster.config_map, ns, "istio-ca-root-cert") for ns in namespaces}
+        istiods = pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev={plane['revision']}")
+        gateways = pool.submit(cluster.pods, root, f"istio={topology['gateway']['name'].removeprefix('istio-')}")
+        shown = {name: pool.submit(_shown_certificate, machine, workloads) for name, machine in machines.items()}
+        return MeshFacts(
+            entries=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries"),
+            groups=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadgroups"),
+            policies={
+                ns: [*policies[ns].result(), *(policies[root].result() if ns != root else [])] for ns in namespaces
+            },
+            states={ns: found.result() for ns, found in states.items()},
+            endpoints=endpoints.result(),
+            istiods=sum(pod.ready for pod in istiods.result()),
+            gateways=sum(pod.ready for pod in gateways.result()),
+            roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
+            requests=requests.result(),
+            certificates={name: end for name, found in shown.items() if (end := found.result()) is not None},
+        )
+
+
+def _named(lists: Any) -> dict[str, Mapping[str, Any]]:
+    return {f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for found in lists for item in found}
+
+
+def _endpoints(cluster: Cluster, topology: Mapping[str, Any]) -> list[Endpoint]:
+    """What istiod tells all proxies of the stack's services; the first istiod that answers will do."""
+    plane = topology["controlPlane"]
+    for pod in cluster.pods(plane["namespace"], f"app=istiod,istio.io/rev={plane['revision']}"):
+        body = cluster.ask_pod(plane["namespace"], pod.name, ISTIOD_MONITORING, "/debug/endpointShardz")
+        if body:
+            hosts = [w["host"] for w in topology["workloads"].values() if w["host"]]
+            return endpoints_of(json.loads(body), hosts)
+    return []
+
+
+def endpoints_of(shards: Mapping[str, Any], hosts: Sequence[str]) -> list[Endpoint]:
+    """The endpoints of some services in istiod's /debug/endpointShardz (pilot/pkg/model/endpointshards.go)."""
+    return [
+        Endpoint(
+            service=host,
+            address=address,
+            labels=endpoint.get("Labels") or {},
+            healthy=endpoint.get("HealthStatus") not in _UNHEALTHY,
+        )
+        for host in hosts
+        for service in (shards.get(host) or {}).values()
+        for found in (service.get("Shards") or {}).values()
+        for endpoint in found or []
+        for address in endpoint.get("Addresses") or []
+    ]
+
+
+def _requests(cluster: Cluster, topology: Mapping[str, Any]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    pods = [
+        (workload["namespace"], pod.name)
+        for name, workload in topology["workloads"].items()
+        if workload["pods"]
+        for pod in cluster.pods(workload["namespace"], f"app={name}")[:CALLERS]
+    ]
+    with ThreadPoolExecutor(CALLERS) as pool:
+        for page in pool.map(lambda pod: cluster.ask_pod(pod[0], pod[1], ENVOY_ADMIN, "/clusters"), pods):
+            for name, count in requests_by_cluster(page).items():
+                counted[name] = counted.get(name, 0) + count
+    return counted
+
+
+def shares(workload: Mapping[str, Any], requests: Mapping[str, int]) -> dict[str, int]:
+    """How many requests each subset of a workload got, by what callers' proxies counted."""
+    return {
+        subset: sum(
+            count
+            for name, count in requests.items()
+            if name.startswith("outbound|") and name.split("|")[2:] == [subset, workload["host"]]
+        )
+        for subset in workload["subsets"] or {}
+    }
+
+
+def _shown_certificate(machine: Mapping[str, Any], workloads: Mapping[str, Any]) -> datetime | None:
+    """End of the certificate that a machine's proxy shows to a caller: it comes before the proxy asks for ours."""
+    workload = workloads.get(machine["workload"])
+    for port in (workload or {}).get("ports") or []:
+        with contextlib.suppress(OSError, ValueError):
+            return _certificate_at(machine["meshAddress"], int(port["target"]))
+    return None
+
+
+def _certificate_at(address: str, port: int) -> datetime | None:
+    # Nothing is sent, and nobody is believed: what counts is the certificate.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["istio", "h2", "http/1.1"])
+    with (
+        socket.create_connection((address, port), HANDSHAKE_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=None) as secured,
+    ):
+        shown = secured.getpeercert(binary_form=True)
+    if shown is None:
+        return None
+    certificate = x509.load_der_x509_certificate(shown)
+    return certificate.not_valid_after_utc

@@ -1,0 +1,231 @@
+#!/bin/sh
+# What is there on this machine, for `status` and `doctor`: reads, and changes nothing. It comes on stdin, after lines
+# that set
+#   MESH_NAME   a name that only the mesh can resolve; may be empty
+#   BUNDLE      yes: whole logs and Envoy's configuration, too
+# Prints sections: a line `@@ NAME`, then what belongs to it. No secret: of a token its claims, of a key its mode.
+set -u
+umask 077
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1"
+export PATH LC_ALL no_proxy
+
+STATE=/var/lib/hybrid-mesh
+ADMIN=http://127.0.0.1:15000
+TOKEN=/run/secrets/tokens/istio-token
+
+# Tokens (three base64url words, the first the JSON of a header), authorization headers, passwords in addresses
+scrub() {
+    sed -e 's/eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*/<token>/g' \
+        -e 's/[Bb]earer  *[^ "]*/Bearer <token>/g' -e 's,://[^/@ ]*@,://,g'
+}
+
+# section NAME COMMAND…
+section() {
+    printf '@@ %s\n' "$1"
+    shift
+    "$@" 2>/dev/null </dev/null | scrub | awk '{ sub(/^@@/, " @@"); print }'
+}
+
+# Istio redirects no traffic of its own group.
+unredirected() {
+    group=$(getent group istio-proxy | cut -d : -f 3)
+    if [ "$group" ] && command -v setpriv >/dev/null; then
+        setpriv --regid "$group" --clear-groups "$@"
+    else
+        "$@"
+    fi
+}
+
+get() {
+    if command -v curl >/dev/null; then
+        unredirected curl -fsS --max-time 5 "$1"
+    elif command -v wget >/dev/null; then
+        unredirected wget -q -O - -T 5 -t 1 "$1"
+    else
+        unredirected python3 -IBc 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())' "$1"
+    fi
+}
+
+# open_port ADDRESS PORT: "ADDRESS PORT open", or why not. Past the proxy.
+open_port() {
+    # shellcheck disable=SC2016 # bash's, not ours
+    said=$(unredirected timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>&1) && said=open
+    case $said in
+        open) ;;
+        *refused*) said='connection refused' ;;
+        *'No route'* | *unreachable*) said='no route' ;;
+        *) said='no answer within 3 s' ;;
+    esac
+    printf '%s %s %s\n' "$1" "$2" "$said"
+}
+
+system() {
+    uname -n
+    uname -m
+    sed -n 's/^ID=//p' /etc/os-release | tr -d '"'"'"
+    sed -n 's/^VERSION_ID=//p' /etc/os-release | tr -d '"'"'"
+}
+
+units() {
+    # shellcheck disable=SC2046 # words
+    systemctl show --property=Id,LoadState,ActiveState,SubState,Result,NRestarts,UnitFileState,ExecMainStatus \
+        istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer \
+        $(cat "$STATE/scripts/settings/app-units" 2>/dev/null)
+}
+
+starting() {
+    systemctl list-units --all --no-legend --plain 'hybrid-mesh-start-*'
+}
+
+version() {
+    if command -v dpkg-query >/dev/null; then
+        dpkg-query -W -f '${db:Status-Status} ${Version}\n' istio-sidecar | sed -n 's/^installed //p'
+    else
+        rpm -q --qf '%{VERSION}\n' istio-sidecar | grep -v 'not installed'
+    fi
+}
+
+joined() {
+    [ ! -d "$STATE/before" ] || echo yes
+}
+
+hosts_block() {
+    sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' /etc/hosts | sed '/^# /d'
+}
+
+key() {
+    stat -c '%a %U' /etc/certs/key.pem
+}
+
+# Claims alone prove nothing to anybody.
+claims() {
+    [ ! -f "$TOKEN" ] || cut -d . -f 2 "$TOKEN"
+}
+
+ready() {
+    if get http://127.0.0.1:15021/healthz/ready >/dev/null; then echo yes; else echo no; fi
+}
+
+# Both kinds of iptables: pilot-agent picks one by what it finds.
+rules() {
+    for kind in -legacy -nft ''; do
+        ! command -v "iptables$kind-save" >/dev/null || timeout 5 "iptables$kind-save" -t nat | grep ISTIO_
+    done
+}
+
+listeners() {
+    ss -Hltnp | awk '{ sub(/.*:/, "", $4); print $4, $NF }' | sort -u
+}
+
+connections() {
+    ss -Hnt state established dport = :15012 | awk '{ print $4 }' | sort -u
+}
+
+gateways() {
+    hosts_block | cut -d ' ' -f 1 | sort -u | while read -r address; do open_port "$address" 15012; done
+}
+
+nameservers() {
+    sed -n 's/^nameserver  *//p' /etc/resolv.conf | while read -r address _; do open_port "$address" 53; done
+}
+
+# Through the agent, where it answers DNS
+mesh_name() {
+    [ -z "$MESH_NAME" ] || timeout 6 getent ahosts "$MESH_NAME" | cut -d ' ' -f 1 | sort -u
+}
+
+disks() {
+    df -Pk / /etc /var/lib /var/log /var/log/istio /run /tmp | awk 'NR > 1 { print $6, $2, $4 }' | sort -u
+}
+
+inodes() {
+    df -Pi / /etc /var/lib /var/log /var/log/istio /run /tmp | awk 'NR > 1 && $2 > 0 { print $6, $2, $4 }' | sort -u
+}
+
+stats() {
+    get "$ADMIN/stats?filter=(update_rejected|rbac\..*denied|listener_create_failure|server\.(state|uptime))" |
+        awk '$2 != "0"'
+}
+
+outbound() {
+    get "$ADMIN/clusters" | grep -E '^outbound.*::rq_total::' | head -n 5000
+}
+
+access_log() {
+    tail -n 2000 /var/log/istio/istio.log | grep -F rbac_access_denied | tail -n 5 | cut -c 1-500
+}
+
+# tail_of FILE LINES
+tail_of() {
+    tail -n "$2" "$1" | cut -c "1-${3:-500}"
+}
+
+environment() {
+    for path in /etc/certs /run/secrets /run/secrets/tokens /etc/istio/config /etc/istio/proxy /var/lib/istio/envoy \
+        "$STATE" /etc/systemd/system/istio.service.d; do
+        ls -la "$path"
+    done
+}
+
+bundle() {
+    section log/istio.log tail_of /var/log/istio/istio.log 5000 2000
+    section log/istio.err.log tail_of /var/log/istio/istio.err.log 2000 2000
+    section log/hybrid-mesh.log tail_of /var/log/hybrid-mesh.log 2000 2000
+    section log/journal.log timeout 20 journalctl --no-pager --lines=1000 --unit=istio --unit='hybrid-mesh-*'
+    section log/kernel.log timeout 20 journalctl --no-pager --lines=200 --dmesg
+    section state/units.txt timeout 20 systemctl status --no-pager --lines=0 istio 'hybrid-mesh-*'
+    section state/iptables.txt rules
+    section state/addresses.txt ip address
+    section state/routes.txt ip route
+    section state/sockets.txt ss -tanp
+    section state/files.txt environment
+    section state/memory.txt cat /proc/meminfo
+    section config/mesh.yaml cat /etc/istio/config/mesh
+    section config/resolv.conf cat /etc/resolv.conf
+    section config/hosts cat /etc/hosts
+    section config/sidecar.env cat /var/lib/istio/envoy/sidecar.env
+    section envoy/config_dump.json get "$ADMIN/config_dump?include_eds"
+    section envoy/clusters.txt get "$ADMIN/clusters"
+    section envoy/listeners.txt get "$ADMIN/listeners"
+    section envoy/server_info.json get "$ADMIN/server_info"
+    section envoy/stats.txt get "$ADMIN/stats?usedonly"
+}
+
+main() {
+    section clock date +%s
+    section system system
+    section units units
+    section starting starting
+    section version version
+    section joined joined
+    section cluster.env cat /var/lib/istio/envoy/cluster.env
+    section hosts-block hosts_block
+    section hosts-wanted cat "$STATE/hosts"
+    section certificate cat /etc/certs/cert-chain.pem
+    section root-certificate cat /etc/certs/root-cert.pem
+    section key key
+    section claims claims
+    section certs get "$ADMIN/certs"
+    section ready ready
+    section rules rules
+    section listeners listeners
+    section connections connections
+    section gateways gateways
+    section nameservers nameservers
+    section mesh-name mesh_name
+    section disks disks
+    section inodes inodes
+    section stats stats
+    section outbound outbound
+    section denied access_log
+    section manifest sh "$STATE/scripts/manifest.sh"
+    section manifest-recorded cat "$STATE/manifest"
+    section agent-log tail_of /var/log/istio/istio.log 60
+    section agent-errors tail_of /var/log/istio/istio.err.log 20
+    [ "$BUNDLE" != yes ] || bundle
+    section end date +%s
+}
+
+main </dev/null

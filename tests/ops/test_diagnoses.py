@@ -1,0 +1,257 @@
+"""What is made of facts: each diagnosis alone, what it says, and what it does not repeat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridmesh.ops.diagnoses import BY_ID, DIAGNOSES, Finding, diagnose
+from tests.ops.probed import (
+    ADDRESS,
+    HOST,
+    IDENTITY,
+    LABELS,
+    LISTENERS,
+    MANIFEST,
+    NOW,
+    TOPOLOGY,
+    TRACKER,
+    case,
+    certificate,
+    claims,
+    endpoint,
+    entry,
+    state,
+    unit,
+)
+
+PROJECT = Path(__file__).parents[2]
+ENTRY = f"demo/echo-{ADDRESS}-embedded"
+STOPPED = unit(ActiveState="inactive", SubState="dead")
+UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
+ELSEWHERE = [endpoint("10.0.0.5", "k8s"), endpoint("192.0.2.12", "vm")]
+DENY_ALL = {"metadata": {"name": "no", "namespace": "demo"}, "spec": {"action": "DENY", "rules": [{}]}}
+ALLOW_NOTHING = {
+    "metadata": {"name": "none", "namespace": "demo"},
+    "spec": {"selector": {"matchLabels": {"app": "echo"}}},
+}
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """What is wrong, and what is said of it."""
+
+    says: str
+    probe: Mapping[str, str] = field(default_factory=dict)
+    mesh: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
+
+
+def old(hours: int) -> str:
+    return certificate(begin=NOW - timedelta(hours=30), end=NOW - timedelta(hours=hours), identity=IDENTITY)
+
+
+WRONG: dict[str, Spoiled] = {
+    "ssh-unreachable": Spoiled("SSH does not answer", refusal="SSH does not answer. Fix: start it."),
+    "never-joined": Spoiled("no join is recorded", {"joined": ""}),
+    "service-stopped": Spoiled(
+        "istio.service does not run (inactive)", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}
+    ),
+    "crash-loop": Spoiled(
+        "ends again and again: 4 restarts so far, exit status 255, exit-code",
+        {
+            "units": unit(SubState="auto-restart", ActiveState="activating", NRestarts="4", ExecMainStatus="255",
+                          Result="exit-code") + f"\n\n{TRACKER}",
+        },
+    ),
+    "service-disabled": Spoiled(
+        "istio.service is disabled", {"units": f"{unit(UnitFileState='disabled')}\n\n{TRACKER}"}
+    ),
+    "proxy-not-ready": Spoiled("is not ready", {"ready": "no"}),
+    "rules-missing": Spoiled("no iptables rule", {"rules": ""}),
+    "rules-left": Spoiled(
+        "2 redirect rules stand", {"units": f"{unit(ActiveState='failed', Result='exit-code')}\n\n{TRACKER}"}
+    ),
+    "tracker-stopped": Spoiled(
+        "hybrid-mesh-conntrack.service is inactive",
+        {"units": f"{unit()}\n\n{unit('hybrid-mesh-conntrack.service', ActiveState='inactive')}"},
+    ),
+    "port-conflict": Spoiled(
+        "port 15090, which the proxy needs, is held by python3",
+        {"listeners": LISTENERS + '15090 users:(("python3",pid=9,fd=3))'},
+    ),
+    "app-not-listening": Spoiled(
+        "nothing listens on port 8080 (http) of echo", {"listeners": LISTENERS.replace("8080", "8081")}
+    ),
+    "disk-full": Spoiled("/var/log is full: 1 MiB of 97 MiB", {"disks": "/var/log 100000 1024"}),
+    "changed-by-hand": Spoiled(
+        "file /etc/istio/config/mesh: edited", {"manifest": MANIFEST.replace("0123456789abcdef", "fedcba9876543210")}
+    ),
+    "version-skew": Spoiled("its sidecar 1.28.0 is more than one minor version older", {"version": "1.28.0"}),
+    "hosts-stale": Spoiled(
+        "leads istiod's name to 192.0.2.1, and the gateway is at 192.0.2.100",
+        {"hosts-block": "192.0.2.1 istiod.istio-system.svc", "gateways": "192.0.2.1 15012 no answer within 3 s"},
+    ),
+    "gateway-unreachable": Spoiled(
+        "192.0.2.100:15012 (connection refused)", {"gateways": "192.0.2.100 15012 connection refused", "ready": "no"}
+    ),
+    "dns-broken": Spoiled(
+        "none of its DNS servers answers: 192.0.2.53", {"nameservers": "192.0.2.53 53 no answer within 3 s"}
+    ),
+    "clock-skew": Spoiled("its clock is 2 h behind", {"clock": str(int(NOW.timestamp()) - 7300)}),
+    "certificate-expired": Spoiled("ended at 2026-11-25 10:00:00", {"certificate": old(2), "certs": "", "claims": ""}),
+    "certificate-not-yet-valid": Spoiled(
+        "not valid before 2026-11-25 14:00:00 UTC, in 2 h",
+        {"certificate": certificate(begin=NOW + timedelta(hours=2), end=NOW + timedelta(hours=26), identity=IDENTITY)},
+    ),
+    "certificate-ending": Spoiled(
+        "ends in 60 min",
+        {"certificate": certificate(begin=NOW - timedelta(hours=23), end=NOW + timedelta(hours=1), identity=IDENTITY)},
+    ),
+    "token-expired": Spoiled(
+        "its token ended at 2026-11-25 11:00:00 UTC, and it has no valid certificate", {"certificate": "", "certs": ""}
+    ),
+    "key-open": Spoiled("open to others: 644 istio-proxy", {"key": "644 istio-proxy"}),
+    "wrong-identity": Spoiled("is for spiffe://else", {"certificate": certificate(identity="spiffe://else")}),
+    "wrong-cluster-id": Spoiled(
+        "ISTIO_META_CLUSTER_ID is other, and should be embedded",
+        {"cluster.env": "ISTIO_META_CLUSTER_ID=other\nISTIO_META_NETWORK=embedded\n"},
+    ),
+    "wrong-network": Spoiled(
+        "ISTIO_META_NETWORK is empty, and should be embedded", {"cluster.env": "ISTIO_META_CLUSTER_ID=embedded\n"}
+    ),
+    "wrong-trust-root": Spoiled("another root than the mesh's (O=other)", {"root-certificate": certificate("other")}),
+    "not-connected": Spoiled("there is no WorkloadEntry", mesh={"entries": {}}),
+    "config-rejected": Spoiled(
+        "Envoy refused Listener from istiod, and goes on with what it had: bad filter",
+        mesh={"states": {"demo": [state(lastError="bad\n filter", acked="n0")]}},
+    ),
+    "out-of-sync": Spoiled("has not acknowledged Listener", mesh={"states": {"demo": [state(acked="n0")]}}),
+    "entry-unhealthy": Spoiled(
+        "not healthy by the workload's probe: status 503",
+        mesh={
+            "entries": {ENTRY: entry(status=UNHEALTHY)},
+            "endpoints": ELSEWHERE,
+        },
+    ),
+    "labels-drifted": Spoiled(
+        "version is hand, should be vm",
+        mesh={"entries": {ENTRY: entry(spec={"address": ADDRESS, "labels": {**LABELS, "version": "hand"}})}},
+    ),
+    "endpoint-missing": Spoiled(
+        f"no endpoint {ADDRESS} for {HOST}", mesh={"endpoints": ELSEWHERE}
+    ),
+    "policy-denies": Spoiled("refused by AuthorizationPolicy demo/no", mesh={"policies": {"demo": [DENY_ALL]}}),
+    "istiod-down": Spoiled("no istiod is ready", mesh={"istiods": 0}),
+    "gateway-down": Spoiled("no pod of the gateway istio-eastwestgateway is ready", mesh={"gateways": 0}),
+    "subset-empty": Spoiled(
+        "subset vm of echo gets 10 % of the requests, and has no endpoint",
+        mesh={"endpoints": [endpoint("10.0.0.5", "k8s"), endpoint(ADDRESS, "hand")]},
+    ),
+}  # fmt: skip
+"""Each diagnosis, and what leads to it."""
+WITH_IT = {"rules-left": {"service-stopped"}}
+"""Others that the same facts lead to, and that it does not explain."""
+
+
+def found(spoiled: Spoiled) -> list[Finding]:
+    judged = case(spoiled.probe, spoiled.mesh, refusal=spoiled.refusal)
+    return diagnose([judged], judged)
+
+
+def test_a_machine_that_is_well_has_no_finding() -> None:
+    assert found(Spoiled("")) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_is_found_alone_and_says_what_it_saw(name: str) -> None:
+    findings = {finding.id: finding for finding in found(WRONG[name])}
+    assert set(findings) == {name} | WITH_IT.get(name, set())
+    finding = findings[name]
+    assert WRONG[name].says in finding.what
+    assert finding.machine == ("" if BY_ID[name].of_stack else "vm-1")
+    assert finding.remedy
+    assert finding.runbook == f"docs/runbook.md#{name}"
+
+
+def test_there_is_no_diagnosis_that_nothing_leads_to() -> None:
+    assert set(WRONG) == {diagnosis.id for diagnosis in DIAGNOSES}
+    assert len(DIAGNOSES) == len(BY_ID) >= 20
+
+
+def test_whatever_explains_a_diagnosis_is_one() -> None:
+    for diagnosis in DIAGNOSES:
+        assert diagnosis.explained_by <= set(BY_ID), diagnosis.id
+        assert diagnosis.id not in diagnosis.explained_by
+
+
+def test_a_stopped_proxy_is_said_once_and_not_by_its_consequences() -> None:
+    spoiled = Spoiled(
+        "",
+        {"units": f"{STOPPED}\n\n{TRACKER}", "rules": "", "ready": "no", "certs": ""},
+        {"entries": {}, "endpoints": [endpoint("10.0.0.5", "k8s")]},
+    )
+    # That a subset is empty is the whole stack's matter, and worth a line.
+    assert [(f.id, f.machine) for f in found(spoiled)] == [("subset-empty", ""), ("service-stopped", "vm-1")]
+
+
+def test_another_machines_trouble_explains_nothing_here() -> None:
+    topology = {**TOPOLOGY, "machines": {**TOPOLOGY["machines"], "vm-2": TOPOLOGY["machines"]["vm-1"]}}
+    stopped = replace(case({"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}), topology=topology)
+    out = replace(case(mesh={"entries": {}}), name="vm-2", topology=topology)
+    assert {(f.id, f.machine) for f in diagnose([stopped, out], stopped)} >= {
+        ("service-stopped", "vm-1"),
+        ("not-connected", "vm-2"),
+    }
+
+
+def test_without_the_cluster_only_the_machine_is_judged() -> None:
+    judged = case(mesh={"entries": {}, "istiods": 0, "gateways": 0, "states": {}, "endpoints": [], "roots": {}})
+    assert diagnose([judged], judged, mesh_is_known=False) == []
+
+
+def test_an_ended_token_is_nobodys_matter_while_there_is_a_certificate() -> None:
+    assert found(Spoiled("", {"claims": claims(NOW - timedelta(days=30))})) == []
+
+
+def test_calls_that_a_policy_refused_are_a_note() -> None:
+    [finding] = found(Spoiled("", {"stats": "http.inbound_0.0.0.0_8080.rbac.denied: 3", "denied": "GET /x 403"}))
+    assert (finding.id, finding.severity) == ("policy-denies", "note")
+    assert "refused 3 calls" in finding.what
+    assert "GET /x 403" in finding.what
+
+
+def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_something() -> None:
+    some = {"metadata": {"name": "some", "namespace": "demo"}, "spec": {"rules": [{"from": []}]}}
+    assert [f.id for f in found(Spoiled("", mesh={"policies": {"demo": [ALLOW_NOTHING]}}))] == ["policy-denies"]
+    assert found(Spoiled("", mesh={"policies": {"demo": [ALLOW_NOTHING, some]}})) == []
+    other = {"metadata": {}, "spec": {"selector": {"matchLabels": {"app": "else"}}}}
+    assert found(Spoiled("", mesh={"policies": {"demo": [other]}})) == []
+
+
+def test_a_gateway_with_a_host_name_is_compared_by_name() -> None:
+    topology = {**TOPOLOGY, "gateway": {"name": "istio-eastwestgateway", "address": "gw.example"}}
+    follows = replace(case({"hosts-wanted": "gw.example istiod.istio-system.svc"}), topology=topology)
+    assert diagnose([follows], follows) == []
+    stays = replace(case({"hosts-wanted": "old.example istiod.istio-system.svc"}), topology=topology)
+    [finding] = diagnose([stays], stays)
+    assert "follows the name old.example, and the gateway's is gw.example" in finding.what
+
+
+def test_the_worst_comes_first() -> None:
+    findings = found(
+        Spoiled("", {"key": "644 root", "nameservers": "192.0.2.53 53 no route", "stats": "rbac.denied: 1"})
+    )
+    assert [f.severity for f in findings] == ["critical", "warning", "note"]
+
+
+def test_the_runbook_has_an_entry_for_each_and_no_other() -> None:
+    entries = re.findall(r"^## (\S+)$", (PROJECT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    assert sorted(entries) == sorted(BY_ID)
+    assert len(entries) == len(set(entries))

@@ -1,0 +1,140 @@
+"""The verb `doctor`: what it prints, how it ends, and what its bundle holds and does not hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import tarfile
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+from hybridmesh.ops import doctor, look
+from hybridmesh.ops.bundle import scrub
+from hybridmesh.ops.look import Seen, View
+from hybridmesh.ops.mesh import MeshFacts
+from hybridmesh.ops.topology import StackError
+from tests.ops.probed import NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output, unit
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJlLW9mLXRva2Vu"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nTUlJRXBBSUJBQUtDQVFFQQ\n-----END RSA PRIVATE KEY-----"
+STOPPED = {"units": unit(ActiveState="failed", SubState="failed"), "rules": ""}
+
+
+@pytest.fixture(autouse=True)
+def _stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "stack_topology", lambda _stack: TOPOLOGY)
+
+
+def seen(changes: Mapping[str, str] | None = None, **sections: str) -> Seen:
+    output = probe_output({**(changes or {}), **sections})
+    span = (NOW - timedelta(seconds=1), NOW + timedelta(seconds=1))
+    return Seen(facts=machine_facts(changes), output=output, asked=span)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, *arguments: str, machine: Seen | None = None, mesh: MeshFacts | None = None
+) -> tuple[int, str]:
+    view = View(
+        topology=TOPOLOGY,
+        mesh=mesh,
+        mesh_refusal="" if mesh else "the API server did not answer",
+        machines={"vm-1": machine or seen()},
+        now=NOW,
+    )
+    monkeypatch.setattr(doctor, "look", lambda *_, **__: view)
+    result = CliRunner().invoke(app, ["doctor", *arguments])
+    return result.exit_code, result.stdout
+
+
+def test_a_stack_that_is_well_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, mesh=mesh_facts()) == (0, "All well: istiod, gateway, 1 machine.\n")
+
+
+def test_a_finding_says_where_what_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, text = run(monkeypatch, machine=seen(STOPPED), mesh=mesh_facts())
+    assert code == 1
+    for part in ("vm-1  service-stopped  istio.service does not run (failed", "do     `systemctl start istio`"):
+        assert part in text
+    assert "docs/runbook.md#service-stopped" in text
+
+
+@pytest.mark.parametrize(
+    ("machine", "mesh", "code"),
+    [
+        (seen({"stats": "a.rbac.denied: 2"}), mesh_facts(), 0),
+        (Seen(refusal="SSH does not answer. Fix: start it."), mesh_facts(), 2),
+        (Seen(refusal="SSH does not answer. Fix: start it."), mesh_facts(entries={}), 2),
+        (Seen(refusal="SSH does not answer. Fix: start it."), mesh_facts(istiods=0), 1),
+        (seen(), None, 2),
+        (seen(STOPPED), None, 1),
+    ],
+)
+def test_the_exit_code_tells_wrong_from_unknown(
+    monkeypatch: pytest.MonkeyPatch, machine: Seen, mesh: MeshFacts | None, code: int
+) -> None:
+    assert run(monkeypatch, machine=machine, mesh=mesh)[0] == code
+
+
+def test_json_names_what_could_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, text = run(monkeypatch, "--json", machine=Seen(refusal="no answer"))
+    document = json.loads(text)
+    assert document["notLookedAt"] == {"vm-1": "no answer", "mesh": "the API server did not answer"}
+    assert [finding["id"] for finding in document["findings"]] == ["ssh-unreachable"]
+    assert document["machines"] == ["vm-1"]
+
+
+def test_a_machine_that_is_none_is_said_with_those_that_are() -> None:
+    result = CliRunner().invoke(app, ["doctor", "vm-9"])
+    assert result.exit_code == 2
+    assert "no machine vm-9. It has: vm-1" in result.output
+
+
+def test_a_stack_that_cannot_be_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_stack: object) -> None:
+        raise StackError("nothing was put up yet. Fix: pulumi up.")
+
+    monkeypatch.setattr(look, "stack_topology", refuse)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 2
+    assert "Fix: pulumi up" in result.output
+
+
+def test_the_bundle_holds_what_was_seen_without_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    logs = f"call with {TOKEN}\nauthorization: Bearer abcdefghijkl\n{KEY}\nhttps://me:hunter2@example.com/x\nlast line"
+    machine = seen(None, **{"log/istio.log": logs, "envoy/config_dump.json": json.dumps({"inline_string": KEY})})
+    path = tmp_path / "bundle.tar.gz"
+    code, _ = run(monkeypatch, "--bundle", str(path), machine=machine, mesh=mesh_facts())
+    assert code == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
+        files = {m.name: archive.extractfile(m).read().decode() for m in archive.getmembers()}  # type: ignore[union-attr]
+    assert {"findings.json", "topology.json", "mesh/entries.json", "machines/vm-1/facts/units"} <= set(files)
+    log = files["machines/vm-1/log/istio.log"]
+    assert "last line" in log
+    for name, text in files.items():
+        for secret in (TOKEN.rpartition(".")[2], "abcdefghijkl", "TUlJRXBB", "hunter2", "BEGIN RSA PRIVATE"):
+            assert secret not in text, (name, secret)
+    assert json.loads(files["machines/vm-1/envoy/config_dump.json"])
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"x {TOKEN} y", "x <token> y"),
+        (f"{KEY}\nmore", "<private key taken out>\nmore"),
+        (KEY.partition("-----END")[0], "<private key taken out>"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic <taken out>"),
+        ("password=hunter2hunter2 x", "password=<taken out> x"),
+        ("LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpNSUlF", "<private key taken out>"),
+        ("-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----", None),
+        ("istio-token is 600, tokens last 3600", None),
+    ],
+)
+def test_secrets_go_and_the_rest_stays(text: str, clean: str | None) -> None:
+    assert scrub(text) == (text if clean is None else clean)

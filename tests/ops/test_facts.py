@@ -1,0 +1,125 @@
+"""How the probe's sections are read."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import timedelta
+
+import pytest
+
+from hybridmesh import remote
+from hybridmesh.ops.facts import ProbeError, drift, environment, facts, requests_by_cluster, sections
+from tests.ops.probed import HOST, IDENTITY, MANIFEST, NOW, certificate, claims, machine_facts, probe_output
+
+CHANGES = [
+    ("package istio-sidecar\tinstalled 1.30.0", "package istio-sidecar: now installed 1.30.0, was installed 1.31.0"),
+    ("file /etc/istio/config/mesh\tfedcba9876543210 640 root:istio-proxy", "file /etc/istio/config/mesh: edited"),
+    (
+        "file /etc/istio/config/mesh\t0123456789abcdef 644 root:root",
+        "file /etc/istio/config/mesh: mode 644 root:root, was 640 root:istio-proxy",
+    ),
+    (
+        "file /etc/istio/config/mesh\tfedcba9876543210 644 root:root",
+        "file /etc/istio/config/mesh: edited and mode 644 root:root, was 640 root:istio-proxy",
+    ),
+    ("file /etc/istio/config/mesh\tabsent", "file /etc/istio/config/mesh: removed"),
+    ("unit istio.service\tdisabled", "unit istio.service: now disabled, was enabled"),
+    ("unit istio.service\t", "unit istio.service: now nothing, was enabled"),
+    (
+        "file /etc/systemd/system/istio.service.d/hybrid-mesh-limits.conf\t0123456789abcdef",
+        "file /etc/systemd/system/istio.service.d/hybrid-mesh-limits.conf: added",
+    ),
+]
+
+
+def test_a_machine_that_is_well_is_read_whole() -> None:
+    found = machine_facts()
+    assert found.clock == NOW
+    assert found.system == "debian:12"
+    assert found.unit("istio.service").sub == "running"
+    assert not found.unit("no.service").loaded
+    assert found.certificate is not None
+    assert found.certificate.identities == (IDENTITY,)
+    assert found.expiry == NOW + timedelta(hours=23)
+    assert found.token is not None
+    assert found.token.subject == "system:serviceaccount:demo:echo"
+    assert found.holder(8080) == "echo-app"
+    assert found.holder(1) is None
+    assert found.outbound == {f"outbound|8080|vm|{HOST}": 7}
+    assert found.drift == ()
+
+
+def test_a_machine_of_which_there_is_nothing_is_read_too() -> None:
+    empty = {name: "" for name in sections(probe_output()) if name not in ("clock", "system", "end", "ready")}
+    found = facts(probe_output(empty | {"ready": "no"}))
+    assert not found.joined
+    assert found.certificate is None
+    assert found.expiry is None
+    assert found.token is None
+    assert found.drift == ()
+
+
+@pytest.mark.parametrize("output", ["", "sh: not found", probe_output().partition("@@ end")[0]])
+def test_an_answer_that_was_cut_off_is_refused(output: str) -> None:
+    with pytest.raises(ProbeError, match="did not come to its end"):
+        facts(output)
+
+
+@pytest.mark.parametrize("changes", [{"clock": "noon"}, {"system": "vm-1"}, {"certs": "<html>"}, {"gateways": "what"}])
+def test_an_answer_that_is_none_is_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(ProbeError, match="cannot be read"):
+        facts(probe_output(changes))
+
+
+@pytest.mark.parametrize("damaged", ["-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----", "nothing"])
+def test_a_certificate_that_cannot_be_read_is_none(damaged: str) -> None:
+    assert machine_facts({"certificate": damaged}).certificate is None
+
+
+@pytest.mark.parametrize("damaged", ["!", "e30", claims(NOW)[:-9]])
+def test_claims_that_cannot_be_read_are_none(damaged: str) -> None:
+    assert machine_facts({"claims": damaged}).token is None
+
+
+def test_the_certificate_that_envoy_uses_counts_before_that_on_disk() -> None:
+    old = certificate(begin=NOW - timedelta(hours=30), end=NOW - timedelta(hours=6), identity=IDENTITY)
+    assert machine_facts({"certificate": old}).expiry == NOW + timedelta(hours=23)
+    assert machine_facts({"certificate": old, "certs": ""}).expiry == NOW - timedelta(hours=6)
+
+
+def test_variables_lose_their_quotes_and_nothing_else() -> None:
+    text = "A=b\n# no\nB='x y'\nC=''\nD='it'\"'\"'s'\nE='{\"a\":1}'\n"
+    assert environment(text) == {"A": "b", "B": "x y", "C": "", "D": "it's", "E": '{"a":1}'}
+
+
+def test_requests_are_summed_over_a_clusters_endpoints() -> None:
+    text = "a::10.0.0.1:80::rq_total::3\na::10.0.0.2:80::rq_total::4\na::10.0.0.2:80::cx_total::9\n"
+    text += "b::[::1]:80::rq_total::1\n"
+    assert requests_by_cluster(text) == {"a": 7, "b": 1}
+
+
+@pytest.mark.parametrize(("line", "said"), CHANGES)
+def test_each_change_by_hand_is_said_in_words(line: str, said: str) -> None:
+    name = line.partition("\t")[0]
+    now = "\n".join(line if old.startswith(f"{name}\t") else old for old in MANIFEST.splitlines())
+    assert drift(MANIFEST, now) == (said,)
+
+
+def test_nothing_is_said_of_what_no_join_noted() -> None:
+    assert drift("", MANIFEST) == ()
+    assert drift(MANIFEST, MANIFEST + "file /new\tabsent\n") == ()
+
+
+def test_the_probe_runs_on_a_machine_without_istio_and_can_be_read() -> None:
+    """Here, whatever machine this is: it changes nothing."""
+    done = subprocess.run(
+        ["sh", "-s"], input=remote.probe("no.such.name"), capture_output=True, text=True, timeout=60, check=True
+    )
+    assert facts(done.stdout).hostname
+    assert set(sections(probe_output())) <= set(sections(done.stdout))
+
+
+def test_what_the_probe_is_told_is_data() -> None:
+    text = remote.probe("$(touch /tmp/x)'; exit 1; '", bundle=True)
+    assert text.splitlines()[0] == """MESH_NAME='$(touch /tmp/x)'"'"'; exit 1; '"'"''"""
+    assert text.splitlines()[1] == "BUNDLE=yes"

@@ -1,0 +1,117 @@
+"""When a VM counts as changed by hand, who looks, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hybridmesh import remote
+from hybridmesh.ops import ssh
+from hybridmesh.providers.drift import DriftProvider
+from tests.ops.probed import MANIFEST
+
+INPUTS: dict[str, Any] = {
+    "machine": "vm-1",
+    "connection": {
+        "address": "192.0.2.11", "port": 22.0, "user": "admin", "hostKey": "ssh-ed25519 AAAA", "privateKey": "KEY",
+        "passphrase": None, "bastion": None,
+    },
+    "dialSeconds": 15.0,
+    "drift": None,
+    "generation": None,
+}  # fmt: skip
+BASTION = {"address": "192.0.2.1", "port": 2222.0, "user": "jump", "hostKey": "ssh-ed25519 BBBB", "privateKey": None}
+
+
+class Machines:
+    """In the place of SSH: one answer, and what was asked."""
+
+    def __init__(self, answer: str | ssh.SshError) -> None:
+        self.answer = answer
+        self.asked: list[tuple[ssh.Reachable, str, str]] = []
+
+    async def run_on(self, machine: ssh.Reachable, command: str, stdin: str, limits: ssh.Limits) -> ssh.Answer:
+        assert limits.connect == 15
+        self.asked.append((machine, command, stdin))
+        if isinstance(self.answer, ssh.SshError):
+            raise self.answer
+        return ssh.Answer(machine.name, 0, self.answer, "")
+
+
+def machines(monkeypatch: pytest.MonkeyPatch, answer: str | ssh.SshError) -> Machines:
+    made = Machines(answer)
+    monkeypatch.setattr(ssh, "run_on", made.run_on)
+    return made
+
+
+def manifests(now: str) -> str:
+    return f"@@ manifest-recorded\n{MANIFEST}@@ manifest\n{now}@@ end\n"
+
+
+def made(**changes: object) -> dict[str, Any]:
+    outs = DriftProvider().create(dict(INPUTS)).outs
+    assert outs is not None
+    return {**outs, **changes}
+
+
+def test_only_a_refresh_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = machines(monkeypatch, manifests(MANIFEST)).asked
+    state = made()
+    assert not DriftProvider().diff("id", state, dict(INPUTS)).changes
+    DriftProvider().update("id", state, dict(INPUTS))
+    assert asked == []
+    DriftProvider().read("id", state)
+    [(machine, command, stdin)] = asked
+    assert (command, stdin) == (remote.COMMAND_PROBE, remote.MANIFESTS)
+    assert (str(machine.door), machine.door.private_key, machine.bastion) == ("admin@192.0.2.11:22", "KEY", None)
+
+
+def test_a_machine_as_it_was_left_shows_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines(monkeypatch, manifests(MANIFEST))
+    state = made()
+    assert DriftProvider().read("id", state).outs == state
+
+
+def test_a_change_by_hand_is_told_and_leads_to_another_generation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines(monkeypatch, manifests(MANIFEST.replace("enabled", "disabled")))
+    state = DriftProvider().read("id", made()).outs
+    assert state is not None
+    assert state["drift"] == ["unit istio.service: now disabled, was enabled"]
+    assert "vm-1 was changed by hand: unit istio.service: now disabled" in capsys.readouterr().out
+    assert DriftProvider().diff("id", state, dict(INPUTS)).changes
+    after = DriftProvider().update("id", state, dict(INPUTS)).outs
+    assert after is not None
+    assert (after["drift"], after["generation"]) == ([], "1")
+    assert not DriftProvider().diff("id", after, dict(INPUTS)).changes
+    again = DriftProvider().update("id", {**after, "drift": ["x"]}, dict(INPUTS)).outs
+    assert again is not None
+    assert again["generation"] == "2"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [ssh.SshError("vm-1", "unreachable", "SSH does not answer", "Nothing is known.", "start it."), "sh: syntax error"],
+)
+def test_a_machine_that_cannot_be_looked_at_holds_up_no_refresh(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str | ssh.SshError
+) -> None:
+    machines(monkeypatch, answer)
+    state = made(drift=["known before"])
+    assert DriftProvider().read("id", state).outs == state
+    assert "vm-1 was not looked at for changes by hand: " in capsys.readouterr().out
+
+
+def test_another_way_to_the_machine_is_noted_and_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = machines(monkeypatch, manifests(MANIFEST)).asked
+    news = {**INPUTS, "connection": {**INPUTS["connection"], "bastion": BASTION}}
+    assert DriftProvider().diff("id", made(generation="3"), news).changes
+    after = DriftProvider().update("id", made(generation="3"), news).outs
+    assert after is not None
+    assert after["generation"] == "3"
+    DriftProvider().read("id", after)
+    bastion = asked[0][0].bastion
+    assert bastion is not None
+    assert str(bastion) == "jump@192.0.2.1:2222"
