@@ -11,6 +11,7 @@ from hybridmesh.istio import versions
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
+from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
 
@@ -60,16 +61,20 @@ class HybridMesh(pulumi.ComponentResource):
     """The same as a Mermaid flowchart."""
 
     def __init__(self, name: str, args: HybridMeshArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        settings = args.settings
+        settings = present(args.settings)
         super().__init__(
             "hybridmesh:hybrid_mesh:HybridMesh",
             name,
-            {"cluster": settings.cluster.name, "network": settings.cluster.network},
+            {
+                "cluster": settings.cluster.name,
+                "network": settings.cluster.network,
+                "lost": sorted(lost_machines(args.settings)) or None,
+            },
             opts,
         )
         self._name = name
         self._settings = settings
-        for warning in accepted_risks(settings):
+        for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
         self._provider = pulumi_kubernetes.Provider(
             f"{name}-kubernetes",
@@ -479,6 +484,7 @@ class HybridMesh(pulumi.ComponentResource):
                     install=timeouts.install_seconds,
                     ready=timeouts.ready_seconds,
                     sync=timeouts.sync_seconds,
+                    rotation=timeouts.rotation_seconds,
                     drain=timeouts.drain_seconds,
                 ),
             ),
@@ -616,6 +622,15 @@ def accepted_risks(settings: Settings) -> list[str]:
     if "system" in settings.versions.accept:
         risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
     return risks
+
+
+def losses(settings: Settings) -> list[str]:
+    """What it means that machines are declared lost."""
+    return [
+        f"{machine} is declared lost ({place}): it is no part of the mesh and of this stack, and nobody asks it. "
+        "Should it still run, it would come back into the mesh by its certificate: switch it off."
+        for machine, place in sorted(lost_machines(settings).items())
+    ]
 
 
 def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:

@@ -25,9 +25,10 @@ from hybridmesh.istio.names import (
     LOCALITY_LABEL,
 )
 from hybridmesh.providers import ClusterAccess, Drift, DriftArgs, IstioToken, IstioTokenArgs, Membership, MembershipArgs
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY, payload, payload_digest
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest
 
 from .connection import Connection
+from .leaving import departure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,8 @@ class SidecarLimits:
     """Start of the proxy until it is ready."""
     sync: int = 120
     """Ready until istiod says that it is in sync."""
+    rotation: int = 3
+    """How long a leaving machine stays as it is, out of rotation, until all clients have seen that."""
     drain: int = 5
     """How long a leaving proxy serves the requests it has."""
 
@@ -199,7 +202,25 @@ class Sidecar(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
         group = _group_here(args)
-        namespace = group.apply(lambda g: str(g["metadata"]["namespace"]))
+        leaves = departure(
+            name,
+            cluster=args.cluster,
+            machine=args.machine,
+            connection=args.connection,
+            namespace=group.apply(lambda g: str(g["metadata"]["namespace"])),
+            # After the gateway too: the machine needs it until it has left.
+            entry=pulumi.Output.all(group, args.mesh_address, args.gateway_address).apply(
+                lambda known: entry_of(args, known[0], known[1])
+            ),
+            static_entry=args.static_entry,
+            dial=args.limits.dial,
+            dial_attempts=args.limits.dial_attempts,
+            rotation=args.limits.rotation,
+            drain=args.limits.drain,
+            opts=child,
+        )
+        # All that is done to the machine comes after it, by way of the namespace.
+        namespace = pulumi.Output.all(leaves.namespace, leaves.urn).apply(lambda both: str(both[0]))
         if args.static_entry:
             entry = self._make_entry(name, args, group, namespace)
         else:
@@ -211,7 +232,6 @@ class Sidecar(pulumi.ComponentResource):
                 namespace=namespace,
                 service_account=args.service_account,
                 entry=entry,
-                static_entry=args.static_entry,
                 trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
                 expiration_seconds=args.token_seconds,
             ),
@@ -236,7 +256,6 @@ class Sidecar(pulumi.ComponentResource):
             f"{name}-join",
             connection=connection,
             create=COMMAND_JOIN,
-            delete=COMMAND_LEAVE,
             stdin=join_payload,
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
@@ -428,6 +447,11 @@ def agent_environment(args: SidecarArgs) -> dict[str, str]:
     if capture.exclude_outbound_ports:
         environment["ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE"] = ",".join(map(str, capture.exclude_outbound_ports))
     return environment
+
+
+def entry_of(args: SidecarArgs, group: Mapping[str, Any], address: str) -> str:
+    """The name of a machine's WorkloadEntry, whoever makes it."""
+    return static_entry_name(group, args.machine) if args.static_entry else entry_name(group, address)
 
 
 def entry_name(group: Mapping[str, Any], address: str) -> str:

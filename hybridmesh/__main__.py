@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
 from .ops.doctor import doctor
+from .ops.recover import recover
 from .ops.settings import app as settings
 from .ops.status import status
 from .ops.topology import StackError
@@ -36,6 +37,7 @@ def _console() -> None:
 
 app.command("bootstrap", cls=GoSwitches)(bootstrap)
 app.command("doctor")(doctor)
+app.command("recover")(recover)
 app.command("status")(status)
 app.add_typer(settings, name="settings")
 

@@ -1,1 +1,1 @@
-"""The verbs of the console: what people run by hand. None changes a cluster or a VM."""
+"""The verbs of the console: what people run by hand. None but `recover` changes a cluster or a VM, and it asks."""

@@ -1,4 +1,4 @@
-"""Dynamic providers for what no plugin offers: a VM's token, its membership, and what Istio leaves behind.
+"""Dynamic providers for what no plugin offers: a VM's token, its membership and its leaving, and what Istio leaves.
 
 They run in the engine's plugin process. Pulumi stores a provider by reference to its class, so that an edit here
 is no change of the resource; they keep no state of their own, and find the cluster by the path of a kubeconfig,
@@ -7,6 +7,7 @@ never its contents.
 
 from .awaited import AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
+from .departure import Departure, DepartureArgs
 from .drift import Drift, DriftArgs
 from .membership import Membership, MembershipArgs
 from .remains import IstioRemains, IstioRemainsArgs
@@ -16,6 +17,8 @@ __all__ = [
     "AwaitedConfigMap",
     "AwaitedConfigMapArgs",
     "ClusterAccess",
+    "Departure",
+    "DepartureArgs",
     "Drift",
     "DriftArgs",
     "IstioRemains",

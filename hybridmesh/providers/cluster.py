@@ -94,6 +94,12 @@ class Cluster(Protocol):
     def delete_config_map(self, namespace: str, name: str) -> None:
         """Deletes a ConfigMap, if it is there."""
 
+    def helm_records(self, namespace: str, release: str) -> Sequence[tuple[str, str]]:
+        """What Helm has noted of a release, oldest first: the name of each Secret, and the status that it tells."""
+
+    def delete_helm_record(self, namespace: str, name: str) -> None:
+        """Deletes one such Secret, if it is there."""
+
 
 def connect(properties: Properties) -> Cluster:
     """The cluster that a resource's inputs, those of `ClusterAccess`, lead to."""
@@ -279,6 +285,19 @@ class _RealCluster:
 
     def delete_config_map(self, namespace: str, name: str) -> None:
         self._ask(f"delete ConfigMap {namespace}/{name}", self._core.delete_namespaced_config_map, name, namespace)
+
+    def helm_records(self, namespace: str, release: str) -> Sequence[tuple[str, str]]:
+        found = self._ask(
+            f"list Helm's records of {namespace}/{release}",
+            self._core.list_namespaced_secret,
+            namespace,
+            label_selector=f"owner=helm,name={release}",
+        )
+        records = sorted(found.items, key=lambda s: int(s.metadata.labels["version"])) if found else []
+        return [(record.metadata.name, record.metadata.labels["status"]) for record in records]
+
+    def delete_helm_record(self, namespace: str, name: str) -> None:
+        self._ask(f"delete Secret {namespace}/{name}", self._core.delete_namespaced_secret, name, namespace)
 
     def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
         """Makes a request within the limit. None where there is no such object."""

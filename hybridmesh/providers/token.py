@@ -16,7 +16,7 @@ AUDIENCE = "istio-ca"
 _IDENTITY = ("namespace", "serviceAccount")
 _ENTRY = ("entry",)
 _TRUST = ("trust",)
-_KEPT = ("expirationSeconds", "staticEntry", "kubeconfig", "context", "requestSeconds")
+_KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds")
 
 
 class IstioTokenProvider(ResourceProvider):
@@ -43,14 +43,6 @@ class IstioTokenProvider(ResourceProvider):
             return UpdateResult(self._mint(news))
         return UpdateResult({**news, "token": olds["token"], "expires": olds["expires"]})
 
-    def delete(self, _id: str, props: dict[str, Any]) -> None:
-        """Removes the VM's WorkloadEntry where the VM could not, or where istiod's grace period is not over.
-
-        A static one is a resource of the stack, which removes it itself.
-        """
-        if not props.get("staticEntry"):
-            connect(props).delete_workload_entry(text(props, "namespace"), text(props, "entry"))
-
     @staticmethod
     def _is_in(props: dict[str, Any]) -> bool:
         return is_connected(connect(props).workload_entry(text(props, "namespace"), text(props, "entry")))
@@ -75,8 +67,6 @@ class IstioTokenArgs:
     """The workload's service account: the identity that the token stands for."""
     entry: pulumi.Input[str]
     """Name of the VM's WorkloadEntry."""
-    static_entry: bool = False
-    """Whether that is not istiod's, but a resource of the stack."""
     trust: pulumi.Input[str]
     """Differs when the mesh has other root certificates: the VM's certificate may be worth nothing then."""
     expiration_seconds: int = 3600
@@ -100,7 +90,6 @@ class IstioToken(Resource, name="IstioToken"):
                 "namespace": args.namespace,
                 "serviceAccount": args.service_account,
                 "entry": args.entry,
-                "staticEntry": args.static_entry or None,
                 "trust": args.trust,
                 "expirationSeconds": args.expiration_seconds,
                 "token": None,

@@ -8,6 +8,7 @@ from typing import Any
 from .access import Callers, check_access
 from .findings import Finding
 from .login_checks import check_login
+from .lost import check_lost
 from .models import (
     Access,
     Charts,
@@ -283,6 +284,7 @@ def _ports(path: str, workload: Workload) -> Iterator[Finding]:
 
 def _host(path: str, host: Host, registration: str) -> Iterator[Finding]:
     yield from _one_of(path, host, ("ssh", "command"))
+    yield from check_lost(path, host)
     if host.weight is not None and registration != "static":
         yield Finding(
             f"{path}.weight",

@@ -108,11 +108,11 @@ def _network(path: str, name: str, network: Network, own: str | None, draft: Dra
 
 
 def _gateway(path: str, network: str, gateway: NetworkGateway, draft: Draft) -> Iterator[Finding]:
-    if not gateway.hosts:
+    if all(host.gone for host in gateway.hosts.values()):
         yield Finding(
             f"{path}.hosts",
-            "{}",
-            "is empty",
+            "" if gateway.hosts else "{}",
+            "has no machine that is not lost" if gateway.hosts else "is empty",
             "Pods would have no way to the VMs of this network.",
             "name a machine of this network, or leave `gateway` out.",
         )

@@ -114,20 +114,26 @@ def test_a_probe_decides_whether_a_static_entry_is_an_endpoint() -> None:
     assert annotations == {"proxy.istio.io/health-checks-enabled": "true"}
 
 
-def test_the_agent_is_told_of_its_static_entry_and_token_and_membership_look_at_it() -> None:
+def test_the_agent_is_told_of_its_static_entry_and_what_asks_for_entries_looks_at_it() -> None:
     world = sidecar(static_entry=True)
     env = world.one("vm-1", "Sidecar").plain["cluster.env"]
     assert "ISTIO_META_WORKLOAD_ENTRY='echo-vm-1'" in env
     assert "AUTO_REGISTER" not in env
-    for role in ("token", "membership"):
+    for role in ("departure", "token", "membership"):
         assert world.one(f"vm-1-{role}").plain["entry"] == "echo-vm-1"
+    for role in ("departure", "membership"):
         assert world.one(f"vm-1-{role}").plain["staticEntry"] is True
+
+
+def test_a_static_entry_goes_before_its_machine_leaves() -> None:
+    world = sidecar(static_entry=True)
+    assert world.is_after(world.one("vm-1-entry"), world.one("vm-1-departure"))
 
 
 def test_a_machine_that_istiod_registers_has_no_entry_of_the_stack() -> None:
     world = sidecar()
     assert "vm-1-entry" not in world.names()
-    assert "staticEntry" not in world.one("vm-1-token").plain
+    assert "staticEntry" not in world.one("vm-1-departure").plain
 
 
 def test_a_machine_s_locality_reaches_its_proxy_and_its_entry() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.connection import Connection
+from components.connection import Bastion, Connection
 from components.sidecar import (
     ReadyReport,
     Sidecar,
@@ -20,7 +20,7 @@ from components.sidecar import (
     ready_report,
 )
 from hybridmesh.providers import ClusterAccess
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_LEAVE, COMMAND_READY
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY
 from tests.components.harness import KEY, REPORT, TOKEN, World, run
 
 GROUP: dict[str, Any] = {
@@ -74,15 +74,34 @@ def test_a_join_carries_the_files_that_the_component_shows_and_the_token() -> No
 def test_commands_are_the_constant_texts_and_say_nothing() -> None:
     world = sidecar()
     join, ready = world.one("vm-1-join"), world.one("vm-1-ready")
-    assert (join.plain["create"], join.plain["delete"]) == (COMMAND_JOIN, COMMAND_LEAVE)
+    assert join.plain["create"] == COMMAND_JOIN
     assert ready.plain["create"] == COMMAND_READY
-    assert "delete" not in ready.plain, "a machine is left once"
     for command in (join, ready):
+        assert "delete" not in command.plain, "a machine leaves once, by its departure"
         assert "update" not in command.plain, "a change runs the same script"
         assert "triggers" not in command.plain, "they replace, and an old delete would undo a new join"
         assert command.plain["logging"] == "none"
         assert command.plain["addPreviousOutputInEnv"] is False
         assert command.plain["stdin"] == "[secret]"
+
+
+def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> None:
+    world = sidecar()
+    departure = world.one("vm-1-departure")
+    for role in ("token", "join", "ready", "membership"):
+        assert world.is_after(world.one(f"vm-1-{role}"), departure), role
+    assert departure.plain["address"] == "192.0.2.11"
+    assert departure.plain["entry"] == "echo-192.0.2.11-net"
+    assert departure.plain["privateKey"] == "[secret]"
+
+
+def test_a_departure_knows_the_bastion_as_a_secret() -> None:
+    bastion = Bastion(address="203.0.113.5", user="jump", host_key="ssh-ed25519 J", private_key=KEY)
+    connection = Connection(address="192.0.2.11", host_key="ssh-ed25519 A", bastion=bastion)
+    departure = sidecar(connection=connection).one("vm-1-departure")
+    assert departure.plain["bastion"] == "[secret]"
+    assert departure.value("bastion")["user"] == "jump"
+    assert "privateKey" not in departure.plain, "an agent has it"
 
 
 def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:

@@ -1,13 +1,15 @@
-"""A steady load on the demo app from a pod, request by request."""
+"""A steady load on the demo app from a pod or a VM, request by request."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.machines import Machine
 from tests.environment import Lab
 
 SCRIPT = """
@@ -45,27 +47,33 @@ class Request:
 
 @dataclass
 class Load:
-    """One request after another from the client's pod, for as long as it is open."""
+    """One request after another from the client's pod, or from a VM, for as long as it is open."""
 
     lab: Lab
     path: str = "/"
     host: str = "echo.demo.svc.cluster.local"
     pause: float = 0.02
     """Seconds between two requests."""
+    machine: Machine | None = None
+    """The VM that they come from; None: the client's pod."""
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
 
     def __enter__(self) -> Load:
-        command = [str(self.lab.bin / "kubectl"), "--kubeconfig", str(self.lab.kubeconfig), "exec", "--stdin"]
-        command += ["-n", "demo", "deploy/client", "--quiet", "--", "python3", "-c", SCRIPT]
-        command += [self.host, self.path, str(self.pause)]
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, text=True)
+            self._process = subprocess.Popen(self._command(), stdin=subprocess.PIPE, stdout=log, text=True)
         try:
             self.wait("the first request", bool, 20)
         except AssertionError:
             self.__exit__()
             raise
         return self
+
+    def _command(self) -> list[str]:
+        client = ["python3", "-c", SCRIPT, self.host, self.path, str(self.pause)]
+        if self.machine is not None:
+            return self.machine.ssh_command(["--", shlex.join(client)])
+        kubectl = [str(self.lab.bin / "kubectl"), "--kubeconfig", str(self.lab.kubeconfig)]
+        return [*kubectl, "exec", "--stdin", "-n", "demo", "deploy/client", "--quiet", "--", *client]
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
@@ -88,4 +96,5 @@ class Load:
 
     @property
     def _log(self) -> Path:
-        return self.lab.instance.folder / "load.log"
+        source = "pod" if self.machine is None else self.machine.name
+        return self.lab.instance.folder / f"load-{source}.log"

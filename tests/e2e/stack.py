@@ -58,7 +58,7 @@ class Stack:
         return content
 
     def change(self, path: str, value: object) -> None:
-        """Set one value; `path` such as `routing.echo.weights`."""
+        """Set one value; `path` such as `routing.echo.weights`. None takes it out."""
         content = self.settings()
         first, *middle, last = path.split(".")
         place: Any = content["config"]
@@ -66,7 +66,10 @@ class Stack:
         for part in middle:
             place = place.setdefault(key, {})
             key = part
-        place.setdefault(key, {})[last] = value
+        place = place.setdefault(key, {})
+        place[last] = value
+        if value is None:
+            del place[last]
         self.file.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def run(self, *arguments: str, timeout: float = 300, env: dict[str, str] | None = None) -> str:

@@ -58,6 +58,7 @@ class FakeCluster:
     """What pods answer, by namespace/pod:port/path."""
     custom: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Custom objects, by namespace/plural."""
+    records: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     minted: int = 0
 
@@ -113,6 +114,12 @@ class FakeCluster:
 
     def delete_config_map(self, namespace: str, name: str) -> None:
         self.done.append(f"delete map {namespace}/{name}")
+
+    def helm_records(self, namespace: str, release: str) -> Sequence[tuple[str, str]]:
+        return list(self.records.get(f"{namespace}/{release}", []))
+
+    def delete_helm_record(self, namespace: str, name: str) -> None:
+        self.done.append(f"delete record {namespace}/{name}")
 
 
 def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:

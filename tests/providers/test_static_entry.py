@@ -12,7 +12,7 @@ from tests.providers.fake_cluster import FakeCluster, entry, state
 
 NAME = "echo-vm-1"
 PATH = f"demo/{NAME}"
-TOKEN: dict[str, Any] = {**test_token.INPUTS, "entry": NAME, "staticEntry": True}
+TOKEN: dict[str, Any] = {**test_token.INPUTS, "entry": NAME}
 MEMBER: dict[str, Any] = {**test_membership.INPUTS, "entry": NAME, "staticEntry": True}
 
 
@@ -21,12 +21,6 @@ def member(cluster: FakeCluster) -> FakeCluster:
     cluster.entries = {PATH: entry(healthy=True)}
     cluster.states = [state()]
     return cluster
-
-
-def test_a_leaving_machine_s_entry_is_left_to_the_stack(member: FakeCluster) -> None:
-    IstioTokenProvider().delete("id", {**TOKEN, "token": "token-0"})
-    assert list(member.entries) == [PATH]
-    assert member.done == []
 
 
 def test_a_machine_that_istiod_notes_as_gone_joins_anew(member: FakeCluster) -> None:

@@ -108,9 +108,3 @@ def test_an_absent_context_is_no_change(cluster: FakeCluster) -> None:
     cluster.entries = dict(MEMBER)
     news = {key: value for key, value in INPUTS.items() if key != "context"}
     assert changes(news) is False
-
-
-def test_removing_a_machine_removes_the_entry_that_is_left(cluster: FakeCluster) -> None:
-    cluster.entries = dict(MEMBER)
-    IstioTokenProvider().delete("id", dict(STATE))
-    assert cluster.entries == {}

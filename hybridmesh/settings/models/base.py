@@ -112,6 +112,15 @@ def memory_bytes(size: str) -> int:
     return int(size[:-1]) * unit
 
 
+def _lost(value: object) -> object:
+    # As one check, so that a finding names the setting, and not a part of the type.
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise ValueError("is neither true nor a list of addresses")
+    return tuple(value)
+
+
 def _not_empty(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
@@ -145,6 +154,7 @@ Sha256 = Annotated[
 HostKey = Annotated[str, _matches(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
 IpAddress = Annotated[str, AfterValidator(_ip)]
 Address = Annotated[str, AfterValidator(_address)]
+Lost = Annotated[bool | tuple[str, ...], BeforeValidator(_lost)]
 UnitName = Annotated[str, _matches(_UNIT, "the name of a systemd unit such as `shop.service`")]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 MemorySize = Annotated[str, _matches(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]

@@ -11,6 +11,7 @@ from .base import (
     IpAddress,
     LabelValue,
     Locality,
+    Lost,
     Model,
     Name,
     Port,
@@ -198,6 +199,19 @@ class Host(Model):
         wrong="it would get more or less than its share.",
         fix="1 or more, or leave it out.",
     )
+    lost: Lost = setting(
+        False,
+        meaning="`true`: it is gone for good. It goes from mesh and stack at the next `up` or `destroy`, and nobody "
+        "asks it. A list of addresses: the machines that had its name at these (`ssh.address`) are gone for good.",
+        example=True,
+        wrong="a machine that nobody can reach would hold up every `up` and `destroy`.",
+        fix="`true`, or addresses that it had before, such as `[192.0.2.11]`; or leave it out.",
+    )
+
+    @property
+    def gone(self) -> bool:
+        """Whether the machine itself is declared lost."""
+        return self.lost is True
 
 
 class Machines(Model):

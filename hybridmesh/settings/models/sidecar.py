@@ -77,6 +77,14 @@ class SidecarTimeouts(Model):
         wrong="a VM that istiod does not serve would hold up the whole run.",
         fix="seconds, 1 to 86400.",
     )
+    rotation_seconds: Seconds = setting(
+        3,
+        meaning="How long a leaving VM stays as it is once it is out of rotation, until all clients have seen that. "
+        "Longer where istiod's pushes take longer.",
+        example=3,
+        wrong="clients that have not heard of it yet would find it gone.",
+        fix="seconds, 1 to 86400.",
+    )
     drain_seconds: Seconds = setting(
         5,
         meaning="How long a leaving VM's proxy serves the requests it has.",

@@ -1,0 +1,178 @@
+"""`python -m hybridmesh recover`: a stack whose `pulumi up` or `destroy` was killed, made fit for the next one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hybridmesh.ops.topology import StackError
+from hybridmesh.providers import ClusterAccess
+from hybridmesh.providers.cluster import Cluster, connect
+
+PULUMI_SECONDS = 120
+RELEASE = "kubernetes:helm.sh/v3:Release"
+_HALF_MADE = ("pending-install", "pending-upgrade", "pending-rollback")
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """One operation of which the engine does not know how it ended."""
+
+    kind: str
+    """`creating`, `updating`, `deleting`, …"""
+    urn: str
+    type: str
+    inputs: Mapping[str, Any]
+    provider: str
+    """The provider's URN, `::` and its id."""
+
+    @property
+    def name(self) -> str:
+        return self.urn.rsplit("::", 1)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing to do about an operation, besides the lock and the engine's own notes."""
+
+    operation: Interrupted
+    what: str
+    """For people."""
+    record: str = ""
+    """A Secret of Helm's to delete; none: the resource is gone, and goes from the state."""
+
+
+def interrupted(deployment: Mapping[str, Any]) -> list[Interrupted]:
+    """The operations that a stack's state (`pulumi stack export`) calls pending."""
+    return [
+        Interrupted(
+            operation["type"],
+            operation["resource"]["urn"],
+            operation["resource"]["type"],
+            operation["resource"].get("inputs") or {},
+            operation["resource"].get("provider", ""),
+        )
+        for operation in deployment["deployment"].get("pending_operations") or []
+    ]
+
+
+def repairs(operations: Sequence[Interrupted], records: Mapping[str, Sequence[tuple[str, str]]]) -> list[Repair]:
+    """What must be put right before the next run; all else is done by running again.
+
+    Helm refuses to install what it has a record of, and to upgrade what it believes in the middle of an upgrade. A
+    record that goes takes nothing along: the next install adopts the objects, which bear the release's name.
+
+    Args:
+        operations: the interrupted ones.
+        records: Helm's records of the releases among them, by URN: name and status, oldest first.
+    """
+    found: list[Repair] = []
+    for operation in operations:
+        if operation.type != RELEASE:
+            continue
+        namespace, release = _release(operation)
+        there = records.get(operation.urn, [])
+        if operation.kind == "deleting" and not there:
+            what = f"release {namespace}/{release} is gone from the cluster: take it out of the state"
+            found.append(Repair(operation, what))
+        for record, status in there:
+            if operation.kind == "creating" or (operation.kind == "updating" and status in _HALF_MADE):
+                what = f"release {namespace}/{release} is {status}: delete Helm's record of it, {record}"
+                found.append(Repair(operation, what, record))
+    return found
+
+
+def recovered(deployment: Mapping[str, Any], plan: Sequence[Repair]) -> dict[str, Any]:
+    """The state without operations that are pending, and without what is gone."""
+    gone = {repair.operation.urn for repair in plan if not repair.record}
+    inner = {key: value for key, value in deployment["deployment"].items() if key != "pending_operations"}
+    inner["resources"] = [resource for resource in inner.get("resources") or [] if resource["urn"] not in gone]
+    return {**deployment, "deployment": inner}
+
+
+def cluster_of(deployment: Mapping[str, Any], operation: Interrupted) -> ClusterAccess:
+    """The cluster that an operation was about, as its provider has it.
+
+    Raises:
+        StackError: the state does not tell.
+    """
+    for resource in deployment["deployment"].get("resources") or []:
+        if f"{resource['urn']}::{resource.get('id')}" == operation.provider:
+            inputs = resource.get("inputs") or {}
+            if isinstance(inputs.get("kubeconfig"), str):
+                return ClusterAccess(kubeconfig=inputs["kubeconfig"], context=inputs.get("context"))
+    raise StackError(f"the state does not tell which cluster {operation.name} is in. Fix: `pulumi refresh`.")
+
+
+def recover(
+    stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Make a stack fit for the next `pulumi up` or `destroy` after one that was killed.
+
+    Releases the stack's lock, repairs Helm releases that were caught half-way, and clears the engine's notes of
+    operations that did not end. It asks before it does anything. Then run again what was interrupted.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    chosen = ["--stack", stack] if stack else []
+    deployment: dict[str, Any] = json.loads(_pulumi("stack", "export", *chosen) or "{}")
+    operations = interrupted(deployment)
+    plan = repairs(operations, _records(deployment, operations))
+    for operation in operations:
+        console.print(f"interrupted: {operation.kind} {operation.name} ({operation.type})", markup=False)
+    console.print("will do: release the stack's lock. If `pulumi` still works on this stack, let it end first!")
+    for repair in plan:
+        console.print(f"will do: {repair.what}", markup=False)
+    if operations:
+        console.print("will do: clear the engine's notes of what was interrupted")
+    if not yes:
+        typer.confirm("Go ahead?", abort=True)
+    _pulumi("cancel", "--yes", *chosen)
+    for repair in plan:
+        if repair.record:
+            cluster = _connect(deployment, repair.operation)
+            cluster.delete_helm_record(_release(repair.operation)[0], repair.record)
+    if operations:
+        _pulumi("stack", "import", *chosen, document=json.dumps(recovered(deployment, plan)))
+    console.print("Done. Now run again what was interrupted: `pulumi up`, or `pulumi destroy`.")
+
+
+def _records(deployment: Mapping[str, Any], operations: Sequence[Interrupted]) -> dict[str, Sequence[tuple[str, str]]]:
+    releases = [operation for operation in operations if operation.type == RELEASE]
+    return {o.urn: _connect(deployment, o).helm_records(*_release(o)) for o in releases}
+
+
+def _connect(deployment: Mapping[str, Any], operation: Interrupted) -> Cluster:
+    return connect(cluster_of(deployment, operation).properties())
+
+
+def _release(operation: Interrupted) -> tuple[str, str]:
+    """Namespace and name of a release."""
+    return str(operation.inputs.get("namespace", "default")), str(operation.inputs.get("name", operation.name))
+
+
+def _pulumi(*arguments: str, document: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            ["pulumi", *arguments, "--non-interactive", "--color=never"],
+            input=document,
+            capture_output=True,
+            text=True,
+            timeout=PULUMI_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise StackError(
+            'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(python -m lab env)"`.'
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise StackError(f"`pulumi {arguments[0]}` did not end within {PULUMI_SECONDS} s. Run this again.") from None
+    if done.returncode != 0:
+        raise StackError(f"`pulumi {' '.join(arguments)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

@@ -1,0 +1,262 @@
+"""A VM's way out of the mesh: out of rotation, then drained, stopped and cleaned; or, if it is lost, without it."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.runtime.rpc import UNKNOWN
+
+from hybridmesh.remote import COMMAND_LEAVE, payload
+from hybridmesh.settings.lost import (
+    STACK_FILE_VARIABLE,
+    declared_lost,
+    sections_of_config,
+    sections_of_file,
+)
+
+from .cluster import ClusterAccess, connect
+from .inputs import changed, number, text
+
+SECTIONS = ("workloads", "networks")
+"""Where machines are, in a stack's settings."""
+LEAVE_SECONDS = 600
+"""Limit for all that leave.sh does: each of its steps has a limit of its own, and these are the worst that add up."""
+_PAUSE_SECONDS = 2.0
+_MACHINE = ("address", "port", "user", "hostKey", "privateKey", "passphrase", "bastion")
+_OTHERS = (
+    "machine",
+    "stack",
+    "namespace",
+    "entry",
+    "staticEntry",
+    "rotationSeconds",
+    "drainSeconds",
+    "dialSeconds",
+    "dialAttempts",
+    "kubeconfig",
+    "context",
+    "requestSeconds",
+)
+
+
+class DepartureError(RuntimeError):
+    """A machine that could not be taken out of the mesh. The message says what to do."""
+
+
+class DepartureProvider(ResourceProvider):
+    """Creates nothing, and is made before anything is done to the VM, so that `destroy` undoes a half-made join too.
+
+    Its delete is the VM's leaving, in one order: the WorkloadEntry goes, clients are given time to see that, the proxy
+    drains and stops, and the VM is cleaned. A VM that is declared lost is not asked.
+    """
+
+    serialize_as_secret_always = False
+    _configured: Mapping[str, Any] = {}
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Keeps the stack's settings: they say who is lost. At `destroy` they are those of the last `up`."""
+        known = {f"hybrid-mesh:{name}": req.config.get(f"hybrid-mesh:{name}") for name in SECTIONS}
+        self._configured = sections_of_config(known)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Notes how to leave."""
+        return CreateResult(f"{props['machine']}@{props['address']}", props)
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Another machine under the same name is a replacement: it joins, and then the old one leaves.
+
+        A machine that keeps its host key is the same one wherever it is found, and one that is found where it was is
+        the same or has taken the old one's place; in both cases nobody is left behind.
+        """
+        if not _is_another(olds, news):
+            return DiffResult(changes=bool(changed(olds, news, (*_MACHINE, *_OTHERS))))
+        if news.get("staticEntry") and olds.get("staticEntry"):
+            raise DepartureError(
+                f"{news['machine']} would become another machine, at {news['address']}. Its WorkloadEntry is static: "
+                "requests would go there before it has joined. Fix: take the machine out of the settings, `pulumi up`, "
+                "and put the new one in; or give the new one another name."
+            )
+        return DiffResult(changes=True, replaces=["address", "hostKey"], delete_before_replace=False)
+
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Notes how to leave by now."""
+        return UpdateResult(news)
+
+    def delete(self, _id: str, props: dict[str, Any]) -> None:
+        """Takes the VM out of the mesh."""
+        if self._is_lost(props):
+            _forget(props)
+        else:
+            _leave(props)
+
+    def _is_lost(self, props: Mapping[str, Any]) -> bool:
+        machine, address = text(props, "machine"), text(props, "address")
+        places = (self._configured, sections_of_file(stack_file(props)))
+        return any(declared_lost(sections, machine, address) for sections in places)
+
+
+def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+    """Whether it is another machine by now; one that is not known yet may still be the same."""
+    if UNKNOWN in (news.get("address"), news.get("port"), news.get("hostKey")):
+        return False
+    return bool(changed(olds, news, ("address", "port")) and changed(olds, news, ("hostKey",)))
+
+
+def stack_file(props: Mapping[str, Any]) -> Path:
+    """The file that says who is lost when no program runs, as in `destroy`."""
+    return Path(os.environ.get(STACK_FILE_VARIABLE) or f"Pulumi.{text(props, 'stack')}.yaml")
+
+
+def _forget(props: Mapping[str, Any]) -> None:
+    """Takes a lost machine's WorkloadEntry away; a static one is a resource of the stack, and gone already."""
+    if not props.get("staticEntry"):
+        connect(props).delete_workload_entry(text(props, "namespace"), text(props, "entry"))
+    _say(f"{props['machine']} ({props['address']}) is declared lost: it is out of the mesh, and was not asked.")
+
+
+def _leave(props: Mapping[str, Any]) -> None:
+    cluster, namespace, entry = connect(props), text(props, "namespace"), text(props, "entry")
+    # A static one is a resource of the stack, which has removed it already.
+    if not props.get("staticEntry"):
+        served = cluster.workload_entry(namespace, entry) is not None
+        cluster.delete_workload_entry(namespace, entry)
+    else:
+        served = True
+    if served:
+        time.sleep(number(props, "rotationSeconds"))
+    _run_leave(props)
+    # While it still was connected, another istiod may have taken it for new.
+    if not props.get("staticEntry"):
+        cluster.delete_workload_entry(namespace, entry)
+
+
+def _run_leave(props: Mapping[str, Any]) -> None:
+    # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
+    from hybridmesh.ops.ssh import Answer, Door, Limits, Reachable, run_on_all
+
+    def door(of: Mapping[str, Any]) -> Door:
+        return Door(
+            address=text(of, "address"),
+            port=number(of, "port"),
+            user=text(of, "user"),
+            host_key=text(of, "hostKey"),
+            private_key=text(of, "privateKey") or None,
+            passphrase=text(of, "passphrase") or None,
+        )
+
+    bastion = props.get("bastion")
+    machine = Reachable(name=text(props, "machine"), door=door(props), bastion=door(bastion) if bastion else None)
+    limits = Limits(connect=number(props, "dialSeconds"), command=LEAVE_SECONDS)
+    stdin = payload({}, {"drain-seconds": str(number(props, "drainSeconds"))})
+    attempts = number(props, "dialAttempts")
+    for attempt in range(1, attempts + 1):
+        answer = run_on_all({machine.name: machine}, COMMAND_LEAVE, stdin, limits)[machine.name]
+        # A machine that boots, or a connection that broke: leave.sh can be run twice.
+        if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or attempt == attempts:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    if not isinstance(answer, Answer):
+        raise DepartureError(_stays(props, answer.problem))
+    if answer.code != 0:
+        said = answer.stderr.strip().splitlines()[-20:]
+        raise DepartureError("\n".join([f"{machine.name} could not leave the mesh:", *said]))
+    for line in answer.stderr.splitlines():
+        if "note: " in line:
+            _say(f"{machine.name}: {line.partition('note: ')[2]}")
+
+
+def _stays(props: Mapping[str, Any], problem: str) -> str:
+    machine, file = text(props, "machine"), stack_file(props)
+    return (
+        f"{machine}: {problem}. It is out of rotation, and stays in the stack until it has left: if it still runs, it "
+        "would come back into the mesh by itself. Fix: make it reachable and run this again. If it is gone for good, "
+        f"declare it lost (`hosts.{machine}.lost: true` in {file}, or `lost: [{props['address']}]` if {machine} is "
+        "another machine by now; docs/leaving.md), and run this again. With `--config-file`, name the file in "
+        f"{STACK_FILE_VARIABLE} too."
+    )
+
+
+def _say(line: str) -> None:
+    # The engine shows what a plugin prints.
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepartureArgs:
+    """Inputs of `Departure`."""
+
+    cluster: ClusterAccess
+    """The cluster."""
+    machine: str
+    """The VM's name in the settings."""
+    namespace: pulumi.Input[str]
+    """The workload's namespace."""
+    entry: pulumi.Input[str]
+    """Name of the VM's WorkloadEntry."""
+    static_entry: bool = False
+    """Whether that is not istiod's, but a resource of the stack. It must be made after this, and so goes before."""
+    address: pulumi.Input[str]
+    """Where SSH reaches the VM."""
+    port: pulumi.Input[int]
+    """sshd's port."""
+    user: pulumi.Input[str]
+    """Who logs in."""
+    host_key: pulumi.Input[str]
+    """The VM's public host key."""
+    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key; None: an agent has it."""
+    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
+    """The private key's passphrase."""
+    bastion: Mapping[str, pulumi.Input[Any]] | None = field(default=None, repr=False)
+    """The way there, with the same keys as the properties of this: address, port, user, hostKey, …"""
+    dial_seconds: int = 15
+    """Limit for one attempt to connect."""
+    dial_attempts: int = 4
+    """How often to try; not seconds."""
+    rotation_seconds: int = 3
+    """How long clients get to see that the VM is out of rotation, before it drains."""
+    drain_seconds: int = 5
+    """How long its proxy serves the requests that it has."""
+
+
+class Departure(Resource, name="Departure"):
+    """That a VM will leave the mesh, however it goes from the stack."""
+
+    namespace: pulumi.Output[str]
+    """The workload's namespace."""
+
+    def __init__(self, name: str, args: DepartureArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        secrets = ["privateKey", "passphrase", "bastion"]
+        super().__init__(
+            DepartureProvider(),
+            name,
+            {
+                **args.cluster.properties(),
+                "machine": args.machine,
+                "stack": pulumi.get_stack(),
+                "namespace": args.namespace,
+                "entry": args.entry,
+                "staticEntry": args.static_entry or None,
+                "address": args.address,
+                "port": args.port,
+                "user": args.user,
+                "hostKey": args.host_key,
+                "privateKey": _secret(args.private_key),
+                "passphrase": _secret(args.passphrase),
+                "bastion": _secret(args.bastion),
+                "dialSeconds": args.dial_seconds,
+                "dialAttempts": args.dial_attempts,
+                "rotationSeconds": args.rotation_seconds,
+                "drainSeconds": args.drain_seconds,
+            },
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=secrets)),
+        )
+
+
+def _secret(value: Any) -> Any:
+    return None if value is None else pulumi.Output.secret(value)

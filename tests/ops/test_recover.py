@@ -1,0 +1,112 @@
+"""What is put right after a run that was killed, and what is left alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+from hybridmesh.ops import recover
+from hybridmesh.ops.recover import cluster_of, interrupted, recovered, repairs
+from hybridmesh.ops.topology import StackError
+from tests.providers.fake_cluster import FakeCluster
+
+STACK = "urn:pulumi:dev::hybrid-mesh::"
+PROVIDER = f"{STACK}pulumi:providers:kubernetes::mesh-kubernetes"
+ISTIOD = f"{STACK}kubernetes:helm.sh/v3:Release::mesh-control-plane-istiod"
+
+
+def operation(kind: str, urn: str = ISTIOD, **inputs: Any) -> dict[str, Any]:
+    given = inputs or {"name": "istiod", "namespace": "istio-system"}
+    resource = {"urn": urn, "type": urn.split("::")[2], "inputs": given, "provider": f"{PROVIDER}::id-1"}
+    return {"type": kind, "resource": resource}
+
+
+def state(*operations: dict[str, Any]) -> dict[str, Any]:
+    provider = {"urn": PROVIDER, "id": "id-1", "inputs": {"kubeconfig": "kubeconfig", "context": "here"}}
+    return {
+        "version": 3,
+        "deployment": {
+            "manifest": {},
+            "resources": [provider, {"urn": ISTIOD}],
+            "pending_operations": list(operations),
+        },
+    }
+
+
+def plan(kind: str, *records: tuple[str, str]) -> list[tuple[str, str]]:
+    operations = interrupted(state(operation(kind)))
+    return [(repair.what.partition(":")[0], repair.record) for repair in repairs(operations, {ISTIOD: records})]
+
+
+@pytest.mark.parametrize("status", ["pending-install", "deployed", "failed"])
+def test_a_release_that_the_state_does_not_know_loses_helm_s_record_or_helm_would_refuse_its_name(status: str) -> None:
+    assert plan("creating", ("istiod.v1", status)) == [(f"release istio-system/istiod is {status}", "istiod.v1")]
+
+
+def test_an_upgrade_that_was_caught_half_way_is_taken_back_to_the_last_that_was_deployed() -> None:
+    records = (("istiod.v1", "superseded"), ("istiod.v2", "deployed"), ("istiod.v3", "pending-upgrade"))
+    assert plan("updating", *records) == [("release istio-system/istiod is pending-upgrade", "istiod.v3")]
+    assert plan("updating", *records[:2]) == []
+
+
+def test_a_release_that_is_gone_is_forgotten_and_one_that_is_going_is_not() -> None:
+    assert plan("deleting") == [("release istio-system/istiod is gone from the cluster", "")]
+    assert plan("deleting", ("istiod.v1", "uninstalling")) == []
+
+
+def test_everything_else_is_done_by_running_again() -> None:
+    urn = f"{STACK}command:remote:Command::mesh-vm-1-join"
+    assert repairs(interrupted(state(operation("creating", urn))), {}) == []
+
+
+def test_a_recovered_state_has_no_pending_operation_and_nothing_that_is_gone() -> None:
+    before = state(operation("deleting"))
+    operations = interrupted(before)
+    after = recovered(before, repairs(operations, {}))
+    assert "pending_operations" not in after["deployment"]
+    assert [resource["urn"] for resource in after["deployment"]["resources"]] == [PROVIDER]
+    assert len(before["deployment"]["resources"]) == 2, "the old one is not changed"
+
+
+def test_the_cluster_is_the_one_that_the_operation_was_about() -> None:
+    (one,) = interrupted(state(operation("creating")))
+    access = cluster_of(state(), one)
+    assert (access.kubeconfig, access.context) == ("kubeconfig", "here")
+    with pytest.raises(StackError, match="which cluster"):
+        cluster_of({"deployment": {}}, one)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What pulumi is called for, on a stack that was killed while it installed istiod."""
+    made: list[tuple[str, ...]] = []
+
+    def pulumi(*arguments: str, document: str | None = None) -> str:
+        made.append(arguments)
+        if document is not None:
+            assert "pending_operations" not in json.loads(document)["deployment"]
+        return json.dumps(state(operation("creating")))
+
+    cluster = FakeCluster(records={"istio-system/istiod": [("istiod.v1", "pending-install")]})
+    monkeypatch.setattr(recover, "_pulumi", pulumi)
+    monkeypatch.setattr(recover, "connect", lambda _: cluster)
+    return made
+
+
+def test_it_says_what_it_will_do_and_does_nothing_until_it_is_told_to(calls: list[tuple[str, ...]]) -> None:
+    done = CliRunner().invoke(app, ["recover", "--stack", "dev"], input="n\n")
+    assert done.exit_code == 1
+    for part in ("interrupted: creating mesh-control-plane-istiod", "release the stack's lock", "istiod.v1"):
+        assert part in done.output
+    assert calls == [("stack", "export", "--stack", "dev")]
+
+
+def test_told_to_it_unlocks_first_and_clears_the_state_last(calls: list[tuple[str, ...]]) -> None:
+    done = CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"])
+    assert done.exit_code == 0, done.output
+    assert [call[:2] for call in calls] == [("stack", "export"), ("cancel", "--yes"), ("stack", "import")]
+    assert "pulumi up" in done.output

@@ -1,0 +1,228 @@
+"""How a VM goes from the stack: in which order, without whom, and what is said where it cannot go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pulumi.dynamic import Config, ConfigureRequest
+from pulumi.runtime.rpc import UNKNOWN
+
+from hybridmesh.ops import ssh
+from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
+from hybridmesh.providers.departure import DepartureError, DepartureProvider
+from hybridmesh.remote import COMMAND_LEAVE
+from tests.components.harness import KEY
+from tests.providers.fake_cluster import FakeCluster, entry
+
+INPUTS: dict[str, Any] = {
+    "kubeconfig": "kubeconfig",
+    "context": None,
+    "requestSeconds": 15.0,
+    "machine": "vm-1",
+    "stack": "dev",
+    "namespace": "demo",
+    "entry": "echo-192.0.2.11",
+    "address": "192.0.2.11",
+    "port": 22.0,
+    "user": "root",
+    "hostKey": "ssh-ed25519 A",
+    "privateKey": KEY,
+    "dialSeconds": 15.0,
+    "dialAttempts": 4.0,
+    "rotationSeconds": 3.0,
+    "drainSeconds": 5.0,
+}
+STATIC = {**INPUTS, "entry": "echo-vm-1", "staticEntry": True}
+LOST = '{"echo": {"machines": {"hosts": {"vm-1": {"lost": %s}}}}}'
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYBRID_MESH_STACK_FILE", raising=False)
+
+
+@pytest.fixture
+def machine(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A machine that does as told; `fails` are what the next attempts end with."""
+    cluster.entries = {"demo/echo-192.0.2.11": entry()}
+    seen = SimpleNamespace(asked=[], fails=[], answer=Answer("vm-1", 0, "", "hybrid-mesh: vm-1 is as it was\n"))
+
+    def run_on_all(
+        machines: Mapping[str, Reachable], command: str, stdin: str, limits: Limits
+    ) -> dict[str, Answer | SshError]:
+        assert command == COMMAND_LEAVE
+        assert stdin
+        seen.asked.append((machines["vm-1"], limits))
+        cluster.done.append("leave.sh")
+        return {"vm-1": seen.fails.pop(0) if seen.fails else seen.answer}
+
+    monkeypatch.setattr(ssh, "run_on_all", run_on_all)
+    return seen
+
+
+def unreachable() -> SshError:
+    return SshError(
+        "vm-1", "unreachable", "SSH does not answer at 192.0.2.11:22", "Nothing is known.", "see that it runs"
+    )
+
+
+def configured(**sections: str) -> DepartureProvider:
+    """The provider, with a stack's config as the engine hands it over."""
+    provider = DepartureProvider()
+    raw = {f"hybrid-mesh:{name}": text for name, text in sections.items()}
+    provider.configure(ConfigureRequest(Config(raw, "hybrid-mesh")))
+    return provider
+
+
+def test_noting_a_departure_touches_nothing(cluster: FakeCluster, machine: SimpleNamespace) -> None:
+    made = DepartureProvider().create(dict(INPUTS))
+    assert made.id == "vm-1@192.0.2.11"
+    assert made.outs == INPUTS
+    DepartureProvider().update("id", dict(INPUTS), {**INPUTS, "drainSeconds": 9.0})
+    assert cluster.done == []
+    assert machine.asked == []
+
+
+def test_a_machine_is_out_of_rotation_before_it_drains(cluster: FakeCluster, machine: SimpleNamespace) -> None:
+    DepartureProvider().delete("id", dict(INPUTS))
+    gone = "delete entry demo/echo-192.0.2.11"
+    assert cluster.done == [gone, "leave.sh", gone], "and it is not back when it has left"
+    asked, limits = machine.asked[0]
+    assert (asked.door.address, asked.door.port, asked.door.private_key) == ("192.0.2.11", 22, KEY)
+    assert asked.bastion is None
+    assert limits.connect == 15
+
+
+def test_a_static_entry_is_the_stack_s_and_gone_already(cluster: FakeCluster, machine: SimpleNamespace) -> None:
+    DepartureProvider().delete("id", dict(STATIC))
+    assert cluster.done == ["leave.sh"]
+    assert len(machine.asked) == 1
+
+
+def test_the_way_out_is_the_way_in(machine: SimpleNamespace) -> None:
+    bastion = {"address": "203.0.113.5", "port": 22.0, "user": "jump", "hostKey": "ssh-ed25519 J"}
+    DepartureProvider().delete("id", {**INPUTS, "privateKey": None, "bastion": bastion})
+    asked, _ = machine.asked[0]
+    assert asked.bastion is not None
+    assert (asked.bastion.user, asked.bastion.private_key, asked.door.private_key) == ("jump", None, None)
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "cut off"])
+def test_a_machine_that_boots_or_is_cut_off_is_asked_again(machine: SimpleNamespace, kind: Any) -> None:
+    machine.fails = [SshError("vm-1", kind, "problem", "", "")] * 3
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert len(machine.asked) == 4
+
+
+def test_a_wrong_key_is_not_tried_twice(machine: SimpleNamespace) -> None:
+    machine.fails = [SshError("vm-1", "login", "does not let root in", "", "")]
+    with pytest.raises(DepartureError, match="does not let root in"):
+        DepartureProvider().delete("id", dict(INPUTS))
+    assert len(machine.asked) == 1
+
+
+def test_a_dead_machine_stays_until_it_is_declared_lost_and_says_how(
+    cluster: FakeCluster, machine: SimpleNamespace
+) -> None:
+    machine.fails = [unreachable()] * 4
+    with pytest.raises(DepartureError) as refused:
+        DepartureProvider().delete("id", dict(INPUTS))
+    for part in ("vm-1: SSH does not answer", "hosts.vm-1.lost: true", "Pulumi.dev.yaml", "lost: [192.0.2.11]"):
+        assert part in str(refused.value)
+    assert cluster.entries == {}, "requests do not wait for that"
+
+
+def test_a_script_that_fails_says_what_it_said(machine: SimpleNamespace) -> None:
+    machine.answer = Answer("vm-1", 1, "", "hybrid-mesh: step: stop\nhybrid-mesh: FAILED on vm-1 at step stop: no\n")
+    with pytest.raises(DepartureError, match=r"vm-1 could not leave the mesh:\n(.*\n)*.*FAILED on vm-1 at step stop"):
+        DepartureProvider().delete("id", dict(INPUTS))
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        ("workloads", LOST % "true"),
+        ("workloads", LOST % '["192.0.2.10", "192.0.2.11"]'),
+        ("networks", '{"far": {"gateway": {"hosts": {"vm-1": {"lost": true}}}}}'),
+    ],
+)
+def test_a_lost_machine_is_not_asked(
+    cluster: FakeCluster,
+    machine: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+    text: str,
+) -> None:
+    configured(**{section: text}).delete("id", dict(INPUTS))
+    assert machine.asked == []
+    assert cluster.done == ["delete entry demo/echo-192.0.2.11"]
+    assert "vm-1 (192.0.2.11) is declared lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "no JSON", LOST % "false", LOST % '["192.0.2.12"]', LOST.replace("vm-1", "vm-2") % "true"]
+)
+def test_any_other_machine_is(machine: SimpleNamespace, text: str) -> None:
+    configured(workloads=text).delete("id", dict(INPUTS))
+    assert len(machine.asked) == 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_destroy_which_runs_no_program_reads_the_stack_file(
+    machine: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    file = tmp_path / ("elsewhere.yaml" if named else "Pulumi.dev.yaml")
+    file.write_text(f"config:\n  hybrid-mesh:workloads: {LOST % 'true'}\n")
+    if named:
+        monkeypatch.setenv("HYBRID_MESH_STACK_FILE", str(file))
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert machine.asked == []
+
+
+@pytest.mark.parametrize("content", ["", "config: 1", "a: [", "config:\n  hybrid-mesh:workloads: {echo: [vm-1]}\n"])
+def test_a_stack_file_that_says_nothing_declares_nobody_lost(
+    machine: SimpleNamespace, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(content)
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert len(machine.asked) == 1
+
+
+def test_another_machine_under_the_name_joins_before_the_old_one_leaves() -> None:
+    news = {**INPUTS, "address": "192.0.2.21", "hostKey": "ssh-ed25519 B", "entry": "echo-192.0.2.21"}
+    answer = DepartureProvider().diff("id", dict(INPUTS), news)
+    assert answer.replaces == ["address", "hostKey"]
+    assert answer.delete_before_replace is False
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"address": "192.0.2.21"},
+        {"port": 2222.0},
+        {"hostKey": "ssh-ed25519 B"},
+        {"user": "admin"},
+        {"bastion": {"address": "203.0.113.5"}},
+        {"drainSeconds": 9.0},
+        {"address": UNKNOWN, "hostKey": UNKNOWN},
+    ],
+)
+def test_a_machine_that_moved_or_was_made_anew_in_its_place_leaves_nobody_behind(news: dict[str, Any]) -> None:
+    answer = DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, **news})
+    assert answer.changes is True
+    assert not answer.replaces
+
+
+def test_nothing_changed_is_no_change() -> None:
+    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "passphrase": None}).changes is False
+
+
+def test_another_machine_with_a_static_entry_is_refused() -> None:
+    news = {**STATIC, "address": "192.0.2.21", "hostKey": "ssh-ed25519 B"}
+    with pytest.raises(DepartureError, match=r"vm-1 would become another machine.*Fix: "):
+        DepartureProvider().diff("id", dict(STATIC), news)
