@@ -2,7 +2,7 @@
 
 A command text is constant: it carries no value, so a failure that prints it tells nothing, and two VMs run the
 same text. Everything else (scripts, files, settings) travels on stdin as a payload. The scripts are part of it:
-the `delete` of a VM runs the scripts that joined it, whatever version of this package runs by then.
+a VM needs nothing of ours beforehand, and `leave.sh` undoes what any earlier version's join did.
 
 Pure: nothing here touches a network, a clock or a process.
 """
@@ -100,7 +100,7 @@ COMMAND_READY: Final = _command("ready.sh")
 """Waits until the proxy is ready; prints one JSON line. Needs a payload with settings only, and no secret."""
 
 COMMAND_LEAVE: Final = _command("leave.sh")
-"""Undoes a join, a half one too. Takes the payload of the join; reads only `drain-seconds` of it."""
+"""Undoes a join, a half one too. Needs a payload without files; reads only `drain-seconds` of it."""
 
 COMMAND_PROBE: Final = f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh 'exec /bin/sh -s'"
 """Looks at the machine and changes nothing. Reads what `probe` gives; no payload, and nothing secret."""
