@@ -33,6 +33,7 @@ def catalogue() -> Mapping[str, Artifact]:
         *_kubernetes(),
         pulumi.kubernetes_plugin(),
         _coredns(),
+        golang.tool("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", seconds=15),
         pulumi.command_plugin(),
         _envoy(),
         debian.base(),

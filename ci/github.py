@@ -1,0 +1,84 @@
+"""The little of GitHub's API that the workflows need."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+SECONDS = 30
+PAGE = 100
+
+
+class GithubError(Exception):
+    """GitHub refused; the message says what was asked for, and never holds the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Github:
+    """One repository."""
+
+    repository: str
+    """As `owner/name`."""
+    token: str = field(repr=False)
+    """The workflow's own token."""
+    api: str
+
+    @classmethod
+    def of_this_run(cls) -> Github:
+        """As GitHub tells a workflow's step by its environment."""
+        missing = [name for name in ("GITHUB_REPOSITORY", "GITHUB_TOKEN", "GITHUB_API_URL") if not os.environ.get(name)]
+        if missing:
+            raise GithubError(f"{', '.join(missing)} not set. Nobody could be asked. Fix: run it in a workflow's step.")
+        return cls(os.environ["GITHUB_REPOSITORY"], os.environ["GITHUB_TOKEN"], os.environ["GITHUB_API_URL"])
+
+    def comment(self, pull_request: int, body: str, marker: str) -> None:
+        """Write a comment, or rewrite the one of ours that begins with the marker."""
+        mine = [c for c in self._pages(f"issues/{pull_request}/comments") if str(c["body"]).startswith(marker)]
+        if mine:
+            self._ask("PATCH", f"issues/comments/{mine[0]['id']}", {"body": body})
+        else:
+            self._ask("POST", f"issues/{pull_request}/comments", {"body": body})
+
+    def open_pull_requests(self) -> set[int]:
+        """Their numbers."""
+        return {int(each["number"]) for each in self._pages("pulls?state=open")}
+
+    def issue(self, title: str, body: str) -> None:
+        """Open an issue, or write into the one that is open under this title."""
+        there = [each for each in self._pages("issues?state=open") if each["title"] == title]
+        if there:
+            self._ask("POST", f"issues/{there[0]['number']}/comments", {"body": body})
+        else:
+            self._ask("POST", "issues", {"title": title, "body": body})
+
+    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
+        join = "&" if "?" in path else "?"
+        for page in range(1, 100):
+            found = self._ask("GET", f"{path}{join}per_page={PAGE}&page={page}")
+            yield from found
+            if len(found) < PAGE:
+                return
+
+    def _ask(self, method: str, path: str, document: object = None) -> Any:
+        request = urllib.request.Request(
+            f"{self.api}/repos/{self.repository}/{path}",
+            data=None if document is None else json.dumps(document).encode(),
+            method=method,
+            headers={
+                "Authorization": f"Bearer {self.token}",
+                "Accept": "application/vnd.github+json",
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise GithubError(f"{method} {path}: GitHub answered {error.code}: {error.read().decode()[:500]}") from None
+        except OSError as error:
+            raise GithubError(f"{method} {path}: GitHub cannot be reached: {error}") from None

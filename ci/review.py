@@ -1,0 +1,114 @@
+"""A preview as a comment on a pull request: what a reviewer reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIMIT = 60_000
+"""GitHub takes 65,536 characters."""
+_WORDS = {
+    "create": "new",
+    "update": "changed",
+    "delete": "removed",
+    "replace": "**replaced**",
+    "refresh": "looked at",
+}
+_OF_REPLACE = ("create-replacement", "delete-replaced", "discard-replaced")
+_COMPONENTS = ("pulumi:pulumi:Stack", "hybridmesh:")
+
+
+def marker(stack: str) -> str:
+    """What tells a stack's comment from all others: invisible."""
+    return f"<!-- hybrid-mesh preview of {stack} -->"
+
+
+def comment(
+    stack: str, plan: Mapping[str, Any], text: str, *, before: str | None, after: str | None, commit: str, failed: bool
+) -> str:
+    """The comment's Markdown.
+
+    Args:
+        plan: `pulumi preview --json`.
+        text: `pulumi preview --diff` under the policy pack.
+        before: the drawing of what is there; None where there is nothing yet.
+        after: the drawing of what would be; None where the settings do not tell.
+        failed: whether a policy refused it.
+    """
+    rows = changes(plan.get("steps") or [])
+    parts = [
+        marker(stack),
+        f"### Preview of `{stack}`, {commit[:12]}",
+        f"{'❌ A policy refuses this: see below.' if failed else '✅ The policies let this pass.'} {summary(rows)}",
+    ]
+    if rows:
+        lines = ["| | resource | what |", "| --- | --- | --- |"]
+        lines += [f"| {_WORDS.get(op, op)} | {name} | {_cell(what)} |" for op, name, what in rows]
+        parts.append("\n".join(lines))
+    verdicts = refusals(text)
+    if verdicts:
+        parts.append(f"**Policies**\n\n```\n{verdicts}\n```")
+    if before != after or rows:
+        parts += [_drawing("before", before), _drawing("after", after)]
+    body = "\n\n".join(part for part in parts if part)
+    return f"{body}\n\n{_details('every line', text, LIMIT - len(body))}\n"
+
+
+def changes(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Operation, resource and what changes of it; components, which own no more than their parts, left out."""
+    rows = []
+    for step in steps:
+        operation, urn = str(step["op"]), str(step["urn"])
+        kind = urn.split("::")[2].rpartition("$")[2]
+        if operation in ("same", "read", *_OF_REPLACE) or kind.startswith(_COMPONENTS):
+            continue
+        differing = step.get("detailedDiff") or step.get("diffReasons") or ()
+        rows.append((operation, f"{kind.rpartition(':')[2]} `{urn.rpartition('::')[2]}`", _what(sorted(differing))))
+    return sorted(rows, key=lambda row: (row[0] not in ("replace", "delete"), row[0], row[1]))
+
+
+def summary(rows: Sequence[tuple[str, str, str]]) -> str:
+    """One sentence."""
+    if not rows:
+        return "Nothing changes."
+    counts = {word: sum(1 for operation, _, _ in rows if operation == key) for key, word in _WORDS.items()}
+    return "Resources: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count) + "."
+
+
+def refusals(text: str) -> str:
+    """What the policy pack said in a preview's text: rule, resource and message; nothing where it let all pass."""
+    found = re.search(r"^Policies:\n((?:[ \t]+.*\n|\n)+)", text, flags=re.MULTILINE)
+    lines = found[1].rstrip().splitlines() if found else []
+    return "\n".join(line[4:] for line in lines) if any("- [" in line for line in lines) else ""
+
+
+def _what(differing: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in differing[:6])
+    return shown + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _drawing(when: str, drawing: str | None) -> str:
+    if drawing is None:
+        return f"**The mesh {when}**: nothing to draw."
+    return f"**The mesh {when}**\n\n```mermaid\n{drawing.rstrip()}\n```"
+
+
+def _details(title: str, text: str, room: int) -> str:
+    fence = "````"  # a diff may hold three
+    cut = text if len(text) < room - 200 else text[: max(room - 300, 0)] + "\n… cut here; the run's log has all of it"
+    return f"<details><summary>{title}</summary>\n\n{fence}diff\n{_signs_first(cut)}\n{fence}\n\n</details>"
+
+
+def _signs_first(text: str) -> str:
+    """A preview's lines with their sign in the first column, where a diff is coloured by it."""
+    lines = []
+    for line in text.splitlines():
+        found = re.match(r"^(\s+)([+\-~])(.*)$", line)
+        sign = {"~": "!"}.get(found[2], found[2]) if found else ""
+        lines.append(f"{sign}{found[1]}{found[3]}" if found else line)
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""GitHub's API as the workflows use it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ci.github import Github, GithubError
+from tests.ci.fakes import TOKEN, FakeGithub, github
+
+
+def client(fake: FakeGithub, token: str = TOKEN) -> Github:
+    return Github("o/r", token, fake.api)
+
+
+def test_a_comment_is_written_once_and_rewritten_after() -> None:
+    with github() as fake:
+        fake.comments[5] = [{"id": n, "body": "<!-- other -->"} for n in range(150)]
+        client(fake).comment(5, "<!-- mine --> one", "<!-- mine -->")
+        client(fake).comment(5, "<!-- mine --> two", "<!-- mine -->")
+        assert [c["body"] for c in fake.comments[5] if "mine" in c["body"]] == ["<!-- mine --> two"]
+        assert len(fake.comments[5]) == 151
+
+
+def test_open_pull_requests_are_read_page_by_page() -> None:
+    with github() as fake:
+        fake.open = list(range(1, 231))
+        assert client(fake).open_pull_requests() == set(range(1, 231))
+
+
+def test_drift_goes_into_one_issue() -> None:
+    with github() as fake:
+        client(fake).issue("Drift in gcp", "first")
+        client(fake).issue("Drift in gcp", "second")
+        assert [issue["body"] for issue in fake.issues] == ["first"]
+        assert [comment["body"] for comment in fake.comments[7]] == ["second"]
+
+
+def test_a_refusal_is_said_without_the_token() -> None:
+    with github() as fake:
+        with pytest.raises(GithubError, match="GitHub answered 401") as refused:
+            client(fake, "ghs_wrong").open_pull_requests()
+        assert "ghs_wrong" not in str(refused.value) + repr(client(fake, "ghs_wrong"))
+        fake.refuses = 503
+        with pytest.raises(GithubError, match="503"):
+            client(fake).comment(1, "x", "y")
+    with pytest.raises(GithubError, match="cannot be reached"):
+        client(fake).open_pull_requests()
+
+
+def test_outside_a_workflow_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
+    monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:1")
+    with pytest.raises(GithubError, match=r"GITHUB_TOKEN not set.* Fix: "):
+        Github.of_this_run()

@@ -1,0 +1,116 @@
+"""What a reviewer reads of a preview."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ci.drawings import LATER, planned_drawing
+from ci.review import changes, comment, marker, refusals
+from tests.components.harness import dev_settings
+
+STACK = "urn:pulumi:gcp::hybrid-mesh::"
+TEXT = """Previewing update (gcp):
+  ~ kubernetes:networking.istio.io/v1:VirtualService: (update)
+      ~ weight: 90 => 80
+      - old: 1
+```
+"""
+REFUSED = """Policies:
+    ❌ hybrid-mesh@v0.1.0 (local: policy)
+        - [mandatory]  strict-mtls  (kubernetes:x:PeerAuthentication: peers)
+          No plain text between workloads.
+          peers takes plain text
+
+Resources:
+    1 to create
+"""
+
+
+def step(operation: str, kind: str, name: str, *differing: str) -> dict[str, Any]:
+    urn = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh${kind}::{name}"
+    return {"op": operation, "urn": urn, "detailedDiff": {path: {} for path in differing}}
+
+
+STEPS = [
+    step("same", "kubernetes:core/v1:Service", "unchanged"),
+    step("update", "hybridmesh:sidecar:Sidecar", "vm-1"),
+    step("update", "kubernetes:networking.istio.io/v1:VirtualService", "echo", "spec.http[0].route[0].weight"),
+    step("create", "command:remote:Command", "vm-3-join"),
+    step("create-replacement", "command:local:Command", "vm-2-machine"),
+    step("replace", "command:local:Command", "vm-2-machine", "create"),
+    step("delete", "kubernetes:core/v1:ServiceAccount", "old|one"),
+]
+
+
+def test_what_is_lost_comes_first_and_components_are_left_out() -> None:
+    assert changes(STEPS) == [
+        ("delete", "ServiceAccount `old|one`", ""),
+        ("replace", "Command `vm-2-machine`", "`create`"),
+        ("create", "Command `vm-3-join`", ""),
+        ("update", "VirtualService `echo`", "`spec.http[0].route[0].weight`"),
+    ]
+
+
+def body(**changed: Any) -> str:
+    given: dict[str, Any] = {"before": "flowchart A", "after": "flowchart B", "commit": "0123456789abcdef"}
+    given |= {"plan": {"steps": STEPS}, "text": TEXT, "failed": False} | changed
+    return comment("gcp", given.pop("plan"), given.pop("text"), **given)
+
+
+def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> None:
+    said = body()
+    assert said.startswith(marker("gcp"))
+    assert "Preview of `gcp`, 0123456789ab" in said
+    assert "Resources: 1 new, 1 changed, 1 removed, 1 **replaced**." in said
+    before, after = said.index("flowchart A"), said.index("flowchart B")
+    assert before < after
+    assert said.count("```mermaid") == 2
+
+
+def test_the_lines_are_coloured_as_a_diff_and_cannot_end_their_fence() -> None:
+    said = body()
+    assert "\n!       weight: 90 => 80" in said
+    assert "\n-       old: 1" in said
+    assert said.count("````") == 2
+
+
+def test_nothing_changes_and_nothing_is_there() -> None:
+    assert "Nothing changes." in body(plan={"steps": [STEPS[0]]}, before="A", after="A")
+    assert "mermaid" not in body(plan={}, before="A", after="A")
+    assert "**The mesh before**: nothing to draw." in body(before=None)
+
+
+def test_a_refusal_is_shown_with_rule_and_resource() -> None:
+    assert refusals(TEXT) == ""
+    said = body(text=REFUSED, failed=True)
+    assert "❌ A policy refuses this" in said
+    assert "- [mandatory]  strict-mtls" in said.partition("<details>")[0]
+
+
+def test_a_long_preview_is_cut_to_what_github_takes() -> None:
+    said = body(text="x" * 200_000)
+    assert len(said) < 65_000
+    assert "cut here" in said
+    assert said.rstrip().endswith("</details>")
+
+
+def test_the_drawing_of_settings_is_the_one_of_the_stack() -> None:
+    from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+    from tests.components.harness import run
+
+    drawings: list[str] = []
+
+    def program() -> Any:
+        mesh = HybridMesh("mesh", HybridMeshArgs(settings=dev_settings()))
+        return mesh.drawing.apply(drawings.append)
+
+    run(program)
+    there = {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}}
+    assert planned_drawing(dev_settings(), there) == drawings[0]
+
+
+def test_a_drawing_before_anything_is_there_says_what_is_not_known_yet() -> None:
+    drawn = planned_drawing(dev_settings())
+    assert f"istio-eastwestgateway<br/>{LATER}" in drawn
+    assert "vm-1<br/>echo, vm<br/>192.0.2.11" in drawn
+    assert '" 10 % among 2 "' in drawn

@@ -1,0 +1,270 @@
+"""The workflows: what they may do, and each step's script, run here with GitHub, Pulumi and gcloud as stand-ins."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ci.__main__ import main
+from lab import toolchain
+from lab.instance import PROJECT_ROOT
+from tests.ci.fakes import TOKEN, FakeGithub, calls, github, program
+
+FILES = sorted((PROJECT_ROOT / ".github").rglob("*.yml"))
+WORKFLOWS = [file for file in FILES if file.parent.name == "workflows"]
+MAY_WRITE = {
+    ("pull-request", "preview", "pull-requests"),
+    ("nightly", "drift", "issues"),
+}
+VALUES = {"matrix.stack": "gcp", "github.event.pull_request.number": "7", "github.token": TOKEN}
+TOPOLOGY = {
+    "cluster": {"name": "c", "network": "n", "kubeconfig": "kubeconfig", "context": None},
+    "controlPlane": {"namespace": "istio-system", "revision": "default", "version": "1.31.0", "trustDomain": "t"},
+    "gateway": {"name": "g", "address": "192.0.2.100"},
+    "networks": {},
+    "workloads": {},
+    "machines": {},
+}
+PULUMI = f"""
+case "$*" in
+  *"stack output"*) echo '{json.dumps({"topology": TOPOLOGY, "drawing": "flowchart LR"})}' ;;
+  *"stack ls"*) echo '[{{"name": "gcp"}}, {{"name": "organization/hybrid-mesh/pr-7"}}, {{"name": "pr-8"}}]' ;;
+  *"preview"*"--json"*) echo '{{"steps": []}}' ;;
+  *) echo "pulumi says something" ;;
+esac
+[ -z "${{FAIL:-}}" ] || [[ "$*" != *"$FAIL"* ]]
+"""
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+current-context: c
+"""
+
+
+def steps() -> list[Any]:
+    """Every step with a script, by file, job and name."""
+    found = []
+    for file in FILES:
+        document = yaml.safe_load(file.read_text())
+        jobs = document.get("jobs") or {file.parent.name: document["runs"]}
+        for job, content in jobs.items():
+            for step in content["steps"]:
+                if "run" in step:
+                    name = f"{file.stem if 'jobs' in document else 'action'}-{job}-{step['name']}"
+                    found.append(pytest.param(step, id=name))
+    return found
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a step ended, and what it said."""
+
+    returncode: int
+    said: str
+
+
+@dataclass
+class Runner:
+    """A checkout, and programs of ours first on PATH."""
+
+    checkout: Path
+    bin: Path
+    github: FakeGithub
+
+    def run(self, step: dict[str, Any], **env: str) -> Done:
+        """A step's script as GitHub runs it; what it starts of Python runs in this process, which is quicker."""
+        given = {key: self._value(str(value)) for key, value in (step.get("env") or {}).items()}
+        environment = {
+            "PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]),
+            "HOME": str(self.checkout),
+            "GITHUB_API_URL": self.github.api,
+            "GITHUB_REPOSITORY": "o/r",
+            **given,
+            **env,
+        }
+        arguments = self.checkout / "arguments"
+        arguments.unlink(missing_ok=True)
+        shell = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=self.checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if shell.returncode != 0 or not arguments.exists():
+            return Done(shell.returncode, shell.stdout + shell.stderr)
+        dash, module, *rest = arguments.read_text().split("\0")[:-1]
+        assert [dash, module] == ["-m", "ci"]
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+            patch.chdir(self.checkout)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["ci", *rest])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, said.getvalue())
+
+    def _value(self, text: str) -> str:
+        return re.sub(r"\$\{\{ (.*?) \}\}", lambda found: VALUES.get(found[1], "x"), text)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[Runner]:
+    checkout, folder = tmp_path / "checkout", tmp_path / "bin"
+    checkout.mkdir()
+    folder.mkdir()
+    for entry in PROJECT_ROOT.iterdir():
+        if not entry.name.startswith(("Pulumi.", ".venv", ".kube", ".git", ".lab")):
+            (checkout / entry.name).symlink_to(entry)
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    program(checkout / ".venv" / "bin", "python", 'printf "%s\\0" "$@" > arguments')
+    (checkout / "Pulumi.gcp.yaml").write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
+    (checkout / "kubeconfig").write_text(KUBECONFIG)
+    program(folder, "pulumi", PULUMI)
+    program(folder, "gcloud", 'echo kubeconfig > "$KUBECONFIG"')
+    program(folder, "make", "true")
+    pip = ".venv/bin/pip"
+    program(folder, "python3", f'mkdir -p .venv/bin; printf "#!/bin/sh\\nexit 0\\n" > {pip}; chmod +x {pip}')
+    with github() as fake:
+        yield Runner(checkout, folder, fake)
+
+
+def the(name: str) -> dict[str, Any]:
+    (found,) = [param.values[0] for param in steps() if param.id == name]
+    return dict(found)
+
+
+@pytest.mark.parametrize("step", steps())
+def test_each_step_s_script_runs(runner: Runner, step: dict[str, Any]) -> None:
+    (runner.checkout / "preview.md").write_text("<!-- hybrid-mesh preview of gcp -->")
+    done = runner.run(step)
+    assert done.returncode == 0, done.said
+    assert calls(runner.bin) or runner.github.asked
+
+
+def test_a_preview_becomes_the_comment(runner: Runner) -> None:
+    assert runner.run(the("pull-request-preview-Preview")).returncode == 0
+    assert "--policy-pack policy --policy-pack-config policy/config.json" in "\n".join(calls(runner.bin))
+    for _ in range(2):
+        assert runner.run(the("pull-request-preview-Comment")).returncode == 0
+    (comment,) = runner.github.comments[7]
+    assert "### Preview of `gcp`" in comment["body"]
+
+
+def test_a_preview_that_fails_fails_the_step_without_a_comment(runner: Runner) -> None:
+    done = runner.run(the("pull-request-preview-Preview"), FAIL="--json")
+    assert done.returncode == 1
+    assert "Error: pulumi preview" in done.said
+    assert not (runner.checkout / "preview.md").exists()
+
+
+def test_an_update_is_under_the_policies_and_looks_at_the_machines(runner: Runner) -> None:
+    assert runner.run(the("up-up-Up")).returncode == 0
+    called = calls(runner.bin)
+    assert any(" up --stack gcp --yes --diff --policy-pack policy" in call for call in called)
+    assert any("stack output" in call for call in called), "status reads the topology"
+    assert runner.run(the("up-up-Up"), FAIL=" up ").returncode == 1
+
+
+def test_drift_opens_an_issue_and_fails(runner: Runner) -> None:
+    assert runner.run(the("nightly-drift-Drift")).returncode == 0
+    assert runner.github.issues == []
+    assert runner.run(the("nightly-drift-Drift"), FAIL="--refresh").returncode == 1
+    assert [issue["title"] for issue in runner.github.issues] == ["Drift in gcp"]
+
+
+def test_a_pull_request_s_mesh_has_names_of_its_own(runner: Runner) -> None:
+    assert runner.run(the("mesh-up-Up")).returncode == 0
+    content = (runner.checkout / "Pulumi.pr-7.yaml").read_text()
+    assert "demo-pr-7" in content
+    assert "vm-2-pr-7" in content
+    assert any("stack select --create pr-7" in call for call in calls(runner.bin))
+
+
+def test_a_closed_pull_request_s_mesh_goes_and_with_it_its_stack(runner: Runner) -> None:
+    assert runner.run(the("mesh-down-Down")).returncode == 0
+    called = "\n".join(calls(runner.bin))
+    assert called.index("destroy --stack pr-7") < called.index("stack rm --stack pr-7")
+
+
+def test_the_sweep_takes_down_what_is_closed_and_nothing_else(runner: Runner) -> None:
+    runner.github.open = [8]
+    assert runner.run(the("nightly-sweep-Sweep")).returncode == 0
+    destroyed = [call for call in calls(runner.bin) if " destroy " in call]
+    assert len(destroyed) == 1
+    assert "--stack pr-7" in destroyed[0]
+
+
+def test_one_mesh_that_does_not_go_keeps_no_other_and_fails_the_sweep(runner: Runner) -> None:
+    done = runner.run(the("nightly-sweep-Sweep"), FAIL="destroy --stack pr-7")
+    assert done.returncode == 1
+    assert "not removed: pr-7" in done.said
+    assert any("destroy --stack pr-8" in call for call in calls(runner.bin))
+
+
+def test_without_github_the_sweep_destroys_nothing(runner: Runner) -> None:
+    runner.github.refuses = 500
+    assert runner.run(the("nightly-sweep-Sweep")).returncode == 1
+    assert not [call for call in calls(runner.bin) if " destroy " in call]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_actions_are_pinned_by_commit_and_scripts_take_values_from_their_environment(file: Path) -> None:
+    for uses in re.findall(r"uses: (.*)", file.read_text()):
+        assert uses.startswith("./") or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", uses), uses
+    for param in steps():
+        # A value that is put into a script's text could be a script.
+        assert "${{" not in param.values[0]["run"]
+    assert "pull_request_target" not in file.read_text()
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_jobs_may_do_no_more_than_they_need(file: Path) -> None:
+    document = yaml.safe_load(file.read_text())
+    assert document["permissions"] == {}
+    for name, job in document["jobs"].items():
+        assert job["timeout-minutes"] <= 90
+        assert job["permissions"]["contents"] == "read"
+        for permission, level in job["permissions"].items():
+            assert level == "read" or permission == "id-token" or (file.stem, name, permission) in MAY_WRITE
+        cloud = "PULUMI_CONFIG_PASSPHRASE" in str(job.get("env"))
+        assert cloud == ("id-token" in job["permissions"]) == ("environment" in job)
+        if document[True] and "pull_request" in document[True] and cloud:
+            assert "head.repo.full_name == github.repository" in job["if"], "a fork gets no credentials"
+        checkout = next(step for step in job["steps"] if "actions/checkout" in step.get("uses", ""))
+        assert checkout["with"] == {"persist-credentials": False}
+
+
+def test_two_runs_never_change_one_stack_at_once() -> None:
+    for name, job in (("up", "up"), ("nightly", "drift")):
+        document = yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+        assert document["jobs"][job]["concurrency"] == {
+            "group": "stack-${{ matrix.stack }}",
+            "cancel-in-progress": False,
+        }
+
+
+@pytest.mark.lab
+def test_actionlint_finds_nothing() -> None:
+    linter = toolchain.installed(["actionlint"]).bin_dir / "actionlint"
+    done = subprocess.run([str(linter)], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
