@@ -148,6 +148,8 @@ class SidecarArgs:
     """What the proxy may use of the machine."""
     app_units: Sequence[str] = ()
     """The application's systemd units: at boot they start once the proxy is ready."""
+    scrapers: Sequence[pulumi.Input[str]] = ()
+    """CIDR ranges that may read metrics on the machine, which are outside of mutual TLS; none: the machine itself."""
     supported_systems: str = ""
     """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
     token_seconds: int = 3600
@@ -195,6 +197,7 @@ class Sidecar(pulumi.ComponentResource):
                 **files,
                 "limits": resource_settings(args.resources) or None,
                 "appUnits": list(args.app_units) or None,
+                "scrapers": list(args.scrapers) or None,
                 "package": f"{args.package.url} {args.package.version} sha256:{args.package.sha256}",
             },
             opts,
@@ -246,9 +249,13 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        settings = pulumi.Output.all(args.identity, args.istio_namespace, args.connection.port, drift.generation).apply(
-            lambda known: join_settings(args, *known)
-        )
+        settings = pulumi.Output.all(
+            args.identity,
+            args.istio_namespace,
+            args.connection.port,
+            pulumi.Output.all(*args.scrapers),
+            drift.generation,
+        ).apply(lambda known: join_settings(args, *known))
         secret_files = {**files, "istio-token": token.token}
         everything = pulumi.Output.all(pulumi.Output.all(**secret_files), settings)
         join_payload: pulumi.Output[str] = pulumi.Output.secret(everything.apply(lambda both: payload(*both)))
@@ -461,7 +468,12 @@ def entry_name(group: Mapping[str, Any], address: str) -> str:
 
 
 def join_settings(
-    args: SidecarArgs, identity: str, istio_namespace: str, ssh_port: int, generation: str = ""
+    args: SidecarArgs,
+    identity: str,
+    istio_namespace: str,
+    ssh_port: int,
+    scrapers: Sequence[str] = (),
+    generation: str = "",
 ) -> dict[str, str]:
     """What the scripts on the machine are told, besides the files."""
     return {
@@ -477,6 +489,7 @@ def join_settings(
         "drain-seconds": str(args.limits.drain),
         **resource_settings(args.resources),
         **({"app-units": " ".join(args.app_units)} if args.app_units else {}),
+        **({"scrapers": " ".join(scrapers)} if scrapers else {}),
         **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
         # Something was changed by hand on the machine: the join runs again.
         **({"generation": generation} if generation else {}),

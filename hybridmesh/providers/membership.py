@@ -1,14 +1,17 @@
 """A VM's membership as the mesh sees it: `up` is done when istiod says so, not when a script ended well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
+from hybridmesh.istio.entries import health, is_connected
+from hybridmesh.istio.sync import sync_objection as sync_objection
+
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .entries import entry_patch, health, is_connected
+from .entries import entry_patch
 from .inputs import changed, number, text
 from .waiting import wait_until
 
@@ -27,8 +30,6 @@ _WATCHED = (
     "kubeconfig",
     "context",
 )
-_NEEDED = ("Cluster", "Listener")
-_TYPE_PREFIX = "type.googleapis.com/envoy.config."
 
 
 class MembershipProvider(ResourceProvider):
@@ -116,36 +117,6 @@ def _patch(entry: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]
     return entry_patch(
         entry, text(props, "group"), props.get("labels") or {}, props.get("ports") or {}, bool(props.get("probed"))
     )
-
-
-def sync_objection(states: Sequence[Mapping[str, Any]], proxy: str) -> str:
-    """Why a proxy is not in sync by what all istiods say, with the remedy; empty if it is.
-
-    In sync: every type that istiod has sent is acknowledged, none was refused, and clusters and listeners are
-    among them. A proxy that has moved from one istiod to another is listed by both for a while.
-    """
-    mine = [state for state in states if state.get("proxy") == proxy]
-    if not mine:
-        return f"istiod does not list its proxy {proxy}. Check that istiod runs, and the VM's /var/log/istio."
-    objections = [_resources_objection(state.get("resources") or {}) for state in mine]
-    return "" if "" in objections else objections[0]
-
-
-def _resources_objection(resources: Mapping[str, Mapping[str, str]]) -> str:
-    refused = {t: r["lastError"] for t, r in resources.items() if r.get("lastError")}
-    if refused:
-        kind, reason = next(iter(sorted(refused.items())))
-        return f"its proxy refused {_short(kind)} from istiod: {reason}. Correct the Istio object that this names."
-    waiting = sorted(_short(t) for t, r in resources.items() if r.get("sent") and r.get("sent") != r.get("acked"))
-    if waiting:
-        return f"its proxy has not acknowledged {', '.join(waiting)}. Look at /var/log/istio on the VM."
-    sent = {_short(t) for t, r in resources.items() if r.get("sent")}
-    missing = sorted(set(_NEEDED) - sent)
-    return f"istiod has not sent it {', '.join(missing)} yet. Look at istiod's log." if missing else ""
-
-
-def _short(type_url: str) -> str:
-    return type_url.rpartition(".")[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

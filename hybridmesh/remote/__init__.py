@@ -33,7 +33,16 @@ __all__ = [
     "scripts_digest",
 ]
 
-SCRIPTS: Final = ("join.sh", "leave.sh", "lib.sh", "manifest.sh", "ready.sh", "restart.sh", "upkeep.sh")
+SCRIPTS: Final = (
+    "firewall.sh",
+    "join.sh",
+    "leave.sh",
+    "lib.sh",
+    "manifest.sh",
+    "ready.sh",
+    "restart.sh",
+    "upkeep.sh",
+)
 """The scripts of every payload, as they lie beside this module."""
 
 FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"})
@@ -56,6 +65,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "tasks-max": "TasksMax of istio.service; default systemd's own",
     "supported-systems": "words id:version; a system that is none of them is refused; default: any will do",
     "app-units": "systemd units, words, that start at boot once the proxy is ready; default none",
+    "scrapers": "CIDR ranges, words, that may read metrics on the VM; default none but the VM itself",
     "generation": "read by nothing on the VM: changing it makes the command run again",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""
@@ -167,6 +177,8 @@ def _check_setting(name: str, value: str) -> None:
         raise ValueError(f"payload: setting {name!r} is {value!r}; give a number with %, K, M, G, T or nothing")
     if name == "app-units" and not re.fullmatch(rf"({_UNIT}( |$))*", value):
         raise ValueError(f"payload: setting 'app-units' is {value!r}; give names of units such as shop.service")
+    if name == "scrapers" and not re.fullmatch(r"([0-9a-f.:]+/[0-9]{1,3}( |$))*", value):
+        raise ValueError(f"payload: setting 'scrapers' is {value!r}; give CIDR ranges such as 10.0.0.0/16")
     if name == "ssh-port" and not (re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536):
         raise ValueError(f"payload: setting 'ssh-port' is {value!r}; give a port, 1 to 65535")
 

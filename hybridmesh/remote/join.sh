@@ -447,12 +447,38 @@ upkeep_units() {
             upkeep_unit 'the proxy is ready, before applications start' ready 90
         printf 'RemainAfterExit=yes\n\n[Install]\nWantedBy=multi-user.target\n'
     } >hybrid-mesh-ready.service
+    metrics_unit >hybrid-mesh-metrics.service
     upkeep_unit 'rotate the logs of Istio' logs 90 </dev/null >hybrid-mesh-logs.service
     upkeep_timer 'rotate the logs of Istio' "$(printf 'OnCalendar=hourly\nRandomizedDelaySec=300')" >hybrid-mesh-logs.timer
     [ -n "$(gateway_names)" ] || return 0
     upkeep_unit 'the addresses of the gateway' follow 90 </dev/null >hybrid-mesh-follow.service
     upkeep_timer 'follow the addresses of the gateway' \
         "$(printf 'OnActiveSec=15\nOnUnitInactiveSec=30\nAccuracySec=1')" >hybrid-mesh-follow.timer
+}
+
+# Before any network: metrics are refused from the first moment. See firewall.sh.
+metrics_unit() {
+    cat <<END
+# Made by hybrid-mesh, which removes it when this machine leaves the mesh.
+[Unit]
+Description=hybrid-mesh: who may read metrics here
+DefaultDependencies=no
+After=local-fs.target
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+TimeoutStartSec=60
+ExecStart=/bin/sh $STATE/scripts/firewall.sh set
+ExecReload=/bin/sh $STATE/scripts/firewall.sh set
+ExecStop=/bin/sh $STATE/scripts/firewall.sh clear
+
+[Install]
+WantedBy=multi-user.target
+END
 }
 
 # They change nothing about an Istio that runs.
@@ -474,7 +500,8 @@ set_upkeep() {
 }
 
 enable_upkeep() {
-    quietly timeout 60 systemctl enable hybrid-mesh-ready.service &&
+    quietly timeout 60 systemctl enable hybrid-mesh-ready.service hybrid-mesh-metrics.service &&
+        quietly timeout 60 systemctl reload-or-restart hybrid-mesh-metrics.service &&
         for unit in hybrid-mesh-*.timer; do quietly timeout 60 systemctl enable --now "$unit" || return 1; done
 }
 
@@ -541,7 +568,7 @@ start() {
 keep_scripts() {
     rm -rf "$STATE/scripts"
     mkdir -p "$STATE/scripts"
-    cp -R lib.sh join.sh ready.sh leave.sh restart.sh upkeep.sh manifest.sh settings "$STATE/scripts/"
+    cp -R lib.sh join.sh ready.sh leave.sh restart.sh upkeep.sh manifest.sh firewall.sh settings "$STATE/scripts/"
 }
 
 # What whoever looks for changes by hand compares with

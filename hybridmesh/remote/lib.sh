@@ -17,9 +17,9 @@ PACKAGE=istio-sidecar
 HOSTS=$(readlink -f /etc/hosts)
 DROP_IN=/etc/systemd/system/istio.service.d
 TRACKER=hybrid-mesh-conntrack.service
-# What runs upkeep.sh
+# What runs upkeep.sh and firewall.sh
 UPKEEP='hybrid-mesh-network.service hybrid-mesh-ready.service hybrid-mesh-follow.service hybrid-mesh-follow.timer
-    hybrid-mesh-logs.service hybrid-mesh-logs.timer'
+    hybrid-mesh-logs.service hybrid-mesh-logs.timer hybrid-mesh-metrics.service'
 HOST=$(uname -n)
 STEP=start
 FAILED=

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from hybridmesh import remote
+from lab.cluster import wait_for
+from lab.instance import run
 from lab.machines import Machine
 from tests.environment import Lab
 
@@ -202,6 +204,29 @@ def test_a_changed_address_of_the_gateway_is_written_alone_and_restarts_nothing(
     assert "no restart" in changed.stderr
     assert vm.wait_until_started() == process
     assert vm.out("grep -c istiod /etc/hosts") == "1"
+
+
+@pytest.mark.full
+def test_metrics_are_open_to_the_addresses_asked_for_alone(vm: Vm, lab: Lab) -> None:
+    url = f"http://{vm.machine.address}:15020/stats/prometheus"
+    ask = ["sh", "-c", 'curl -s -o /dev/null -w "%{http_code}" --connect-timeout 2 -m 5 "$1" || true', "-", url]
+
+    def seen() -> dict[str, str]:
+        mine = vm.run(f"curl -s -o /dev/null -w '%{{http_code}}' --connect-timeout 2 -m 5 {url}").stdout
+        return {"host": run(ask), "node": lab.instance.run(ask), "itself": mine}
+
+    assert vm.join({"scrapers": f"{lab.instance.subnets.host}/32 2001:db8::/32"}).code == 0
+    vm.wait_until_started()
+    wait_for("the agent's metrics", lambda: seen()["itself"] == "200", 30)
+    assert seen() == {"host": "200", "node": "000", "itself": "200"}
+    assert "no restart" in vm.join({"scrapers": f"{lab.instance.subnets.node}/32"}).stderr
+    assert seen() == {"host": "000", "node": "200", "itself": "200"}
+    vm.machine.reboot()
+    vm.wait_until_started()
+    wait_for("the agent's metrics after a reboot", lambda: seen()["itself"] == "200", 30)
+    assert seen() == {"host": "000", "node": "200", "itself": "200"}
+    assert vm.join().code == 0
+    assert seen() == {"host": "000", "node": "000", "itself": "200"}
 
 
 def test_logs_that_have_grown_are_rotated_under_the_proxy_that_writes_them(vm: Vm) -> None:

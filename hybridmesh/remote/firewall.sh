@@ -1,0 +1,69 @@
+#!/bin/sh
+# Who may read metrics here: 15020 and 15090 are outside of mutual TLS. Run by the unit hybrid-mesh-metrics.service,
+# from the scripts that the join has kept:
+#   set     this machine itself, and the addresses of the setting `scrapers`; nobody else
+#   clear   takes the rules away
+# Rules of a chain of our own, first in INPUT; nothing else of the machine's firewall is touched.
+cd -- "$(dirname -- "$0")"
+set -eu
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+CHAIN=HYBRID_MESH_METRICS
+PORTS=15020,15090
+
+
+setting() {
+    cat "settings/$1" 2>/dev/null || :
+}
+
+scrapers=$(setting scrapers)
+
+# rules FAMILY: the chain's, as iptables-restore reads them; it changes the whole chain at once
+rules() {
+    echo '*filter'
+    echo ":$CHAIN - [0:0]"
+    echo "-A $CHAIN -i lo -j RETURN"
+    for source in $scrapers; do
+        case $1:$source in
+            6:*:*) echo "-A $CHAIN -s $source -j ACCEPT" ;;
+            *:*:*) ;;
+            4:*) echo "-A $CHAIN -s $source -j ACCEPT" ;;
+        esac
+    done
+    echo "-A $CHAIN -j DROP"
+    echo COMMIT
+}
+
+jump() {
+    "$1" -w 10 "$2" INPUT -p tcp -m multiport --dports "$PORTS" -j "$CHAIN" 2>/dev/null
+}
+
+# TOOL FAMILY
+allow() {
+    rules "$2" | "$1-restore" -w 10 --noflush
+    jump "$1" -C || "$1" -w 10 -I INPUT 1 -p tcp -m multiport --dports "$PORTS" -j "$CHAIN"
+}
+
+clear() {
+    while jump "$1" -D; do :; done
+    "$1" -w 10 -F "$CHAIN" 2>/dev/null || return 0
+    "$1" -w 10 -X "$CHAIN"
+}
+
+has_ipv6() {
+    [ -d /proc/sys/net/ipv6 ] && command -v ip6tables-restore >/dev/null && ip6tables -w 10 -nL INPUT >/dev/null 2>&1
+}
+
+case ${1-} in
+    set)
+        allow iptables 4
+        if has_ipv6; then allow ip6tables 6; fi
+        ;;
+    clear)
+        clear iptables
+        if has_ipv6; then clear ip6tables; fi
+        ;;
+    *)
+        echo 'firewall.sh set or clear' >&2
+        exit 2
+        ;;
+esac
