@@ -24,11 +24,20 @@ from hybridmesh.istio.names import (
     HEALTH_CHECKS_ANNOTATION,
     LOCALITY_LABEL,
 )
-from hybridmesh.providers import ClusterAccess, Drift, DriftArgs, IstioToken, IstioTokenArgs, Membership, MembershipArgs
+from hybridmesh.providers import (
+    ClusterAccess,
+    Departure,
+    DepartureArgs,
+    Drift,
+    DriftArgs,
+    IstioToken,
+    IstioTokenArgs,
+    Membership,
+    MembershipArgs,
+)
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest
 
 from .connection import Connection
-from .leaving import departure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,25 +214,27 @@ class Sidecar(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
         group = _group_here(args)
-        leaves = departure(
-            name,
-            cluster=args.cluster,
-            machine=args.machine,
-            connection=args.connection,
-            namespace=group.apply(lambda g: str(g["metadata"]["namespace"])),
-            # After the gateway too: the machine needs it until it has left.
-            entry=pulumi.Output.all(group, args.mesh_address, args.gateway_address).apply(
-                lambda known: entry_of(args, known[0], known[1])
+        departure = Departure(
+            f"{name}-departure",
+            DepartureArgs(
+                cluster=args.cluster,
+                machine=args.machine,
+                connection=args.connection.properties(),
+                namespace=group.apply(lambda g: str(g["metadata"]["namespace"])),
+                # After the gateway too: the machine needs it until it has left.
+                entry=pulumi.Output.all(group, args.mesh_address, args.gateway_address).apply(
+                    lambda known: entry_of(args, known[0], known[1])
+                ),
+                static_entry=args.static_entry,
+                dial_seconds=args.limits.dial,
+                dial_attempts=args.limits.dial_attempts,
+                rotation_seconds=args.limits.rotation,
+                drain_seconds=args.limits.drain,
             ),
-            static_entry=args.static_entry,
-            dial=args.limits.dial,
-            dial_attempts=args.limits.dial_attempts,
-            rotation=args.limits.rotation,
-            drain=args.limits.drain,
             opts=child,
         )
         # All that is done to the machine comes after it, by way of the namespace.
-        namespace = pulumi.Output.all(leaves.namespace, leaves.urn).apply(lambda both: str(both[0]))
+        namespace = pulumi.Output.all(departure.namespace, departure.urn).apply(lambda both: str(both[0]))
         if args.static_entry:
             entry = self._make_entry(name, args, group, namespace)
         else:

@@ -21,14 +21,16 @@ from hybridmesh.settings.lost import (
 
 from .cluster import ClusterAccess, connect
 from .inputs import changed, number, text
+from .reach import reachable
 
 SECTIONS = ("workloads", "networks")
 """Where machines are, in a stack's settings."""
 LEAVE_SECONDS = 600
 """Limit for all that leave.sh does: each of its steps has a limit of its own, and these are the worst that add up."""
 _PAUSE_SECONDS = 2.0
-_MACHINE = ("address", "port", "user", "hostKey", "privateKey", "passphrase", "bastion")
-_OTHERS = (
+_WATCHED = (
+    "address",
+    "connection",
     "machine",
     "stack",
     "namespace",
@@ -65,7 +67,7 @@ class DepartureProvider(ResourceProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Notes how to leave."""
-        return CreateResult(f"{props['machine']}@{props['address']}", props)
+        return CreateResult(f"{props['machine']}@{_address(props)}", props)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Another machine under the same name is a replacement: it joins, and then the old one leaves.
@@ -74,14 +76,14 @@ class DepartureProvider(ResourceProvider):
         the same or has taken the old one's place; in both cases nobody is left behind.
         """
         if not _is_another(olds, news):
-            return DiffResult(changes=bool(changed(olds, news, (*_MACHINE, *_OTHERS))))
+            return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
         if news.get("staticEntry") and olds.get("staticEntry"):
             raise DepartureError(
-                f"{news['machine']} would become another machine, at {news['address']}. Its WorkloadEntry is static: "
+                f"{news['machine']} would become another machine, at {_address(news)}. Its WorkloadEntry is static: "
                 "requests would go there before it has joined. Fix: take the machine out of the settings, `pulumi up`, "
                 "and put the new one in; or give the new one another name."
             )
-        return DiffResult(changes=True, replaces=["address", "hostKey"], delete_before_replace=False)
+        return DiffResult(changes=True, replaces=["address", "connection"], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Notes how to leave by now."""
@@ -95,16 +97,21 @@ class DepartureProvider(ResourceProvider):
             _leave(props)
 
     def _is_lost(self, props: Mapping[str, Any]) -> bool:
-        machine, address = text(props, "machine"), text(props, "address")
         places = (self._configured, sections_of_file(stack_file(props)))
-        return any(declared_lost(sections, machine, address) for sections in places)
+        return any(declared_lost(sections, text(props, "machine"), _address(props)) for sections in places)
+
+
+def _address(props: Mapping[str, Any]) -> str:
+    """Where SSH reaches the VM."""
+    return text(props, "address")
 
 
 def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     """Whether it is another machine by now; one that is not known yet may still be the same."""
-    if UNKNOWN in (news.get("address"), news.get("port"), news.get("hostKey")):
+    old, new = olds["connection"], news["connection"]
+    if new == UNKNOWN or UNKNOWN in (new.get("address"), new.get("port"), new.get("hostKey")):
         return False
-    return bool(changed(olds, news, ("address", "port")) and changed(olds, news, ("hostKey",)))
+    return bool(changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))
 
 
 def stack_file(props: Mapping[str, Any]) -> Path:
@@ -116,7 +123,7 @@ def _forget(props: Mapping[str, Any]) -> None:
     """Takes a lost machine's WorkloadEntry away; a static one is a resource of the stack, and gone already."""
     if not props.get("staticEntry"):
         connect(props).delete_workload_entry(text(props, "namespace"), text(props, "entry"))
-    _say(f"{props['machine']} ({props['address']}) is declared lost: it is out of the mesh, and was not asked.")
+    _say(f"{props['machine']} ({_address(props)}) is declared lost: it is out of the mesh, and was not asked.")
 
 
 def _leave(props: Mapping[str, Any]) -> None:
@@ -137,20 +144,9 @@ def _leave(props: Mapping[str, Any]) -> None:
 
 def _run_leave(props: Mapping[str, Any]) -> None:
     # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
-    from hybridmesh.ops.ssh import Answer, Door, Limits, Reachable, run_on_all
+    from hybridmesh.ops.ssh import Answer, Limits, run_on_all
 
-    def door(of: Mapping[str, Any]) -> Door:
-        return Door(
-            address=text(of, "address"),
-            port=number(of, "port"),
-            user=text(of, "user"),
-            host_key=text(of, "hostKey"),
-            private_key=text(of, "privateKey") or None,
-            passphrase=text(of, "passphrase") or None,
-        )
-
-    bastion = props.get("bastion")
-    machine = Reachable(name=text(props, "machine"), door=door(props), bastion=door(bastion) if bastion else None)
+    machine = reachable(text(props, "machine"), props["connection"])
     limits = Limits(connect=number(props, "dialSeconds"), command=LEAVE_SECONDS)
     stdin = payload({}, {"drain-seconds": str(number(props, "drainSeconds"))})
     attempts = number(props, "dialAttempts")
@@ -175,7 +171,7 @@ def _stays(props: Mapping[str, Any], problem: str) -> str:
     return (
         f"{machine}: {problem}. It is out of rotation, and stays in the stack until it has left: if it still runs, it "
         "would come back into the mesh by itself. Fix: make it reachable and run this again. If it is gone for good, "
-        f"declare it lost (`hosts.{machine}.lost: true` in {file}, or `lost: [{props['address']}]` if {machine} is "
+        f"declare it lost (`hosts.{machine}.lost: true` in {file}, or `lost: [{_address(props)}]` if {machine} is "
         "another machine by now; docs/leaving.md), and run this again. With `--config-file`, name the file in "
         f"{STACK_FILE_VARIABLE} too."
     )
@@ -200,20 +196,8 @@ class DepartureArgs:
     """Name of the VM's WorkloadEntry."""
     static_entry: bool = False
     """Whether that is not istiod's, but a resource of the stack. It must be made after this, and so goes before."""
-    address: pulumi.Input[str]
-    """Where SSH reaches the VM."""
-    port: pulumi.Input[int]
-    """sshd's port."""
-    user: pulumi.Input[str]
-    """Who logs in."""
-    host_key: pulumi.Input[str]
-    """The VM's public host key."""
-    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
-    """The private key; None: an agent has it."""
-    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
-    """The private key's passphrase."""
-    bastion: Mapping[str, pulumi.Input[Any]] | None = field(default=None, repr=False)
-    """The way there, with the same keys as the properties of this: address, port, user, hostKey, …"""
+    connection: Mapping[str, Any] = field(repr=False)
+    """The way to it, as `Connection.properties` gives it; its keys are secrets."""
     dial_seconds: int = 15
     """Limit for one attempt to connect."""
     dial_attempts: int = 4
@@ -231,7 +215,6 @@ class Departure(Resource, name="Departure"):
     """The workload's namespace."""
 
     def __init__(self, name: str, args: DepartureArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        secrets = ["privateKey", "passphrase", "bastion"]
         super().__init__(
             DepartureProvider(),
             name,
@@ -242,21 +225,13 @@ class Departure(Resource, name="Departure"):
                 "namespace": args.namespace,
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
-                "address": args.address,
-                "port": args.port,
-                "user": args.user,
-                "hostKey": args.host_key,
-                "privateKey": _secret(args.private_key),
-                "passphrase": _secret(args.passphrase),
-                "bastion": _secret(args.bastion),
+                # Apart, since one secret key hides the whole connection from a preview.
+                "address": args.connection["address"],
+                "connection": args.connection,
                 "dialSeconds": args.dial_seconds,
                 "dialAttempts": args.dial_attempts,
                 "rotationSeconds": args.rotation_seconds,
                 "drainSeconds": args.drain_seconds,
             },
-            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=secrets)),
+            opts,
         )
-
-
-def _secret(value: Any) -> Any:
-    return None if value is None else pulumi.Output.secret(value)

@@ -10,6 +10,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from .inputs import changed, number, text
+from .reach import reachable
 
 _WAY = ("connection", "dialSeconds")
 
@@ -58,13 +59,9 @@ def found_on(props: Mapping[str, Any]) -> list[str]:
 
     from hybridmesh import remote
     from hybridmesh.ops.facts import ProbeError, drift, sections
-    from hybridmesh.ops.ssh import Limits, Reachable, SshError, run_on
+    from hybridmesh.ops.ssh import Limits, SshError, run_on
 
-    connection: Mapping[str, Any] = props["connection"]
-    bastion = connection.get("bastion")
-    machine = Reachable(
-        name=text(props, "machine"), door=_door(connection), bastion=_door(bastion) if bastion else None
-    )
+    machine = reachable(text(props, "machine"), props["connection"])
     limits = Limits(connect=number(props, "dialSeconds"))
     try:
         answer = asyncio.run(run_on(machine, remote.COMMAND_PROBE, remote.MANIFESTS, limits))
@@ -74,19 +71,6 @@ def found_on(props: Mapping[str, Any]) -> list[str]:
     except ProbeError as error:
         raise DriftError(f"{error}. Fix: try again") from error
     return list(drift(found["manifest-recorded"], found["manifest"]))
-
-
-def _door(access: Mapping[str, Any]) -> Any:
-    from hybridmesh.ops.ssh import Door
-
-    return Door(
-        address=access["address"],
-        port=int(access["port"]),
-        user=access["user"],
-        host_key=access["hostKey"],
-        private_key=access.get("privateKey") or None,
-        passphrase=access.get("passphrase") or None,
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

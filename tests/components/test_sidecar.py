@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.connection import Bastion, Connection
+from components.connection import Connection
 from components.sidecar import (
     ReadyReport,
     Sidecar,
@@ -92,16 +92,7 @@ def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> N
         assert world.is_after(world.one(f"vm-1-{role}"), departure), role
     assert departure.plain["address"] == "192.0.2.11"
     assert departure.plain["entry"] == "echo-192.0.2.11-net"
-    assert departure.plain["privateKey"] == "[secret]"
-
-
-def test_a_departure_knows_the_bastion_as_a_secret() -> None:
-    bastion = Bastion(address="203.0.113.5", user="jump", host_key="ssh-ed25519 J", private_key=KEY)
-    connection = Connection(address="192.0.2.11", host_key="ssh-ed25519 A", bastion=bastion)
-    departure = sidecar(connection=connection).one("vm-1-departure")
-    assert departure.plain["bastion"] == "[secret]"
-    assert departure.value("bastion")["user"] == "jump"
-    assert "privateKey" not in departure.plain, "an agent has it"
+    assert departure.plain["connection"] == "[secret]"
 
 
 def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:

@@ -87,8 +87,8 @@ class Stack:
             raise PulumiError(f"pulumi {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    def _on_stack(self, verb: str, *arguments: str, timeout: float = 600) -> str:
-        return self.run(verb, "--stack", STACK, "--config-file", str(self.file), *arguments, timeout=timeout)
+    def _on_stack(self, verb: str, *arguments: str, timeout: float = 600, env: dict[str, str] | None = None) -> str:
+        return self.run(verb, "--stack", STACK, "--config-file", str(self.file), *arguments, timeout=timeout, env=env)
 
     def up(self, *options: str) -> str:
         return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options)
@@ -106,8 +106,8 @@ class Stack:
             if step["op"] != "same" and step["op"] != "read"
         ]
 
-    def destroy(self) -> str:
-        return self._on_stack("destroy", "--yes", "--skip-preview")
+    def destroy(self, env: dict[str, str] | None = None) -> str:
+        return self._on_stack("destroy", "--yes", "--skip-preview", env=env)
 
     def outputs(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.run("stack", "output", "--json", "--stack", STACK))

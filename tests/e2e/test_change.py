@@ -242,6 +242,22 @@ def test_a_gateway_s_host_name_is_followed_by_every_machine_with_nothing_restart
         write_names(lab.instance)
 
 
+@pytest.mark.full
+def test_another_address_of_the_gateway_is_gone_to_with_nothing_restarted(lab: Lab, up: Stack, second_way: str) -> None:
+    machines = [lab.machine(name) for name in MACHINES]
+    up.restore()
+    up.up()
+    before = seen(lab)
+    up.change("gateway.address", second_way)
+    up.up()
+    assert not any(effect.restarted for effect in effects(before, seen(lab)).values())
+    for machine in machines:
+        wait_for("the agents to go there", lambda m=machine: peers(m) == {second_way}, 30)  # type: ignore[misc]
+        assert istiods_address(machine) == second_way
+    up.restore()
+    up.up()
+
+
 def test_a_name_that_a_machine_cannot_resolve_stops_before_a_change_and_says_so(lab: Lab, up: Stack) -> None:
     up.restore()
     up.up()

@@ -42,7 +42,8 @@ def entries_in_state(stack: Stack, machine: str) -> list[str]:
 def is_left(machine: Machine) -> bool:
     """Whether nothing of the join is there any more."""
     traces = "ls -d /var/lib/hybrid-mesh /etc/istio /usr/local/bin/envoy /etc/systemd/system/hybrid-mesh-* 2>/dev/null"
-    return machine.ssh([f"{traces}; grep -c hybrid-mesh /etc/hosts || true"]).split() == ["0"]
+    rules = "{ iptables-legacy-save; iptables-nft-save; } 2>/dev/null | grep -c ISTIO_"
+    return machine.ssh([f"{traces}; {rules}; grep -c hybrid-mesh /etc/hosts || true"]).split() == ["0", "0"]
 
 
 def served_by(requests: list[Request], name: str) -> int:
@@ -99,10 +100,76 @@ def test_a_dead_machine_is_not_given_up_unasked_and_goes_once_it_is_declared_los
     assert entries_in_state(up, "vm-2")
     up.file.write_text(settings)
     up.change(f"{VM_2}.lost", True)
-    assert re.search(r"\+ lost *: \[\n *\[0\]: \"vm-2\"", up.preview())
+    assert re.search(r"\+ lost *: \[\n[ +]*\[0\]: \"vm-2\"", up.preview())
     output = up.up()
     assert f"vm-2 ({address}) is declared lost: it is out of the mesh, and was not asked" in output
     assert entries_in_state(up, "vm-2") == []
     assert addresses(lab) == {other.address}
     assert running(other) == before, "nobody else is disturbed"
     assert up.steps() == []
+
+
+def test_it_comes_back_made_anew_once_it_is_not_lost_any_more(lab: Lab, up: Stack) -> None:
+    up.restore()
+    up.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+    up.up()
+    assert addresses(lab) == {lab.machine("vm-1").address, lab.machine("vm-2").address}
+
+
+@pytest.mark.full
+def test_another_machine_under_the_name_joins_and_then_the_old_one_leaves_and_no_request_fails(
+    lab: Lab, up: Stack
+) -> None:
+    old, new = lab.machine("vm-1"), lab.machine("vm-9")
+    new.create(lab.tools)
+    try:
+        up.change(f"{VM_1}.ssh.address", new.address)
+        up.change(f"{VM_1}.ssh.hostKey", new.host_key)
+        assert re.search(r"\+-pulumi-python:dynamic:Departure: \(replace\)", up.preview())
+        with Load(lab) as pod:
+            pod.wait("the old one to answer", lambda r: served_by(r, "vm-1") > 5, 30)
+            up.up()
+            so_far = len(pod.requests)
+            pod.wait("some more requests", lambda r: len(r) > so_far + 50, 30)
+        assert [request for request in pod.requests if request.status != 200] == []
+        assert served_by(pod.requests[-50:], "vm-9") > 0
+        assert served_by(pod.requests[-50:], "vm-1") == 0
+        assert is_left(old)
+        assert addresses(lab) == {new.address, lab.machine("vm-2").address}
+        assert up.steps() == []
+        # And back, to the old one; the new one is dead by then, and declared so by its address.
+        gone = new.address
+        new.kill()
+        up.restore()
+        up.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+        up.change(f"{VM_1}.lost", [gone])
+        assert f"vm-1 ({gone}) is declared lost" in up.up()
+        assert addresses(lab) == {old.address, lab.machine("vm-2").address}
+    finally:
+        new.delete()
+
+
+@pytest.mark.full
+def test_a_destroy_alone_passes_over_a_lost_machine_and_leaves_the_others_clean(lab: Lab, up: Stack) -> None:
+    lost, other = lab.machine("vm-2"), lab.machine("vm-1")
+    up.restore()
+    up.up()
+    lost.kill()
+    up.change(f"{VM_2}.lost", True)
+    output = up.destroy(env={"HYBRID_MESH_STACK_FILE": str(up.file)})
+    assert "vm-2 " in output
+    assert "is declared lost" in output
+    assert up.resources() == []
+    assert is_left(other)
+    assert not lost.exists, "the command that made it took it away"
+
+
+@pytest.mark.full
+def test_a_join_that_failed_half_way_is_undone_by_destroy(lab: Lab, up: Stack) -> None:
+    up.restore()
+    up.change("sidecar.package.sha256", "0" * 64)
+    with pytest.raises(PulumiError, match="SHA-256"):
+        up.up()
+    assert not is_left(lab.machine("vm-1"))
+    up.destroy()
+    assert is_left(lab.machine("vm-1"))

@@ -11,9 +11,10 @@ import pytest
 
 from lab.cluster import wait_for
 from lab.machines import Machine
+from tests.e2e.interruption import Moment, killed
 from tests.e2e.mesh import objects
 from tests.e2e.processes import CommandLines
-from tests.e2e.stack import PulumiError, Stack
+from tests.e2e.stack import PulumiError, Stack, console
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -121,6 +122,23 @@ def test_a_join_that_fails_tells_no_secret_and_leaves_none(lab: Lab, up: Stack) 
     assert machine.ssh(["ls -d /run/hybrid-mesh.* 2>/dev/null || true"]) == "", "the payload is gone"
     up.restore()
     up.up()
+
+
+def test_a_run_that_was_killed_in_a_join_and_its_recovery_tell_no_secret(lab: Lab, up: Stack) -> None:
+    machine = lab.machine("vm-1")
+    old = secrets(machine)
+    machine.ssh([f"systemctl stop istio; rm -f {KEY} /etc/certs/cert-chain.pem"])
+    wait_for("it to be out", lambda: machine.address not in entries(lab), 60)
+    with CommandLines() as processes:
+        assert killed(up, "up", Moment("mesh-vm-1-join", "begins", later=0.3))
+        said = console(lab, "recover", "--stack", "dev", "--yes").stdout
+        output = up.up()
+    found = secrets(machine)
+    for secret in (*found.values(), *old.values()):
+        assert not any(secret.encode() in text for text in processes.seen)
+    killed_run = (lab.instance.folder / "killed.log").read_text()
+    assert_hidden(lab, up, machine, found, {"recovery": said, "killed run": killed_run, "output": output})
+    assert machine.ssh(["ls -d /run/hybrid-mesh.* 2>/dev/null || true"]) == "", "the killed one's payload is gone"
 
 
 def test_a_machine_that_left_has_no_secret_any_more_and_nobody_else_has(lab: Lab, up: Stack) -> None:

@@ -18,6 +18,13 @@ from hybridmesh.remote import COMMAND_LEAVE
 from tests.components.harness import KEY
 from tests.providers.fake_cluster import FakeCluster, entry
 
+WAY: dict[str, Any] = {
+    "address": "192.0.2.11",
+    "port": 22.0,
+    "user": "root",
+    "hostKey": "ssh-ed25519 A",
+    "privateKey": KEY,
+}
 INPUTS: dict[str, Any] = {
     "kubeconfig": "kubeconfig",
     "context": None,
@@ -27,15 +34,13 @@ INPUTS: dict[str, Any] = {
     "namespace": "demo",
     "entry": "echo-192.0.2.11",
     "address": "192.0.2.11",
-    "port": 22.0,
-    "user": "root",
-    "hostKey": "ssh-ed25519 A",
-    "privateKey": KEY,
+    "connection": WAY,
     "dialSeconds": 15.0,
     "dialAttempts": 4.0,
     "rotationSeconds": 3.0,
     "drainSeconds": 5.0,
 }
+OTHER = {"address": "192.0.2.21", "hostKey": "ssh-ed25519 B"}
 STATIC = {**INPUTS, "entry": "echo-vm-1", "staticEntry": True}
 LOST = '{"echo": {"machines": {"hosts": {"vm-1": {"lost": %s}}}}}'
 
@@ -106,7 +111,7 @@ def test_a_static_entry_is_the_stack_s_and_gone_already(cluster: FakeCluster, ma
 
 def test_the_way_out_is_the_way_in(machine: SimpleNamespace) -> None:
     bastion = {"address": "203.0.113.5", "port": 22.0, "user": "jump", "hostKey": "ssh-ed25519 J"}
-    DepartureProvider().delete("id", {**INPUTS, "privateKey": None, "bastion": bastion})
+    DepartureProvider().delete("id", {**INPUTS, "connection": {**WAY, "privateKey": None, "bastion": bastion}})
     asked, _ = machine.asked[0]
     assert asked.bastion is not None
     assert (asked.bastion.user, asked.bastion.private_key, asked.door.private_key) == ("jump", None, None)
@@ -194,9 +199,9 @@ def test_a_stack_file_that_says_nothing_declares_nobody_lost(
 
 
 def test_another_machine_under_the_name_joins_before_the_old_one_leaves() -> None:
-    news = {**INPUTS, "address": "192.0.2.21", "hostKey": "ssh-ed25519 B", "entry": "echo-192.0.2.21"}
+    news = {**INPUTS, "address": "192.0.2.21", "connection": {**WAY, **OTHER}, "entry": "echo-192.0.2.21"}
     answer = DepartureProvider().diff("id", dict(INPUTS), news)
-    assert answer.replaces == ["address", "hostKey"]
+    assert answer.replaces == ["address", "connection"]
     assert answer.delete_before_replace is False
 
 
@@ -208,21 +213,22 @@ def test_another_machine_under_the_name_joins_before_the_old_one_leaves() -> Non
         {"hostKey": "ssh-ed25519 B"},
         {"user": "admin"},
         {"bastion": {"address": "203.0.113.5"}},
-        {"drainSeconds": 9.0},
         {"address": UNKNOWN, "hostKey": UNKNOWN},
     ],
 )
 def test_a_machine_that_moved_or_was_made_anew_in_its_place_leaves_nobody_behind(news: dict[str, Any]) -> None:
-    answer = DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, **news})
+    answer = DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "connection": {**WAY, **news}})
     assert answer.changes is True
     assert not answer.replaces
 
 
-def test_nothing_changed_is_no_change() -> None:
-    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "passphrase": None}).changes is False
+def test_nothing_changed_is_no_change_and_another_time_to_drain_is_noted() -> None:
+    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "staticEntry": None}).changes is False
+    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "drainSeconds": 9.0}).changes is True
+    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "connection": UNKNOWN}).replaces is None
 
 
 def test_another_machine_with_a_static_entry_is_refused() -> None:
-    news = {**STATIC, "address": "192.0.2.21", "hostKey": "ssh-ed25519 B"}
+    news = {**STATIC, "connection": {**WAY, **OTHER}}
     with pytest.raises(DepartureError, match=r"vm-1 would become another machine.*Fix: "):
         DepartureProvider().diff("id", dict(STATIC), news)
