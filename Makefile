@@ -14,7 +14,7 @@ help: ## Show the verbs
 system: # refuses, before anything is touched, where the embedded environment cannot run
 	@python3 lab/toolchain/system.py
 
-.venv/stamp: requirements.txt requirements-dev.txt policy/requirements.txt
+.venv/stamp: requirements.txt requirements-dev.txt requirements-docs.txt policy/requirements.txt
 	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y --no-install-recommends python3-venv
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -49,6 +49,10 @@ check: .venv/stamp ## Lint and types: ruff, mypy strict, shellcheck
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	shellcheck $$(git ls-files '*.sh')
+
+.PHONY: docs
+docs: .venv/stamp ## The documentation as a site, in build/site; fails where a link leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build
 
 .PHONY: test-unit
 test-unit: .venv/stamp ## Tests that need Python packages only (under a minute)

@@ -1,0 +1,95 @@
+"""The documentation: the site builds, its links lead somewhere, its commands exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import typer.main
+
+import ci.__main__
+import hybridmesh.__main__
+import lab.__main__
+from ci.site import on_config, pages
+from tests.components.harness import PROJECT_ROOT
+
+PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
+CONSOLES: dict[str, typer.Typer] = {
+    "hybridmesh": hybridmesh.__main__.app,
+    "lab": lab.__main__.app,
+    "ci": ci.__main__.app,
+}
+VALUE_OPTIONS = ("-i", "--instance")
+
+
+def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder), *options],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    components = (tmp_path / "reference" / "components" / "index.html").read_text()
+    for name in ("SidecarArgs", "certificate_expiry", "Whether its WorkloadEntry is made here"):
+        assert name in components, "the reference comes from the code"
+    assert "istiod" in (tmp_path / "search" / "search_index.json").read_text()
+
+
+def test_a_page_that_nobody_listed_is_in_the_navigation(tmp_path: Path) -> None:
+    for name in ("listed.md", "new.md", "decisions/001-x.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("# x")
+    config = on_config({"docs_dir": str(tmp_path), "nav": [{"Start": "listed.md"}]})
+    assert config["nav"] == [{"Start": "listed.md"}, {"More": ["new.md"]}, {"Decisions": ["decisions/001-x.md"]}]
+    assert list(pages(config["nav"])) == ["listed.md", "new.md", "decisions/001-x.md"]
+
+
+def test_the_readme_s_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (PROJECT_ROOT / "README.md").read_text()):
+        assert target.startswith("http") or (PROJECT_ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_a_page_exists(page: Path) -> None:
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT_ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for named in re.findall(r"(?:`|^|&& )make ([a-z][a-z-]*)", text, flags=re.MULTILINE):
+        assert named in targets, f"make {named}"
+    for console, rest in re.findall(r"python3? -m (hybridmesh|lab|ci)\b([^`\n|;#)]*)", text):
+        assert unknown(CONSOLES[console], rest.split()) is None, f"python -m {console}{rest}"
+
+
+def unknown(console: typer.Typer, words: list[str]) -> str | None:
+    """The first word that is no verb where one must stand; what follows a verb is its arguments."""
+    command = typer.main.get_command(console)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        while rest and rest[0].startswith("-"):
+            rest = rest[2:] if rest[0] in VALUE_OPTIONS else rest[1:]
+        if not rest or not re.fullmatch(r"[a-z][\w-]*", rest[0]):  # a placeholder such as VERB
+            return None
+        name = rest.pop(0)
+        if name not in command.commands:
+            return name
+        command = command.commands[name]
+    return None
+
+
+def test_an_unknown_verb_is_found() -> None:
+    assert unknown(CONSOLES["lab"], ["machine", "create", "vm-9"]) is None
+    assert unknown(CONSOLES["lab"], ["-i", "test", "machine", "paint", "vm-9"]) == "paint"
+    assert unknown(CONSOLES["hybridmesh"], ["dance", "--stack", "dev"]) == "dance"
