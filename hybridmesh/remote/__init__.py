@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 SCRIPTS: Final = (
+    "boot.sh",
+    "farewell.sh",
     "firewall.sh",
     "join.sh",
     "leave.sh",
@@ -41,12 +43,15 @@ SCRIPTS: Final = (
     "manifest.sh",
     "ready.sh",
     "restart.sh",
+    "self_units.sh",
+    "token.sh",
     "upkeep.sh",
 )
 """The scripts of every payload, as they lie beside this module."""
 
-FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "mesh.yaml", "root-cert.pem"})
-"""The bootstrap files a payload may carry; a join needs all five, ready and leave none."""
+FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "kubernetes-ca.pem", "mesh.yaml", "root-cert.pem"})
+"""The files a payload may carry. A join needs the five bootstrap files; a machine that gets its token by itself needs
+`kubernetes-ca.pem` in the place of `istio-token`; ready and leave need none."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "package-url": "where the istio-sidecar package is downloaded from; http, https or file",
@@ -64,6 +69,12 @@ SETTINGS: Final[Mapping[str, str]] = {
     "memory-high": "MemoryHigh of istio.service; default none",
     "tasks-max": "TasksMax of istio.service; default systemd's own",
     "supported-systems": "words id:version; a system that is none of them is refused; default: any will do",
+    "api-server": "https://host:port of Kubernetes, which the machine asks for its token; default: it gets one",
+    "service-account": "namespace/name of the ServiceAccount that it asks for a token of",
+    "identity-url": "where its cloud's metadata server says who it is: JSON with an access_token",
+    "identity-header": "the header that the metadata server wants",
+    "token-seconds": "how long its tokens are valid; default 3600",
+    "deregister-seconds": "time between leaving istiod and draining, when the machine shuts down; default 12",
     "app-units": "systemd units, words, that start at boot once the proxy is ready; default none",
     "scrapers": "CIDR ranges, words, that may read metrics on the VM; default none but the VM itself",
     "generation": "read by nothing on the VM: changing it makes the command run again",
@@ -73,6 +84,14 @@ SETTINGS: Final[Mapping[str, str]] = {
 _SECONDS: Final = frozenset(name for name in SETTINGS if name.endswith("-seconds"))
 
 _RESOURCES: Final = frozenset({"cpu-quota", "memory-max", "memory-high", "tasks-max"})
+
+_PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
+    "api-server": (r"https://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9])?", "https://HOST or https://HOST:PORT"),
+    "service-account": (r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "NAMESPACE/NAME"),
+    "identity-url": (r"https?://[!#-\[\]-~]+", "an address without blanks, quotes and backslashes"),
+    "identity-header": (r"[A-Za-z0-9-]+: [!#-\[\]-~]+", "NAME: VALUE without quotes and backslashes"),
+}
+"""What goes into a request of the machine's; the meaning is for the error."""
 
 _UNIT: Final = r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|mount|path|timer)"
 
@@ -175,6 +194,8 @@ def _check_setting(name: str, value: str) -> None:
         raise ValueError(f"payload: setting {name!r} is {value!r}; give whole seconds, 0 to 99999")
     if name in _RESOURCES and not re.fullmatch(r"[1-9][0-9]{0,11}[%KMGT]?", value):
         raise ValueError(f"payload: setting {name!r} is {value!r}; give a number with %, K, M, G, T or nothing")
+    if name in _PATTERNS and not re.fullmatch(_PATTERNS[name][0], value):
+        raise ValueError(f"payload: setting {name!r} is {value!r}; give {_PATTERNS[name][1]}")
     if name == "app-units" and not re.fullmatch(rf"({_UNIT}( |$))*", value):
         raise ValueError(f"payload: setting 'app-units' is {value!r}; give names of units such as shop.service")
     if name == "scrapers" and not re.fullmatch(r"([0-9a-f.:]+/[0-9]{1,3}( |$))*", value):

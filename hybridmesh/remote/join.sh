@@ -4,6 +4,8 @@
 cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/lib.sh
 . ./lib.sh
+# shellcheck source=hybridmesh/remote/self_units.sh
+. ./self_units.sh
 
 # Ports that pilot-agent and Envoy bind on a VM.
 PROXY_PORTS='15000 15001 15004 15006 15020 15021 15053 15090'
@@ -42,7 +44,9 @@ check_payload() {
         finding "setting package-sha256 is '$SHA256'" 'set hybrid-mesh:sidecar.package.sha256 to 64 hex digits'
     [ -n "$VERSION" ] || finding 'setting package-version is empty' 'set hybrid-mesh:sidecar.package.version'
     [ -n "$SPIFFE_ID" ] || finding 'setting spiffe-id is empty' 'pass the identity of the workload'
-    for name in cluster.env hosts istio-token mesh.yaml root-cert.pem; do
+    token=istio-token
+    if gets_own_token; then token=kubernetes-ca.pem; fi
+    for name in cluster.env hosts mesh.yaml root-cert.pem "$token"; do
         [ -s "files/$name" ] || finding "file $name is missing or empty in the payload" 'pass all five bootstrap files'
     done
 }
@@ -167,6 +171,7 @@ preflight() {
 
 missing_packages() {
     command -v iptables >/dev/null || echo iptables
+    if gets_own_token; then command -v curl >/dev/null || echo curl; fi
     command -v sudo >/dev/null || echo sudo
     command -v hostname >/dev/null || echo hostname
     command -v ip >/dev/null || case $(package_family) in rpm) echo iproute ;; *) echo iproute2 ;; esac
@@ -325,8 +330,14 @@ deliver_root_certificate() {
     printf '%s\n' "$SPIFFE_ID" >"$delivered/spiffe-id"
 }
 
+# With this one, token.sh asks Kubernetes for tokens.
+deliver_authorities() {
+    [ ! -f files/kubernetes-ca.pem ] || cp files/kubernetes-ca.pem "$STATE/kubernetes-ca.pem"
+}
+
 # A new token is for a VM that is out. One that a reboot took away is needed by nobody, and restarts nothing.
 deliver_token() {
+    if gets_own_token; then return; fi
     token=/run/secrets/tokens/istio-token
     delivered=$STATE/delivered/token-sha256
     sum=$(digest files/istio-token)
@@ -357,6 +368,7 @@ deliver_files() {
     ensure_folder /run/secrets/tokens 700 istio-proxy:istio-proxy
     drop_unfit_certificate
     deliver_root_certificate
+    deliver_authorities
     deliver_token
     deliver files/mesh.yaml /etc/istio/config/mesh 640 root:istio-proxy
     deliver files/cluster.env /var/lib/istio/envoy/cluster.env 640 root:istio-proxy
@@ -406,6 +418,7 @@ END
     gid=$(id -g istio-proxy)
     # istio-iptables takes the user's number for the group's, and would redirect the proxy to itself
     [ "$uid" = "$gid" ] || printf '\n[Service]\nEnvironment=PROXY_GID=%s\n' "$gid"
+    if gets_own_token; then token_drop_in; fi
 }
 
 # upkeep_unit DESCRIPTION VERB SECONDS: the service that runs upkeep.sh; more of its section Unit comes from stdin
@@ -450,6 +463,7 @@ upkeep_units() {
     metrics_unit >hybrid-mesh-metrics.service
     upkeep_unit 'rotate the logs of Istio' logs 90 </dev/null >hybrid-mesh-logs.service
     upkeep_timer 'rotate the logs of Istio' "$(printf 'OnCalendar=hourly\nRandomizedDelaySec=300')" >hybrid-mesh-logs.timer
+    if gets_own_token; then self_units; fi
     [ -n "$(gateway_names)" ] || return 0
     upkeep_unit 'the addresses of the gateway' follow 90 </dev/null >hybrid-mesh-follow.service
     upkeep_timer 'follow the addresses of the gateway' \
@@ -501,6 +515,7 @@ set_upkeep() {
 
 enable_upkeep() {
     quietly timeout 60 systemctl enable hybrid-mesh-ready.service hybrid-mesh-metrics.service &&
+        { ! gets_own_token || quietly timeout 60 systemctl enable --now hybrid-mesh-farewell.service; } &&
         quietly timeout 60 systemctl reload-or-restart hybrid-mesh-metrics.service &&
         for unit in hybrid-mesh-*.timer; do quietly timeout 60 systemctl enable --now "$unit" || return 1; done
 }
@@ -568,7 +583,7 @@ start() {
 keep_scripts() {
     rm -rf "$STATE/scripts"
     mkdir -p "$STATE/scripts"
-    cp -R lib.sh join.sh ready.sh leave.sh restart.sh upkeep.sh manifest.sh firewall.sh settings "$STATE/scripts/"
+    cp -R ./*.sh settings "$STATE/scripts/"
 }
 
 # What whoever looks for changes by hand compares with

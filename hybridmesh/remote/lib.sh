@@ -19,7 +19,8 @@ DROP_IN=/etc/systemd/system/istio.service.d
 TRACKER=hybrid-mesh-conntrack.service
 # What runs upkeep.sh and firewall.sh
 UPKEEP='hybrid-mesh-network.service hybrid-mesh-ready.service hybrid-mesh-follow.service hybrid-mesh-follow.timer
-    hybrid-mesh-logs.service hybrid-mesh-logs.timer hybrid-mesh-metrics.service'
+    hybrid-mesh-logs.service hybrid-mesh-logs.timer hybrid-mesh-metrics.service
+    hybrid-mesh-token.service hybrid-mesh-token.timer hybrid-mesh-farewell.service'
 HOST=$(uname -n)
 STEP=start
 FAILED=
@@ -33,6 +34,9 @@ trap 'exit 143' TERM
 log() {
     set -- "$(printf '%s' "$*" | scrub)"
     printf 'hybrid-mesh: %s\n' "$*" >&2
+    if [ "${HYBRID_MESH_CONSOLE-}" ]; then
+        { printf 'hybrid-mesh: %s\n' "$*" >"$HYBRID_MESH_CONSOLE"; } 2>/dev/null || :
+    fi
     if [ -d "$STATE" ]; then
         printf '%s %s: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${0##*/}" "$*" >>"$LOG" || :
     fi
@@ -59,6 +63,11 @@ fail() {
 
 unexpected() {
     [ "$1" = 0 ] || [ "$FAILED" ] || log "FAILED on $HOST at step $STEP: unexpected exit $1; run it again, or see $LOG"
+}
+
+# Whether this machine asks for its token by itself: see token.sh
+gets_own_token() {
+    [ -n "$(setting api-server)" ]
 }
 
 # quietly COMMAND…: its output goes to the file `output`, and to stderr only if it fails
