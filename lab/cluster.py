@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from kubernetes import client, config
 
+from lab.cloud import TOKENS_PORT
 from lab.instance import MIRROR_PORT, PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
 from lab.pki import Authority
 from lab.toolchain import Toolset
@@ -105,6 +106,10 @@ class Cluster:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={pki}/service-accounts.key",
                 f"--service-account-signing-key-file={pki}/service-accounts.key",
+                # Tokens that it does not know itself are the cloud's: see lab/cloud.py.
+                f"--authentication-token-webhook-config-file={folder}/config/cloud-tokens.kubeconfig",
+                "--authentication-token-webhook-version=v1",
+                "--authentication-token-webhook-cache-ttl=5s",
                 "--authorization-mode=Node,RBAC",
                 "--enable-admission-plugins=NodeRestriction",
                 "--allow-privileged=true",
@@ -201,6 +206,17 @@ class Cluster:
                 "maxPods": 250,
                 # A test that waits for a pod should not wait for the kubelet's patience.
                 "syncFrequency": "10s",
+            },
+        )
+        reviewer = {"server": f"http://127.0.0.1:{TOKENS_PORT}"}
+        _write_yaml(
+            folder / "config" / "cloud-tokens.kubeconfig",
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "cloud", "cluster": reviewer}],
+                "contexts": [{"name": "cloud", "context": {"cluster": "cloud", "user": ""}}],
+                "current-context": "cloud",
             },
         )
         _write_yaml(

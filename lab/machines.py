@@ -9,12 +9,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import xmlrpc.client
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from lab.cloud import METADATA_ADDRESS, TEMPLATE_FILE, Template
 from lab.cluster import wait_for, write_program
 from lab.instance import Instance, LabError, locked, process_start, run, write
 from lab.toolchain import Toolset
@@ -94,23 +96,38 @@ class Machine:
 
     # ------------------------------------------------------------------ its life
 
-    def create(self, tools: Toolset, network: Network = Network.FLAT) -> None:
-        """Make and boot the machine; one that is there is started if it is off."""
+    @property
+    def is_of_cloud(self) -> bool:
+        """Whether it was made by a template, as a cloud's instance: it runs no sshd."""
+        return (self.folder / TEMPLATE_FILE).exists()
+
+    def create(self, tools: Toolset, network: Network = Network.FLAT, template: Template | None = None) -> None:
+        """Make and boot the machine; one that is there is started if it is off.
+
+        With a template it stands for a cloud's instance, which nobody logs in to; `tools` must have `cloud-root`.
+        """
         self.instance.require_running()
+        if template is not None:
+            start_cloud(self.instance)
         with locked(self.instance.folder / "machines.lock"):
             # One at a time: each takes an address that no other has.
             if not self.exists:
                 self._prepare(network)
+                if template is not None:
+                    template.write(self.folder)
+                    with (self.folder / "upper/etc/hosts").open("a") as hosts:
+                        hosts.write(f"{METADATA_ADDRESS} metadata.google.internal metadata\n")
         if self.network != network:
             raise LabError(
                 f"machine {self.name} is in network {self.network}, not {network}; delete it first: "
                 f"python -m lab -i {self.instance.name} machine delete {self.name}"
             )
+        root = tools.machine_root if template is None else tools.cloud_root
         write_program(
             self.instance,
             self.program,
             ["sh", str(Path(__file__).with_name("machine.sh")), self.instance.id, str(self.folder)]
-            + [str(tools.machine_root), self.name, "br0" if network is Network.FLAT else "br1"],
+            + [str(root), self.name, "br0" if network is Network.FLAT else "br1"],
             options={
                 "autostart": "false",
                 "autorestart": "unexpected",
@@ -124,11 +141,17 @@ class Machine:
         self.start()
 
     def start(self) -> None:
-        """Boot it and wait until SSH lets a login in."""
+        """Boot it and wait until SSH lets a login in; where there is no sshd, until it boots."""
         self._require()
         if not self.running:
             self.instance.supervisor.startProcess(self.program)
-        self.wait_for_ssh()
+        self._wait_until_up()
+
+    def _wait_until_up(self) -> None:
+        if self.is_of_cloud:
+            wait_for(f"the boot of {self.name}", lambda: self.running, BOOT_SECONDS)
+        else:
+            self.wait_for_ssh()
 
     def wait_for_ssh(self) -> None:
         try:
@@ -153,7 +176,7 @@ class Machine:
         os.kill(before, REBOOT_SIGNAL)
         wait_for(f"the end of {self.name}", lambda: process_start(before) is None, BOOT_SECONDS)
         wait_for(f"the boot of {self.name}", lambda: self._guest_pid() is not None, BOOT_SECONDS)
-        self.wait_for_ssh()
+        self._wait_until_up()
 
     def delete(self) -> None:
         """Switch it off and remove it, its files included; nothing to do when it is not there."""
@@ -273,6 +296,14 @@ class Machine:
 
 ADMIN_UID = 1000
 """User `admin` of the machine root: the first ordinary user that Debian makes."""
+
+
+def start_cloud(instance: Instance) -> None:
+    """The metadata server, and what Kubernetes asks of it; nothing to do when they run."""
+    write_program(instance, "cloud", [sys.executable, "-m", "lab.cloud", str(instance.folder / "machines")])
+    with contextlib.suppress(xmlrpc.client.Fault):  # ALREADY_ADDED: it is there
+        instance.supervisor.reloadConfig()
+        instance.supervisor.addProcessGroup("cloud")
 
 
 def machines(instance: Instance) -> list[Machine]:

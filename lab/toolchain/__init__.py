@@ -78,6 +78,11 @@ class Toolset:
         return debian.root_of(self._folder("machine-root"))
 
     @property
+    def cloud_root(self) -> Path:
+        """The same with Google's guest agent and without SSH, for what stands for a cloud's instances."""
+        return debian.root_of(self._folder("cloud-root"))
+
+    @property
     def images(self) -> Path:
         """All container images as one OCI archive: `ctr --namespace k8s.io images import` takes it as it is."""
         return self._folder("images") / images.ARCHIVE
@@ -197,7 +202,11 @@ def prune(*, store: Store | None = None) -> list[Path]:
 def _wanted(known: Mapping[str, Artifact], names: Iterable[str] | None) -> list[str]:
     if names is None:
         aids = {aid for artifact in known.values() for aid in artifact.aids}
-        return [name for name, artifact in known.items() if artifact.executables or name not in aids]
+        return [
+            name
+            for name, artifact in known.items()
+            if (artifact.executables or name not in aids) and not artifact.when_asked
+        ]
     wanted = list(names)
     for name in wanted:
         if name not in known:

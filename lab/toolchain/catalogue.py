@@ -38,6 +38,7 @@ def catalogue() -> Mapping[str, Artifact]:
         _envoy(),
         debian.base(),
         debian.machine_root(),
+        debian.cloud_root(),
         istio.sidecar(),
         images.images(),
     ]

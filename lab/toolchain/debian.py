@@ -85,6 +85,29 @@ def machine_root() -> Artifact:
     )
 
 
+def cloud_root() -> Artifact:
+    """The lower layer of the machines that stand for a cloud's instances: the folder `root` of the artifact."""
+    recipe = pins.MACHINE / "cloud.sh"
+    packages = pins.lines(pins.MACHINE / "packages-cloud.txt")
+
+    def make(job: Job) -> None:
+        root = root_of(job.folder)
+        job.run(["cp", "--archive", root_of(job.needs["machine-root"]), root], seconds=_ROOT_SECONDS)
+        job.run(
+            [*_OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", *packages],
+            seconds=_ROOT_SECONDS,
+        )
+
+    return Artifact(
+        name="cloud-root",
+        pins=(recipe.read_bytes(), *packages),
+        make=make,
+        seconds=15,
+        needs=("machine-root",),
+        when_asked=True,
+    )
+
+
 def _mirror(job: Job) -> str:
     """The mirror that this host itself gets the suite from; empty if it is of another suite or kind."""
     if shutil.which("apt-get") is None:
@@ -98,5 +121,5 @@ def _mirror(job: Job) -> str:
 
 
 def root_of(folder: Path) -> Path:
-    """The root inside the artifacts `debian-base` and `machine-root`."""
+    """The root inside the artifacts `debian-base`, `machine-root` and `cloud-root`."""
     return folder / "root"

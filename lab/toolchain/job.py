@@ -52,6 +52,8 @@ class Artifact:
     """Names of artifacts that this one is made from; their stamps are part of its own."""
     aids: tuple[str, ...] = ()
     """Names of artifacts that it is made with, but that do not decide its content."""
+    when_asked: bool = False
+    """Not part of everything: made only where it is asked for by name."""
     lane: str = "other"
     """Artifacts of one lane are made one after the other: `go` (which uses all cores), or `other`."""
     on_path: Callable[[], Sequence[Path]] = field(default=lambda: ())
