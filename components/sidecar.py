@@ -38,6 +38,7 @@ from hybridmesh.providers import (
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest
 
 from .connection import Connection
+from .proxy_choices import ProxyChoices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -452,7 +453,7 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
     )
 
 
-def agent_environment(args: SidecarArgs) -> dict[str, str]:
+def agent_environment(args: ProxyChoices) -> dict[str, str]:
     """Variables that the machine's settings ask for. Source: tools/packaging/common/istio-start.sh."""
     environment, capture = dict(args.environment), args.capture
     if args.log_level is not None:
@@ -479,7 +480,7 @@ def entry_name(group: Mapping[str, Any], address: str) -> str:
 
 
 def join_settings(
-    args: SidecarArgs,
+    args: ProxyChoices,
     identity: str,
     istio_namespace: str,
     ssh_port: int,

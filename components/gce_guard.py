@@ -1,0 +1,176 @@
+"""Who machines on Google Cloud are there, and who may talk to them."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_gcp import compute, serviceaccount
+
+from hybridmesh.istio.ports import AGENT_HEALTH, AGENT_STATUS, EAST_WEST_TLS, ENVOY_METRICS, ISTIOD_XDS, SSH
+
+IAP_RANGE = "35.235.240.0/20"
+"""Where connections through Identity-Aware Proxy come from. Source: cloud.google.com/iap/docs/using-tcp-forwarding."""
+HEALTH_CHECK_RANGES = ("35.191.0.0/16", "130.211.0.0/22")
+"""Where Google's health checks come from. Source: cloud.google.com/load-balancing/docs/health-check-concepts."""
+_ALLOW, _DENY = 1000, 65000
+"""Priorities: the smaller number wins; all that is allowed goes before what is denied."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """Where machines may connect to, besides what the mesh itself needs."""
+
+    name: str
+    """Part of the rule's name."""
+    ranges: Sequence[str]
+    """CIDRs."""
+    ports: Sequence[int] = ()
+    """TCP ports; none: all, of every protocol."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GceGuardArgs:
+    """Inputs of `GceGuard`."""
+
+    members: str
+    """What the machines are called together: the service account and the rules are named after it."""
+    project: str
+    """The project's id."""
+    network: pulumi.Input[str]
+    """The VPC network, by name or self link."""
+    app_ports: Sequence[int] = ()
+    """TCP ports that the application listens on."""
+    clients: Sequence[str] = ()
+    """CIDRs of who calls the application: pods, gateways, other machines."""
+    observers: Sequence[str] = ()
+    """CIDRs of who reads metrics and health (15020, 15021, 15090), such as Prometheus. Google's checks may always."""
+    ssh: bool = False
+    """Whether SSH is let in, through Identity-Aware Proxy alone."""
+    gateway_address: pulumi.Input[str]
+    """Of the east-west gateway; its ports 15012 and 15443 may be reached. A host name: at any address."""
+    api_server: pulumi.Input[str] | None = None
+    """Kubernetes' API server, `https://…`, for machines that get their token by themselves."""
+    ways: Sequence[Way] = ()
+    """What else may be reached: pods, the mirror of packages, databases."""
+    deny_other_egress: bool = True
+    """Whether nothing else may."""
+
+
+class GceGuard(pulumi.ComponentResource):
+    """Owns a service account, and the firewall rules of the machines that run as it.
+
+    The account has no role in the project: it is a name, for the rules here and for Kubernetes' RBAC. The metadata
+    server, which is name server too, needs no rule.
+    """
+
+    email: pulumi.Output[str]
+    """The service account's e-mail, by which Kubernetes knows it."""
+    unique_id: pulumi.Output[str]
+    """Its number, by which Kubernetes knows it if the machine's scopes do not show the e-mail."""
+
+    def __init__(self, name: str, args: GceGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("hybridmesh:gce_guard:GceGuard", name, {"members": args.members}, opts)
+        self._name, self._args = name, args
+        account = serviceaccount.Account(
+            f"{name}-account",
+            account_id=args.members,
+            display_name=f"{args.members}: machines of the mesh",
+            project=args.project,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.email, self.unique_id = account.email, account.unique_id
+        health = [AGENT_STATUS, AGENT_HEALTH, ENVOY_METRICS]
+        if args.app_ports and args.clients:
+            self._let_in("app", args.clients, args.app_ports)
+        if args.observers:
+            self._let_in("observers", args.observers, health)
+        self._let_in("health", HEALTH_CHECK_RANGES, [AGENT_HEALTH])
+        if args.ssh:
+            self._let_in("iap", [IAP_RANGE], [SSH])
+        gateway = pulumi.Output.from_input(args.gateway_address).apply(range_of)
+        self._let_out("gateway", pulumi.Output.all(gateway), [ISTIOD_XDS, EAST_WEST_TLS])
+        if args.api_server is not None:
+            url = pulumi.Output.from_input(args.api_server)
+            self._let_out("kubernetes", pulumi.Output.all(url.apply(host_range)), [url.apply(port_of)])
+        for way in args.ways:
+            self._let_out(way.name, list(way.ranges), list(way.ports))
+        if args.deny_other_egress:
+            self._rule(
+                "deny",
+                direction="EGRESS",
+                priority=_DENY,
+                destination_ranges=["0.0.0.0/0"],
+                denies=[compute.FirewallDenyArgs(protocol="all")],
+            )
+        self.register_outputs({"email": self.email, "uniqueId": self.unique_id})
+
+    def _let_in(self, role: str, ranges: Sequence[str], ports: Sequence[int]) -> None:
+        self._rule(
+            f"in-{role}",
+            direction="INGRESS",
+            priority=_ALLOW,
+            source_ranges=list(ranges),
+            allows=[compute.FirewallAllowArgs(protocol="tcp", ports=[str(port) for port in sorted(set(ports))])],
+        )
+
+    def _let_out(self, role: str, ranges: pulumi.Input[Sequence[str]], ports: Sequence[pulumi.Input[int]]) -> None:
+        tcp = compute.FirewallAllowArgs(protocol="tcp", ports=[pulumi.Output.from_input(p).apply(str) for p in ports])
+        self._rule(
+            f"out-{role}",
+            direction="EGRESS",
+            priority=_ALLOW,
+            destination_ranges=ranges,
+            allows=[tcp if ports else compute.FirewallAllowArgs(protocol="all")],
+        )
+
+    def _rule(
+        self,
+        role: str,
+        *,
+        direction: str,
+        priority: int,
+        source_ranges: Sequence[str] | None = None,
+        destination_ranges: pulumi.Input[Sequence[str]] | None = None,
+        allows: Sequence[compute.FirewallAllowArgs] | None = None,
+        denies: Sequence[compute.FirewallDenyArgs] | None = None,
+    ) -> None:
+        compute.Firewall(
+            f"{self._name}-{role}",
+            name=f"{self._args.members}-{role}",
+            project=self._args.project,
+            network=self._args.network,
+            direction=direction,
+            priority=priority,
+            source_ranges=source_ranges,
+            destination_ranges=destination_ranges,
+            allows=allows,
+            denies=denies,
+            # By account rather than by tag, which whoever may edit an instance could give to another one.
+            target_service_accounts=[self.email],
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+def range_of(address: str) -> str:
+    """The CIDR of one address; of a host name, whose addresses change, all of them."""
+    try:
+        return str(ipaddress.ip_network(address))
+    except ValueError:
+        return "0.0.0.0/0"
+
+
+def host_range(url: str) -> str:
+    """The CIDR of an `https://…` server."""
+    return range_of(_authority(url)[0])
+
+
+def port_of(url: str) -> int:
+    """The port of an `https://…` server."""
+    return _authority(url)[1]
+
+
+def _authority(url: str) -> tuple[str, int]:
+    host = url.removeprefix("https://").split("/")[0]
+    name, colon, port = host.rpartition(":")
+    return (name.strip("[]"), int(port)) if colon and port.isdigit() else (host.strip("[]"), 443)

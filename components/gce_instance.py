@@ -1,0 +1,112 @@
+"""One machine on Google Cloud."""
+
+from dataclasses import dataclass, field, replace
+
+import pulumi
+from pulumi_gcp import compute
+
+from .gce_guard import GceGuard, GceGuardArgs
+from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of
+from .self_join import SelfJoin, SelfJoinArgs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GceInstanceArgs:
+    """Inputs of `GceInstance`."""
+
+    instance: str
+    """Its name: that of its service account and its rules, too."""
+    place: GcePlace
+    """Where it is."""
+    zone: str
+    """Its zone, in its place's region."""
+    machine: GceMachine = field(default_factory=GceMachine)
+    """What it is made of."""
+    app_ports: tuple[int, ...] = ()
+    """TCP ports that the application listens on."""
+    ssh: bool = False
+    """Whether SSH is let in, through Identity-Aware Proxy alone."""
+    protect: bool = False
+    """Whether Google refuses to remove it."""
+    gateway_address: pulumi.Input[str]
+    """Of the east-west gateway."""
+    join: SelfJoinArgs | None = None
+    """How it joins by itself, `accounts` left out; None: it does not, but over SSH, by a `Sidecar`."""
+
+
+class GceInstance(pulumi.ComponentResource):
+    """Owns one machine: instance, service account, firewall rules, and its right to join, if it does so by itself.
+
+    Not its network, its image, or what runs on it besides the proxy. A changed startup script is there at once, and
+    runs at the next boot. Joined over SSH instead, it is reached by `Connection` through a bastion or an opened tunnel
+    of Identity-Aware Proxy (`gcloud compute start-iap-tunnel`), at `address`.
+    """
+
+    address: pulumi.Output[str]
+    """Its address in the network."""
+    service_account: pulumi.Output[str]
+    """The e-mail of the service account that it runs as."""
+
+    def __init__(self, name: str, args: GceInstanceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        place, machine = args.place, args.machine
+        super().__init__(
+            "hybridmesh:gce_instance:GceInstance", name, {"instance": args.instance, "zone": args.zone}, opts
+        )
+        child = pulumi.ResourceOptions(parent=self)
+        guard = GceGuard(
+            name,
+            GceGuardArgs(
+                members=args.instance,
+                project=place.project,
+                network=place.network,
+                app_ports=args.app_ports,
+                clients=place.clients,
+                observers=place.observers,
+                ssh=args.ssh,
+                gateway_address=args.gateway_address,
+                api_server=None if args.join is None else args.join.api_server.url,
+                ways=place.ways,
+                deny_other_egress=place.deny_other_egress,
+            ),
+            opts=child,
+        )
+        script = None
+        if args.join is not None:
+            accounts = pulumi.Output.all(guard.email, guard.unique_id)
+            script = SelfJoin(name, replace(args.join, accounts=accounts), opts=child).startup_script
+        public = [compute.InstanceNetworkInterfaceAccessConfigArgs(network_tier="PREMIUM")]
+        labels = labels_of(args.instance, machine)
+        instance = compute.Instance(
+            f"{name}-instance",
+            name=args.instance,
+            project=place.project,
+            zone=args.zone,
+            machine_type=machine.machine_type,
+            # Another size or account needs it off for a moment, rather than another machine.
+            allow_stopping_for_update=True,
+            deletion_protection=args.protect,
+            boot_disk=compute.InstanceBootDiskArgs(
+                auto_delete=True,
+                initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
+                    image=machine.image, size=machine.disk_gb, type=machine.disk_type, labels=labels
+                ),
+            ),
+            network_interfaces=[
+                compute.InstanceNetworkInterfaceArgs(
+                    subnetwork=place.subnetwork,
+                    subnetwork_project=place.project,
+                    access_configs=public if machine.public_address else None,
+                )
+            ],
+            service_account=compute.InstanceServiceAccountArgs(email=guard.email, scopes=list(SCOPES)),
+            shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
+                enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
+            ),
+            metadata=metadata_of(script, args.ssh),
+            labels=labels,
+            # An image's family moves on; a machine that is there stays with what it was made from.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["bootDisk.initializeParams.image"]),
+        )
+        self.address = instance.network_interfaces.apply(lambda interfaces: str(interfaces[0].network_ip))
+        self.service_account = guard.email
+        self.register_outputs({"address": self.address, "serviceAccount": self.service_account})

@@ -1,0 +1,70 @@
+"""What fleets and single instances on Google Cloud have in common."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+
+from .gce_guard import Way
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/userinfo.email")
+"""GKE takes tokens of the first, and calls their bearer by e-mail with the second. What an account may do is IAM's."""
+IMAGE = "projects/debian-cloud/global/images/family/debian-12"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GceMachine:
+    """What a machine on Google Cloud is made of."""
+
+    machine_type: str = "e2-small"
+    """Its size."""
+    image: str = IMAGE
+    """The image that it boots; one that runs startup scripts, as all of Google's do."""
+    disk_gb: int = 10
+    """Its boot disk."""
+    disk_type: str = "pd-balanced"
+    """The disk's kind."""
+    public_address: bool = False
+    """Whether it has an address in the internet. Without, it reaches Google's own APIs by Private Google Access."""
+    spot: bool = False
+    """Whether it is cheap, and may be taken away with 30 seconds' notice."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of machines and disks, besides `hybrid-mesh`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GcePlace:
+    """Where machines are, and whom they may talk to."""
+
+    project: str
+    """The project's id."""
+    region: str
+    """The region."""
+    network: pulumi.Input[str]
+    """The VPC network, by name or self link."""
+    subnetwork: pulumi.Input[str]
+    """The subnetwork in that region, by name or self link."""
+    clients: Sequence[str] = ()
+    """CIDRs of who calls the application."""
+    observers: Sequence[str] = ()
+    """CIDRs of who reads metrics and health."""
+    ways: Sequence[Way] = ()
+    """What machines may connect to, besides gateway and API server."""
+    deny_other_egress: bool = True
+    """Whether they may connect to nothing else."""
+
+
+def metadata_of(startup_script: pulumi.Input[str] | None, ssh: bool) -> dict[str, pulumi.Input[str]]:
+    """What a machine's metadata says: who may log in, where its console goes, and what it runs at each boot."""
+    return {
+        # Logins are IAM's matter where SSH is let in, and no key of the project opens this machine.
+        **({"enable-oslogin": "TRUE"} if ssh else {}),
+        "block-project-ssh-keys": "TRUE",
+        "serial-port-logging-enable": "TRUE",
+        **({} if startup_script is None else {"startup-script": startup_script}),
+    }
+
+
+def labels_of(members: str, machine: GceMachine) -> dict[str, str]:
+    """A machine's labels."""
+    return {**machine.labels, "hybrid-mesh": members}

@@ -1,0 +1,302 @@
+"""Fleets on Google Cloud: every resource that is registered for one, with its inputs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi_gcp import compute
+
+from components.gce_fleet import GceFleet, GceFleetArgs
+from components.gce_guard import IAP_RANGE, Way, host_range, port_of, range_of
+from components.gce_machine import GceMachine, GcePlace
+from components.self_join import ApiServer, SelfJoin, SelfJoinArgs
+from components.sidecar import SidecarCapture, SidecarPackage
+from tests.components.harness import World, run
+
+GROUP: dict[str, Any] = {
+    "metadata": {"name": "echo", "namespace": "demo"},
+    "spec": {
+        "metadata": {"labels": {"app": "echo", "version": "vm"}},
+        "template": {"serviceAccount": "echo", "network": "vpc", "ports": {"http": 8080}},
+    },
+}
+JOIN = SelfJoinArgs(
+    machines="echo-fleet",
+    api_server=ApiServer(url="https://10.1.0.2", certificate_authorities="KUBERNETES-CA\n"),
+    cluster_name="gke",
+    istio_namespace="istio-system",
+    revision="default",
+    mesh_config="trustDomain: cluster.local\n",
+    root_certificate="ROOT\n",
+    gateway_address="10.2.0.9",
+    group=GROUP,
+    service_account="echo",
+    identity="spiffe://cluster.local/ns/demo/sa/echo",
+    package=SidecarPackage(url="https://mirror.example/istio.deb", sha256="ab" * 32, version="1.31.0"),
+    app_units=["echo.service"],
+)
+PLACE = GcePlace(
+    project="my-project",
+    region="europe-west3",
+    network="vpc",
+    subnetwork="machines",
+    clients=["10.4.0.0/14"],
+    observers=["10.4.0.0/14"],
+    ways=[Way(name="pods", ranges=["10.4.0.0/14"]), Way(name="mirror", ranges=["199.36.153.8/30"], ports=[443])],
+)
+ARGS = GceFleetArgs(
+    fleet="echo-fleet",
+    place=PLACE,
+    machine=GceMachine(labels={"team": "shop"}),
+    min_size=2,
+    max_size=6,
+    app_ports=[8080],
+    join=JOIN,
+)
+EMAIL = "echo-fleet@my-project.iam.gserviceaccount.com"
+ANSWERS = {
+    "echo-fleet-account": {"email": EMAIL, "uniqueId": "1234567890"},
+    "echo-fleet-template": {"selfLinkUnique": "global/instanceTemplates/echo-fleet-1?uniqueId=1"},
+}
+
+
+def fleet(args: GceFleetArgs = ARGS, *, preview: bool = False, first: bool = True) -> World:
+    def program() -> pulumi.Output[str]:
+        return GceFleet("echo-fleet", args).service_account
+
+    return run(program, preview=preview, first=first, answers={} if preview and first else ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return fleet()
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_it_registers_these_resources_and_no_other(preview: bool) -> None:
+    found = {(r.type, r.name) for r in fleet(preview=preview).found if r.type != "pulumi:pulumi:Stack"}
+    firewall = "gcp:compute/firewall:Firewall"
+    assert found == {
+        ("hybridmesh:gce_fleet:GceFleet", "echo-fleet"),
+        ("hybridmesh:gce_guard:GceGuard", "echo-fleet"),
+        ("hybridmesh:self_join:SelfJoin", "echo-fleet"),
+        ("gcp:serviceaccount/account:Account", "echo-fleet-account"),
+        (firewall, "echo-fleet-in-app"),
+        (firewall, "echo-fleet-in-observers"),
+        (firewall, "echo-fleet-in-health"),
+        (firewall, "echo-fleet-out-gateway"),
+        (firewall, "echo-fleet-out-kubernetes"),
+        (firewall, "echo-fleet-out-pods"),
+        (firewall, "echo-fleet-out-mirror"),
+        (firewall, "echo-fleet-deny"),
+        ("kubernetes:rbac.authorization.k8s.io/v1:Role", "echo-fleet-role"),
+        ("kubernetes:rbac.authorization.k8s.io/v1:RoleBinding", "echo-fleet-role-binding"),
+        ("gcp:compute/instanceTemplate:InstanceTemplate", "echo-fleet-template"),
+        ("gcp:compute/healthCheck:HealthCheck", "echo-fleet-health"),
+        ("gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager", "echo-fleet-group"),
+        ("gcp:compute/regionAutoscaler:RegionAutoscaler", "echo-fleet-autoscaler"),
+    }
+
+
+def test_its_account_is_a_name_without_a_role(world: World) -> None:
+    account = world.one("echo-fleet-account")
+    assert (account.value("accountId"), account.value("project")) == ("echo-fleet", "my-project")
+    assert not world.of_type("iam")
+
+
+@pytest.mark.parametrize(
+    ("rule", "direction", "ranges", "allowed"),
+    [
+        ("in-app", "INGRESS", ["10.4.0.0/14"], {"protocol": "tcp", "ports": ["8080"]}),
+        ("in-observers", "INGRESS", ["10.4.0.0/14"], {"protocol": "tcp", "ports": ["15020", "15021", "15090"]}),
+        ("in-health", "INGRESS", ["35.191.0.0/16", "130.211.0.0/22"], {"protocol": "tcp", "ports": ["15021"]}),
+        ("out-gateway", "EGRESS", ["10.2.0.9/32"], {"protocol": "tcp", "ports": ["15012", "15443"]}),
+        ("out-kubernetes", "EGRESS", ["10.1.0.2/32"], {"protocol": "tcp", "ports": ["443"]}),
+        ("out-pods", "EGRESS", ["10.4.0.0/14"], {"protocol": "all"}),
+        ("out-mirror", "EGRESS", ["199.36.153.8/30"], {"protocol": "tcp", "ports": ["443"]}),
+    ],
+)
+def test_a_rule_lets_through_what_is_needed(
+    world: World, rule: str, direction: str, ranges: list[str], allowed: dict[str, Any]
+) -> None:
+    found = world.one(f"echo-fleet-{rule}")
+    key = "sourceRanges" if direction == "INGRESS" else "destinationRanges"
+    other = "destinationRanges" if direction == "INGRESS" else "sourceRanges"
+    assert found.value("direction") == direction
+    assert (found.value(key), found.value(other)) == (ranges, None)
+    assert found.value("allows") == [allowed]
+    assert found.value("denies") is None
+    assert found.value("priority") == 1000
+    assert found.value("targetServiceAccounts") == [EMAIL]
+    assert (found.value("name"), found.value("network")) == (f"echo-fleet-{rule}", "vpc")
+
+
+def test_all_else_that_goes_out_is_denied_unless_that_is_not_wanted(world: World) -> None:
+    deny = world.one("echo-fleet-deny")
+    assert (deny.value("direction"), deny.value("destinationRanges")) == ("EGRESS", ["0.0.0.0/0"])
+    assert (deny.value("denies"), deny.value("priority")) == ([{"protocol": "all"}], 65000)
+    assert deny.value("targetServiceAccounts") == [EMAIL]
+    assert "echo-fleet-deny" not in fleet(replace(ARGS, place=replace(PLACE, deny_other_egress=False))).names()
+
+
+def test_ssh_comes_in_through_identity_aware_proxy_or_not_at_all(world: World) -> None:
+    assert not any(
+        "22" in a["ports"] for f in world.of_type("Firewall") for a in f.value("allows") or [] if "ports" in a
+    )
+    open_ = fleet(replace(ARGS, ssh=True))
+    rule = open_.one("echo-fleet-in-iap")
+    assert (rule.value("sourceRanges"), rule.value("allows")) == ([IAP_RANGE], [{"protocol": "tcp", "ports": ["22"]}])
+    assert IAP_RANGE == "35.235.240.0/20"
+    assert open_.one("echo-fleet-template").value("metadata")["enable-oslogin"] == "TRUE"
+
+
+def test_its_account_may_ask_for_one_token_and_nothing_else(world: World) -> None:
+    role, binding = world.one("echo-fleet-role"), world.one("echo-fleet-role-binding")
+    assert role.value("rules") == [
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["echo"], "verbs": ["create"]}
+    ]
+    assert (
+        role.value("metadata") == binding.value("metadata") == {"name": "hybrid-mesh-echo-fleet", "namespace": "demo"}
+    )
+    assert [(s["kind"], s["name"]) for s in binding.value("subjects")] == [("User", EMAIL), ("User", "1234567890")]
+    assert binding.value("roleRef")["name"] == "hybrid-mesh-echo-fleet"
+    assert len(world.of_type("rbac")) == 2
+
+
+def test_the_template_is_shielded_private_and_labelled(world: World) -> None:
+    template = world.one("echo-fleet-template")
+    assert template.value("shieldedInstanceConfig") == {
+        "enableSecureBoot": True,
+        "enableVtpm": True,
+        "enableIntegrityMonitoring": True,
+    }
+    assert template.value("networkInterfaces") == [{"subnetwork": "machines", "subnetworkProject": "my-project"}]
+    assert template.value("labels") == {"team": "shop", "hybrid-mesh": "echo-fleet"}
+    assert template.value("machineType") == "e2-small"
+    [disk] = template.value("disks")
+    assert (disk["boot"], disk["autoDelete"], disk["diskSizeGb"]) == (True, True, 10)
+    assert disk["sourceImage"] == "projects/debian-cloud/global/images/family/debian-12"
+    assert template.value("serviceAccount")["email"] == EMAIL
+    assert len(template.value("serviceAccount")["scopes"]) == 2
+    assert template.value("namePrefix") == "echo-fleet-"
+    assert template.value("scheduling") is None
+    assert set(template.value("metadata")) == {
+        "block-project-ssh-keys",
+        "serial-port-logging-enable",
+        "startup-script",
+    }
+
+
+def test_a_public_address_and_spot_machines_are_there_if_asked_for() -> None:
+    template = fleet(replace(ARGS, machine=GceMachine(public_address=True, spot=True))).one("echo-fleet-template")
+    assert template.value("networkInterfaces")[0]["accessConfigs"] == [{"networkTier": "PREMIUM"}]
+    assert template.value("scheduling")["provisioningModel"] == "SPOT"
+
+
+def test_the_startup_script_carries_all_files_and_nothing_secret(world: World) -> None:
+    template = world.one("echo-fleet-template")
+    assert "[secret]" not in str(template.plain)
+    script = template.value("metadata")["startup-script"]
+    for line in (
+        "ISTIO_META_AUTO_REGISTER_GROUP='echo'",
+        "10.2.0.9 istiod.istio-system.svc",
+        "KUBERNETES-CA",
+        "ROOT",
+        "https://10.1.0.2",
+        "demo/echo",
+        "ISTIO_SERVICE_EXCLUDE_CIDR='169.254.169.254/32'",
+        "Metadata-Flavor: Google",
+    ):
+        assert f"\n{line}\n" in script, line
+    assert "ISTIO_SVC_IP" not in script.split("base64")[0]
+    assert not re.search(r"eyJ[\w-]+\.eyJ", script)
+
+
+def test_what_is_kept_from_the_proxy_adds_to_the_metadata_server() -> None:
+    join = replace(JOIN, capture=SidecarCapture(exclude_outbound_cidrs=["192.0.2.0/24"]))
+    script = fleet(replace(ARGS, join=join)).one("echo-fleet-template").value("metadata")["startup-script"]
+    assert "ISTIO_SERVICE_EXCLUDE_CIDR='192.0.2.0/24,169.254.169.254/32'\n" in script
+
+
+def test_each_file_is_shown_as_a_property_of_its_own_and_one_unknown_hides_no_other() -> None:
+    def program() -> object:
+        reserved = compute.Address("gateway", project="my-project", region="europe-west3")
+        return SelfJoin("echo-fleet", replace(JOIN, accounts=[EMAIL], gateway_address=reserved.address)).startup_script
+
+    shown = run(program, preview=True).one("echo-fleet", "SelfJoin").inputs
+    assert {"cluster.env", "mesh.yaml", "root-cert.pem", "kubernetes-ca.pem"} <= shown.keys()
+    assert not isinstance(shown.get("hosts"), str), "the address is not reserved yet"
+    assert shown["cluster.env"].endswith("TRUST_DOMAIN='cluster.local'\n")
+
+
+def test_the_group_heals_by_readiness_and_rolls_with_a_surge(world: World) -> None:
+    group, check = world.one("echo-fleet-group"), world.one("echo-fleet-health")
+    assert check.value("httpHealthCheck") == {"port": 15021, "requestPath": "/healthz/ready"}
+    assert group.value("autoHealingPolicies") == {"healthCheck": "echo-fleet-health-id", "initialDelaySec": 180}
+    assert group.value("updatePolicy") == {
+        "type": "PROACTIVE",
+        "minimalAction": "REPLACE",
+        "replacementMethod": "SUBSTITUTE",
+        "maxSurgeFixed": 3,
+        "maxUnavailableFixed": 0,
+    }
+    assert group.value("versions") == [{"instanceTemplate": ANSWERS["echo-fleet-template"]["selfLinkUnique"]}]
+    assert (group.value("waitForInstances"), group.value("waitForInstancesStatus")) == (True, "UPDATED")
+    assert (group.value("baseInstanceName"), group.value("region")) == ("echo-fleet", "europe-west3")
+    assert group.value("distributionPolicyZones") is None
+    zones = ["europe-west3-a", "europe-west3-b"]
+    assert fleet(replace(ARGS, zones=zones)).one("echo-fleet-group").value("distributionPolicyZones") == zones
+
+
+def test_the_size_is_the_autoscaler_s_or_fixed(world: World) -> None:
+    scaler = world.one("echo-fleet-autoscaler")
+    assert scaler.value("autoscalingPolicy") == {
+        "minReplicas": 2,
+        "maxReplicas": 6,
+        "cooldownPeriod": 180,
+        "cpuUtilization": {"target": 0.6},
+    }
+    assert scaler.value("target") == "echo-fleet-group-id"
+    assert world.one("echo-fleet-group").value("targetSize") is None
+    fixed = fleet(replace(ARGS, min_size=3, max_size=3))
+    assert "echo-fleet-autoscaler" not in fixed.names()
+    assert fixed.one("echo-fleet-group").value("targetSize") == 3
+
+
+def test_machines_are_made_once_they_would_be_let_in_and_go_before_their_right_does(world: World) -> None:
+    template, group = world.one("echo-fleet-template"), world.one("echo-fleet-group")
+    assert world.is_after(template, world.one("echo-fleet-role-binding"))
+    assert world.is_after(group, template)
+
+
+def test_changed_files_make_another_template_and_the_group_follows() -> None:
+    scripts = [
+        fleet(replace(ARGS, join=replace(JOIN, root_certificate=pem))).one("echo-fleet-template").value("metadata")
+        for pem in ("ROOT\n", "OTHER\n")
+    ]
+    assert scripts[0] != scripts[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("10.0.0.1", "10.0.0.1/32"), ("2001:db8::1", "2001:db8::1/128"), ("gateway.example.com", "0.0.0.0/0")],
+)
+def test_the_range_of_an_address(address: str, expected: str) -> None:
+    assert range_of(address) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://10.1.0.2", ("10.1.0.2/32", 443)),
+        ("https://10.1.0.2:6443/", ("10.1.0.2/32", 6443)),
+        ("https://gke-1.gke.goog", ("0.0.0.0/0", 443)),
+        ("https://[2001:db8::1]:6443", ("2001:db8::1/128", 6443)),
+    ],
+)
+def test_where_an_api_server_is(url: str, expected: tuple[str, int]) -> None:
+    assert (host_range(url), port_of(url)) == expected

@@ -1,0 +1,141 @@
+"""A fleet on the tests' environment: what the component registers, and machines that boot by its template."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from components.gce_fleet import GceFleet, GceFleetArgs
+from components.gce_machine import GcePlace
+from components.self_join import ApiServer, SelfJoinArgs
+from components.sidecar import SidecarLimits, SidecarPackage
+from lab import toolchain
+from lab.cloud import PROJECT, Template
+from lab.cluster import wait_for
+from lab.machines import Machine
+from tests.components.harness import World, run
+from tests.e2e.mesh import ask_kubectl, kubectl, objects
+from tests.environment import Lab
+
+ACCOUNT = f"echo-fleet@{PROJECT}.iam.gserviceaccount.com"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A fleet of the demo app, beside the stack's own VMs and in the same WorkloadGroup."""
+
+    lab: Lab
+    gateway: str
+    """Where the east-west gateway is."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables of the agents."""
+
+    @cached_property
+    def tools(self) -> toolchain.Toolset:
+        return toolchain.build(["cloud-root"])
+
+    @cached_property
+    def world(self) -> World:
+        """What the component registers for Google Cloud and Kubernetes, told of the mesh that is there."""
+        kubeconfig = yaml.safe_load(self.lab.kubeconfig.read_text())
+        server = kubeconfig["clusters"][0]["cluster"]
+        mirror = self.lab.instance.folder / "mirror"
+        join = SelfJoinArgs(
+            machines="echo-fleet",
+            api_server=ApiServer(
+                url=server["server"],
+                certificate_authorities=base64.b64decode(server["certificate-authority-data"]).decode(),
+            ),
+            cluster_name="embedded",
+            istio_namespace="istio-system",
+            revision="default",
+            mesh_config=self._config_map("istio-system", "istio")["mesh"],
+            root_certificate=self._config_map("demo", "istio-ca-root-cert")["root-cert.pem"],
+            gateway_address=self.gateway,
+            group=objects(self.lab, "workloadgroups")["echo"],
+            service_account="echo",
+            identity="spiffe://cluster.local/ns/demo/sa/echo",
+            package=SidecarPackage(
+                url=(mirror / "url").read_text(),
+                sha256=(mirror / "sha256").read_text(),
+                version=(mirror / "version").read_text(),
+            ),
+            environment={"CLOUD_PLATFORM": "none", **self.environment},
+            app_units=["echo.service"],
+            token_seconds=600,
+            limits=SidecarLimits(ready=40),
+        )
+        place = GcePlace(project=PROJECT, region="europe-west3", network="lab", subnetwork="lab")
+        answers = {"echo-fleet-account": {"email": ACCOUNT, "uniqueId": "1"}}
+        return run(
+            lambda: GceFleet("echo-fleet", GceFleetArgs(fleet="echo-fleet", place=place, join=join)).service_account,
+            answers=answers,
+        )
+
+    @cached_property
+    def template(self) -> Template:
+        """What an instance sees of the component's instance template."""
+        registered = self.world.one("echo-fleet-template")
+        account = registered.value("serviceAccount")
+        return Template(registered.value("metadata"), account["email"], tuple(account["scopes"]))
+
+    def rights(self) -> list[dict[str, Any]]:
+        """The Kubernetes objects that the component registers."""
+        return [self.world.one(f"echo-fleet-{role}").plain for role in ("role", "role-binding")]
+
+    def allow(self) -> None:
+        """What `up` would do in the cluster."""
+        for document in self.rights():
+            done = ask_kubectl(self.lab, "apply", "-f", "-", document=document)
+            assert done.returncode == 0, done.stderr
+
+    def machine(self, name: str) -> Machine:
+        return self.lab.machine(f"echo-fleet-{name}")
+
+    def add(self, name: str, template: Template | None = None) -> Machine:
+        """What the instance group does when it grows: a machine boots by the template."""
+        machine = self.machine(name)
+        machine.create(self.tools, template=template or self.template)
+        return machine
+
+    def remove(self, machine: Machine) -> None:
+        """What it does when it shrinks: the machine is asked to shut down, and is gone."""
+        machine.stop()
+        machine.delete()
+
+    def resize(self, add: Collection[str] = (), remove: Collection[Machine] = ()) -> list[Machine]:
+        """Both, of several at once, as the group does it."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            gone = [pool.submit(self.remove, machine) for machine in remove]
+            made = [pool.submit(self.add, name) for name in add]
+            for each in gone:
+                each.result()
+            return [each.result() for each in made]
+
+    def members(self) -> set[str]:
+        """Addresses of whoever is in: connected, and healthy."""
+        return {
+            entry["spec"]["address"]
+            for entry in objects(self.lab, "workloadentries").values()
+            if "istio.io/disconnectedAt" not in (entry["metadata"].get("annotations") or {})
+            and {"Healthy": "True"}.items()
+            <= {c["type"]: c["status"] for c in entry.get("status", {}).get("conditions", [])}.items()
+        }
+
+    def wait_for_members(self, machines: Collection[Machine], seconds: float = 90) -> None:
+        """Until of all machines of fleets these are in, and no other."""
+        wanted = {machine.address for machine in machines}
+        stack = {self.lab.machine(name).address for name in ("vm-1", "vm-2")}
+        wait_for(f"{[m.name for m in machines]} to be in", lambda: self.members() - stack == wanted, seconds)
+
+    def _config_map(self, namespace: str, name: str) -> dict[str, str]:
+        answer = json.loads(kubectl(self.lab, "get", "configmap", name, "-n", namespace, "-o", "json"))
+        data: dict[str, str] = answer["data"]
+        return data
