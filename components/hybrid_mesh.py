@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 import pulumi_kubernetes
@@ -39,6 +39,9 @@ from .traffic_policy import (
 )
 from .workload import Workload, WorkloadArgs, WorkloadPort
 from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
+
+if TYPE_CHECKING:
+    from .google_cloud import GoogleCloud
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,11 +104,13 @@ class HybridMesh(pulumi.ComponentResource):
             for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items())
         }
         self._control_plane = self._make_control_plane(gateway_hosts)
+        self._google = self._make_google()
         self._gateway = self._make_gateway()
         namespaces = self._make_namespaces()
         workloads: dict[str, pulumi.Output[dict[str, Any]]] = {}
         components: dict[str, Workload] = {}
         machines: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        by_themselves: dict[str, pulumi.Output[dict[str, Any]]] = {}
         for key in sorted(settings.workloads):
             workload = settings.workloads[key]
             namespace = namespaces[workload.namespace]
@@ -118,6 +123,8 @@ class HybridMesh(pulumi.ComponentResource):
             hosts = workload.machines.hosts if workload.machines else {}
             for machine in sorted(hosts):
                 machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component)
+            if workload.machines is not None and self._google is not None:
+                by_themselves |= self._make_google_machines(key, workload, workload.machines, component, self._google)
             workloads[key] = _workload_facts(key, settings, component)
         for key in sorted(settings.access):
             self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace], components)
@@ -147,6 +154,7 @@ class HybridMesh(pulumi.ComponentResource):
             networks=networks,
             workloads=workloads,
             machines=machines,
+            google=by_themselves,
         )
         self.drawing = self.topology.apply(drawing)
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
@@ -193,11 +201,67 @@ class HybridMesh(pulumi.ComponentResource):
                 domain=settings.cluster.domain,
                 charts=self._charts,
                 address=gateway.address,
-                values=gateway.values,
+                values=gateway.values if self._google is None else self._google.gateway_values(dict(gateway.values)),
                 install_seconds=gateway.install_seconds,
             ),
             opts=self._child,
         )
+
+    def _make_google(self) -> "GoogleCloud | None":
+        settings = self._settings
+        if settings.google is None:
+            return None
+        # Not above: it takes most of a second, which stacks elsewhere need not wait for.
+        from .google_cloud import GoogleCloud, GoogleCloudArgs
+
+        return GoogleCloud(
+            f"{self._name}-google",
+            GoogleCloudArgs(
+                google=settings.google,
+                gateway=settings.gateway.name,
+                reserve=settings.google.reserve_gateway_address
+                and settings.gateway.mode == "install"
+                and settings.gateway.address is None,
+            ),
+            opts=self._child,
+        )
+
+    def _make_google_machines(
+        self, key: str, workload: given.Workload, machines: given.Machines, component: Workload, google: "GoogleCloud"
+    ) -> dict[str, pulumi.Output[dict[str, Any]]]:
+        """Fleets and single machines, which join by themselves."""
+        from .self_join import SelfJoinArgs
+
+        settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
+        ports = tuple(port.target for port in workload.ports)
+        for name in sorted({**machines.fleets, **machines.instances}):
+            join = SelfJoinArgs(
+                machines=name,
+                api_server=google.api_server,
+                cluster_name=settings.cluster.name,
+                istio_namespace=settings.control_plane.namespace,
+                revision=settings.control_plane.revision,
+                mesh_config=self._control_plane.mesh_config,
+                root_certificate=self._control_plane.root_certificate,
+                gateway_address=self._gateway.address,
+                group=component.group,
+                service_account=component.service_account,
+                identity=component.identity,
+                scrapers=google.place.observers,
+                **proxy_choices(settings, workload),
+            )
+            resource = f"{self._name}-{name}"
+            if name in machines.fleets:
+                fleet = google.fleet(resource, name, machines.fleets[name], ports, join, self._child)
+                facts[name] = pulumi.Output.all(
+                    kind="fleet", workload=key, serviceAccount=fleet.service_account, group=fleet.instance_group
+                )
+            else:
+                made = google.instance(resource, name, machines.instances[name], ports, join, self._child)
+                facts[name] = pulumi.Output.all(
+                    kind="instance", workload=key, serviceAccount=made.service_account, address=made.address
+                )
+        return facts
 
     def _make_namespaces(self) -> dict[str, pulumi.Output[str]]:
         """One a namespace, however many workloads share it. All follow istiod."""
@@ -431,10 +495,7 @@ class HybridMesh(pulumi.ComponentResource):
         environment: Mapping[str, str] | None = None,
     ) -> Sidecar:
         settings, sidecar = self._settings, self._settings.sidecar
-        if sidecar.package is None:
-            raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
-        shape = proxy_shape(sidecar, workload)
-        timeouts = sidecar.timeouts
+        choices = proxy_choices(settings, workload)
         return Sidecar(
             f"{self._name}-{machine}",
             SidecarArgs(
@@ -454,39 +515,7 @@ class HybridMesh(pulumi.ComponentResource):
                 weight=host.weight,
                 connection=made.connection,
                 mesh_address=made.mesh_address,
-                package=SidecarPackage(
-                    url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
-                ),
-                environment={**sidecar.environment, **(environment or {})},
-                dns_capture=shape.dns_capture,
-                log_level=shape.log_level,
-                capture=SidecarCapture(
-                    inbound_ports=shape.capture.inbound_ports,
-                    all_inbound_ports=shape.capture.all_inbound_ports,
-                    exclude_inbound_ports=shape.capture.exclude_inbound_ports,
-                    outbound_cidrs=shape.capture.outbound_cidrs,
-                    exclude_outbound_cidrs=shape.capture.exclude_outbound_cidrs,
-                    exclude_outbound_ports=shape.capture.exclude_outbound_ports,
-                ),
-                resources=SidecarResources(
-                    cpu_percent=shape.limits.cpu_percent,
-                    memory=shape.limits.memory,
-                    memory_high=shape.limits.memory_high,
-                    tasks=shape.limits.tasks,
-                ),
-                app_units=workload.machines.units if workload and workload.machines else (),
-                supported_systems="" if "system" in settings.versions.accept else versions.systems_line(),
-                token_seconds=sidecar.token_seconds,
-                limits=SidecarLimits(
-                    dial=timeouts.dial_seconds,
-                    dial_attempts=timeouts.dial_attempts,
-                    download=timeouts.download_seconds,
-                    install=timeouts.install_seconds,
-                    ready=timeouts.ready_seconds,
-                    sync=timeouts.sync_seconds,
-                    rotation=timeouts.rotation_seconds,
-                    drain=timeouts.drain_seconds,
-                ),
+                **{**choices, "environment": {**sidecar.environment, **(environment or {})}},
             ),
             opts=self._child,
         )
@@ -538,6 +567,50 @@ def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
         private_key=access.bastion_login.key,
         passphrase=access.bastion_login.passphrase,
     )
+
+
+def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[str, Any]:
+    """What a machine's proxy is told the same way, whether it joins over SSH or by itself: see `ProxyChoices`."""
+    sidecar = settings.sidecar
+    if sidecar.package is None:
+        raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
+    shape = proxy_shape(sidecar, workload)
+    timeouts = sidecar.timeouts
+    return {
+        "package": SidecarPackage(
+            url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
+        ),
+        "environment": sidecar.environment,
+        "dns_capture": shape.dns_capture,
+        "log_level": shape.log_level,
+        "capture": SidecarCapture(
+            inbound_ports=shape.capture.inbound_ports,
+            all_inbound_ports=shape.capture.all_inbound_ports,
+            exclude_inbound_ports=shape.capture.exclude_inbound_ports,
+            outbound_cidrs=shape.capture.outbound_cidrs,
+            exclude_outbound_cidrs=shape.capture.exclude_outbound_cidrs,
+            exclude_outbound_ports=shape.capture.exclude_outbound_ports,
+        ),
+        "resources": SidecarResources(
+            cpu_percent=shape.limits.cpu_percent,
+            memory=shape.limits.memory,
+            memory_high=shape.limits.memory_high,
+            tasks=shape.limits.tasks,
+        ),
+        "app_units": workload.machines.units if workload and workload.machines else (),
+        "supported_systems": "" if "system" in settings.versions.accept else versions.systems_line(),
+        "token_seconds": sidecar.token_seconds,
+        "limits": SidecarLimits(
+            dial=timeouts.dial_seconds,
+            dial_attempts=timeouts.dial_attempts,
+            download=timeouts.download_seconds,
+            install=timeouts.install_seconds,
+            ready=timeouts.ready_seconds,
+            sync=timeouts.sync_seconds,
+            rotation=timeouts.rotation_seconds,
+            drain=timeouts.drain_seconds,
+        ),
+    }
 
 
 def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:

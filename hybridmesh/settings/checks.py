@@ -7,6 +7,7 @@ from typing import Any
 
 from .access import Callers, check_access
 from .findings import Finding
+from .google_checks import check_google
 from .login_checks import check_login
 from .lost import check_lost
 from .models import (
@@ -111,6 +112,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _package(draft)
     yield from _hosts(draft)
     yield from check_networks(draft)
+    yield from check_google(draft)
     yield from _identities(draft.workloads)
     cluster = draft.section("cluster", Cluster)
     domain = cluster.domain if cluster is not None else "cluster.local"
@@ -246,7 +248,8 @@ def _workload(path: str, name: str, workload: Workload, control_plane: ControlPl
     yield from _ports(path, workload)
     if workload.probe is not None:
         yield from _one_of(f"{path}.probe", workload.probe, ("http_get", "tcp_socket", "exec"))
-    if workload.machines is not None and not workload.machines.hosts:
+    machines = workload.machines
+    if machines is not None and not (machines.hosts or machines.fleets or machines.instances):
         yield Finding(
             f"{path}.machines.hosts",
             "{}",

@@ -10,6 +10,7 @@ from .base import Model, setting
 from .cluster import Cluster
 from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts
 from .gateway import Gateway
+from .google import Fleet, GceHardware, GceInstance, Gke, Google, GoogleApiServer, GoogleWay, SharedStack
 from .machines import Bastion, Command, Host, Machines, Ssh
 from .namespace import Namespace
 from .network import Network, NetworkGateway
@@ -36,7 +37,14 @@ __all__ = [
     "ControlPlaneTimeouts",
     "Egress",
     "Exec",
+    "Fleet",
     "Gateway",
+    "GceHardware",
+    "GceInstance",
+    "Gke",
+    "Google",
+    "GoogleApiServer",
+    "GoogleWay",
     "HeaderMatch",
     "Host",
     "HttpGet",
@@ -58,6 +66,7 @@ __all__ = [
     "Service",
     "ServicePort",
     "Settings",
+    "SharedStack",
     "Sidecar",
     "SidecarTimeouts",
     "Ssh",

@@ -20,6 +20,7 @@ from .base import (
     UnitName,
     setting,
 )
+from .google import Fleets, Instances
 
 
 class _WithPrivateKey(Model):
@@ -240,7 +241,22 @@ class Machines(Model):
         wrong="the application would start before the mesh is there, and its first calls would fail.",
         fix="`[shop.service]`, or leave it out.",
     )
+    fleets: Fleets = setting(
+        default_factory=dict,
+        meaning="Fleets on Google Cloud by name. Their machines join by themselves, without SSH.",
+        example={"shop-fleet": {"minSize": 2, "maxSize": 10}},
+        wrong="nothing would run there.",
+        fix="`{shop-fleet: {minSize: 2}}`, or leave it out.",
+    )
+    instances: Instances = setting(
+        default_factory=dict,
+        meaning="Single machines on Google Cloud by name. They join by themselves, without SSH.",
+        example={"shop-one": {"zone": "europe-west3-a"}},
+        wrong="nothing would run there.",
+        fix="`{shop-one: {zone: europe-west3-a}}`, or leave it out.",
+    )
     hosts: Mapping[Name, Host] = setting(
+        default_factory=dict,
         meaning="The machines by name. Names are the stack's own; no two workloads share one.",
         example={"vm-1": {"ssh": {"address": "192.0.2.11"}}},
         wrong="there would be no machine.",

@@ -8,6 +8,7 @@ from .base import Model, Name, setting
 from .cluster import Cluster
 from .control_plane import ControlPlane
 from .gateway import Gateway
+from .google import Google
 from .namespace import Namespace
 from .network import Network
 from .routing import Routing
@@ -30,6 +31,13 @@ class Settings(Model):
         example={"mode": "install"},
         wrong="there would be no mesh.",
         fix="`{mode, version, charts}`.",
+    )
+    google: Google | None = setting(
+        None,
+        meaning="Google Cloud, where fleets and instances are made.",
+        example={"project": "my-project", "region": "europe-west3", "network": "mesh", "subnetwork": "machines"},
+        wrong="fleets and instances would have no place.",
+        fix="`{project, region, network, subnetwork, gke}`, or leave it out.",
     )
     gateway: Gateway = setting(
         default_factory=Gateway,

@@ -1,0 +1,200 @@
+"""What a stack's settings say of Google Cloud, as the components there take it."""
+
+import base64
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pulumi
+from pulumi_gcp import compute, container
+
+from hybridmesh.settings import models as given
+
+from .control_plane import merged
+from .gce_fleet import GceFleet, GceFleetArgs
+from .gce_guard import Way
+from .gce_instance import GceInstance, GceInstanceArgs
+from .gce_machine import GceMachine, GcePlace
+from .self_join import ApiServer, SelfJoinArgs
+
+INTERNAL_GATEWAY = {
+    "networking.gke.io/load-balancer-type": "Internal",
+    "networking.gke.io/internal-load-balancer-allow-global-access": "true",
+}
+"""Annotations by which GKE gives a Service a load balancer in the VPC, for machines of all its regions. Source:
+cloud.google.com/kubernetes-engine/docs/concepts/service-load-balancer-parameters."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoogleCloudArgs:
+    """Inputs of `GoogleCloud`."""
+
+    google: given.Google
+    """The settings."""
+    gateway: str
+    """The east-west gateway's name."""
+    reserve: bool
+    """Whether an address is reserved for it."""
+
+
+class GoogleCloud(pulumi.ComponentResource):
+    """Owns the reserved address of the gateway, and finds what others own: network, cluster.
+
+    It makes no machine itself; `fleet` and `instance` give the components that do.
+    """
+
+    place: GcePlace
+    """Where machines are."""
+    api_server: ApiServer
+    """Whom they ask for their token."""
+
+    def __init__(self, name: str, args: GoogleCloudArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        google = args.google
+        super().__init__(
+            "hybridmesh:google_cloud:GoogleCloud",
+            name,
+            {"project": google.project, "region": google.region},
+            opts,
+        )
+        self._google, self._child = google, pulumi.ResourceOptions(parent=self)
+        shared = google.shared_stack
+        owner = (
+            None
+            if shared is None
+            else pulumi.StackReference(f"{name}-stack", stack_name=shared.stack, opts=self._child)
+        )
+
+        def value(own: str | None, output: str | None) -> pulumi.Output[str]:
+            if owner is None or output is None:
+                return pulumi.Output.from_input(own or "")
+            return owner.require_output(output).apply(str)
+
+        subnetwork = value(google.subnetwork, shared.subnetwork if shared else None)
+        self.place = GcePlace(
+            project=google.project,
+            region=google.region,
+            network=value(google.network, shared.network if shared else None),
+            subnetwork=subnetwork,
+            clients=google.clients,
+            observers=google.observers,
+            ways=[Way(name=way.name, ranges=way.ranges, ports=way.ports) for way in google.egress],
+            deny_other_egress=google.deny_other_egress,
+        )
+        self.api_server = (
+            self._find_cluster(name, google.gke)
+            if google.gke is not None
+            else ApiServer(
+                url=value(google.api_server.url if google.api_server else None, shared.api_server if shared else None),
+                certificate_authorities=value(
+                    google.api_server.certificate_authority if google.api_server else None,
+                    shared.certificate_authority if shared else None,
+                ),
+            )
+        )
+        self._address: pulumi.Output[str] | None = None
+        if args.reserve:
+            self._address = compute.Address(
+                f"{name}-gateway-address",
+                name=args.gateway,
+                project=google.project,
+                region=google.region,
+                subnetwork=subnetwork,
+                address_type="INTERNAL",
+                description="The east-west gateway, by which machines reach istiod",
+                opts=self._child,
+            ).address
+        self.register_outputs({"gatewayAddress": self._address})
+
+    def _find_cluster(self, name: str, gke: given.Gke) -> ApiServer:
+        path = f"projects/{gke.project or self._google.project}/locations/{gke.location}/clusters/{gke.name}"
+        cluster = container.Cluster.get(f"{name}-cluster", path, opts=self._child)
+        private = cluster.private_cluster_config.apply(private_endpoint)
+        chosen = pulumi.Output.all(cluster.endpoint, None if gke.public_endpoint else private)
+        return ApiServer(
+            url=chosen.apply(lambda both: f"https://{both[1] or both[0]}"),
+            certificate_authorities=cluster.master_auth.apply(certificate_authority),
+        )
+
+    def gateway_values(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The gateway chart's values: the caller's, over what asks for an internal load balancer at that address."""
+        if self._address is None:
+            return values
+        service = {"annotations": INTERNAL_GATEWAY, "loadBalancerIP": self._address}
+        return merged({"service": service}, values)
+
+    def fleet(
+        self,
+        name: str,
+        key: str,
+        fleet: given.Fleet,
+        ports: tuple[int, ...],
+        join: SelfJoinArgs,
+        opts: pulumi.ResourceOptions,
+    ) -> GceFleet:
+        """A fleet of these settings."""
+        return GceFleet(
+            name,
+            GceFleetArgs(
+                fleet=key,
+                place=self.place,
+                machine=replace(hardware(fleet), spot=fleet.spot),
+                zones=fleet.zones,
+                min_size=fleet.min_size,
+                max_size=fleet.max_size or fleet.min_size,
+                cpu_target_percent=fleet.cpu_target_percent,
+                boot_seconds=fleet.boot_seconds,
+                max_surge=fleet.max_surge,
+                update_seconds=fleet.update_seconds,
+                app_ports=ports,
+                ssh=fleet.ssh,
+                join=join,
+            ),
+            opts=opts,
+        )
+
+    def instance(
+        self,
+        name: str,
+        key: str,
+        instance: given.GceInstance,
+        ports: tuple[int, ...],
+        join: SelfJoinArgs,
+        opts: pulumi.ResourceOptions,
+    ) -> GceInstance:
+        """A single machine of these settings."""
+        return GceInstance(
+            name,
+            GceInstanceArgs(
+                instance=key,
+                place=self.place,
+                zone=instance.zone,
+                machine=hardware(instance),
+                app_ports=ports,
+                ssh=instance.ssh,
+                protect=instance.protect,
+                gateway_address=join.gateway_address,
+                join=join,
+            ),
+            opts=opts,
+        )
+
+
+def hardware(settings: given.GceHardware) -> GceMachine:
+    """What machines of these settings are made of."""
+    return GceMachine(
+        machine_type=settings.machine_type,
+        image=settings.image,
+        disk_gb=settings.disk_gb,
+        disk_type=settings.disk_type,
+        public_address=settings.public_address,
+        labels={str(key): str(value) for key, value in settings.labels.items()},
+    )
+
+
+def private_endpoint(config: Any) -> str | None:
+    """The address of a GKE cluster's API server in its VPC; None: it has none."""
+    return None if config is None else config.private_endpoint
+
+
+def certificate_authority(master_auth: Any) -> str:
+    """A GKE cluster's certificate authority, PEM."""
+    return base64.b64decode(master_auth.cluster_ca_certificate).decode()

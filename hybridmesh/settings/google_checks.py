@@ -1,0 +1,154 @@
+"""The rules of Google Cloud that need more than one field."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from .findings import Finding
+from .models import Fleet, GceHardware, GceInstance, Google, Workload
+
+DEFAULT_ZONES = 3
+"""How many zones Google chooses for a regional group."""
+
+
+class GoogleDraft(Protocol):
+    """What of the settings could be read."""
+
+    @property
+    def workloads(self) -> dict[str, Workload]: ...
+
+    @property
+    def sections(self) -> dict[str, Any]: ...
+
+
+def check_google(draft: GoogleDraft) -> Iterator[Finding]:
+    """Every finding about project, fleets and instances."""
+    google = draft.sections.get("google")
+    google = google if isinstance(google, Google) else None
+    if google is not None:
+        yield from _place(google)
+        yield from _api_server(google)
+    made = list(_made(draft.workloads))
+    if made and "google" not in draft.sections:
+        yield Finding(
+            "google",
+            "",
+            f"is missing, and `{made[0][0]}` is made there",
+            "It would have no project and no place.",
+            "`{project, region, network, subnetwork, gke}`.",
+        )
+    first: dict[str, str] = {}
+    names = {name for w in draft.workloads.values() for name in (w.machines.hosts if w.machines else {})}
+    for path, name, hardware, workload in made:
+        if name in first or name in names:
+            yield Finding(
+                path,
+                name,
+                f"is the name of {first.get(name, 'a host')} too",
+                "Their service accounts, or their proxies, would have one name.",
+                "another name.",
+            )
+        first.setdefault(name, path)
+        if workload.machines is not None and workload.machines.registration == "static":
+            yield Finding(
+                path,
+                "",
+                "needs `machines.registration: auto`",
+                "Nobody knows the addresses of its machines beforehand.",
+                "`registration: auto`.",
+            )
+        yield from _labels(path, hardware)
+        region = google.region if google is not None else None
+        if isinstance(hardware, Fleet):
+            yield from _fleet(path, hardware, region)
+        elif isinstance(hardware, GceInstance):
+            yield from _in_region(f"{path}.zone", hardware.zone, region)
+
+
+def _made(workloads: dict[str, Workload]) -> Iterator[tuple[str, str, GceHardware, Workload]]:
+    for key, workload in workloads.items():
+        if workload.machines is None:
+            continue
+        for kind, found in (("fleets", workload.machines.fleets), ("instances", workload.machines.instances)):
+            for name, hardware in found.items():
+                yield f"workloads.{key}.machines.{kind}.{name}", name, hardware, workload
+
+
+def _place(google: Google) -> Iterator[Finding]:
+    shared = google.shared_stack
+    for field in ("network", "subnetwork"):
+        given = [getattr(google, field), getattr(shared, field) if shared is not None else None]
+        if sum(value is not None for value in given) != 1:
+            yield Finding(
+                f"google.{field}",
+                str(given[0] or ""),
+                f"is {'given twice' if all(given) else 'missing'}: here, or in `sharedStack`",
+                "It would be unclear which network machines are in.",
+                f"`{field}`, or `sharedStack.{field}`.",
+            )
+
+
+def _api_server(google: Google) -> Iterator[Finding]:
+    shared = google.shared_stack
+    outputs = [shared.api_server, shared.certificate_authority] if shared is not None else [None, None]
+    if any(outputs) and not all(outputs):
+        yield Finding(
+            "google.sharedStack",
+            "",
+            "has one of `apiServer` and `certificateAuthority`",
+            "Machines could not tell the API server from another one.",
+            "both, or neither.",
+        )
+    given = [n for n, v in (("gke", google.gke), ("apiServer", google.api_server), ("sharedStack", all(outputs))) if v]
+    if len(given) != 1:
+        yield Finding(
+            "google.gke",
+            "",
+            f"{' and '.join(given)} lead to an API server" if given else "is missing, as is `apiServer`",
+            "Machines would not know whom to ask for their token.",
+            "one of `gke`, `apiServer` and `sharedStack.apiServer`.",
+        )
+
+
+def _fleet(path: str, fleet: Fleet, region: str | None) -> Iterator[Finding]:
+    if fleet.max_size is not None and fleet.max_size < fleet.min_size:
+        yield Finding(
+            f"{path}.maxSize",
+            str(fleet.max_size),
+            f"is less than `minSize`, {fleet.min_size}",
+            "The autoscaler could not be made.",
+            f"{fleet.min_size} or more.",
+        )
+    zones = len(fleet.zones) or DEFAULT_ZONES
+    if fleet.max_surge < zones:
+        yield Finding(
+            f"{path}.maxSurge",
+            str(fleet.max_surge),
+            f"is less than the number of zones, {zones}",
+            "Google refuses the group: each zone must be able to have one more.",
+            f"{zones} or more.",
+        )
+    for index, zone in enumerate(fleet.zones):
+        yield from _in_region(f"{path}.zones[{index}]", zone, region)
+
+
+def _in_region(path: str, zone: str, region: str | None) -> Iterator[Finding]:
+    if region is not None and zone.rpartition("-")[0] != region:
+        yield Finding(
+            path,
+            zone,
+            f"is not a zone of `google.region`, {region}",
+            "The subnetwork of the machines is in that region.",
+            f"a zone such as `{region}-a`.",
+        )
+
+
+def _labels(path: str, hardware: GceHardware) -> Iterator[Finding]:
+    for key, value in hardware.labels.items():
+        if any(not (c.islower() or c.isdigit() or c in "-_") for c in f"{key}{value}"):
+            yield Finding(
+                f"{path}.labels.{key}",
+                value,
+                "has a character that labels of Google Cloud do not take",
+                "Google would refuse the machine.",
+                "lower-case letters, digits, - and _.",
+            )

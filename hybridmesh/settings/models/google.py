@@ -1,0 +1,360 @@
+"""Google Cloud: where machines are made, and the fleets and instances of a workload."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from .base import AtLeastOne, Cidr, Labels, Model, Name, Percent, Port, Seconds, Text, _matches, no_bool, setting
+
+_PROJECT = re.compile(r"([a-z][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
+_REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]+")
+_ZONE = re.compile(rf"{_REGION.pattern}-[a-z]")
+_MACHINE_TYPE = re.compile(r"custom-[0-9]+-[0-9]+(-ext)?|[a-z][0-9]+[a-z]*-[a-z0-9]+(-[a-z0-9]+)*")
+_LINK = r"(https://[a-z.]+/compute/v1/)?(projects/[-a-z0-9.:]+/(global|regions/[-a-z0-9]+)/[a-z]+/)?"
+_RESOURCE = re.compile(rf"{_LINK}[a-z]([-a-z0-9]{{0,61}}[a-z0-9])?")
+_IMAGE = re.compile(
+    r"(https://[a-z.]+/compute/v1/)?(projects/)?[-a-z0-9.:]+/(global/images/)?(family/)?[a-z][-a-z0-9]*"
+)
+_FLEET = re.compile(r"[a-z][-a-z0-9]{4,25}[a-z0-9]")
+
+Project = Annotated[str, _matches(_PROJECT, "a project's id (6 to 30 of a-z, 0-9 and -, a letter first)")]
+GceRegion = Annotated[str, _matches(_REGION, "a region such as `europe-west3`")]
+GceZone = Annotated[str, _matches(_ZONE, "a zone such as `europe-west3-a`")]
+MachineType = Annotated[str, _matches(_MACHINE_TYPE, "a machine type such as `e2-small` or `n2-standard-4`")]
+Resource = Annotated[str, _matches(_RESOURCE, "a name, or the self link of one such as `projects/p/global/networks/n`")]
+Image = Annotated[str, _matches(_IMAGE, "an image such as `projects/debian-cloud/global/images/family/debian-12`")]
+FleetName = Annotated[
+    str, _matches(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
+]
+DiskSize = Annotated[int, BeforeValidator(no_bool), Field(ge=10, le=65536)]
+Size = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=1000)]
+
+
+class GoogleWay(Model):
+    """Where machines may connect to."""
+
+    name: Name = setting(
+        meaning="Part of the firewall rule's name.",
+        example="mirror",
+        wrong="the rule would have no name.",
+        fix="a short name such as `mirror`.",
+    )
+    ranges: Annotated[tuple[Cidr, ...], Field(min_length=1)] = setting(
+        meaning="The addresses, as CIDRs.",
+        example=["199.36.153.8/30"],
+        wrong="the rule would lead nowhere.",
+        fix="a list of CIDRs such as `10.4.0.0/14`.",
+    )
+    ports: tuple[Port, ...] = setting(
+        (),
+        meaning="TCP ports; none: all ports of every protocol.",
+        example=[443],
+        wrong="more would be open than is needed.",
+        fix="`[443]`, or leave it out.",
+    )
+
+
+class Gke(Model):
+    """A GKE cluster, found by its name."""
+
+    name: Name = setting(
+        meaning="Its name.",
+        example="prod",
+        wrong="the cluster could not be found.",
+        fix="the name that `gcloud container clusters list` shows.",
+    )
+    location: Annotated[str, _matches(re.compile(rf"{_REGION.pattern}(-[a-z])?"), "a region or a zone")] = setting(
+        meaning="Its region, or its zone.",
+        example="europe-west3",
+        wrong="the cluster could not be found.",
+        fix="the location that `gcloud container clusters list` shows.",
+    )
+    project: Project | None = setting(
+        None,
+        meaning="Its project; default: `google.project`.",
+        example="my-clusters",
+        wrong="the cluster could not be found.",
+        fix="a project's id, or leave it out.",
+    )
+    public_endpoint: bool = setting(
+        False,
+        meaning="Whether machines reach its API server at its public address; default: at the private one.",
+        example=False,
+        wrong="machines could not get a token.",
+        fix="true or false.",
+    )
+
+
+class GoogleApiServer(Model):
+    """Kubernetes' API server, for machines that ask it for their token."""
+
+    url: Annotated[str, _matches(re.compile(r"https://[^\s/]+"), "an address such as `https://10.0.0.2`")] = setting(
+        meaning="Its address as machines reach it.",
+        example="https://10.0.0.2",
+        wrong="machines could not get a token.",
+        fix="`https://HOST` or `https://HOST:PORT`.",
+    )
+    certificate_authority: Text = setting(
+        meaning="Who may vouch for it, PEM.",
+        example={"fromFile": "kubernetes-ca.pem"},
+        wrong="machines would trust no API server.",
+        fix="`{fromFile: PATH}` of the cluster's CA certificate.",
+    )
+
+
+class SharedStack(Model):
+    """Another stack that owns network or cluster: names of its outputs, which take the place of values here."""
+
+    stack: Text = setting(
+        meaning="The stack, as Pulumi names it.",
+        example="my-org/network/prod",
+        wrong="there would be nothing to read.",
+        fix="`<organization>/<project>/<stack>`; with a bucket as backend, `organization/<project>/<stack>`.",
+    )
+    network: Text | None = setting(
+        None,
+        meaning="Its output that is the network's name or self link, in the place of `google.network`.",
+        example="networkSelfLink",
+        wrong="machines would be in no network.",
+        fix="an output's name, or leave it out.",
+    )
+    subnetwork: Text | None = setting(
+        None,
+        meaning="Its output that is the subnetwork's name or self link, in the place of `google.subnetwork`.",
+        example="subnetworkSelfLink",
+        wrong="machines would be in no network.",
+        fix="an output's name, or leave it out.",
+    )
+    api_server: Text | None = setting(
+        None,
+        meaning="Its output that is the API server's address, `https://…`; with `certificateAuthority`.",
+        example="clusterEndpoint",
+        wrong="machines could not get a token.",
+        fix="an output's name, or leave it out.",
+    )
+    certificate_authority: Text | None = setting(
+        None,
+        meaning="Its output that is the cluster's CA certificate, PEM.",
+        example="clusterCertificate",
+        wrong="machines would trust no API server.",
+        fix="an output's name, or leave it out.",
+    )
+
+
+class Google(Model):
+    """Google Cloud: project, place, and who may talk to whom."""
+
+    project: Project = setting(
+        meaning="The project that machines are made in.",
+        example="my-project",
+        wrong="nothing could be made.",
+        fix="a project's id, as `gcloud projects list` shows it.",
+    )
+    region: GceRegion = setting(
+        meaning="The region that machines are made in.",
+        example="europe-west3",
+        wrong="nothing could be made.",
+        fix="a region such as `europe-west3`.",
+    )
+    network: Resource | None = setting(
+        None,
+        meaning="The VPC network, by name or self link; this or `sharedStack.network`.",
+        example="mesh",
+        wrong="machines would be in no network.",
+        fix="a network's name.",
+    )
+    subnetwork: Resource | None = setting(
+        None,
+        meaning="The subnetwork of machines and of the gateway's address; this or `sharedStack.subnetwork`.",
+        example="machines",
+        wrong="machines would be in no network.",
+        fix="a subnetwork's name.",
+    )
+    gke: Gke | None = setting(
+        None,
+        meaning="The cluster, whose API server machines ask for their token; this, `apiServer` or `sharedStack`.",
+        example={"name": "prod", "location": "europe-west3"},
+        wrong="machines could not get a token.",
+        fix="`{name, location}`.",
+    )
+    api_server: GoogleApiServer | None = setting(
+        None,
+        meaning="The same for a cluster that is not found by its name.",
+        example={"url": "https://10.0.0.2", "certificateAuthority": {"fromFile": "kubernetes-ca.pem"}},
+        wrong="machines could not get a token.",
+        fix="`{url, certificateAuthority}`.",
+    )
+    shared_stack: SharedStack | None = setting(
+        None,
+        meaning="Another stack that owns network or cluster.",
+        example={"stack": "my-org/network/prod", "network": "networkSelfLink"},
+        wrong="values that another stack owns would be copied, and grow stale.",
+        fix="`{stack, network, …}`, or leave it out.",
+    )
+    reserve_gateway_address: bool = setting(
+        True,
+        meaning="Whether the gateway that the stack installs gets an internal load balancer, at an address "
+        "reserved for it in `subnetwork`.",
+        example=True,
+        wrong="the gateway could get another address, or one in the internet.",
+        fix="true or false.",
+    )
+    clients: tuple[Cidr, ...] = setting(
+        (),
+        meaning="Who calls the applications on the machines: ranges of pods and of other machines.",
+        example=["10.4.0.0/14", "10.2.0.0/20"],
+        wrong="nobody could call the applications.",
+        fix="a list of CIDRs.",
+    )
+    observers: tuple[Cidr, ...] = setting(
+        (),
+        meaning="Who reads the proxies' metrics and health (15020, 15021, 15090).",
+        example=["10.4.0.0/14"],
+        wrong="nobody could read the metrics.",
+        fix="a list of CIDRs.",
+    )
+    egress: tuple[GoogleWay, ...] = setting(
+        (),
+        meaning="What machines may connect to, besides the gateway (15012, 15443) and the API server.",
+        example=[{"name": "pods", "ranges": ["10.4.0.0/14"]}],
+        wrong="machines could not reach pods, or the mirror of packages.",
+        fix="`[{name, ranges, ports}]`.",
+    )
+    deny_other_egress: bool = setting(
+        True,
+        meaning="Whether machines may connect to nothing else.",
+        example=True,
+        wrong="machines could connect to anywhere.",
+        fix="true or false.",
+    )
+
+
+class GceHardware(Model):
+    """What a machine on Google Cloud is made of."""
+
+    machine_type: MachineType = setting(
+        "e2-small",
+        meaning="Its size.",
+        example="n2-standard-2",
+        wrong="it could not be made.",
+        fix="a machine type, as `gcloud compute machine-types list` shows them.",
+    )
+    image: Image = setting(
+        "projects/debian-cloud/global/images/family/debian-12",
+        meaning="The image that it boots: one with the application, or which installs it by itself.",
+        example="projects/my-project/global/images/family/shop",
+        wrong="it could not be made.",
+        fix="an image's or family's path.",
+    )
+    disk_gb: DiskSize = setting(
+        10, meaning="Its boot disk, in GB.", example=20, wrong="it could not be made.", fix="10 to 65536."
+    )
+    disk_type: Name = setting(
+        "pd-balanced",
+        meaning="The kind of its disk.",
+        example="pd-ssd",
+        wrong="it could not be made.",
+        fix="pd-standard, pd-balanced or pd-ssd, or what the machine type takes.",
+    )
+    public_address: bool = setting(
+        False,
+        meaning="Whether it has an address in the internet.",
+        example=False,
+        wrong="it could be reached from everywhere.",
+        fix="true or false.",
+    )
+    ssh: bool = setting(
+        False,
+        meaning="Whether SSH is let in, through Identity-Aware Proxy alone. The mesh does not need it.",
+        example=True,
+        wrong="nobody could log in, or more could than shall.",
+        fix="true or false.",
+    )
+    labels: Labels = setting(
+        default_factory=dict,
+        meaning="Its labels on Google Cloud.",
+        example={"team": "shop"},
+        wrong="costs could not be told apart.",
+        fix="`{key: value}`, in lower case.",
+    )
+
+
+class Fleet(GceHardware):
+    """Machines on Google Cloud that come and go as they are needed, and join by themselves."""
+
+    min_size: Size = setting(
+        1, meaning="Fewest machines.", example=2, wrong="the fleet could not be made.", fix="1 to 1000."
+    )
+    max_size: Size | None = setting(
+        None,
+        meaning="Most machines; default: as many as the fewest, and no autoscaler.",
+        example=10,
+        wrong="the fleet could not be made.",
+        fix="`minSize` to 1000.",
+    )
+    cpu_target_percent: Annotated[Percent, Field(ge=1)] = setting(
+        60,
+        meaning="The use of CPU that the autoscaler aims at.",
+        example=60,
+        wrong="the fleet would be too large or too small.",
+        fix="1 to 100.",
+    )
+    zones: tuple[GceZone, ...] = setting(
+        (),
+        meaning="The zones of the region that it uses; default: Google's choice of three.",
+        example=["europe-west3-a", "europe-west3-b"],
+        wrong="the fleet could not be made.",
+        fix="zones of `google.region`.",
+    )
+    boot_seconds: Seconds = setting(
+        180,
+        meaning="From a machine's making until it is ready: as long, it is neither healed nor counted in scaling.",
+        example=180,
+        wrong="machines would be replaced while they boot.",
+        fix="seconds, 1 to 86400.",
+    )
+    max_surge: AtLeastOne = setting(
+        3,
+        meaning="How many machines more there are during an update; at least as many as zones.",
+        example=3,
+        wrong="the fleet could not be made.",
+        fix="the number of zones, 3 by default, or more.",
+    )
+    spot: bool = setting(
+        False,
+        meaning="Whether its machines are cheap, and may be taken away with 30 seconds' notice.",
+        example=False,
+        wrong="machines would vanish unexpectedly.",
+        fix="true or false.",
+    )
+    update_seconds: Seconds = setting(
+        1800,
+        meaning="Limit for an update of all its machines.",
+        example=1800,
+        wrong="`up` would wait for ever, or give up at once.",
+        fix="seconds, 1 to 86400.",
+    )
+
+
+class GceInstance(GceHardware):
+    """One machine on Google Cloud that stays, and joins by itself."""
+
+    zone: GceZone = setting(
+        meaning="Its zone.",
+        example="europe-west3-a",
+        wrong="it could not be made.",
+        fix="a zone of `google.region`.",
+    )
+    protect: bool = setting(
+        False,
+        meaning="Whether Google refuses to remove it.",
+        example=True,
+        wrong="it could be removed by mistake.",
+        fix="true or false.",
+    )
+
+
+Fleets = Mapping[FleetName, Fleet]
+Instances = Mapping[FleetName, GceInstance]

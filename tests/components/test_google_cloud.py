@@ -1,0 +1,145 @@
+"""The stack of the committed example for Google Cloud, and what it finds of others."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from components.google_cloud import INTERNAL_GATEWAY
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from tests.components.harness import PROJECT_ROOT, World, run
+from tests.settings.test_google import FLEET, SHARED, gcp_settings
+from tests.settings.test_rules import at
+
+SNAPSHOT = PROJECT_ROOT / "tests" / "components" / "gcp_graph.json"
+ANSWERS: dict[str, dict[str, Any]] = {
+    "mesh-google-cluster": {
+        "endpoint": "203.0.113.5",
+        "privateClusterConfig": {"privateEndpoint": "10.1.0.2"},
+        "masterAuth": {"clusterCaCertificate": base64.b64encode(b"KUBERNETES-CA\n").decode()},
+    },
+    "mesh-google-gateway-address": {"address": "10.2.0.9"},
+    "mesh-shop-fleet-account": {"email": "shop-fleet@my-project.iam.gserviceaccount.com", "uniqueId": "1"},
+    "mesh-shop-canary-account": {"email": "shop-canary@my-project.iam.gserviceaccount.com", "uniqueId": "2"},
+    "mesh-shop-canary-instance": {"networkInterfaces": [{"networkIp": "10.2.0.17"}]},
+}
+
+
+def stack(*changes: Callable[[dict[str, Any]], object], preview: bool = False, first: bool = True) -> World:
+    settings = gcp_settings(*changes)
+    answers = {} if preview and first else ANSWERS
+    return run(
+        lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology,
+        preview=preview,
+        first=first,
+        answers=answers,
+    )
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return stack()
+
+
+def graph(world: World) -> dict[str, list[str]]:
+    """Every resource by its place in the stack, with what it hangs on directly."""
+    stack = "pulumi:pulumi:Stack"
+    names = {r.urn: f"{r.type} {r.name}" for r in world.found if r.type != stack}
+    return {
+        names[r.urn]: sorted(names[urn] for urn in {r.parent, *r.depends_on} if urn in names)
+        for r in world.found
+        if r.type != stack
+    }
+
+
+def test_the_stack_s_graph_is_the_recorded_one(world: World) -> None:
+    """A change here is a change of a real stack: read the diff, then `python -m tests.components.test_google_cloud`."""
+    assert graph(world) == json.loads(SNAPSHOT.read_text())
+
+
+def test_a_first_preview_has_the_same_resources_as_an_up(world: World) -> None:
+    # What is read once a release is there is unknown before.
+    read = {r.urn for r in world.found if r.read or r.type == "pulumi:pulumi:Stack"}
+    made = {r.urn for r in world.found} - read
+    assert made <= {r.urn for r in stack(preview=True).found}
+
+
+def test_machines_ask_the_cluster_that_was_found(world: World) -> None:
+    script = world.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+    assert "\nhttps://10.1.0.2\n" in script
+    assert "\nKUBERNETES-CA\n" in script
+    assert "\nshop/shop\n" in script
+    cluster = world.one("mesh-google-cluster")
+    assert cluster.value("id") == "projects/my-project/locations/europe-west3/clusters/mesh"
+    public = stack(at("google/gke/publicEndpoint", True)).one("mesh-shop-fleet-template")
+    assert "\nhttps://203.0.113.5\n" in public.value("metadata")["startup-script"]
+
+
+def test_the_gateway_has_an_internal_load_balancer_at_a_reserved_address(world: World) -> None:
+    address, release = world.one("mesh-google-gateway-address"), world.one("mesh-gateway-release")
+    assert (address.value("addressType"), address.value("subnetwork")) == ("INTERNAL", "machines")
+    assert release.value("values")["service"] == {"annotations": INTERNAL_GATEWAY, "loadBalancerIP": "10.2.0.9"}
+    assert INTERNAL_GATEWAY["networking.gke.io/load-balancer-type"] == "Internal"
+    assert world.is_after(release, address)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        at("google/reserveGatewayAddress", False),
+        at("gateway", {"address": "10.2.0.7"}),
+        at("gateway", {"mode": "adopt"}),
+    ],
+)
+def test_no_address_is_reserved_where_that_is_not_wanted_or_another_is_given(change: Callable[..., object]) -> None:
+    assert "mesh-google-gateway-address" not in stack(change).names()
+
+
+def test_another_stack_s_outputs_take_the_place_of_values() -> None:
+    changes = [at("google/network", ...), at("google/subnetwork", ...), at("google/gke", ...)]
+    outputs = {"net": "projects/h/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": "SHARED-CA\n"}
+    shared = {**SHARED, "network": "net", "subnetwork": "sub", "apiServer": "api", "certificateAuthority": "ca"}
+    settings = gcp_settings(*changes, at("google/sharedStack", shared))
+    answers = {**ANSWERS, "mesh-google-stack": {"outputs": outputs, "secretOutputNames": []}}
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
+    template = world.one("mesh-shop-fleet-template")
+    assert template.value("networkInterfaces")[0]["subnetwork"] == "m"
+    assert "SHARED-CA" in template.value("metadata")["startup-script"]
+    assert world.one("mesh-shop-fleet-in-health").value("network") == "projects/h/global/networks/n"
+    assert world.one("mesh-google-stack").value("id") == "my-org/network/prod"
+
+
+def test_a_single_instance_joins_by_itself_as_a_fleet_does(world: World) -> None:
+    instance = world.one("mesh-shop-canary-instance")
+    assert (instance.value("name"), instance.value("zone")) == ("shop-canary", "europe-west3-a")
+    assert instance.value("shieldedInstanceConfig")["enableSecureBoot"] is True
+    assert instance.value("networkInterfaces") == [{"subnetwork": "machines", "subnetworkProject": "my-project"}]
+    assert instance.value("serviceAccount")["email"] == ANSWERS["mesh-shop-canary-account"]["email"]
+    assert instance.value("deletionProtection") is False
+    fleet = world.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+    assert instance.value("metadata")["startup-script"] == fleet
+    [user, _] = world.one("mesh-shop-canary-role-binding").value("subjects")
+    assert user["name"] == ANSWERS["mesh-shop-canary-account"]["email"]
+
+
+def test_fleets_of_these_settings_are_made_so() -> None:
+    world = stack(at(FLEET, {"minSize": 3, "spot": True, "ssh": True, "zones": ["europe-west3-a"], "maxSurge": 1}))
+    group = world.one("mesh-shop-fleet-group")
+    assert (group.value("targetSize"), group.value("distributionPolicyZones")) == (3, ["europe-west3-a"])
+    assert world.one("mesh-shop-fleet-template").value("scheduling")["provisioningModel"] == "SPOT"
+    assert world.one("mesh-shop-fleet-in-iap").value("sourceRanges") == ["35.235.240.0/20"]
+
+
+def test_stacks_elsewhere_do_not_load_google_s_package() -> None:
+    code = "import sys, components.hybrid_mesh; sys.exit('pulumi_gcp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=False, timeout=60).returncode == 0
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(json.dumps(graph(stack()), indent=1) + "\n")

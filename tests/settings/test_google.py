@@ -1,0 +1,135 @@
+"""Settings of Google Cloud: the committed example fits, and every rule is broken once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from hybridmesh.settings import Finding, Settings, SettingsError, parse
+from tests.components.harness import PROJECT_ROOT
+from tests.settings.test_rules import at
+
+FILES = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "cd" * 32}
+FLEET = "workloads/shop/machines/fleets/shop-fleet"
+INSTANCE = "workloads/shop/machines/instances/shop-canary"
+SHARED = {"stack": "my-org/network/prod"}
+
+
+def gcp_sections() -> dict[str, Any]:
+    """The settings of the committed stack file, as they are written."""
+    document = yaml.safe_load((PROJECT_ROOT / "Pulumi.gcp.yaml").read_text())
+    own = "hybrid-mesh:"
+    return {key.removeprefix(own): value for key, value in document["config"].items() if key.startswith(own)}
+
+
+def gcp_settings(*changes: Callable[[dict[str, Any]], object]) -> Settings:
+    sections = gcp_sections()
+    for change in changes:
+        change(sections)
+    return parse(sections, FILES.__getitem__)
+
+
+def findings(*changes: Callable[[dict[str, Any]], object]) -> list[Finding]:
+    try:
+        gcp_settings(*changes)
+    except SettingsError as error:
+        return list(error.findings)
+    return []
+
+
+def test_the_committed_example_is_right_as_it_is() -> None:
+    settings = gcp_settings()
+    machines = settings.workloads["shop"].machines
+    assert machines is not None
+    assert machines.fleets["shop-fleet"].max_size == 6
+    assert settings.google is not None
+    assert settings.google.gke is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "problem"),
+    [
+        (at("google/project", "My Project"), "google.project", "project's id"),
+        (at("google/project", "short"), "google.project", "project's id"),
+        (at("google/region", "europe-west3-a"), "google.region", "region such as"),
+        (at("google/region", "Frankfurt"), "google.region", "region such as"),
+        (at("google/network", "Mesh"), "google.network", "self link"),
+        (at("google/network", ...), "google.network", "is missing"),
+        (at("google/subnetwork", ...), "google.subnetwork", "is missing"),
+        (at("google/gke", ...), "google.gke", "is missing, as is `apiServer`"),
+        (at("google/gke/location", "somewhere"), "google.gke.location", "a region or a zone"),
+        (at("google/apiServer", {"url": "http://x", "certificateAuthority": "x"}), "google.apiServer.url", "https://"),
+        (at("google/apiServer", {"url": "https://x", "certificateAuthority": "x"}), "google.gke", "gke and apiServer"),
+        (at("google/clients", ["10.4.0.1/14"]), "google.clients[0]", "host bits set"),
+        (at("google/observers", ["pods"]), "google.observers[0]", "IPv4 or IPv6"),
+        (at("google/egress/0/ranges", []), "google.egress[0].ranges", "at least 1 item"),
+        (at("google/egress/0/ports", [0]), "google.egress[0].ports[0]", "greater than or equal to 1"),
+        (at("google", ...), "google", "is missing, and `workloads.shop.machines.fleets.shop-fleet` is made there"),
+        (at("google/sharedStack", {**SHARED, "network": "n"}), "google.network", "given twice"),
+        (
+            at("google/sharedStack", {**SHARED, "apiServer": "a"}),
+            "google.sharedStack",
+            "one of `apiServer` and `certificateAuthority`",
+        ),
+        (at(f"{FLEET}/machineType", "large"), f"{FLEET}/machineType", "machine type"),
+        (at(f"{FLEET}/machineType", "e2_small"), f"{FLEET}/machineType", "machine type"),
+        (at(f"{FLEET}/image", "debian 12"), f"{FLEET}/image", "an image such as"),
+        (at(f"{FLEET}/minSize", 0), f"{FLEET}/minSize", "greater than or equal to 1"),
+        (at(f"{FLEET}/maxSize", 1), f"{FLEET}/maxSize", "is less than `minSize`, 2"),
+        (at(f"{FLEET}/maxSurge", 2), f"{FLEET}/maxSurge", "is less than the number of zones, 3"),
+        (at(f"{FLEET}/zones", ["europe-west3"]), f"{FLEET}/zones[0]", "a zone such as"),
+        (at(f"{FLEET}/zones", ["europe-west1-b"]), f"{FLEET}/zones[0]", "not a zone of `google.region`"),
+        (at(f"{FLEET}/diskGb", 5), f"{FLEET}/diskGb", "greater than or equal to 10"),
+        (at(f"{FLEET}/cpuTargetPercent", 0), f"{FLEET}/cpuTargetPercent", "greater than or equal to 1"),
+        (at(f"{FLEET}/labels", {"team": "Shop"}), f"{FLEET}/labels.team", "labels of Google Cloud"),
+        (at("workloads/shop/machines/fleets", {"shop": {}}), "workloads/shop/machines/fleets.shop", "6 to 27"),
+        (at(f"{INSTANCE}/zone", "europe-west1-b"), f"{INSTANCE}/zone", "not a zone of `google.region`"),
+        (
+            at("workloads/shop/machines/instances", {"shop-fleet": {"zone": "europe-west3-a"}}),
+            "workloads/shop/machines/instances/shop-fleet",
+            "is the name of workloads.shop.machines.fleets.shop-fleet too",
+        ),
+    ],
+)
+def test_a_broken_rule_is_found_alone_and_says_what_to_do(
+    change: Callable[[dict[str, Any]], object], path: str, problem: str
+) -> None:
+    found = findings(change)
+    assert [finding.path for finding in found] == [path.replace("/", ".")], found
+    assert problem in found[0].problem
+    assert found[0].consequence
+    assert found[0].fix
+
+
+def test_static_entries_are_refused_for_machines_that_come_and_go() -> None:
+    found = findings(at("workloads/shop/machines/registration", "static"))
+    assert {finding.path.rpartition(".")[2] for finding in found} == {"shop-fleet", "shop-canary"}
+    assert all("registration: auto" in finding.problem for finding in found)
+
+
+def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
+    found = findings(at("workloads/shop/machines", {"version": "vm"}))
+    assert [finding.path for finding in found] == ["workloads.shop.machines.hosts"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        at("google/network", "projects/host/global/networks/mesh"),
+        at("google/subnetwork", "https://www.googleapis.com/compute/v1/projects/h/regions/europe-west3/subnetworks/m"),
+        at(f"{FLEET}/machineType", "n2-standard-4"),
+        at(f"{FLEET}/machineType", "custom-2-4096"),
+        at(f"{FLEET}/machineType", "c3-standard-4-lssd"),
+        at(f"{FLEET}/machineType", "t2d-standard-1"),
+        at(f"{FLEET}/machineType", "f1-micro"),
+        at(f"{FLEET}/image", "debian-cloud/debian-12"),
+        at(f"{FLEET}/image", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
+        at("google/region", "northamerica-northeast1"),
+    ],
+)
+def test_what_google_takes_is_taken(change: Callable[[dict[str, Any]], object]) -> None:
+    change_zone = at("workloads/shop/machines/instances", {})
+    assert findings(change, change_zone) == []
