@@ -119,7 +119,7 @@ class MachineFacts(_Facts):
     ready: bool
     """Whether the agent says that the proxy is ready."""
     rules: int
-    """How many of Istio's redirect rules stand."""
+    """How many rules lead to Istio's chains; a flush leaves the chains, and not these."""
     listeners: tuple[Listener, ...]
     peers: tuple[str, ...]
     """Whom it has connections to, on port 15012."""
@@ -204,7 +204,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         envoy_expiry=_envoy_expiry(found["certs"]),
         token=_token(found["claims"].strip()),
         ready=found["ready"].strip() == "yes",
-        rules=len({line for line in found["rules"].splitlines() if line}),
+        rules=len(set(re.findall(r"^-A (?:PREROUTING|OUTPUT) .*-j ISTIO_.*$", found["rules"], re.MULTILINE))),
         listeners=_listeners(found["listeners"]),
         peers=tuple(line.rpartition(":")[0].strip("[]") for line in found["connections"].splitlines()),
         gateways=_reached(found["gateways"]),

@@ -1,27 +1,35 @@
-"""What a stack's machines are in the mesh right now: `python -m hybridmesh status`."""
+"""What a stack's machines and its traffic are like right now: `python -m hybridmesh status`."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from hybridmesh.ops.topology import stack_topology
-from hybridmesh.providers import ClusterAccess
-from hybridmesh.providers.cluster import Cluster, connect
+from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.providers.entries import health, is_connected
 from hybridmesh.providers.membership import sync_objection
+
+from .look import Seen, Source, View, look
+from .mesh import MeshFacts, shares
+
+SSH_SECONDS = 30.0
+"""With `--watch` machines are asked over SSH no more often than this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineStatus:
-    """One machine, as the mesh sees it."""
+    """One machine, as the mesh sees it, and as it is itself where it was asked."""
 
     name: str
     workload: str
@@ -30,6 +38,7 @@ class MachineStatus:
     address: str
     """Where the mesh reaches it."""
     sidecar_version: str
+    """Installed now; where it was not asked, at its last join."""
     connected: bool
     """Whether istiod holds a connection to it."""
     sync: str
@@ -38,104 +47,251 @@ class MachineStatus:
     """By the workload's probe; None where istiod knows of none."""
     health: str
     """`healthy`, or what the probe last said."""
+    endpoint: str
+    """What others are told of it: `seen by all`, `not seen`, or `has no service`."""
     certificate_expiry: str
-    """End of the certificate that it joined with (RFC 3339); the proxy renews it at half its time."""
+    """End of its certificate (RFC 3339)."""
+    certificate_of: str
+    """Whose end that is: `now`, the certificate that its proxy has; `join`, the one that it joined with, which is
+    renewed at half its time."""
+    drift: Sequence[str] | None
+    """What was changed by hand; None where it was not asked."""
+    refusal: str
+    """Why it could not be asked over SSH; empty where it was, or where nobody wanted to."""
 
     @property
     def good(self) -> bool:
-        return self.connected and self.sync == "in sync" and self.healthy is not False
+        return self.connected and self.sync == "in sync" and self.healthy is not False and self.endpoint != "not seen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkloadStatus:
+    """One workload whose requests are split."""
+
+    name: str
+    host: str
+    wanted: Mapping[str, float]
+    """Share of each subset, in percent."""
+    requests: Mapping[str, int]
+    """How many each got, by what the proxies of pods and of the machines that were asked have counted."""
+
+    @property
+    def measured(self) -> Mapping[str, float]:
+        """Share of each subset in percent; nothing where there were no requests."""
+        total = sum(self.requests.values())
+        return {subset: 100 * count / total for subset, count in self.requests.items()} if total else {}
 
 
 def machine_status(
-    name: str,
-    machine: Mapping[str, Any],
-    entry: Mapping[str, Any] | None,
-    states: Sequence[Mapping[str, Any]],
+    name: str, machine: Mapping[str, Any], workload: Mapping[str, Any] | None, mesh: MeshFacts, seen: Seen
 ) -> MachineStatus:
     """Judge one machine.
 
     Args:
         name: the machine's, hence its proxy's.
         machine: its facts in the topology.
-        entry: its WorkloadEntry, None where there is none.
-        states: what all istiods say of the proxies in its namespace (/debug/syncz).
+        workload: those of its workload; None for the machine of a gateway.
+        mesh: what the mesh says.
+        seen: what was seen on it.
     """
+    entry = mesh.entries.get(machine["entry"])
     connected = is_connected(entry)
+    states = mesh.states.get(machine["namespace"], ())
     objection = sync_objection(states, f"{name}.{machine['namespace']}") if connected else "not connected to istiod"
     probed = bool(((entry or {}).get("status") or {}).get("conditions"))
     healthy, said = health(entry) if entry is not None and probed else (None, "not probed")
+    expiry, of = _certificate(name, machine, mesh, seen)
+    facts = seen.facts
     return MachineStatus(
         name=name,
         workload=f"{machine['namespace']}/{machine['workload']}",
         identity=machine["identity"],
         address=machine["meshAddress"],
-        sidecar_version=machine["sidecarVersion"],
+        sidecar_version=facts.version if facts and facts.version else machine["sidecarVersion"],
         connected=connected,
         sync=objection or "in sync",
         healthy=healthy,
         health="healthy" if healthy else said,
-        certificate_expiry=machine["certificateExpiry"],
+        endpoint=_endpoint(machine, workload, mesh),
+        certificate_expiry=expiry,
+        certificate_of=of,
+        drift=facts.drift if facts else None,
+        refusal=seen.refusal,
     )
 
 
-def machine_statuses(topology: Mapping[str, Any], cluster: Cluster) -> list[MachineStatus]:
-    """Judge every machine of a stack; one request to istiod a namespace, one to Kubernetes a machine."""
-    plane = topology["controlPlane"]
-    namespaces = sorted({machine["namespace"] for machine in topology["machines"].values()})
-    states = {ns: cluster.sync_states(plane["namespace"], plane["revision"], ns) for ns in namespaces}
-    found = []
-    for name, machine in sorted(topology["machines"].items()):
-        namespace, entry = machine["entry"].split("/")
-        found.append(machine_status(name, machine, cluster.workload_entry(namespace, entry), states[namespace]))
-    return found
+def _certificate(name: str, machine: Mapping[str, Any], mesh: MeshFacts, seen: Seen) -> tuple[str, str]:
+    """The machine's own word, else what its proxy shows to callers, else the stack's output."""
+    now = (seen.facts.expiry if seen.facts else None) or mesh.certificates.get(name)
+    return (now.strftime("%Y-%m-%dT%H:%M:%SZ"), "now") if now else (machine["certificateExpiry"], "join")
+
+
+def _endpoint(machine: Mapping[str, Any], workload: Mapping[str, Any] | None, mesh: MeshFacts) -> str:
+    if workload is None or not workload["host"]:
+        return "has no service"
+    mine = [e for e in mesh.endpoints if (e.service, e.address) == (workload["host"], machine["meshAddress"])]
+    return "seen by all" if any(e.healthy for e in mine) else "not seen"
+
+
+def machine_statuses(view: View) -> list[MachineStatus]:
+    """Judge every machine of a stack. The mesh must have been seen."""
+    topology, mesh = view.topology, view.mesh
+    assert mesh is not None
+    return [
+        machine_status(
+            name, machine, topology["workloads"].get(machine["workload"]), mesh, view.machines.get(name, Seen())
+        )
+        for name, machine in sorted(topology["machines"].items())
+    ]
+
+
+def workload_statuses(view: View, since: Mapping[str, int] | None = None) -> list[WorkloadStatus]:
+    """The split of each workload that has one.
+
+    Args:
+        view: what was seen.
+        since: what `requests` counted earlier, to be taken off.
+    """
+    counted = requests(view)
+    fresh = {name: count - (since or {}).get(name, 0) for name, count in counted.items()}
+    if any(count < 0 for count in fresh.values()):  # a proxy started anew
+        fresh = dict(counted)
+    return [
+        WorkloadStatus(name=name, host=workload["host"], wanted=workload["weights"], requests=shares(workload, fresh))
+        for name, workload in sorted(view.topology["workloads"].items())
+        if workload["weights"]
+    ]
+
+
+def requests(view: View) -> dict[str, int]:
+    """Requests that all proxies have sent, by Envoy cluster."""
+    counted = dict(view.mesh.requests) if view.mesh else {}
+    for seen in view.machines.values():
+        for name, count in (seen.facts.outbound if seen.facts else {}).items():
+            counted[name] = counted.get(name, 0) + count
+    return counted
 
 
 def status(
     stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    ssh: Annotated[
+        bool, typer.Option("--ssh/--no-ssh", help="Ask the machines too: certificate, version, changes by hand.")
+    ] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on looking, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, help="With --watch: seconds between two looks.")] = 2.0,
 ) -> None:
-    """Show every machine of a stack: identity, sync state, health, certificate. Exit code 1 if one is not well."""
-    topology = stack_topology(stack)
-    access = ClusterAccess(kubeconfig=topology["cluster"]["kubeconfig"], context=topology["cluster"]["context"])
-    machines = machine_statuses(topology, connect(access.properties()))
+    """Show every machine of a stack: identity, sync state, health, certificate, changes by hand; and the split.
+
+    Exit code 1 if a machine is not well.
+    """
+    source = Source(stack=stack, config_file=config_file)
+    if watch:
+        _watch(source, ssh, interval)
+        return
+    view = _seen(source, ssh)
+    machines = machine_statuses(view)
     if as_json:
-        print(json.dumps({"topology": topology, "machines": [asdict(machine) for machine in machines]}, indent=2))
+        print(json.dumps(document(view, machines), indent=2))
     else:
-        _print(topology, machines, datetime.now(UTC))
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 200  # a log is read with its lines whole
+        console.print(page(view, machines, workload_statuses(view)))
     if not all(machine.good for machine in machines):
         raise typer.Exit(1)
 
 
-def _print(topology: Mapping[str, Any], machines: Sequence[MachineStatus], now: datetime) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # a log is read with its lines whole
+def _seen(source: Source, ssh: bool) -> View:
+    topology = source.topology()
+    view = look(source, topology, sorted(topology["machines"]) if ssh else ())
+    if view.mesh is None:
+        raise ClusterError(view.mesh_refusal)
+    return view
+
+
+def document(view: View, machines: Sequence[MachineStatus]) -> dict[str, Any]:
+    """What `--json` prints."""
+    assert view.mesh is not None
+    return {
+        "topology": view.topology,
+        "istiods": view.mesh.istiods,
+        "gateways": view.mesh.gateways,
+        "machines": [asdict(machine) | {"good": machine.good} for machine in machines],
+        "workloads": [asdict(split) | {"measured": split.measured} for split in workload_statuses(view)],
+    }
+
+
+def _watch(source: Source, ssh: bool, interval: float) -> None:
+    """Look again and again. What is measured is what came since the first look."""
+    view, asked = _seen(source, ssh), time.monotonic()
+    since = requests(view)
+    with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
+        while True:
+            live.update(page(view, machine_statuses(view), workload_statuses(view, since)), refresh=True)
+            time.sleep(interval)
+            if ssh and time.monotonic() - asked > SSH_SECONDS:
+                view, asked = _seen(source, ssh), time.monotonic()
+                continue
+            fresh = look(source, view.topology, ())
+            if fresh.mesh is not None:
+                view = View(
+                    topology=view.topology, mesh=fresh.mesh, mesh_refusal="", machines=view.machines, now=fresh.now
+                )
+
+
+# ---------------------------------------------------------------------- as people read it
+
+
+def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[WorkloadStatus]) -> RenderableType:
+    """The whole status."""
+    topology, mesh = view.topology, view.mesh
+    assert mesh is not None
     cluster, plane, gateway = topology["cluster"], topology["controlPlane"], topology["gateway"]
-    console.print(f"cluster   {cluster['name']}, network {cluster['network']}")
-    console.print(f"istiod    {plane['version']}, revision {plane['revision']}, trust domain {plane['trustDomain']}")
-    console.print(f"gateway   {gateway['name']} at {gateway['address']}")
-    for name, network in sorted(topology.get("networks", {}).items()):
-        console.print(f"network   {name}: {_way(network)}")
+    lines = [
+        f"cluster   {cluster['name']}, network {cluster['network']}",
+        f"istiod    {plane['version']}, revision {plane['revision']}, trust domain {plane['trustDomain']}"
+        f", {_running(mesh.istiods)}",
+        f"gateway   {gateway['name']} at {gateway['address']}, {_running(mesh.gateways)}",
+    ]
+    lines += [f"network   {name}: {_way(network)}" for name, network in sorted(topology.get("networks", {}).items())]
+    measured = {split.name: split for split in splits}
     for name, workload in sorted(topology["workloads"].items()):
-        console.print(f"workload  {name}: {_describe(workload)}", soft_wrap=True)
-    if not machines:
-        return
+        lines.append(f"workload  {name}: {_describe(workload)}{_measured(measured.get(name))}")
+    parts: list[RenderableType] = [Text(line) for line in lines]
+    if machines:
+        parts += [Text(), _table(machines, view.now)]
+    for machine in machines:
+        parts += [Text(f"{machine.name}: changed by hand: {line}", "yellow") for line in machine.drift or ()]
+        if machine.refusal:
+            parts.append(Text(f"{machine.name}: not asked over SSH: {machine.refusal}", "yellow"))
+    return Group(*parts)
+
+
+def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
     table = Table(box=None, pad_edge=False)
-    for header in ("machine", "identity", "address", "sidecar", "sync", "health", "certificate"):
+    for header in ("machine", "identity", "address", "endpoint", "sidecar", "sync", "health", "certificate", "by hand"):
         table.add_column(header, overflow="fold")
     for machine in machines:
-        colour = "green" if machine.good else "red"
+        colour = ("yellow" if machine.drift or machine.refusal else "green") if machine.good else "red"
         table.add_row(
             f"[{colour}]●[/] {machine.name}",
             machine.identity,
             machine.address,
+            machine.endpoint,
             machine.sidecar_version,
             machine.sync,
             machine.health,
-            f"{_remaining(machine.certificate_expiry, now)}, until {machine.certificate_expiry}",
+            f"{remaining(machine.certificate_expiry, now)}, until {machine.certificate_expiry}"
+            + (" (of its join)" if machine.certificate_of == "join" else ""),
+            "not asked" if machine.drift is None else f"{len(machine.drift)} changes" if machine.drift else "nothing",
         )
-    console.print()
-    console.print(table)
+    return table
+
+
+def _running(count: int) -> str:
+    return f"{count} ready" if count else "NONE READY"
 
 
 def _way(network: Mapping[str, Any]) -> str:
@@ -147,18 +303,29 @@ def _way(network: Mapping[str, Any]) -> str:
 def _describe(workload: Mapping[str, Any]) -> str:
     parts = []
     if workload["pods"]:
-        parts.append(f"{workload['pods']['replicas']} pod(s)")
+        parts.append(f"{workload['pods']['replicas']:g} pod(s)")
     if workload["machines"]:
         parts.append(f"machines {', '.join(workload['machines'])}")
     text = " and ".join(parts)
     if workload["host"]:
         text += f", as {workload['host']}"
     if workload["weights"]:
-        text += ", split " + ", ".join(f"{subset} {share} %" for subset, share in workload["weights"].items())
+        text += ", split " + ", ".join(f"{subset} {share:g} %" for subset, share in workload["weights"].items())
     return text
 
 
-def _remaining(expiry: str, now: datetime) -> str:
-    left = datetime.fromisoformat(expiry) - now
-    hours = left.total_seconds() / 3600
-    return f"{hours:.0f} h left" if hours >= 1 else f"{max(left.total_seconds(), 0) / 60:.0f} min left"
+def _measured(split: WorkloadStatus | None) -> str:
+    if split is None:
+        return ""
+    if not split.measured:
+        return " (no requests to measure)"
+    found = ", ".join(f"{subset} {share:.1f} %" for subset, share in split.measured.items())
+    return f" (measured {found} of {sum(split.requests.values())} requests)"
+
+
+def remaining(expiry: str, now: datetime | None = None) -> str:
+    """How long a certificate is good for yet."""
+    left = (datetime.fromisoformat(expiry) - (now or datetime.now(UTC))).total_seconds()
+    if left <= 0:
+        return "ENDED"
+    return f"{left / 3600:.0f} h left" if left >= 3600 else f"{left / 60:.0f} min left"

@@ -75,10 +75,15 @@ delivered /var/lib/istio/envoy/cluster.env
 delivered "$DROP_IN/hybrid-mesh.conf"
 delivered /etc/systemd/system/hybrid-mesh-conntrack.service
 unit_file "$DROP_IN/hybrid-mesh-limits.conf"
-for unit in network.service ready.service follow.service follow.timer logs.service logs.timer; do
+for unit in network.service ready.service follow.service follow.timer logs.service logs.timer metrics.service; do
     unit_file "/etc/systemd/system/hybrid-mesh-$unit"
 done
-for unit in istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer; do
+# What those units run
+for script in lib.sh restart.sh upkeep.sh firewall.sh; do
+    unit_file "$STATE/scripts/$script"
+done
+for unit in istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer \
+    hybrid-mesh-metrics.service; do
     enabled "$unit"
 done
 hosts

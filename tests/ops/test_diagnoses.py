@@ -76,7 +76,8 @@ WRONG: dict[str, Spoiled] = {
     "proxy-not-ready": Spoiled("is not ready", {"ready": "no"}),
     "rules-missing": Spoiled("no iptables rule", {"rules": ""}),
     "rules-left": Spoiled(
-        "2 redirect rules stand", {"units": f"{unit(ActiveState='failed', Result='exit-code')}\n\n{TRACKER}"}
+        "redirect rules stand (1), and no proxy",
+        {"units": f"{unit(ActiveState='failed', Result='exit-code')}\n\n{TRACKER}"},
     ),
     "tracker-stopped": Spoiled(
         "hybrid-mesh-conntrack.service is inactive",

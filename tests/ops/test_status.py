@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,118 +14,209 @@ from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
 from hybridmesh.ops import status, topology
-from hybridmesh.ops.status import machine_status
+from hybridmesh.ops.look import Seen, Source, View
+from hybridmesh.ops.mesh import NOTHING
+from hybridmesh.ops.status import MachineStatus, machine_status, remaining, workload_statuses
+from tests.ops.probed import ADDRESS, HOST, MANIFEST, NOW, TOPOLOGY, entry, machine_facts, mesh_facts, state
 
-LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
-CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-MACHINE = {
-    "workload": "echo",
-    "namespace": "demo",
-    "identity": "spiffe://cluster.local/ns/demo/sa/echo",
-    "meshAddress": "10.0.0.11",
-    "sidecarVersion": "1.31.0",
-    "certificateExpiry": (datetime.now(UTC) + timedelta(hours=23, minutes=30)).isoformat(),
-    "entry": "demo/echo-10.0.0.11",
+ENTRY = f"demo/echo-{ADDRESS}-embedded"
+MACHINE = TOPOLOGY["machines"]["vm-1"]
+UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
+NETWORKS = {
+    "far": {"direct": False, "gateways": ["gw-1"], "addresses": ["10.9.0.1:15443"]},
+    "near": {"direct": True, "gateways": [], "addresses": []},
+    "callers": {"direct": False, "gateways": [], "addresses": []},
 }
-TOPOLOGY: dict[str, Any] = {
-    "cluster": {"name": "c1", "network": "n1", "kubeconfig": "kubeconfig", "context": None},
-    "controlPlane": {
-        "namespace": "istio-system", "revision": "default", "version": "1.31.0", "trustDomain": "cluster.local",
-    },
-    "gateway": {"name": "east-west", "address": "10.0.0.1"},
-    "networks": {
-        "far": {"direct": False, "gateways": ["gw-1"], "addresses": ["10.9.0.1:15443"]},
-        "near": {"direct": True, "gateways": [], "addresses": []},
-        "callers": {"direct": False, "gateways": [], "addresses": []},
-    },
-    "workloads": {
-        "echo": {
-            "pods": {"replicas": 2}, "machines": ["vm-1"], "host": "echo.demo.svc.cluster.local",
-            "weights": {"k8s": 90, "vm": 10},
-        }
-    },
-    "machines": {"vm-1": MACHINE},
-}  # fmt: skip
 
 
-def entry(*, healthy: str | None = "True", connected: bool = True) -> dict[str, Any]:
-    conditions = [{"type": "Healthy", "status": healthy, "message": "status 503"}] if healthy else []
-    annotations = {"istio.io/connectedAt": "2026-11-23T00:00:00Z"} if connected else {}
-    return {"metadata": {"annotations": annotations}, "status": {"conditions": conditions}}
+def judged(seen: Seen | None = None, **mesh: Any) -> MachineStatus:
+    return machine_status("vm-1", MACHINE, TOPOLOGY["workloads"]["echo"], mesh_facts(**mesh), seen or Seen())
 
 
-def states(acked: str = "1", proxy: str = "vm-1.demo") -> list[dict[str, Any]]:
-    return [{"proxy": proxy, "resources": {kind: {"sent": "1", "acked": acked} for kind in (LISTENER, CLUSTER)}}]
+def view(seen: Mapping[str, Seen] | None = None, **mesh: Any) -> View:
+    machines = {"vm-1": Seen(facts=machine_facts())} if seen is None else seen
+    return View(
+        topology={**TOPOLOGY, "networks": NETWORKS},
+        mesh=mesh_facts(**mesh),
+        mesh_refusal="",
+        machines=machines,
+        now=NOW,
+    )
 
 
-class FakeCluster:
-    """Answers what a machine that is in the mesh, or is not, makes the cluster say."""
+def run(monkeypatch: pytest.MonkeyPatch, what: View, *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(status, "look", lambda *_, **__: what)
+    monkeypatch.setattr(Source, "topology", lambda _self: what.topology)
+    result = CliRunner().invoke(app, ["status", *arguments])
+    return result.exit_code, result.stdout
 
-    def __init__(self, found: Mapping[str, Any] | None) -> None:
-        self.found = found
 
-    def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        assert (namespace, name) == ("demo", "echo-10.0.0.11")
-        return self.found
-
-    def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
-        assert (namespace, revision, workload_namespace) == ("istio-system", "default", "demo")
-        return states()
+# ---------------------------------------------------------------------- one machine
 
 
 def test_a_machine_that_is_in_sync_and_healthy_is_good() -> None:
-    assert machine_status("vm-1", MACHINE, entry(), states()).good
+    assert judged().good
 
 
 def test_a_machine_without_an_entry_is_not_connected() -> None:
-    judged = machine_status("vm-1", MACHINE, None, states())
-    assert not judged.good
-    assert judged.sync == "not connected to istiod"
+    found = judged(entries={})
+    assert not found.good
+    assert found.sync == "not connected to istiod"
 
 
 def test_a_type_that_is_not_acknowledged_is_named() -> None:
-    judged = machine_status("vm-1", MACHINE, entry(), states(acked="0"))
-    assert not judged.good
-    assert "Listener" in judged.sync
+    found = judged(states={"demo": [state(acked="n0")]})
+    assert not found.good
+    assert "Listener" in found.sync
 
 
 def test_an_unhealthy_app_says_what_the_probe_said() -> None:
-    judged = machine_status("vm-1", MACHINE, entry(healthy="False"), states())
-    assert not judged.good
-    assert judged.health == "status 503"
+    found = judged(entries={ENTRY: entry(status=UNHEALTHY)})
+    assert not found.good
+    assert found.health == "status 503"
 
 
 def test_a_machine_without_a_probe_is_good_and_called_unprobed() -> None:
-    judged = machine_status("vm-1", MACHINE, entry(healthy=None), states())
-    assert judged.good
-    assert judged.health == "not probed"
+    found = judged(entries={ENTRY: entry(status={})})
+    assert found.good
+    assert found.health == "not probed"
+
+
+def test_a_machine_that_others_are_not_told_of_is_not_good() -> None:
+    found = judged(endpoints=[])
+    assert (found.endpoint, found.good) == ("not seen", False)
+    caller = machine_status("vm-1", MACHINE, None, mesh_facts(endpoints=[]), Seen())
+    assert (caller.endpoint, caller.good) == ("has no service", True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown", "expiry", "of"),
+    [
+        (Seen(facts=machine_facts()), {}, "2026-11-26T11:00:00Z", "now"),
+        (Seen(), {"vm-1": NOW + timedelta(hours=3)}, "2026-11-25T15:00:00Z", "now"),
+        (Seen(), {}, MACHINE["certificateExpiry"], "join"),
+    ],
+)
+def test_the_certificate_is_the_one_that_it_has_where_that_can_be_known(
+    seen: Seen, shown: Mapping[str, Any], expiry: str, of: str
+) -> None:
+    found = judged(seen, certificates=shown)
+    assert (found.certificate_expiry, found.certificate_of) == (expiry, of)
+
+
+def test_the_version_and_changes_by_hand_are_the_machines_own_word() -> None:
+    facts = machine_facts({"version": "1.30.2", "manifest": MANIFEST.replace("enabled", "disabled")})
+    found = judged(Seen(facts=facts))
+    assert found.sidecar_version == "1.30.2"
+    assert found.drift == ("unit istio.service: now disabled, was enabled",)
+    assert judged().drift is None, "nobody asked"
+
+
+# ---------------------------------------------------------------------- the split
+
+
+def test_the_split_is_measured_by_all_that_call() -> None:
+    [split] = workload_statuses(view())
+    assert split.requests == {"k8s": 893, "vm": 114}, "the pods' and the machine's"
+    assert {name: round(share, 1) for name, share in split.measured.items()} == {"k8s": 88.7, "vm": 11.3}
+
+
+def test_a_split_can_be_measured_since_an_earlier_look() -> None:
+    earlier = {f"outbound|8080|k8s|{HOST}": 800, f"outbound|8080|vm|{HOST}": 100}
+    [split] = workload_statuses(view({}), earlier)
+    assert split.requests == {"k8s": 93, "vm": 7}
+    [anew] = workload_statuses(view({}), {f"outbound|8080|k8s|{HOST}": 5000})
+    assert anew.requests == {"k8s": 893, "vm": 107}, "a proxy that began to count anew is counted from nothing"
+
+
+def test_nothing_is_measured_where_nobody_called() -> None:
+    [split] = workload_statuses(view({}, requests={}))
+    assert split.measured == {}
+
+
+# ---------------------------------------------------------------------- the verb
+
+
+@pytest.mark.parametrize(("mesh", "code"), [({}, 0), ({"entries": {}}, 1)])
+def test_the_verb_ends_with_1_where_a_machine_is_out(
+    monkeypatch: pytest.MonkeyPatch, mesh: Mapping[str, Any], code: int
+) -> None:
+    ended, text = run(monkeypatch, view(**mesh))
+    assert ended == code
+    for part in ("vm-1", MACHINE["identity"], "23 h left", "k8s 90 %, vm 10 %", "192.0.2.100, 1 ready"):
+        assert part in text
+    assert "measured k8s 88.7 %, vm 11.3 % of 1007 requests" in text
 
 
 def test_the_way_into_each_network_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "stack_topology", lambda _stack: TOPOLOGY)
-    monkeypatch.setattr(status, "connect", lambda _properties: FakeCluster(entry()))
-    shown = CliRunner().invoke(app, ["status"]).stdout.splitlines()
+    shown = run(monkeypatch, view())[1].splitlines()
     for line in (
         "network   far: reached through gw-1 at 10.9.0.1:15443",
         "network   near: reached directly",
         "network   callers: its machines call, and are not called",
     ):
-        assert line in shown
+        assert line in [s.rstrip() for s in shown]
 
 
-@pytest.mark.parametrize(("found", "code"), [(entry(), 0), (None, 1)])
-def test_the_verb_shows_the_topology_and_ends_with_1_where_a_machine_is_out(
-    monkeypatch: pytest.MonkeyPatch, found: Mapping[str, Any] | None, code: int
-) -> None:
-    monkeypatch.setattr(status, "stack_topology", lambda _stack: TOPOLOGY)
-    monkeypatch.setattr(status, "connect", lambda _properties: FakeCluster(found))
+def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    drifted = Seen(facts=machine_facts({"manifest": MANIFEST.replace("enabled", "disabled")}))
+    code, text = run(monkeypatch, view({"vm-1": drifted}))
+    assert (code, "vm-1: changed by hand: unit istio.service: now disabled" in text) == (0, True)
+    code, text = run(monkeypatch, view({"vm-1": Seen(refusal="no answer. Fix: start it.")}))
+    assert (code, "vm-1: not asked over SSH: no answer. Fix: start it." in text) == (0, True)
+
+
+def test_json_has_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads(run(monkeypatch, view(), "--json")[1])
+    [machine], [workload] = document["machines"], document["workloads"]
+    assert (machine["good"], machine["endpoint"], machine["certificate_of"]) == (True, "seen by all", "now")
+    assert (workload["wanted"], workload["requests"]) == ({"k8s": 90, "vm": 10}, {"k8s": 893, "vm": 114})
+    assert (document["istiods"], document["gateways"]) == (1, 1)
+
+
+def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = replace(view(), mesh=None, mesh_refusal="the API server did not answer")
+    monkeypatch.setattr(status, "look", lambda *_, **__: blind)
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
     result = CliRunner().invoke(app, ["status"])
-    assert result.exit_code == code
-    for word in ("vm-1", "spiffe://cluster.local/ns/demo/sa/echo", "23 h left", "k8s 90 %, vm 10 %", "10.0.0.1"):
-        assert word in result.stdout
+    assert result.exit_code == 1
+    assert "did not answer" in result.output
+
+
+def test_watching_asks_the_mesh_each_time_and_machines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    clock = iter([0.0, 10.0, 20.0, 31.0, 31.5])
+
+    def look(_source: Source, _topology: object, names: list[str]) -> View:
+        asked.append(len(names))
+        return view({} if not names else None)
+
+    def pause(_seconds: float) -> None:
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "look", look)
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 40.0))
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    result = CliRunner().invoke(app, ["status", "--watch"])
+    assert result.exit_code == 130
+    assert asked == [1, 0, 0, 1, 0]
 
 
 def test_without_pulumi_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(topology.StackError, match="install the Pulumi CLI"):
         topology.stack_topology("dev")
+
+
+@pytest.mark.parametrize(
+    ("expiry", "said"),
+    [("2026-11-26T12:00:00Z", "24 h left"), ("2026-11-25T12:30:00Z", "30 min left"), ("2026-11-25T11:59:00Z", "ENDED")],
+)
+def test_time_left_is_said_as_people_do(expiry: str, said: str) -> None:
+    assert remaining(expiry, NOW) == said
+
+
+def test_a_mesh_of_which_nothing_is_known_has_no_good_machine() -> None:
+    assert not machine_status("vm-1", MACHINE, None, NOTHING, Seen()).good

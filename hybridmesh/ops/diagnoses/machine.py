@@ -78,7 +78,7 @@ def _rules_left(case: Case) -> Iterator[Found]:
         return
     if case.facts.unit("istio.service").active in ("inactive", "failed") and case.facts.rules:
         yield Found(
-            f"{case.facts.rules} redirect rules stand, and no proxy takes what they redirect: its traffic is cut",
+            f"redirect rules stand ({case.facts.rules}), and no proxy takes what they redirect: its traffic is cut",
             "iptables-save -t nat",
         )
 
