@@ -10,6 +10,7 @@ from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
 from .ops.doctor import doctor
 from .ops.recover import recover
+from .ops.report import report
 from .ops.settings import app as settings
 from .ops.status import status
 from .ops.topology import StackError
@@ -38,6 +39,7 @@ def _console() -> None:
 app.command("bootstrap", cls=GoSwitches)(bootstrap)
 app.command("doctor")(doctor)
 app.command("recover")(recover)
+app.command("report")(report)
 app.command("status")(status)
 app.add_typer(settings, name="settings")
 

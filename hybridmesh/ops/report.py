@@ -1,0 +1,173 @@
+"""`python -m hybridmesh report`: one HTML page about a stack, that needs nothing but itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+from rich.console import Console
+
+from hybridmesh.providers.cluster import ClusterError
+
+from .diagnoses import Finding
+from .doctor import examine
+from .look import Source, View, look
+from .picture import scene, state_of, tall, wide
+from .status import MachineStatus, WorkloadStatus, machine_statuses, remaining, workload_statuses
+
+LIFE_HOURS = 24
+"""How long a certificate lasts, if nobody says otherwise: a whole bar."""
+_WORDS = {"good": "well", "warn": "well, but", "bad": "not well"}
+
+
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; - is stdout.")] = Path(
+        "report.html"
+    ),
+    stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
+    ssh: Annotated[bool, typer.Option("--ssh/--no-ssh", help="Ask the machines too.")] = True,
+) -> None:
+    """Write a page about a stack: its topology drawn, what is wrong, traffic, health and expiry of each machine."""
+    source = Source(stack=stack, config_file=config_file)
+    topology = source.topology()
+    view = look(source, topology, sorted(topology["machines"]) if ssh else ())
+    if view.mesh is None:
+        raise ClusterError(view.mesh_refusal)
+    text = html(view, examine(view))
+    if str(output) == "-":
+        sys.stdout.write(text)
+        return
+    output.write_text(text, encoding="utf-8")
+    Console(highlight=False, soft_wrap=True).print(f"Written: {output}", markup=False)
+
+
+def html(view: View, findings: Sequence[Finding]) -> str:
+    """The page. The mesh must have been seen."""
+    assert view.mesh is not None
+    machines, splits = machine_statuses(view), workload_statuses(view)
+    drawn = scene(view.topology, machines, splits, view.mesh.istiods, view.mesh.gateways)
+    state = overall(findings)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    environment.filters["code"] = code
+    template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    return template.render(
+        cluster=view.topology["cluster"]["name"],
+        plane=view.topology["controlPlane"],
+        now=view.now,
+        state=state,
+        headline=headline(findings),
+        tiles=tiles(view, machines, splits),
+        findings=grouped(findings),
+        wide=wide(drawn),
+        tall=tall(drawn),
+        splits=splits,
+        machines=[row(machine, findings, view.now) for machine in machines],
+    )
+
+
+def grouped(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Findings, those that say the same of several machines as one."""
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        found.setdefault((finding.id, finding.what), []).append(finding)
+    return [
+        same[0].model_dump() | {"machines": ", ".join(finding.machine or "stack" for finding in same)}
+        for same in found.values()
+    ]
+
+
+def code(text: str) -> Markup:
+    """What stands between backticks, as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else escape(p) for n, p in enumerate(parts))
+
+
+def overall(findings: Sequence[Finding]) -> str:
+    """`good`, `warn` or `bad`."""
+    severities = {finding.severity for finding in findings}
+    return "bad" if "critical" in severities else "warn" if "warning" in severities else "good"
+
+
+def headline(findings: Sequence[Finding]) -> str:
+    """The state in a few words."""
+    count = sum(finding.severity != "note" for finding in findings)
+    return "all well" if not count else f"{count} finding" + ("s" if count > 1 else "")
+
+
+def tiles(view: View, machines: Sequence[MachineStatus], splits: Sequence[WorkloadStatus]) -> list[dict[str, str]]:
+    """What is to be seen at a glance."""
+    assert view.mesh is not None
+    well = sum(machine.good for machine in machines)
+    next_end = min((machine.certificate_expiry for machine in machines), default="")
+    left = _hours(next_end, view.now) if next_end else LIFE_HOURS
+    requests = sum(sum(split.requests.values()) for split in splits)
+    return [
+        _tile("machines well", f"{well} of {len(machines)}", "in sync, healthy, seen", well == len(machines)),
+        _tile(
+            "next certificate ends",
+            remaining(next_end, view.now).replace(" left", "") if next_end else "none",
+            "renewed at half its time",
+            left > 1,
+        ),
+        _tile(
+            "control plane",
+            _plane(view.mesh.istiods, view.mesh.gateways),
+            f"ready: {view.mesh.istiods} istiod, {view.mesh.gateways} gateway",
+            bool(view.mesh.istiods and view.mesh.gateways),
+        ),
+        {
+            "what": "requests measured",
+            "value": f"{requests:,}".replace(",", " "),
+            "detail": "by callers' proxies",
+            "state": "",
+        },
+    ]
+
+
+def _plane(istiods: int, gateways: int) -> str:
+    down = [name for name, count in (("istiod", istiods), ("gateway", gateways)) if not count]
+    return f"{' and '.join(down)} down" if down else "ready"
+
+
+def _tile(what: str, value: str, detail: str, good: bool) -> dict[str, str]:
+    return {"what": what, "value": value, "detail": detail, "state": "good" if good else "bad"}
+
+
+def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
+    """One machine of the table."""
+    hours = _hours(machine.certificate_expiry, now)
+    mine = {finding.id for finding in findings if finding.machine == machine.name}
+    expiry = "bad" if hours <= 0 else "warn" if mine & {"certificate-ending", "certificate-expired"} else "good"
+    trouble = [said for said, good in ((machine.sync, "in sync"), (machine.health, "healthy")) if said != good]
+    if machine.endpoint != "seen by all":
+        trouble.append({"not seen": "no endpoint of its service"}.get(machine.endpoint, machine.endpoint))
+    if machine.refusal:
+        trouble.append(f"not asked over SSH: {machine.refusal}")
+    state = state_of(machine)
+    return {
+        "name": machine.name,
+        "state": state,
+        "word": _WORDS[state],
+        "trouble": trouble,
+        "identity": machine.identity,
+        "address": machine.address,
+        "version": machine.sidecar_version,
+        "left": remaining(machine.certificate_expiry, now),
+        "until": machine.certificate_expiry.replace("T", " ").removesuffix("Z"),
+        "of": " (that of its join)" if machine.certificate_of == "join" else "",
+        "expiry": expiry,
+        "share": f"{min(max(hours / LIFE_HOURS, 0), 1) * 100:.0f}",
+        "by_hand": "not asked" if machine.drift is None else "; ".join(machine.drift) or "nothing changed",
+    }
+
+
+def _hours(expiry: str, now: datetime) -> float:
+    return (datetime.fromisoformat(expiry) - now).total_seconds() / 3600
