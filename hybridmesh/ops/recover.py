@@ -45,7 +45,11 @@ class Repair:
     what: str
     """For people."""
     record: str = ""
-    """A Secret of Helm's to delete; none: the resource is gone, and goes from the state."""
+    """A Secret of Helm's to delete."""
+    forget: bool = False
+    """The resource is gone, and goes from the state."""
+    disown: bool = False
+    """The object may be there, owned by a manager that nobody remembers."""
 
 
 def interrupted(deployment: Mapping[str, Any]) -> list[Interrupted]:
@@ -66,7 +70,9 @@ def repairs(operations: Sequence[Interrupted], records: Mapping[str, Sequence[tu
     """What must be put right before the next run; all else is done by running again.
 
     Helm refuses to install what it has a record of, and to upgrade what it believes in the middle of an upgrade. A
-    record that goes takes nothing along: the next install adopts the objects, which bear the release's name.
+    record that goes takes nothing along: the next install adopts the objects, which bear the release's name. Objects
+    that pulumi-kubernetes applied belong, field by field, to a manager of a random name that only the state knows; one
+    that is not in it would be a conflict at the first change of such a field.
 
     Args:
         operations: the interrupted ones.
@@ -74,23 +80,27 @@ def repairs(operations: Sequence[Interrupted], records: Mapping[str, Sequence[tu
     """
     found: list[Repair] = []
     for operation in operations:
+        if operation.kind == "creating" and _is_object(operation):
+            namespace, name = _object(operation)
+            what = f"{operation.inputs['kind']} {namespace}/{name} may be there already: let the next run own it"
+            found.append(Repair(operation, what, disown=True))
         if operation.type != RELEASE:
             continue
         namespace, release = _release(operation)
         there = records.get(operation.urn, [])
         if operation.kind == "deleting" and not there:
             what = f"release {namespace}/{release} is gone from the cluster: take it out of the state"
-            found.append(Repair(operation, what))
+            found.append(Repair(operation, what, forget=True))
         for record, status in there:
             if operation.kind == "creating" or (operation.kind == "updating" and status in _HALF_MADE):
                 what = f"release {namespace}/{release} is {status}: delete Helm's record of it, {record}"
-                found.append(Repair(operation, what, record))
+                found.append(Repair(operation, what, record=record))
     return found
 
 
 def recovered(deployment: Mapping[str, Any], plan: Sequence[Repair]) -> dict[str, Any]:
     """The state without operations that are pending, and without what is gone."""
-    gone = {repair.operation.urn for repair in plan if not repair.record}
+    gone = {repair.operation.urn for repair in plan if repair.forget}
     inner = {key: value for key, value in deployment["deployment"].items() if key != "pending_operations"}
     inner["resources"] = [resource for resource in inner.get("resources") or [] if resource["urn"] not in gone]
     return {**deployment, "deployment": inner}
@@ -138,6 +148,10 @@ def recover(
         if repair.record:
             cluster = _connect(deployment, repair.operation)
             cluster.delete_helm_record(_release(repair.operation)[0], repair.record)
+        if repair.disown:
+            inputs = repair.operation.inputs
+            cluster = _connect(deployment, repair.operation)
+            cluster.disown(inputs["apiVersion"], inputs["kind"], *_object(repair.operation))
     if operations:
         _pulumi("stack", "import", *chosen, document=json.dumps(recovered(deployment, plan)))
     console.print("Done. Now run again what was interrupted: `pulumi up`, or `pulumi destroy`.")
@@ -150,6 +164,20 @@ def _records(deployment: Mapping[str, Any], operations: Sequence[Interrupted]) -
 
 def _connect(deployment: Mapping[str, Any], operation: Interrupted) -> Cluster:
     return connect(cluster_of(deployment, operation).properties())
+
+
+def _is_object(operation: Interrupted) -> bool:
+    """Whether it is about one Kubernetes object whose name is known."""
+    inputs = operation.inputs
+    known = all(isinstance(inputs.get(key), str) for key in ("apiVersion", "kind"))
+    return operation.type.startswith("kubernetes:") and known and bool(_object(operation)[1])
+
+
+def _object(operation: Interrupted) -> tuple[str, str]:
+    """Namespace and name of an object."""
+    metadata = operation.inputs.get("metadata")
+    given = metadata if isinstance(metadata, Mapping) else {}
+    return str(given.get("namespace") or ""), str(given.get("name") or "")
 
 
 def _release(operation: Interrupted) -> tuple[str, str]:

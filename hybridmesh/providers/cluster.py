@@ -100,6 +100,9 @@ class Cluster(Protocol):
     def delete_helm_record(self, namespace: str, name: str) -> None:
         """Deletes one such Secret, if it is there."""
 
+    def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        """Lets nobody own a field of an object any more, as server-side apply has it; whether there is one."""
+
 
 def connect(properties: Properties) -> Cluster:
     """The cluster that a resource's inputs, those of `ClusterAccess`, lead to."""
@@ -298,6 +301,23 @@ class _RealCluster:
 
     def delete_helm_record(self, namespace: str, name: str) -> None:
         self._ask(f"delete Secret {namespace}/{name}", self._core.delete_namespaced_secret, name, namespace)
+
+    def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        from kubernetes.dynamic import DynamicClient
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+        try:
+            resource = DynamicClient(self._core.api_client).resources.get(api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            return False
+        found = self._ask(
+            f"patch {kind} {namespace}/{name}",
+            functools.partial(resource.patch, content_type="application/merge-patch+json"),
+            {"metadata": {"managedFields": [{}]}},
+            name,
+            namespace or None,
+        )
+        return found is not None
 
     def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
         """Makes a request within the limit. None where there is no such object."""

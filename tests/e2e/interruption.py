@@ -63,7 +63,7 @@ def running(stack: Stack, verb: str, log: Path) -> Iterator[subprocess.Popen[byt
         process = subprocess.Popen(
             [*command, str(stack.file), "--event-log", str(log)],
             cwd=PROJECT_ROOT,
-            env=stack.lab.env,
+            env=stack.env,
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -72,12 +72,17 @@ class Stack:
             del place[last]
         self.file.write_text(yaml.safe_dump(content, sort_keys=False))
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of pulumi. With what it calls debug commands it has `--event-log`."""
+        return {**self.lab.env, "PULUMI_DEBUG_COMMANDS": "true"}
+
     def run(self, *arguments: str, timeout: float = 300, env: dict[str, str] | None = None) -> str:
         """Run pulumi; returns stdout, and raises with stdout and stderr if it fails."""
         done = subprocess.run(
             ["pulumi", "--non-interactive", "--color=never", *arguments],
             cwd=PROJECT_ROOT,
-            env={**self.lab.env, **(env or {})},
+            env={**self.env, **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -19,10 +19,10 @@ PROVIDER = f"{STACK}pulumi:providers:kubernetes::mesh-kubernetes"
 ISTIOD = f"{STACK}kubernetes:helm.sh/v3:Release::mesh-control-plane-istiod"
 
 
-def operation(kind: str, urn: str = ISTIOD, **inputs: Any) -> dict[str, Any]:
+def operation(kind_of: str, urn: str = ISTIOD, **inputs: Any) -> dict[str, Any]:
     given = inputs or {"name": "istiod", "namespace": "istio-system"}
     resource = {"urn": urn, "type": urn.split("::")[2], "inputs": given, "provider": f"{PROVIDER}::id-1"}
-    return {"type": kind, "resource": resource}
+    return {"type": kind_of, "resource": resource}
 
 
 def state(*operations: dict[str, Any]) -> dict[str, Any]:
@@ -61,6 +61,16 @@ def test_a_release_that_is_gone_is_forgotten_and_one_that_is_going_is_not() -> N
 def test_everything_else_is_done_by_running_again() -> None:
     urn = f"{STACK}command:remote:Command::mesh-vm-1-join"
     assert repairs(interrupted(state(operation("creating", urn))), {}) == []
+
+
+@pytest.mark.parametrize(("kind", "repaired"), [("creating", True), ("updating", False), ("deleting", False)])
+def test_an_object_that_a_forgotten_manager_may_own_is_disowned(kind: str, repaired: bool) -> None:
+    urn = f"{STACK}kubernetes:core/v1:Namespace::mesh-demo-namespace"
+    one = operation(kind, urn, apiVersion="v1", kind="Namespace", metadata={"name": "demo"})
+    found = repairs(interrupted(state(one)), {})
+    assert [(repair.disown, repair.what.partition(" may")[0]) for repair in found] == (
+        [(True, "Namespace /demo")] if repaired else []
+    )
 
 
 def test_a_recovered_state_has_no_pending_operation_and_nothing_that_is_gone() -> None:

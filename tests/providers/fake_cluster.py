@@ -121,6 +121,10 @@ class FakeCluster:
     def delete_helm_record(self, namespace: str, name: str) -> None:
         self.done.append(f"delete record {namespace}/{name}")
 
+    def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        self.done.append(f"disown {api_version} {kind} {namespace}/{name}")
+        return True
+
 
 def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
     """RFC 7386."""
