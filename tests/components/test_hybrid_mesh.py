@@ -267,3 +267,16 @@ def test_the_topology_says_what_is_there_in_plain_json() -> None:
     assert drawing.startswith("flowchart LR\n")
     assert 'service-echo --" 90 % "--> pods-echo' in drawing
     assert 'service-echo --" 10 % among 2 "--> vm-vm-1' in drawing
+
+
+@MODES
+def test_a_lost_machine_has_no_resource_and_is_named_in_the_preview(preview: bool) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["lost"] = True
+
+    world = run(mesh(dev_settings(change)), preview=preview)
+    assert not [name for name in world.names() if "vm-1" in name]
+    assert "mesh-vm-2-join" in world.names()
+    assert "mesh-echo-group" in world.names()
+    assert world.one("mesh", "HybridMesh").plain["lost"] == ["vm-1"]
+    assert "lost" not in run(mesh(dev_settings()), preview=preview).one("mesh", "HybridMesh").plain
