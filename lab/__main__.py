@@ -179,6 +179,18 @@ def environment(instance: Instance, tools: toolchain.Toolset) -> dict[str, str]:
 
 
 @app.command()
+def monitoring() -> None:
+    """Load what a stack with `observability` takes: Prometheus and the metrics server (docs/metrics.md)."""
+    context.instance.require_running()
+    load_monitoring(context.instance)
+
+
+def load_monitoring(instance: Instance) -> None:
+    """Give an instance the images as they are now, made anew where the project's own code has changed."""
+    Cluster(instance, toolchain.build(["monitoring-images", "prometheus"])).load_monitoring()
+
+
+@app.command()
 def traffic(
     url: Annotated[str, typer.Option(help="Of the demo app.")] = "http://echo.demo.svc.cluster.local:8080/",
     namespace: Annotated[str, typer.Option(help="Of the client's pods.")] = "demo",

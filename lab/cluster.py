@@ -293,6 +293,20 @@ class Cluster:
         if f"hybrid-mesh.lab/pause:{IMAGE_TAG}" not in have:
             self._ctr("images", "import", str(self.tools.images), timeout=120)
 
+    def load_monitoring(self) -> None:
+        """What a stack with `observability` takes: images, Prometheus for an agent on a machine, the pods' range."""
+        archive, loaded = self.tools.monitoring_images, self.folder / "monitoring-images"
+        if not loaded.exists() or loaded.read_text() != str(archive):
+            wait_for("containerd", lambda: self._ctr("version"), 30)
+            self._ctr("images", "import", str(archive), timeout=120)
+            write(loaded, str(archive))
+        mirror, node = self.folder / "mirror", self.instance.subnets.node
+        if not (mirror / "prometheus-sha256").exists():
+            shutil.copyfile(self.tools.prometheus_archive, mirror / "files" / "prometheus.tar.gz")
+        write(mirror / "prometheus-url", f"http://{node}:{MIRROR_PORT}/prometheus.tar.gz")
+        write(mirror / "prometheus-sha256", self.tools.prometheus_sha256)
+        write(self.folder / "pod-range", self.instance.subnets.pods)
+
     def _ctr(self, *arguments: str, timeout: float = 20) -> str:
         return self.instance.run(["ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.toolchain import debian, images, istio, pins, pulumi
+from lab.toolchain import debian, images, istio, monitoring, pins, pulumi
 from lab.toolchain.builder import Builder, expected_seconds
 from lab.toolchain.catalogue import catalogue
 from lab.toolchain.job import Artifact, BuildError
@@ -86,6 +86,26 @@ class Toolset:
     def images(self) -> Path:
         """All container images as one OCI archive: `ctr --namespace k8s.io images import` takes it as it is."""
         return self._folder("images") / images.ARCHIVE
+
+    @property
+    def monitoring_images(self) -> Path:
+        """The images of Prometheus and of the metrics server, as `images`."""
+        return self._folder("monitoring-images") / images.ARCHIVE
+
+    @property
+    def prometheus_archive(self) -> Path:
+        """Prometheus as its own releases are packed, for agents on machines."""
+        return self._folder("prometheus") / monitoring.ARCHIVE
+
+    @property
+    def prometheus_sha256(self) -> str:
+        """The hash of `prometheus_archive`, in hex."""
+        return (self._folder("prometheus") / "sha256").read_text().strip()
+
+    @property
+    def operator_crds(self) -> Path:
+        """A folder with the CustomResourceDefinitions of the Prometheus operator."""
+        return self._folder("prometheus-operator-crds")
 
     @property
     def sidecar_deb(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
-from lab.toolchain import debian, golang, images, istio, pins, pulumi
+from lab.toolchain import debian, golang, images, istio, monitoring, pins, pulumi
 from lab.toolchain.job import Artifact, Job
 
 _KUBERNETES = {
@@ -41,6 +41,10 @@ def catalogue() -> Mapping[str, Artifact]:
         debian.cloud_root(),
         istio.sidecar(),
         images.images(),
+        monitoring.prometheus(),
+        monitoring.metrics_packages(),
+        monitoring.operator_crds(),
+        images.monitoring_images(),
     ]
     return {artifact.name: artifact for artifact in artifacts}
 

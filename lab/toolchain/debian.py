@@ -13,7 +13,7 @@ _QUERY_SECONDS = 30.0
 _INSTALL_SECONDS = 1200.0
 _ROOT_SECONDS = 1200.0
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-q")
-_OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
+OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 """What the recipes mount, and every process of theirs, ends with them, however they end."""
 
 
@@ -50,7 +50,7 @@ def base() -> Artifact:
     def make(job: Job) -> None:
         where = [pins.DEBIAN_SUITE, pins.architecture(), _mirror(job)]
         job.run(
-            [*_OWN_NAMESPACES, "sh", recipe, root_of(job.folder), *where, job.downloads / "debian", *packages],
+            [*OWN_NAMESPACES, "sh", recipe, root_of(job.folder), *where, job.downloads / "debian", *packages],
             seconds=_ROOT_SECONDS,
         )
 
@@ -72,7 +72,7 @@ def machine_root() -> Artifact:
         root = root_of(job.folder)
         job.run(["cp", "--archive", root_of(job.needs["debian-base"]), root], seconds=_ROOT_SECONDS)
         job.run(
-            [*_OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", pins.MACHINE, *packages],
+            [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", pins.MACHINE, *packages],
             seconds=_ROOT_SECONDS,
         )
 
@@ -94,7 +94,7 @@ def cloud_root() -> Artifact:
         root = root_of(job.folder)
         job.run(["cp", "--archive", root_of(job.needs["machine-root"]), root], seconds=_ROOT_SECONDS)
         job.run(
-            [*_OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", *packages],
+            [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", *packages],
             seconds=_ROOT_SECONDS,
         )
 

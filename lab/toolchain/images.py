@@ -30,6 +30,10 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _TAR_SECONDS = 300.0
 _PROXY_UID = 1337
 """Istio's injected proxy runs as this user, and its iptables rules know it by this number."""
+_OWN = ("istio:", "machine:", "project:")
+"""Sources that are no artifact of their own."""
+_FOLDERS = ("metrics-packages:",)
+"""Artifacts of which a folder is taken."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -39,7 +43,7 @@ class Image:
 
     name: str
     files: dict[str, str]
-    """Source to absolute path in the image."""
+    """Source, a file or a folder, to absolute path in the image."""
     entrypoint: list[str]
     user: str = ""
     """`uid:gid`; root where empty."""
@@ -50,12 +54,25 @@ class Image:
 
 def images() -> Artifact:
     """All images of lab/images/images.toml as `images.tar`."""
-    recipe = pins.IMAGES / "images.toml"
+    return _archive("images", pins.IMAGES / "images.toml", seconds=10)
+
+
+def monitoring_images() -> Artifact:
+    """Those of lab/images/monitoring.toml, the project's own code in one of them; an archive as `images`."""
+    return _archive("monitoring-images", pins.IMAGES / "monitoring.toml", seconds=10, when_asked=True)
+
+
+def _archive(name: str, recipe: Path, *, seconds: int, when_asked: bool = False) -> Artifact:
     wanted = read_recipe(recipe)
     sources = {source for image in wanted for source in image.files}
-    executables = sorted(source for source in sources if ":" not in source)
-    own = sorted(source for source in sources if ":" in source and not source.startswith("istio:"))
-    contents = [_project_file(source).read_bytes() for source in own]
+    for source in sorted(sources):
+        if ":" in source and not source.startswith((*_OWN, *_FOLDERS)):
+            raise ValueError(
+                f"{recipe.name}: unknown source {source!r}; use an executable's name, {', '.join((*_OWN, *_FOLDERS))}"
+            )
+    artifacts = sorted(source.partition(":")[0] for source in sources if not source.startswith(_OWN))
+    own = [file for source in sorted(sources) if _is_own(source) for file in _files(_project_file(source))]
+    contents = [part for file, place in own for part in (place, file.read_bytes())]
 
     def make(job: Job) -> None:
         layout = job.folder / "layout"
@@ -68,11 +85,12 @@ def images() -> Artifact:
         shutil.rmtree(layout)
 
     return Artifact(
-        name="images",
+        name=name,
         pins=(recipe.read_bytes(), *contents, pins.IMAGE_TAG, str(_PROXY_UID), _PATH),
         make=make,
-        seconds=10,
-        needs=("debian-base", "istio-files", *executables),
+        seconds=seconds,
+        needs=("debian-base", *(["istio-files"] if any(s.startswith("istio:") for s in sources) else []), *artifacts),
+        when_asked=when_asked,
     )
 
 
@@ -101,12 +119,12 @@ def _add(job: Job, layout: Path, image: Image, base: dict[str, object]) -> dict[
         if image.root:
             _add_proxy_user(layer, debian.root_of(job.needs["debian-base"]))
         for source, place in sorted(image.files.items(), key=lambda item: item[1]):
-            file = _source(job, source)
-            entry = tarfile.TarInfo(place.lstrip("/"))
-            entry.size = file.stat().st_size
-            entry.mode = 0o644 if place.endswith(".json") else 0o755
-            with file.open("rb") as content:
-                layer.addfile(entry, content)
+            for file, below in _files(_source(job, source)):
+                entry = tarfile.TarInfo(f"{place}/{below}".strip("/") if below else place.lstrip("/"))
+                entry.size = file.stat().st_size
+                entry.mode = 0o644 if entry.name.endswith((".json", ".py")) else 0o755
+                with file.open("rb") as content:
+                    layer.addfile(entry, content)
     layers = [*([base] if image.root else []), _store(layout, archive, _LAYER)]
     config = layout / "config.json"
     _write(
@@ -153,19 +171,30 @@ def _add_proxy_user(layer: tarfile.TarFile, root: Path) -> None:
         layer.addfile(entry, io.BytesIO(content))
 
 
+def _files(source: Path) -> list[tuple[Path, str]]:
+    """A file, or all files of a folder, in order, each with its place below that; nothing that Python has compiled."""
+    if source.is_file():
+        return [(source, "")]
+    found = sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [(path, str(path.relative_to(source))) for path in found]
+
+
 def _source(job: Job, source: str) -> Path:
     if source.startswith("istio:"):
         return job.needs["istio-files"] / "packaging" / source.removeprefix("istio:")
-    if ":" in source:
+    if _is_own(source):
         return _project_file(source)
-    return job.needs[source] / source
+    artifact, _, name = source.partition(":")
+    return job.needs[artifact] / (name or artifact)
+
+
+def _is_own(source: str) -> bool:
+    return source.startswith(("machine:", "project:"))
 
 
 def _project_file(source: str) -> Path:
     kind, _, name = source.partition(":")
-    if kind != "machine":
-        raise ValueError(f"images.toml: unknown source {source!r}; use an executable's name, istio: or machine:")
-    return pins.MACHINE / name
+    return (pins.MACHINE if kind == "machine" else pins.PROJECT) / name
 
 
 def _store(layout: Path, file: Path, media_type: str) -> dict[str, object]:

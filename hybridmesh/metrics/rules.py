@@ -1,0 +1,229 @@
+"""Recording and alert rules.
+
+Istio's own build of Envoy counts requests as `istio_requests_total`. Upstream's, which the embedded environment runs,
+has none of that, and counts them by listener (`envoy_http_downstream_rq`, as Istio's bootstrap has its tags named).
+The recording rules make one of both: alerts and dashboard read the recorded series alone, and so work on either.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WINDOW = "5m"
+REQUESTS = "hybrid_mesh:requests:rate5m"
+"""Requests a second that a workload's proxies served, by class of status (`2xx`)."""
+SERVED = "hybrid_mesh:requests_served:rate5m"
+"""The same, all classes together, by version."""
+FAILED = "hybrid_mesh:requests_failed:rate5m"
+"""Those that ended with 5xx."""
+ERRORS = "hybrid_mesh:errors:ratio5m"
+"""Their share."""
+OTHERS = "hybrid_mesh:errors_of_other_versions:ratio5m"
+"""The share of 5xx among the requests to all other versions of the workload."""
+SHARE = "hybrid_mesh:version_share:ratio5m"
+"""A version's share of its workload's requests: what a canary's weight comes to."""
+LATENCY = "hybrid_mesh:latency_p95:milliseconds5m"
+"""The time that 95 of 100 requests stay below."""
+CERTIFICATE = "istio_agent_cert_expiry_seconds"
+"""What is left of a proxy's certificate, by its agent."""
+
+_VERSION = "namespace, workload, version"
+_OF = f"{_VERSION}, network, platform"
+_ENVOY = 'platform!="", http_conn_manager_prefix=~"inbound_.*"'
+_ISTIO = 'platform!="", reporter="destination"'
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway whose proxies Prometheus should find."""
+
+    namespace: str
+    """Its namespace."""
+    workload: str
+    """Its workload, as metrics name it."""
+    leads_to: str
+    """Whose way it is, for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thresholds:
+    """From when on somebody is told."""
+
+    error_percent: int = 5
+    """Share of a version's requests that end with 5xx."""
+    canary_points: int = 5
+    """Percentage points by which a version fails more than the others."""
+    certificate_hours: int = 6
+    """What is left of a certificate that should have been renewed."""
+
+
+def rules(gateways: Sequence[Gateway], thresholds: Thresholds, seconds: int = 15) -> dict[str, Any]:
+    """A rule file, which is the spec of a PrometheusRule too."""
+    return {
+        "groups": [
+            {"name": "hybrid-mesh-recording", "interval": f"{seconds}s", "rules": recording()},
+            {"name": "hybrid-mesh-alerts", "interval": f"{seconds}s", "rules": alerts(gateways, thresholds)},
+        ]
+    }
+
+
+def recording() -> list[dict[str, Any]]:
+    """What alerts and dashboard stand on; each may use those before it."""
+    return [
+        _record(
+            REQUESTS,
+            f"sum by ({_OF}, class) (label_replace("
+            f'rate(istio_requests_total{{{_ISTIO}}}[{WINDOW}]), "class", "${{1}}xx", "response_code", "(.).*"))'
+            " or ignoring (class) "
+            f"sum by ({_OF}, class) (label_replace("
+            f"rate(envoy_http_downstream_rq{{{_ENVOY}}}[{WINDOW}]), "
+            '"class", "$1", "response_code_class", "(.*)"))',
+        ),
+        _record(SERVED, f"sum by ({_VERSION}) ({REQUESTS})"),
+        # A class that never was has no series, and is none out of so many all the same.
+        _record(FAILED, f'sum by ({_VERSION}) ({REQUESTS}{{class="5xx"}}) or {SERVED} * 0'),
+        _record(ERRORS, f"{FAILED} / ({SERVED} > 0)"),
+        _record(
+            OTHERS,
+            f"{_others(FAILED)} / ({_others(SERVED)} > 0)",
+        ),
+        _record(
+            SHARE, f"{SERVED} / on (namespace, workload) group_left () (sum by (namespace, workload) ({SERVED}) > 0)"
+        ),
+        _record(
+            LATENCY,
+            f"histogram_quantile(0.95, sum by (le, {_VERSION}) ("
+            f"rate(istio_request_duration_milliseconds_bucket{{{_ISTIO}}}[{WINDOW}]))) or "
+            f"histogram_quantile(0.95, sum by (le, {_VERSION}) ("
+            f"rate(envoy_http_downstream_rq_time_bucket{{{_ENVOY}}}[{WINDOW}])))",
+        ),
+    ]
+
+
+def _others(series: str) -> str:
+    """For each version, the sum over all other versions of its workload."""
+    return f"(sum by (namespace, workload) ({series}) - on (namespace, workload) group_right () {series})"
+
+
+def _record(name: str, expression: str) -> dict[str, Any]:
+    return {"record": name, "expr": expression}
+
+
+def alerts(gateways: Sequence[Gateway], thresholds: Thresholds) -> list[dict[str, Any]]:
+    """Each says what is so, what it means, and where the runbook goes on."""
+    errors, points = thresholds.error_percent / 100, thresholds.canary_points / 100
+    busy = f"{SERVED} > 0.05"
+    return [
+        _alert(
+            "HybridMeshCertificateExpiring",
+            f'min by (namespace, workload, vm, pod) ({CERTIFICATE}{{platform!=""}})'
+            f" < {thresholds.certificate_hours * 3600}",
+            "10m",
+            "warning",
+            "The certificate of {{ $labels.vm }}{{ $labels.pod }} ends in {{ $value | humanizeDuration }}",
+            "Istio's agent should have renewed it at half its time. When it ends, nothing can be called from there or "
+            "there any more.",
+        ),
+        _alert(
+            "HybridMeshVmDisconnected",
+            "hybrid_mesh_vm_connected == 0",
+            "2m",
+            "critical",
+            "VM {{ $labels.vm }} of {{ $labels.namespace }}/{{ $labels.workload }} is not connected to istiod",
+            "It gets no configuration and, unless its entry is static, no requests.",
+        ),
+        _alert(
+            "HybridMeshProxyOutOfSync",
+            "hybrid_mesh_proxy_synced == 0",
+            "2m",
+            "critical",
+            "The proxy {{ $labels.proxy }}.{{ $labels.namespace }} is out of sync with istiod",
+            "It has refused what istiod sent, or does not acknowledge it: it goes on with an older configuration.",
+        ),
+        _alert(
+            "HybridMeshEntryUnhealthy",
+            "hybrid_mesh_vm_healthy == 0",
+            "1m",
+            "critical",
+            "The app on VM {{ $labels.vm }} ({{ $labels.namespace }}/{{ $labels.workload }}) fails its probe",
+            "The mesh sends it no requests until the probe succeeds.",
+        ),
+        _alert(
+            "HybridMeshErrors",
+            f"{ERRORS} > {errors:g} and {busy}",
+            "2m",
+            "critical",
+            "{{ $value | humanizePercentage }} of the requests to {{ $labels.namespace }}/{{ $labels.workload }}, "
+            "version {{ $labels.version }}, fail",
+            f"More than {thresholds.error_percent} % ended with 5xx over five minutes.",
+        ),
+        _alert(
+            "HybridMeshVersionWorse",
+            f"({ERRORS} - {OTHERS}) > {points:g} and {busy}",
+            "2m",
+            "critical",
+            "Version {{ $labels.version }} of {{ $labels.namespace }}/{{ $labels.workload }} fails "
+            "{{ $value | humanizePercentage }} more often than the others",
+            f"If it is the canary, take its weight back. Threshold: {thresholds.canary_points} percentage points.",
+        ),
+        *(
+            _alert(
+                "HybridMeshGatewayDown",
+                f'absent(up{{namespace="{gateway.namespace}", workload="{gateway.workload}"}} == 1)',
+                "1m",
+                "critical",
+                f"No proxy of gateway {gateway.namespace}/{gateway.workload} answers",
+                f"It is the way {gateway.leads_to}.",
+                namespace=gateway.namespace,
+                workload=gateway.workload,
+            )
+            for gateway in gateways
+        ),
+        _alert(
+            "HybridMeshTargetDown",
+            'up{job="hybrid-mesh-vms"} == 0',
+            "5m",
+            "warning",
+            "The metrics of VM {{ $labels.vm }} cannot be read",
+            "Its proxy does not run, or a firewall refuses Prometheus: the alerts above are blind for it.",
+        ),
+        _alert(
+            "HybridMeshMetricsServerDown",
+            'absent(up{job="hybrid-mesh-server"} == 1)',
+            "5m",
+            "warning",
+            "The metrics server does not answer",
+            "Prometheus keeps the VMs that it knows, and learns of no other; whether they are connected, in sync and "
+            "healthy is unknown.",
+        ),
+        _alert(
+            "HybridMeshIstiodSilent",
+            'hybrid_mesh_istiods{answers="no"} > 0 or hybrid_mesh_istiods{answers="yes"} == 0',
+            "5m",
+            "warning",
+            "istiod does not tell sync states",
+            "Whether proxies are in sync is unknown.",
+        ),
+    ]
+
+
+def _alert(
+    name: str, expression: str, lasting: str, severity: str, summary: str, description: str, **labels: str
+) -> dict[str, Any]:
+    return {
+        "alert": name,
+        "expr": expression,
+        "for": lasting,
+        # What is absent has no labels of its own.
+        "labels": {"severity": severity, **labels},
+        "annotations": {
+            "summary": summary,
+            "description": description,
+            "runbook_url": f"docs/metrics.md#{name.lower()}",
+        },
+    }
+
+
+def alert_names(document: Mapping[str, Any]) -> set[str]:
+    """The alerts of a rule file."""
+    return {rule["alert"] for group in document["groups"] for rule in group["rules"] if "alert" in rule}

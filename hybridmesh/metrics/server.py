@@ -1,0 +1,235 @@
+"""The metrics server: tells Prometheus where VMs and pods are (`/targets`, `/pods`), and what the mesh says of VMs
+(`/metrics`).
+
+It runs in the cluster, and reads what it may there: WorkloadEntries and pods of some namespaces, istiod's addresses,
+and, with a token of its own, istiod's sync states. It keeps nothing: each answer is of this moment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from hybridmesh.istio.names import istiod_host
+from hybridmesh.istio.ports import ISTIOD_MONITORING
+
+from .exposition import exposition
+from .targets import Machine, Vm, pod_targets, targets, vms
+
+PORT = 9099
+CONFIG = Path("/etc/hybrid-mesh/config.json")
+TOKEN = Path("/var/run/secrets/hybrid-mesh/istio-token")
+"""A token of the server's service account for audience `istio-ca`, which istiod knows it by."""
+_API_SECONDS = 5
+_ISTIOD_SECONDS = 3
+
+
+class MeshError(RuntimeError):
+    """Kubernetes or istiod did not say what it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the stack tells the server: `config.json`. Read anew for each answer, as it changes with the machines."""
+
+    namespaces: Sequence[str]
+    """Whose WorkloadEntries are VMs of the mesh."""
+    pods_in: Sequence[str]
+    """Whose pods are scraped."""
+    network: str
+    """The cluster's own."""
+    agents: Sequence[str]
+    """Networks whose VMs an agent there scrapes."""
+    istio_namespace: str
+    revision: str
+    machines: Sequence[Machine] = field(default=())
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """The file's content. Raises `MeshError` where it cannot be read."""
+        try:
+            document = json.loads(path.read_text())
+            machines = tuple(Machine(**machine) for machine in document.pop("machines"))
+            return cls(**document, machines=machines)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise MeshError(f"{path} cannot be read: {error}") from error
+
+
+class Mesh(Protocol):
+    """What the server asks."""
+
+    def entries(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """A namespace's WorkloadEntries. Raises `MeshError`."""
+
+    def pods(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """A namespace's pods. Raises `MeshError`."""
+
+    def istiods(self, namespace: str, revision: str) -> Sequence[str]:
+        """The addresses of istiod's pods. Raises `MeshError`."""
+
+    def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """What one istiod says of the proxies in a namespace. Raises `MeshError`."""
+
+
+class Cluster:
+    """A `Mesh`, as a pod in it reads it."""
+
+    def __init__(self, token: Path = TOKEN) -> None:
+        from kubernetes import client, config
+
+        config.load_incluster_config()
+        self._refused, self._token = client.ApiException, token
+        self._custom, self._discovery = client.CustomObjectsApi(), client.DiscoveryV1Api()
+        self._core = client.CoreV1Api()
+
+    def entries(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        found: Mapping[str, Any] = self._ask(
+            f"list WorkloadEntries in {namespace}",
+            self._custom.list_namespaced_custom_object,
+            "networking.istio.io",
+            "v1",
+            namespace,
+            "workloadentries",
+        )
+        items: Sequence[Mapping[str, Any]] = found["items"]
+        return items
+
+    def pods(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(
+            f"list pods in {namespace}", self._core.list_namespaced_pod, namespace, _preload_content=False
+        )
+        items: Sequence[Mapping[str, Any]] = json.loads(found.data)["items"]
+        return items
+
+    def istiods(self, namespace: str, revision: str) -> Sequence[str]:
+        service = istiod_host(namespace, revision).partition(".")[0]
+        slices = self._ask(
+            f"list the endpoints of {namespace}/{service}",
+            self._discovery.list_namespaced_endpoint_slice,
+            namespace,
+            label_selector=f"kubernetes.io/service-name={service}",
+        )
+        ready = (e for s in slices.items for e in s.endpoints or [] if e.conditions is None or e.conditions.ready)
+        return sorted({address for endpoint in ready for address in endpoint.addresses})
+
+    def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        host = f"[{istiod}]" if ":" in istiod else istiod
+        url = f"http://{host}:{ISTIOD_MONITORING}/debug/syncz?namespace={namespace}"
+        try:
+            request = urllib.request.Request(
+                url, headers={"Authorization": f"Bearer {self._token.read_text().strip()}"}
+            )
+            with urllib.request.urlopen(request, timeout=_ISTIOD_SECONDS) as answer:
+                said = json.load(answer)
+        except urllib.error.HTTPError as error:
+            remedy = (
+                ": let it, by DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES in istiod's environment"
+                if error.code == HTTPStatus.FORBIDDEN
+                else ""
+            )
+            raise MeshError(f"istiod {istiod} answers {error.code} {error.reason}{remedy}") from error
+        except (OSError, ValueError) as error:
+            raise MeshError(f"istiod {istiod} does not tell sync states: {error}") from error
+        return said if isinstance(said, list) else []
+
+    def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
+        import urllib3.exceptions
+
+        try:
+            return request(*arguments, _request_timeout=_API_SECONDS, **options)
+        except self._refused as error:
+            raise MeshError(f"could not {what}: the API server answered {error.status} {error.reason}") from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise MeshError(f"could not {what}: the API server does not answer ({type(error).__name__})") from error
+
+
+def known_vms(mesh: Mesh, config: Config) -> list[Vm]:
+    """Every VM that mesh or stack has."""
+    entries = [entry for namespace in config.namespaces for entry in mesh.entries(namespace)]
+    return vms(entries, config.machines, config.network)
+
+
+def targets_page(mesh: Mesh, config: Config, network: str | None) -> bytes:
+    """The VMs of a network; of all networks without an agent where none is given."""
+    known = known_vms(mesh, config)
+    own = sorted({vm.network for vm in known} - set(config.agents))
+    return json.dumps(targets(known, own if network is None else [network]), indent=1).encode()
+
+
+def pods_page(mesh: Mesh, config: Config) -> bytes:
+    """The pods with a proxy, and gateways."""
+    pods = [pod for namespace in config.pods_in for pod in mesh.pods(namespace)]
+    return json.dumps(pod_targets(pods, config.network), indent=1).encode()
+
+
+def metrics_page(mesh: Mesh, config: Config) -> bytes:
+    """What the mesh says of its VMs. An istiod that does not answer is counted, and hides nothing else."""
+    states: list[Mapping[str, Any]] = []
+    answered: list[bool] = []
+    for istiod in mesh.istiods(config.istio_namespace, config.revision):
+        try:
+            for namespace in config.namespaces:
+                states.extend(mesh.states(istiod, namespace))
+            answered.append(True)
+        except MeshError as error:
+            print(error, file=sys.stderr, flush=True)
+            answered.append(False)
+    return exposition(known_vms(mesh, config), config.machines, states, answered)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request. A failure is 503, upon which Prometheus keeps the targets that it has."""
+
+    mesh: Mesh
+    config: Path
+    protocol_version = "HTTP/1.1"
+    server_version = "hybrid-mesh"
+    sys_version = ""
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """Answers."""
+        url = urlsplit(self.path)
+        try:
+            if url.path == "/targets":
+                network = parse_qs(url.query).get("network", [None])[0]
+                self._answer(200, "application/json", targets_page(self.mesh, Config.read(self.config), network))
+            elif url.path == "/pods":
+                self._answer(200, "application/json", pods_page(self.mesh, Config.read(self.config)))
+            elif url.path == "/metrics":
+                page = metrics_page(self.mesh, Config.read(self.config))
+                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", page)
+            elif url.path == "/healthz":
+                self._answer(200, "text/plain", b"ok\n")
+            else:
+                self._answer(404, "text/plain", b"/targets, /targets?network=NAME, /pods, /metrics or /healthz\n")
+        except MeshError as error:
+            print(error, file=sys.stderr, flush=True)
+            self._answer(503, "text/plain", f"{error}\n".encode())
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of each scrape."""
+
+
+def serve(mesh: Mesh, config: Path = CONFIG, port: int = PORT) -> ThreadingHTTPServer:
+    """A server that is bound, and not yet served."""
+    handler = type("BoundHandler", (Handler,), {"mesh": mesh, "config": config})
+    server = ThreadingHTTPServer(("", port), handler)
+    server.daemon_threads = True
+    return server

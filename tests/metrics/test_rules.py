@@ -1,0 +1,250 @@
+"""The rules, as Prometheus itself reads them: `promtool check rules` and `promtool test rules`."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hybridmesh.metrics.rules import ERRORS, LATENCY, OTHERS, SHARE, Gateway, Thresholds, alert_names, rules
+from lab import toolchain
+from tests.components.harness import PROJECT_ROOT
+
+pytestmark = pytest.mark.lab  # promtool is of the environment's tools; nothing of it needs to run
+
+RULES = rules([Gateway("istio-system", "istio-eastwestgateway", "of VMs to istiod")], Thresholds())
+VM = 'vm="vm-1", namespace="demo", workload="echo", version="vm", network="embedded"'
+ON_VM = f'{VM}, platform="vm"'
+IN_POD = 'pod="echo-1", namespace="demo", workload="echo", version="k8s", network="embedded", platform="pod"'
+INBOUND = 'http_conn_manager_prefix="inbound_0.0.0.0_8080"'
+GATEWAY_UP = 'up{job="hybrid-mesh-pods", namespace="istio-system", workload="istio-eastwestgateway", pod="gw-1"}'
+OTHER_GATEWAY_UP = GATEWAY_UP.replace("gw-1", "gw-2")
+SYNCED = 'hybrid_mesh_proxy_synced{proxy="vm-1", namespace="demo", vm="vm-1"}'
+BY_VERSION = '{{namespace="demo", workload="echo", version="{}"}}'
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is scraped once a minute, and which alerts fire after twenty."""
+
+    says: str
+    series: dict[str, str]
+    firing: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """Alerts by name, each with the labels that tell which."""
+    quiet: tuple[str, ...] = ()
+    """Alerts that must not fire."""
+    values: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    """Recorded series: labels and value, by query."""
+
+
+def envoy(where: str, good: int, bad: int) -> dict[str, str]:
+    """Requests a minute, as upstream Envoy counts them."""
+    return {
+        f'envoy_http_downstream_rq{{{where}, {INBOUND}, response_code_class="2xx"}}': f"0+{good}x30",
+        f'envoy_http_downstream_rq{{{where}, {INBOUND}, response_code_class="5xx"}}': f"0+{bad}x30",
+    }
+
+
+def istio(where: str, good: int, bad: int) -> dict[str, str]:
+    """The same as Istio's own build counts them: as the callee saw them, and beside them calls of its own."""
+    found = {f'istio_requests_total{{{where}, reporter="source", response_code="503"}}': "0+600x30"}
+    for code, count in (("200", good), ("503", bad)):
+        if count:
+            found[f'istio_requests_total{{{where}, reporter="destination", response_code="{code}"}}'] = f"0+{count}x30"
+    return found
+
+
+OF_VM = {"namespace": "demo", "workload": "echo", "vm": "vm-1"}
+OF_ENTRY = {**OF_VM, "version": "vm", "network": "embedded"}
+VERSION = {"namespace": "demo", "workload": "echo", "version": "vm"}
+OF_GATEWAY = {"namespace": "istio-system", "workload": "istio-eastwestgateway"}
+UP = {
+    'up{job="hybrid-mesh-server"}': "1x30",
+    GATEWAY_UP: "1x30",
+    'hybrid_mesh_istiods{answers="no"}': "0x30",
+    'hybrid_mesh_istiods{answers="yes"}': "1x30",
+}
+CASES = [
+    Case(
+        "all is well, on upstream Envoy",
+        {
+            **UP,
+            **envoy(ON_VM, 128, 0),
+            **envoy(IN_POD, 379, 5),
+            f"hybrid_mesh_vm_connected{{{VM}}}": "1x30",
+            f"hybrid_mesh_vm_healthy{{{VM}}}": "1x30",
+            SYNCED: "1x30",
+            f"istio_agent_cert_expiry_seconds{{{ON_VM}}}": "86400-60x30",
+            f'up{{job="hybrid-mesh-vms", {ON_VM}}}': "1x30",
+        },
+        quiet=tuple(sorted(alert_names(RULES))),
+        values={
+            f'{SHARE}{{version="vm"}}': [(BY_VERSION.format("vm"), 0.25)],
+            ERRORS: [(BY_VERSION.format("k8s"), 5 / 384), (BY_VERSION.format("vm"), 0)],
+        },
+    ),
+    Case(
+        "Istio's own metrics, without a single error: there is no series of class 5xx",
+        {**UP, **istio(ON_VM, 60, 0), **istio(IN_POD, 540, 0)},
+        quiet=("HybridMeshErrors", "HybridMeshVersionWorse"),
+        values={
+            ERRORS: [(BY_VERSION.format("k8s"), 0), (BY_VERSION.format("vm"), 0)],
+            f'{OTHERS}{{version="vm"}}': [(BY_VERSION.format("vm"), 0)],
+        },
+    ),
+    Case(
+        "both kinds of metrics at once: Istio's count, once",
+        {**UP, **istio(ON_VM, 60, 0), **envoy(ON_VM, 60, 60)},
+        quiet=("HybridMeshErrors",),
+        values={ERRORS: [(BY_VERSION.format("vm"), 0)]},
+    ),
+    Case(
+        "a canary on VMs that fails, Istio's metrics",
+        {**UP, **istio(ON_VM, 30, 30), **istio(IN_POD, 540, 0)},
+        firing={"HybridMeshErrors": [VERSION], "HybridMeshVersionWorse": [VERSION]},
+        values={f'{OTHERS}{{version="k8s"}}': [(BY_VERSION.format("k8s"), 0.5)]},
+    ),
+    Case(
+        "a canary on VMs that fails, upstream Envoy's metrics",
+        {**UP, **envoy(ON_VM, 30, 30), **envoy(IN_POD, 540, 0)},
+        firing={"HybridMeshErrors": [VERSION], "HybridMeshVersionWorse": [VERSION]},
+    ),
+    Case(
+        "all versions fail alike: no canary's fault",
+        {**UP, **envoy(ON_VM, 30, 10), **envoy(IN_POD, 300, 100)},
+        firing={"HybridMeshErrors": [{**VERSION, "version": "k8s"}, VERSION]},
+        quiet=("HybridMeshVersionWorse",),
+    ),
+    Case(
+        "a failure out of hardly any requests wakes nobody",
+        {**UP, **envoy(ON_VM, 0, 1)},
+        quiet=("HybridMeshErrors", "HybridMeshVersionWorse"),
+    ),
+    Case(
+        "a certificate that was not renewed",
+        {**UP, f"istio_agent_cert_expiry_seconds{{{ON_VM}}}": "21000-60x30"},
+        firing={"HybridMeshCertificateExpiring": [OF_VM]},
+    ),
+    Case(
+        "a VM that is gone, refuses what it is sent, and whose app is ill",
+        {
+            **UP,
+            f"hybrid_mesh_vm_connected{{{VM}}}": "1x10 0x20",
+            f"hybrid_mesh_vm_healthy{{{VM}}}": "1x10 0x20",
+            SYNCED: "1x10 0x20",
+            f'up{{job="hybrid-mesh-vms", {ON_VM}}}': "1x10 0x20",
+        },
+        firing={
+            "HybridMeshVmDisconnected": [OF_ENTRY],
+            "HybridMeshEntryUnhealthy": [OF_ENTRY],
+            "HybridMeshProxyOutOfSync": [{"proxy": "vm-1", "namespace": "demo", "vm": "vm-1"}],
+            "HybridMeshTargetDown": [{**OF_ENTRY, "platform": "vm", "job": "hybrid-mesh-vms"}],
+        },
+    ),
+    Case(
+        "a VM that restarts is back before anybody is told",
+        {**UP, f"hybrid_mesh_vm_connected{{{VM}}}": "1x18 0 1x11", SYNCED: "1x18 0 1x11"},
+        quiet=("HybridMeshVmDisconnected", "HybridMeshProxyOutOfSync"),
+    ),
+    Case(
+        "gateway, metrics server and istiod are silent",
+        {
+            GATEWAY_UP: "1x10 0x20",
+            'up{job="hybrid-mesh-server"}': "1x10 0x20",
+            'hybrid_mesh_istiods{answers="no"}': "1x30",
+            'hybrid_mesh_istiods{answers="yes"}': "0x30",
+        },
+        firing={
+            "HybridMeshGatewayDown": [OF_GATEWAY],
+            "HybridMeshMetricsServerDown": [{}],
+            "HybridMeshIstiodSilent": [{"answers": "no"}, {"answers": "yes"}],
+        },
+    ),
+    Case(
+        "one of two proxies of a gateway is enough", {**UP, OTHER_GATEWAY_UP: "0x30"}, quiet=("HybridMeshGatewayDown",)
+    ),
+    Case("a gateway that nobody has ever seen", {}, firing={"HybridMeshGatewayDown": [OF_GATEWAY]}),
+]
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = toolchain.installed(["prometheus"]).bin_dir / "promtool"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def severity(name: str) -> str:
+    found = [rule for group in RULES["groups"] for rule in group["rules"] if rule.get("alert") == name]
+    return str(found[0]["labels"]["severity"])
+
+
+def without_annotations() -> dict[str, Any]:
+    """The rules without what people read, which promtool would compare word by word."""
+    document: dict[str, Any] = yaml.safe_load(yaml.safe_dump(RULES))
+    for group in document["groups"]:
+        for rule in group["rules"]:
+            rule.pop("annotations", None)
+    return document
+
+
+def as_promtool_has_it(case: Case) -> dict[str, Any]:
+    expected = {**case.firing, **{name: [] for name in case.quiet}}
+    return {
+        "name": case.says,
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
+        "alert_rule_test": [
+            {
+                "eval_time": "20m",
+                "alertname": name,
+                "exp_alerts": [{"exp_labels": {"severity": severity(name), **labels}} for labels in firing],
+            }
+            for name, firing in expected.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": query,
+                "eval_time": "20m",
+                "exp_samples": [
+                    {"labels": f"{query.split('{')[0]}{labels}", "value": value} for labels, value in found
+                ],
+            }
+            for query, found in case.values.items()
+        ],
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
+def test_alerts_fire_when_they_should_and_at_no_other_time(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(without_annotations()))
+    tests = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [as_promtool_has_it(case)]}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(tests))
+    done = promtool("test", "rules", tmp_path / "test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_seen_to_fire_and_to_keep_quiet() -> None:
+    assert {name for case in CASES for name in case.firing} == alert_names(RULES)
+    assert {name for case in CASES for name in case.quiet} == alert_names(RULES)
+
+
+def test_prometheus_takes_the_rules_as_they_are_delivered(tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(RULES))
+    done = promtool("check", "rules", tmp_path / "rules.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_thresholds_are_those_asked_for() -> None:
+    text = yaml.safe_dump(rules([], Thresholds(error_percent=20, canary_points=30, certificate_hours=2)), width=500)
+    for part in ("> 0.2 and", "> 0.3 and", "< 7200"):
+        assert part in text
+
+
+def test_every_alert_has_its_entry_in_the_docs() -> None:
+    page = (PROJECT_ROOT / "docs" / "metrics.md").read_text()
+    for name in alert_names(RULES):
+        assert f"#### {name}\n" in page, name
+    assert LATENCY in page

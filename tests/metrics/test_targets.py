@@ -1,0 +1,277 @@
+"""What Prometheus is told of VMs: by the page of targets, by the metrics server's own metrics."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hybridmesh.metrics.server import Config, MeshError, metrics_page, pods_page, serve, targets_page
+from hybridmesh.metrics.targets import Machine, pod_targets, targets, vms
+
+MACHINES = (
+    Machine("vm-1", "demo", "echo", "embedded", "192.0.2.11"),
+    Machine("vm-2", "demo", "echo", "embedded", "192.0.2.12"),
+    Machine("far-1", "demo", "remote", "far", "192.0.2.11"),
+)
+
+
+def entry(name: str, address: str, network: str = "", **more: Any) -> dict[str, Any]:
+    """A WorkloadEntry as istiod makes it, its proxy connected."""
+    annotations = {"istio.io/autoRegistrationGroup": "echo", "istio.io/connectedAt": "2026-01-01T00:00:00Z"}
+    found: dict[str, Any] = {
+        "metadata": {"name": name, "namespace": "demo", "annotations": annotations | more.pop("annotations", {})},
+        "spec": {"address": address, "network": network, "labels": {"app": "echo", "version": "vm"}},
+        **more,
+    }
+    return found
+
+
+def labels(page: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {target["labels"]["vm"]: target["labels"]["network"] for target in page}
+
+
+def test_a_target_says_which_vm_workload_version_and_network_it_is() -> None:
+    (target,) = targets(vms([entry("echo-192.0.2.11-embedded", "192.0.2.11", "embedded")], MACHINES, "embedded"), None)
+    assert target == {
+        "targets": ["192.0.2.11:15020"],
+        "labels": {
+            "vm": "vm-1",
+            "namespace": "demo",
+            "workload": "echo",
+            "version": "vm",
+            "network": "embedded",
+            "platform": "vm",
+            "__metrics_path__": "/stats/prometheus",
+        },
+    }
+
+
+def test_a_vm_of_a_fleet_is_a_target_by_the_name_of_its_entry() -> None:
+    assert labels(targets(vms([entry("echo-192.0.2.99", "192.0.2.99")], MACHINES, "embedded"), None)) == {
+        "echo-192.0.2.99": "embedded"
+    }
+
+
+def test_one_address_in_two_networks_is_two_vms() -> None:
+    entries = [entry("a", "192.0.2.11", "embedded"), entry("b", "192.0.2.11", "far")]
+    known = vms(entries, MACHINES, "embedded")
+    assert labels(targets(known, None)) == {"vm-1": "embedded", "far-1": "far"}
+    assert labels(targets(known, ["far"])) == {"far-1": "far"}
+
+
+def test_what_has_no_proxy_or_is_going_away_is_no_target() -> None:
+    by_hand = entry("by-hand", "192.0.2.50")
+    by_hand["metadata"]["annotations"] = {}
+    going = entry("going", "192.0.2.51")
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert targets(vms([by_hand, going], (), "embedded"), None) == []
+
+
+def test_an_ipv6_address_is_bracketed() -> None:
+    assert targets(vms([entry("a", "2001:db8::1")], (), "embedded"), None)[0]["targets"] == ["[2001:db8::1]:15020"]
+
+
+def pod(name: str, **changes: Any) -> dict[str, Any]:
+    """A pod as Kubernetes shows it, injected by istiod."""
+    annotations = {f"prometheus.io/{key}": value for key, value in SCRAPED.items()}
+    labels = {"app": "echo", "version": "k8s", "service.istio.io/canonical-name": "echo"}
+    found: dict[str, Any] = {
+        "metadata": {"name": name, "namespace": "demo", "annotations": annotations, "labels": labels},
+        "status": {"phase": "Running", "podIP": "192.0.2.77"},
+    }
+    for part, values in changes.items():
+        found[part] = {**found[part], **values}
+    return found
+
+
+SCRAPED = {"scrape": "true", "port": "15020", "path": "/stats/prometheus"}
+
+
+def test_a_pod_is_a_target_with_the_labels_of_its_workload() -> None:
+    assert pod_targets([pod("echo-1")], "embedded") == [
+        {
+            "targets": ["192.0.2.77:15020"],
+            "labels": {
+                "pod": "echo-1",
+                "namespace": "demo",
+                "workload": "echo",
+                "version": "k8s",
+                "network": "embedded",
+                "platform": "pod",
+                "__metrics_path__": "/stats/prometheus",
+            },
+        }
+    ]
+
+
+def test_a_pod_without_a_proxy_or_that_does_not_run_is_none() -> None:
+    others = [
+        pod("bare", metadata={"labels": {"app": "echo"}}),
+        pod("quiet", metadata={"annotations": {}}),
+        pod("starting", status={"phase": "Pending", "podIP": None}),
+        pod("over", status={"phase": "Succeeded"}),
+        pod("going", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+    ]
+    assert pod_targets(others, "embedded") == []
+
+
+# ---------------------------------------------------------------------- the server
+
+
+SYNCED = {"Cluster": {"sent": "1", "acked": "1"}, "Listener": {"sent": "2", "acked": "2"}}
+STALE = {"Cluster": {"sent": "3", "acked": "1"}, "Listener": {"sent": "2", "acked": "2"}}
+
+
+@dataclass
+class FakeMesh:
+    found: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    running: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    said: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By istiod; one that says nothing refuses."""
+    broken: bool = False
+
+    def entries(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        if self.broken:
+            raise MeshError("could not list WorkloadEntries")
+        return self.found.get(namespace, [])
+
+    def pods(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        return self.running.get(namespace, [])
+
+    def istiods(self, namespace: str, revision: str) -> Sequence[str]:
+        assert (namespace, revision) == ("istio-system", "default")
+        return sorted(self.said)
+
+    def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        if not self.said[istiod]:
+            raise MeshError(f"istiod {istiod} answers 403")
+        return [s for s in self.said[istiod] if s["proxy"].endswith(f".{namespace}")]
+
+
+CONFIG = Config(("demo",), ("demo", "istio-system"), "embedded", ("far",), "istio-system", "default", MACHINES)
+
+
+def metrics(mesh: FakeMesh) -> dict[tuple[str, ...], float]:
+    """Samples by name and what tells them apart."""
+    page = metrics_page(mesh, CONFIG).decode()
+    return {
+        (
+            sample.name,
+            *(sample.labels.get(k, "") for k in ("vm", "proxy", "answers") if sample.labels.get(k)),
+        ): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def test_a_vm_that_should_be_there_and_is_not_is_said_to_be_disconnected() -> None:
+    found = metrics(FakeMesh({"demo": [entry("e", "192.0.2.11", "embedded")]}))
+    connected = {key[1]: value for key, value in found.items() if key[0] == "hybrid_mesh_vm_connected"}
+    assert connected == {"vm-1": 1, "vm-2": 0, "far-1": 0}
+
+
+def test_health_is_said_of_probed_vms_alone() -> None:
+    probed = {"annotations": {"proxy.istio.io/health-checks-enabled": "true"}}
+    ill = {"status": {"conditions": [{"type": "Healthy", "status": "False", "message": "503"}]}}
+    found = metrics(
+        FakeMesh(
+            {
+                "demo": [
+                    entry("a", "192.0.2.11", "embedded", **ill, **probed),
+                    entry("b", "192.0.2.12", "embedded"),
+                ]
+            }
+        )
+    )
+    assert {key[1]: value for key, value in found.items() if key[0] == "hybrid_mesh_vm_healthy"} == {"vm-1": 0}
+
+
+def test_sync_is_said_of_every_proxy_and_an_istiod_that_refuses_is_counted() -> None:
+    states = [
+        {"proxy": "vm-1.demo", "resources": SYNCED},
+        {"proxy": "vm-2.demo", "resources": STALE},
+        {"proxy": "fleet-abc.demo", "resources": SYNCED},
+    ]
+    found = metrics(FakeMesh(said={"10.0.0.1": states, "10.0.0.2": []}))
+    synced = {key[1:]: value for key, value in found.items() if key[0] == "hybrid_mesh_proxy_synced"}
+    assert synced == {("vm-1", "vm-1"): 1, ("vm-2", "vm-2"): 0, ("fleet-abc",): 1}
+    assert found[("hybrid_mesh_istiods", "yes")] == 1
+    assert found[("hybrid_mesh_istiods", "no")] == 1
+
+
+def test_networks_with_an_agent_are_left_to_it() -> None:
+    mesh = FakeMesh({"demo": [entry("a", "192.0.2.11", "embedded"), entry("b", "192.0.2.11", "far")]})
+    assert labels(json.loads(targets_page(mesh, CONFIG, None))) == {"vm-1": "embedded"}
+    assert labels(json.loads(targets_page(mesh, CONFIG, "far"))) == {"far-1": "far"}
+
+
+def test_pods_of_each_namespace_are_found() -> None:
+    gateway = pod("gateway-1", metadata={"namespace": "istio-system"})
+    mesh = FakeMesh(running={"demo": [pod("echo-1")], "istio-system": [gateway], "other": [pod("not-ours")]})
+    assert [t["labels"]["pod"] for t in json.loads(pods_page(mesh, CONFIG))] == ["echo-1", "gateway-1"]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[FakeMesh, str, Path]]:
+    mesh, file = FakeMesh({"demo": [entry("e", "192.0.2.11", "embedded")]}), tmp_path / "config.json"
+    file.write_text(
+        json.dumps(
+            {
+                "namespaces": ["demo"],
+                "pods_in": ["demo"],
+                "network": "embedded",
+                "agents": [],
+                "istio_namespace": "istio-system",
+                "revision": "default",
+                "machines": [],
+            }
+        )
+    )
+    server = serve(mesh, file, 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield mesh, f"http://127.0.0.1:{server.server_address[1]}", file
+    server.shutdown()
+    server.server_close()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_it_answers_and_follows_its_configuration(served: tuple[FakeMesh, str, Path]) -> None:
+    _, url, file = served
+    assert get(f"{url}/healthz") == (200, "ok\n")
+    assert labels(json.loads(get(f"{url}/targets")[1])) == {"e": "embedded"}
+    document = json.loads(file.read_text())
+    document["machines"] = [
+        {"name": "vm-1", "namespace": "demo", "workload": "echo", "network": "embedded", "address": "192.0.2.11"}
+    ]
+    file.write_text(json.dumps(document))
+    assert labels(json.loads(get(f"{url}/targets")[1])) == {"vm-1": "embedded"}
+    assert 'hybrid_mesh_vm_connected{namespace="demo",network="embedded"' in get(f"{url}/metrics")[1]
+    assert get(f"{url}/")[0] == 404
+
+
+def test_what_it_cannot_tell_is_503_upon_which_prometheus_keeps_its_targets(
+    served: tuple[FakeMesh, str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh, url, file = served
+    mesh.broken = True
+    assert get(f"{url}/targets") == (503, "could not list WorkloadEntries\n")
+    assert "could not list WorkloadEntries" in capsys.readouterr().err
+    file.write_text("{")
+    assert get(f"{url}/metrics")[0] == 503
