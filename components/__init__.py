@@ -1,6 +1,5 @@
 """The parts of a mesh with virtual machines in it, one component a file, each named after what it is."""
 
-from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
 from .connection import Connection
@@ -9,11 +8,14 @@ from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .egress_scope import EgressScope, EgressScopeArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs
-from .pods import Pods, PodsArgs
+from .observability import Observability, ObservabilityArgs, OwnPrometheus
+from .pods import AppMetrics, Pods, PodsArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
+from .telemetry import Traces, TraceTag, WorkloadTelemetry, WorkloadTelemetryArgs
 from .traffic_policy import (
     ConnectionPool,
     LoadBalancer,
@@ -26,11 +28,10 @@ from .workload import Workload, WorkloadArgs, WorkloadPort
 from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
 __all__ = [
-    "AccessLog",
-    "AccessLogArgs",
     "AccessPolicy",
     "AccessPolicyArgs",
     "AccessRule",
+    "AppMetrics",
     "CommandHost",
     "CommandHostArgs",
     "Connection",
@@ -48,13 +49,18 @@ __all__ = [
     "LoadBalancer",
     "MeshNamespace",
     "MeshNamespaceArgs",
+    "MetricsAgent",
+    "MetricsAgentArgs",
     "Mirror",
     "NamespaceTraffic",
     "NamespaceTrafficArgs",
     "NetworkAddress",
     "NetworkGateway",
     "NetworkGatewayArgs",
+    "Observability",
+    "ObservabilityArgs",
     "OutlierDetection",
+    "OwnPrometheus",
     "Pods",
     "PodsArgs",
     "Routing",
@@ -66,10 +72,14 @@ __all__ = [
     "SidecarResources",
     "SshHost",
     "SshHostArgs",
+    "TraceTag",
+    "Traces",
     "TrafficPolicy",
     "Workload",
     "WorkloadAccess",
     "WorkloadAccessArgs",
     "WorkloadArgs",
     "WorkloadPort",
+    "WorkloadTelemetry",
+    "WorkloadTelemetryArgs",
 ]

@@ -19,6 +19,7 @@ NETWORK_LABEL = "topology.istio.io/network"
 ROOT_CERTIFICATE_MAP = "istio-ca-root-cert"
 ROOT_CERTIFICATE_KEY = "root-cert.pem"
 BASE_RELEASE = "istio-base"
+DEBUG_READERS = "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"
 
 _CHANGES_MESH_CONFIG = (
     ("compatibilityVersion",),
@@ -98,6 +99,8 @@ class ControlPlaneArgs:
     it knows them."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """More Helm values for istiod."""
+    debug_readers: Sequence[str] = ()
+    """Namespaces that may ask istiod for its debug pages, such as sync states. Of an adopted one its owner says so."""
     install_seconds: int = 300
     """Limit for each release."""
     root_certificate_seconds: int = 120
@@ -256,6 +259,7 @@ def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
             **({} if args.mesh_id is None else {"meshID": args.mesh_id}),
         },
         "meshConfig": {"trustDomain": args.trust_domain},
+        **({"env": {DEBUG_READERS: ",".join(args.debug_readers)}} if args.debug_readers else {}),
     }
     return merged(args.values, ours)
 

@@ -1,13 +1,17 @@
 """One stack's mesh: every component, wired by its settings."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 import pulumi_kubernetes
+import yaml
 
 from hybridmesh.istio import versions
+from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
+from hybridmesh.metrics import rules, scrape
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
@@ -15,7 +19,6 @@ from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
 
-from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
 from .connection import Bastion
@@ -23,11 +26,14 @@ from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAd
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .egress_scope import EgressScope, EgressScopeArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
-from .pods import Pods, PodsArgs
+from .observability import Observability, ObservabilityArgs, OwnPrometheus
+from .pods import AppMetrics, Pods, PodsArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
+from .telemetry import Traces, TraceTag, WorkloadTelemetry, WorkloadTelemetryArgs
 from .topology import drawing
 from .traffic_policy import (
     ConnectionPool,
@@ -98,8 +104,10 @@ class HybridMesh(pulumi.ComponentResource):
             if charts is None
             else HelmCharts(path=charts.path, repository=charts.repository, version=settings.control_plane.version)
         )
+        self._hosts: dict[str, SshHost | CommandHost] = {}
+        self._members: dict[str, Sidecar] = {}
         gateway_hosts = {
-            machine: self._make_host(machine, host)
+            machine: self._host(machine, host)
             for network in settings.networks.values()
             for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items())
         }
@@ -135,6 +143,8 @@ class HybridMesh(pulumi.ComponentResource):
                 made = {machine: gateway_hosts[machine] for machine in sorted(gateway.hosts)}
                 machines |= self._make_network_gateway(key, gateway, made, namespaces[gateway.namespace])
             networks[key] = _network_facts(settings.networks[key], gateway_hosts)
+        if settings.observability is not None:
+            self._make_observability(settings.observability, namespaces, components)
         self.topology = pulumi.Output.all(
             cluster={
                 "name": settings.cluster.name,
@@ -180,6 +190,7 @@ class HybridMesh(pulumi.ComponentResource):
                     if network.gateway is not None
                 },
                 values=plane.values,
+                debug_readers=() if settings.observability is None else (settings.observability.namespace,),
                 install_seconds=plane.timeouts.install_seconds,
                 root_certificate_seconds=plane.timeouts.root_certificate_seconds,
                 cleanup_seconds=plane.timeouts.cleanup_seconds,
@@ -233,6 +244,7 @@ class HybridMesh(pulumi.ComponentResource):
         from .self_join import SelfJoinArgs
 
         settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
+        scrapers = settings.observability.scrapers if settings.observability is not None else ()
         ports = tuple(port.target for port in workload.ports)
         for name in sorted({**machines.fleets, **machines.instances}):
             join = SelfJoinArgs(
@@ -247,7 +259,7 @@ class HybridMesh(pulumi.ComponentResource):
                 group=component.group,
                 service_account=component.service_account,
                 identity=component.identity,
-                scrapers=google.place.observers,
+                scrapers=(*google.place.observers, *scrapers),
                 **proxy_choices(settings, workload),
             )
             resource = f"{self._name}-{name}"
@@ -337,10 +349,12 @@ class HybridMesh(pulumi.ComponentResource):
                 ),
                 opts=self._child,
             )
-        if shape.access_log is not None:
-            AccessLog(
+        if shape.access_log is not None or shape.tracing is not None:
+            WorkloadTelemetry(
                 f"{self._name}-{key}",
-                AccessLogArgs(workload=key, namespace=namespace, requests=shape.access_log),
+                WorkloadTelemetryArgs(
+                    workload=key, namespace=namespace, requests=shape.access_log, traces=traces_of(shape.tracing)
+                ),
                 opts=self._child,
             )
 
@@ -370,6 +384,9 @@ class HybridMesh(pulumi.ComponentResource):
                 resources={str(k): v for k, v in pods.resources.items()},
                 ports={port.name: port.target for port in workload.ports},
                 probe=probe_document(workload.probe),
+                metrics=None
+                if workload.metrics is None
+                else AppMetrics(port=workload.metrics.port, path=workload.metrics.path),
             ),
             opts=self._child,
         )
@@ -436,9 +453,17 @@ class HybridMesh(pulumi.ComponentResource):
         self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload
     ) -> pulumi.Output[dict[str, Any]]:
         settings = self._settings
-        made = self._make_host(machine, host)
+        made = self._host(machine, host)
         static = workload.machines is not None and workload.machines.registration == "static"
-        member = self._make_sidecar(machine, made, host, component, workload=workload, static=static)
+        member = self._make_sidecar(
+            machine,
+            made,
+            host,
+            component,
+            network=workload.network or settings.cluster.network,
+            workload=workload,
+            static=static,
+        )
         return _machine_facts(
             made,
             member,
@@ -471,7 +496,12 @@ class HybridMesh(pulumi.ComponentResource):
             machine: _machine_facts(
                 host,
                 self._make_sidecar(
-                    machine, host, gateway.hosts[machine], component, environment=router_environment(network)
+                    machine,
+                    host,
+                    gateway.hosts[machine],
+                    component,
+                    network=network,
+                    environment=router_environment(network),
                 ),
                 gateway.hosts[machine],
                 workload=gateway_group(network),
@@ -490,13 +520,19 @@ class HybridMesh(pulumi.ComponentResource):
         host: given.Host,
         component: Workload | NetworkGateway,
         *,
+        network: str,
         workload: given.Workload | None = None,
         static: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Sidecar:
-        settings, sidecar = self._settings, self._settings.sidecar
+        settings = self._settings
         choices = proxy_choices(settings, workload)
-        return Sidecar(
+        choices["environment"] = {**choices["environment"], **(environment or {})}
+        if self._reads_others(machine):
+            # Metrics are plain text, and outside of the mesh.
+            past = (*choices["capture"].exclude_outbound_ports, AGENT_STATUS, ENVOY_METRICS)
+            choices["capture"] = replace(choices["capture"], exclude_outbound_ports=past)
+        member = self._members[machine] = Sidecar(
             f"{self._name}-{machine}",
             SidecarArgs(
                 machine=machine,
@@ -515,10 +551,110 @@ class HybridMesh(pulumi.ComponentResource):
                 weight=host.weight,
                 connection=made.connection,
                 mesh_address=made.mesh_address,
-                **{**choices, "environment": {**sidecar.environment, **(environment or {})}},
+                scrapers=self._scrapers(network),
+                **choices,
             ),
             opts=self._child,
         )
+        return member
+
+    def _scrapers(self, network: str) -> list[pulumi.Input[str]]:
+        """Who may read metrics on the machines of a network: Prometheus, and the agent there."""
+        observability = self._settings.observability
+        if observability is None:
+            return []
+        agent = observability.agents.get(network)
+        if agent is None:
+            return list(observability.scrapers)
+        address = self._host(agent.machine, self._settings.machine(agent.machine)).mesh_address
+        return [*observability.scrapers, address.apply(lone_address)]
+
+    def _reads_others(self, machine: str) -> bool:
+        """Whether an agent runs there, which reads the metrics of other machines."""
+        observability = self._settings.observability
+        agents = {} if observability is None else observability.agents
+        return any(agent.machine == machine for agent in agents.values())
+
+    def _make_observability(
+        self,
+        observability: given.Observability,
+        namespaces: Mapping[str, pulumi.Output[str]],
+        components: Mapping[str, Workload],
+    ) -> None:
+        settings, name = self._settings, observability.namespace
+        namespace = MeshNamespace(
+            f"{self._name}-{name}",
+            MeshNamespaceArgs(namespace=name, revision=self._control_plane.revision),
+            opts=self._child,
+        ).namespace
+        if settings.mtls != "none":
+            AccessPolicy(
+                f"{self._name}-{name}", AccessPolicyArgs(namespace=namespace, mtls=settings.mtls), opts=self._child
+            )
+        own = observability.prometheus
+        component = Observability(
+            f"{self._name}-metrics",
+            ObservabilityArgs(
+                namespace=namespace,
+                namespace_name=name,
+                domain=settings.cluster.domain,
+                image=observability.image,
+                image_pull_policy=observability.image_pull_policy,
+                config=server_config(settings, self._hosts),
+                entries_in={ns: namespaces[ns] for ns in namespaces_of_machines(settings)},
+                pods_in={ns: namespaces.get(ns, self._control_plane.namespace) for ns in namespaces_of_pods(settings)},
+                istio_namespace=self._control_plane.namespace,
+                seconds=observability.scrape_seconds,
+                gateways=watched_gateways(settings),
+                thresholds=rules.Thresholds(
+                    error_percent=observability.alerts.error_percent,
+                    canary_points=observability.alerts.canary_points,
+                    certificate_hours=observability.alerts.certificate_hours,
+                ),
+                delivery=observability.delivery,
+                operator_labels=observability.operator_labels,
+                dashboard_labels=observability.dashboard_labels,
+                prometheus=None
+                if own is None
+                else OwnPrometheus(
+                    image=own.image,
+                    retention_hours=own.retention_hours,
+                    resources={str(k): v for k, v in own.resources.items()},
+                ),
+                writers=[
+                    components[settings.workload_of(agent.machine)].identity
+                    for _, agent in sorted(observability.agents.items())
+                    if agent.write_to is None
+                ],
+            ),
+            opts=self._child,
+        )
+        timeouts = settings.sidecar.timeouts
+        for network, agent in sorted(observability.agents.items()):
+            write_to = component.write_to if agent.write_to is None else pulumi.Output.from_input(agent.write_to)
+            MetricsAgent(
+                f"{self._name}-{network}-metrics",
+                MetricsAgentArgs(
+                    connection=self._hosts[agent.machine].connection,
+                    joined=self._members[agent.machine].entry,
+                    url=agent.package.url,
+                    sha256=agent.package.sha256,
+                    config=pulumi.Output.all(component.server, write_to).apply(
+                        agent_file(network, observability.scrape_seconds)
+                    ),
+                    dial_seconds=timeouts.dial_seconds,
+                    dial_attempts=timeouts.dial_attempts,
+                    download_seconds=timeouts.download_seconds,
+                    ready_seconds=timeouts.ready_seconds,
+                ),
+                opts=self._child,
+            )
+
+    def _host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
+        """A machine, made once, whoever asks first."""
+        if machine not in self._hosts:
+            self._hosts[machine] = self._make_host(machine, host)
+        return self._hosts[machine]
 
     def _make_host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
         if host.ssh is not None:
@@ -580,7 +716,7 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
         "package": SidecarPackage(
             url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
         ),
-        "environment": sidecar.environment,
+        "environment": {**sidecar.environment, **app_metrics_environment(workload)},
         "dns_capture": shape.dns_capture,
         "log_level": shape.log_level,
         "capture": SidecarCapture(
@@ -704,6 +840,98 @@ def losses(settings: Settings) -> list[str]:
         "Should it still run, it would come back into the mesh by its certificate: switch it off."
         for machine, place in sorted(lost_machines(settings).items())
     ]
+
+
+def lone_address(address: str) -> str:
+    """The range that is one address."""
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+def app_metrics_environment(workload: given.Workload | None) -> dict[str, str]:
+    """What tells the agent on a machine where the app's own metrics are, as annotations tell it in a pod."""
+    if workload is None or workload.metrics is None:
+        return {}
+    metrics = {"scrape": "true", "path": workload.metrics.path, "port": str(workload.metrics.port)}
+    return {"ISTIO_PROMETHEUS_ANNOTATIONS": json.dumps(metrics, separators=(",", ":"))}
+
+
+def traces_of(tracing: given.Tracing | None) -> Traces | None:
+    """Traces of the settings as the components have them."""
+    if tracing is None:
+        return None
+    return Traces(
+        sampling_percent=tracing.sampling_percent,
+        provider=tracing.providers[0] if tracing.providers else None,
+        tags={
+            name: TraceTag(literal=tag.literal, header=tag.header, environment=tag.environment, default=tag.default)
+            for name, tag in tracing.tags.items()
+        },
+    )
+
+
+def watched_gateways(settings: Settings) -> list[rules.Gateway]:
+    """The gateways that are missed when they do not answer."""
+    found = [
+        rules.Gateway(settings.control_plane.namespace, settings.gateway.name, "of VMs to istiod, and between networks")
+    ]
+    for network, facts in sorted(settings.networks.items()):
+        if facts.gateway is not None:
+            found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), f"into network {network}"))
+    return found
+
+
+def namespaces_of_machines(settings: Settings) -> list[str]:
+    """Where WorkloadEntries of machines are."""
+    found = {w.namespace for w in settings.workloads.values() if w.machines is not None}
+    return sorted(found | {n.gateway.namespace for n in settings.networks.values() if n.gateway is not None})
+
+
+def namespaces_of_pods(settings: Settings) -> list[str]:
+    """Where pods with a proxy are, the east-west gateway's among them."""
+    found = {w.namespace for w in settings.workloads.values() if w.pods is not None}
+    return sorted(found | {settings.control_plane.namespace})
+
+
+def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
+    """What the metrics server is told; see `hybridmesh.metrics.server.Config`."""
+    machines = [
+        {
+            "name": machine,
+            "namespace": workload.namespace,
+            "workload": key,
+            "network": workload.network or settings.cluster.network,
+            "address": hosts[machine].mesh_address,
+        }
+        for key, workload in sorted(settings.workloads.items())
+        for machine in sorted(workload.machines.hosts if workload.machines else {})
+    ]
+    machines += [
+        {
+            "name": machine,
+            "namespace": network.gateway.namespace,
+            "workload": gateway_group(key),
+            "network": key,
+            "address": hosts[machine].mesh_address,
+        }
+        for key, network in sorted(settings.networks.items())
+        if network.gateway is not None
+        for machine in sorted(network.gateway.hosts)
+    ]
+    agents = settings.observability.agents if settings.observability is not None else {}
+    return pulumi.Output.all(
+        namespaces=namespaces_of_machines(settings),
+        pods_in=namespaces_of_pods(settings),
+        network=settings.cluster.network,
+        agents=sorted(agents),
+        istio_namespace=settings.control_plane.namespace,
+        revision=settings.control_plane.revision,
+        machines=machines,
+    )
+
+
+def agent_file(network: str, seconds: int) -> Callable[[Sequence[str]], str]:
+    """An agent's prometheus.yml, of the metrics server's address and where it writes."""
+    return lambda known: yaml.safe_dump(scrape.agent_config(known[0], network, known[1], seconds), sort_keys=False)
 
 
 def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:

@@ -21,17 +21,19 @@ from pulumi.provider.experimental.analyzer import is_input, unwrap_input
 from hybridmesh.settings import SettingsError, parse
 from hybridmesh.settings.files import read_below
 
-from .access_log import AccessLog, AccessLogArgs
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .control_plane import ControlPlane, ControlPlaneArgs
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .egress_scope import EgressScope, EgressScopeArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
+from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs
+from .observability import Observability, ObservabilityArgs
 from .pods import Pods, PodsArgs
 from .routing import Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
+from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
 from .traffic_policy import NamespaceTraffic, NamespaceTrafficArgs
 from .workload import Workload, WorkloadArgs
 from .workload_access import WorkloadAccess, WorkloadAccessArgs
@@ -40,19 +42,21 @@ NAME = "hybridmesh"
 """The plugin's name: a program in YAML writes `hybridmesh:Workload`."""
 
 COMPONENTS: Mapping[type[pulumi.ComponentResource], type] = {
-    AccessLog: AccessLogArgs,
     AccessPolicy: AccessPolicyArgs,
     ControlPlane: ControlPlaneArgs,
     EastWestGateway: EastWestGatewayArgs,
     EgressScope: EgressScopeArgs,
     MeshNamespace: MeshNamespaceArgs,
+    MetricsAgent: MetricsAgentArgs,
     NamespaceTraffic: NamespaceTrafficArgs,
     NetworkGateway: NetworkGatewayArgs,
+    Observability: ObservabilityArgs,
     Pods: PodsArgs,
     Routing: RoutingArgs,
     Sidecar: SidecarArgs,
     Workload: WorkloadArgs,
     WorkloadAccess: WorkloadAccessArgs,
+    WorkloadTelemetry: WorkloadTelemetryArgs,
 }
 """What a plugin can offer. Not SshHost and CommandHost: what they are for, a `Connection`, is an argument here."""
 

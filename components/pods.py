@@ -24,6 +24,16 @@ REWRITE_PROBES = {"sidecar.istio.io/rewriteAppHTTPProbers": "true"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AppMetrics:
+    """Where the app serves metrics of its own."""
+
+    port: int
+    """Its port, in plain HTTP."""
+    path: str = "/metrics"
+    """Its path."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PodsArgs:
     """Inputs of `Pods`."""
 
@@ -55,6 +65,8 @@ class PodsArgs:
     """Whether their proxies answer DNS, so that they find the hosts of ServiceEntries by name."""
     ready_seconds: int = 300
     """Limit for the pods to become ready."""
+    metrics: AppMetrics | None = None
+    """The app's own metrics, which the sidecar's agent adds to the proxy's."""
     probe: Mapping[str, Any] | None = None
     """Readiness probe as in Kubernetes. istiod's injector leads one by HTTP or TCP through the sidecar's agent: kubelet
     has no certificate of the mesh, and strict mTLS would refuse it."""
@@ -108,6 +120,11 @@ def _annotations(args: PodsArgs) -> dict[str, str] | None:
     annotations = dict(REWRITE_PROBES) if args.probe else {}
     if args.dns_capture:
         annotations[PROXY_CONFIG_ANNOTATION] = 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'
+    if args.metrics is not None:
+        # Istio's injector takes them over to the agent, and leads Prometheus there.
+        annotations["prometheus.io/scrape"] = "true"
+        annotations["prometheus.io/port"] = str(args.metrics.port)
+        annotations["prometheus.io/path"] = args.metrics.path
     return annotations or None
 
 

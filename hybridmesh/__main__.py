@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
 from .ops.doctor import doctor
+from .ops.metrics import app as metrics
 from .ops.recover import recover
 from .ops.report import report
 from .ops.settings import app as settings
@@ -42,6 +43,7 @@ app.command("recover")(recover)
 app.command("report")(report)
 app.command("status")(status)
 app.add_typer(settings, name="settings")
+app.add_typer(metrics, name="metrics")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from importlib import resources
 from typing import Final
 
 __all__ = [
+    "COMMAND_AGENT",
+    "COMMAND_AGENT_LEAVE",
     "COMMAND_JOIN",
     "COMMAND_LEAVE",
     "COMMAND_PROBE",
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 SCRIPTS: Final = (
+    "agent-leave.sh",
+    "agent.sh",
     "boot.sh",
     "farewell.sh",
     "firewall.sh",
@@ -49,9 +53,19 @@ SCRIPTS: Final = (
 )
 """The scripts of every payload, as they lie beside this module."""
 
-FILES: Final = frozenset({"cluster.env", "hosts", "istio-token", "kubernetes-ca.pem", "mesh.yaml", "root-cert.pem"})
+FILES: Final = frozenset(
+    {
+        "cluster.env",
+        "hosts",
+        "istio-token",
+        "kubernetes-ca.pem",
+        "mesh.yaml",
+        "prometheus.yml",
+        "root-cert.pem",
+    }
+)
 """The files a payload may carry. A join needs the five bootstrap files; a machine that gets its token by itself needs
-`kubernetes-ca.pem` in the place of `istio-token`; ready and leave need none."""
+`kubernetes-ca.pem` in the place of `istio-token`; an agent needs `prometheus.yml`; ready and leave need none."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "package-url": "where the istio-sidecar package is downloaded from; http, https or file",
@@ -76,6 +90,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "token-seconds": "how long its tokens are valid; default 3600",
     "deregister-seconds": "time between leaving istiod and draining, when the machine shuts down; default 12",
     "app-units": "systemd units, words, that start at boot once the proxy is ready; default none",
+    "agent-url": "where the archive with Prometheus, which runs as an agent, is downloaded from",
+    "agent-sha256": "its SHA-256, 64 hex digits",
     "scrapers": "CIDR ranges, words, that may read metrics on the VM; default none but the VM itself",
     "generation": "read by nothing on the VM: changing it makes the command run again",
 }
@@ -127,6 +143,12 @@ COMMAND_JOIN: Final = _command("join.sh")
 
 COMMAND_READY: Final = _command("ready.sh")
 """Waits until the proxy is ready; prints one JSON line. Needs a payload with settings only, and no secret."""
+
+COMMAND_AGENT: Final = _command("agent.sh")
+"""Runs a Prometheus agent on a member; idempotent. Needs a payload with `prometheus.yml`, and no secret."""
+
+COMMAND_AGENT_LEAVE: Final = _command("agent-leave.sh")
+"""Undoes that. Takes the same payload, and reads nothing of it."""
 
 COMMAND_LEAVE: Final = _command("leave.sh")
 """Undoes a join, a half one too. Needs a payload without files; reads only `drain-seconds` of it."""

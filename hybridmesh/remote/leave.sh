@@ -48,6 +48,7 @@ clean_iptables() {
 
 remove_units() {
     step units
+    remove_agent
     for unit in $UPKEEP; do
         [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl disable --now "$unit" || :
         rm -f "/etc/systemd/system/$unit"

@@ -21,6 +21,10 @@ TRACKER=hybrid-mesh-conntrack.service
 UPKEEP='hybrid-mesh-network.service hybrid-mesh-ready.service hybrid-mesh-follow.service hybrid-mesh-follow.timer
     hybrid-mesh-logs.service hybrid-mesh-logs.timer hybrid-mesh-metrics.service
     hybrid-mesh-token.service hybrid-mesh-token.timer hybrid-mesh-farewell.service'
+# What agent.sh makes
+AGENT=/var/lib/hybrid-mesh-agent
+AGENT_UNIT=hybrid-mesh-agent.service
+AGENT_PORT=19090
 HOST=$(uname -n)
 STEP=start
 FAILED=
@@ -280,4 +284,13 @@ without_istio() {
         /^-A ISTIO_/ { next }
         /^-A .* -j ISTIO_/ { sub(/^-A/, "-D"); print }
         /^COMMIT/ { for (i = 0; i < count; i++) print "-X", chains[i]; print }'
+}
+
+remove_agent() {
+    if [ -e "/etc/systemd/system/$AGENT_UNIT" ]; then
+        quietly timeout 60 systemctl disable --now "$AGENT_UNIT" || fail 'the agent cannot be stopped' 'see the output above'
+        rm -f "/etc/systemd/system/$AGENT_UNIT"
+        timeout 60 systemctl daemon-reload
+    fi
+    rm -rf "$AGENT" /var/lib/private/hybrid-mesh-agent-data /var/lib/hybrid-mesh-agent-data
 }

@@ -28,6 +28,7 @@ from .models import (
     Workload,
 )
 from .network_checks import check_networks, gateway_hosts
+from .observability_checks import check_observability
 from .routing_checks import routing_findings, service_findings, traffic_policy_findings
 from .shape_checks import check_sidecar, check_versions, check_workload
 
@@ -121,6 +122,7 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield from routing_findings(f"routing.{name}", name, routing, draft.entries.get("workloads", {}))
     yield from _access(draft, control_plane)
     yield from _namespaces(draft)
+    yield from check_observability(draft)
 
 
 def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Finding]:

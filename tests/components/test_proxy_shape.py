@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from components.access_log import access_logging
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs, accepted_risks
+from components.telemetry import access_logging
 from hybridmesh.istio import versions
 from tests.components.harness import World, dev_settings, run
 
@@ -39,10 +39,10 @@ def test_a_scope_is_a_sidecar_of_the_workload_s_pods_and_machines(preview: bool)
 def test_an_access_log_is_a_telemetry_a_workload(preview: bool) -> None:
     world = mesh({"accessLog": "all"}, {"accessLog": "errors"}, preview=preview)
     specs = {r.name: r.value("spec") for r in world.of_type(":Telemetry")}
-    assert set(specs) == {"mesh-client-access-log", "mesh-echo-access-log"}
-    assert specs["mesh-echo-access-log"]["selector"] == {"matchLabels": {"app": "echo"}}
-    assert "filter" in specs["mesh-echo-access-log"]["accessLogging"][0]
-    assert specs["mesh-client-access-log"]["accessLogging"] == [{"providers": [{"name": "envoy"}]}]
+    assert set(specs) == {"mesh-client-telemetry", "mesh-echo-telemetry"}
+    assert specs["mesh-echo-telemetry"]["selector"] == {"matchLabels": {"app": "echo"}}
+    assert "filter" in specs["mesh-echo-telemetry"]["accessLogging"][0]
+    assert specs["mesh-client-telemetry"]["accessLogging"] == [{"providers": [{"name": "envoy"}]}]
 
 
 def test_a_log_can_be_turned_off() -> None:

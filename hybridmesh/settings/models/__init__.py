@@ -14,12 +14,14 @@ from .google import Fleet, GceHardware, GceInstance, Gke, Google, GoogleApiServe
 from .machines import Bastion, Command, Host, Machines, Ssh
 from .namespace import Namespace
 from .network import Network, NetworkGateway
+from .observability import AgentPackage, Alerts, AppMetrics, MetricsAgent, Observability, Prometheus
 from .pods import Pods
 from .probe import Exec, HttpGet, Probe, TcpSocket
 from .routing import HeaderMatch, Mirror, Retries, Routing
 from .shape import Capture, Egress, Limits, ProxyShape
 from .sidecar import Package, Sidecar, SidecarTimeouts
 from .stack import Settings
+from .tracing import Tag, Tracing
 from .traffic import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
 from .versions import Versions
 from .workload import Service, ServicePort, Workload
@@ -27,6 +29,9 @@ from .workload import Service, ServicePort, Workload
 __all__ = [
     "Access",
     "AccessRule",
+    "AgentPackage",
+    "Alerts",
+    "AppMetrics",
     "Bastion",
     "Capture",
     "Charts",
@@ -51,15 +56,18 @@ __all__ = [
     "Limits",
     "LoadBalancer",
     "Machines",
+    "MetricsAgent",
     "Mirror",
     "Model",
     "Namespace",
     "Network",
     "NetworkGateway",
+    "Observability",
     "OutlierDetection",
     "Package",
     "Pods",
     "Probe",
+    "Prometheus",
     "ProxyShape",
     "Retries",
     "Routing",
@@ -70,7 +78,9 @@ __all__ = [
     "Sidecar",
     "SidecarTimeouts",
     "Ssh",
+    "Tag",
     "TcpSocket",
+    "Tracing",
     "TrafficPolicy",
     "Versions",
     "Workload",

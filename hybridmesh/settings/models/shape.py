@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .base import Cidr, EgressHost, LogLevel, MemorySize, Model, Port, no_bool, setting
+from .tracing import Tracing
 
 
 class Limits(Model):
@@ -140,6 +141,13 @@ class ProxyShape(Model):
         example="errors",
         wrong="nobody could tell afterwards who called whom.",
         fix="all, errors or none, or leave it out.",
+    )
+    tracing: Tracing | None = setting(
+        None,
+        meaning="Which requests the proxies of pods and VMs trace. Default: what the mesh has.",
+        example={"samplingPercent": 1.0, "tags": {"team": {"literal": "shop"}}},
+        wrong="nobody could tell afterwards where a slow request spent its time.",
+        fix="`{samplingPercent, tags}`, or leave it out.",
     )
     limits: Limits = setting(
         default_factory=Limits,

@@ -9,8 +9,10 @@ from .cluster import Cluster
 from .control_plane import ControlPlane
 from .gateway import Gateway
 from .google import Google
+from .machines import Host
 from .namespace import Namespace
 from .network import Network
+from .observability import Observability
 from .routing import Routing
 from .sidecar import Sidecar
 from .versions import Versions
@@ -102,3 +104,23 @@ class Settings(Model):
         wrong="whoever is in the mesh could call the workload.",
         fix="`{echo: {allow: [{from: [client]}]}}`.",
     )
+    observability: Observability | None = setting(
+        None,
+        meaning="Metrics of VMs and pods, alerts and dashboard. Default: none.",
+        example={"image": "registry.example.com/hybrid-mesh-metrics:1.0", "scrapers": ["10.0.0.0/16"]},
+        wrong="nobody would see what the mesh does.",
+        fix="`{image, scrapers}`, or leave it out.",
+    )
+
+    def workload_of(self, machine: str) -> str:
+        """The workload that a machine belongs to. Raises KeyError where it is no workload's."""
+        for name, workload in self.workloads.items():
+            if workload.machines is not None and machine in workload.machines.hosts:
+                return name
+        raise KeyError(machine)
+
+    def machine(self, name: str) -> Host:
+        """A workload's machine. Raises KeyError where there is none."""
+        machines = self.workloads[self.workload_of(name)].machines
+        assert machines is not None, "workload_of found it there"
+        return machines.hosts[name]

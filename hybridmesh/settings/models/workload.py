@@ -4,6 +4,7 @@ from typing import Literal
 
 from .base import HostName, Labels, Model, Name, Port, PortName, setting
 from .machines import Machines
+from .observability import AppMetrics
 from .pods import Pods
 from .probe import Probe
 from .shape import ProxyShape
@@ -117,6 +118,13 @@ class Workload(Model):
         example={"httpGet": {"path": "/health/ready", "port": 8080}},
         wrong="requests would go to apps that are not ready.",
         fix="`{httpGet: {path, port}}`.",
+    )
+    metrics: AppMetrics | None = setting(
+        None,
+        meaning="Metrics of the app's own, on VMs and in pods: they are scraped with the proxy's. Default: none.",
+        example={"port": 9100},
+        wrong="what the app itself counts would not be seen.",
+        fix="`{port, path}`, or leave it out.",
     )
     pods: Pods | None = setting(
         None,

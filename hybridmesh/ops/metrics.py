@@ -1,0 +1,42 @@
+"""`python -m hybridmesh metrics`: what Prometheus and Grafana are given, as files. Touches nothing."""
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from hybridmesh.metrics.dashboard import dashboard_text
+from hybridmesh.metrics.rules import Gateway, Thresholds, rules
+
+app = typer.Typer(no_args_is_help=True, help="Print alert rules and dashboard.")
+_DEFAULT = Thresholds()
+
+
+@app.command("rules")
+def print_rules(
+    gateway: Annotated[
+        list[str] | None, typer.Option(help="A gateway that is missed when it is down: NAMESPACE/NAME; repeatable.")
+    ] = None,
+    error_percent: Annotated[int, typer.Option(min=1, max=100)] = _DEFAULT.error_percent,
+    canary_points: Annotated[int, typer.Option(min=1, max=100)] = _DEFAULT.canary_points,
+    certificate_hours: Annotated[int, typer.Option(min=1, max=720)] = _DEFAULT.certificate_hours,
+) -> None:
+    """Print recording and alert rules, as a rule file of Prometheus."""
+    named = [_gateway(text) for text in gateway or ["istio-system/istio-eastwestgateway"]]
+    thresholds = Thresholds(
+        error_percent=error_percent, canary_points=canary_points, certificate_hours=certificate_hours
+    )
+    typer.echo(yaml.safe_dump(rules(named, thresholds), sort_keys=False, width=120), nl=False)
+
+
+@app.command("dashboard")
+def print_dashboard() -> None:
+    """Print the Grafana dashboard."""
+    typer.echo(dashboard_text(), nl=False)
+
+
+def _gateway(text: str) -> Gateway:
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name):
+        raise typer.BadParameter(f"{text!r} is not NAMESPACE/NAME.", param_hint="--gateway")
+    return Gateway(namespace, name, "into or out of the mesh's networks")

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Takes the Prometheus agent of agent.sh away; idempotent.
+cd -- "$(dirname -- "$0")"
+# shellcheck source=hybridmesh/remote/lib.sh
+. ./lib.sh
+
+only_one
+step agent 'take it away'
+remove_agent
+step end

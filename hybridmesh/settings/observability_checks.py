@@ -1,0 +1,178 @@
+"""Rules of metrics, alerts and traces: docs/metrics.md has them as a table."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from hybridmesh.istio.ports import AGENT_DNS, AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, PROXY_ADMIN
+
+from .findings import Finding
+from .models import Cluster, ControlPlane, MetricsAgent, Observability, Sidecar, Tag, Workload
+from .shapes import proxy_shape
+
+if TYPE_CHECKING:
+    from .checks import Draft
+
+_PROXY_PORTS = {PROXY_ADMIN, AGENT_STATUS, AGENT_HEALTH, AGENT_DNS, ENVOY_METRICS}
+_SOURCES = ("literal", "header", "environment")
+
+
+def check_observability(draft: Draft) -> Iterator[Finding]:
+    """Every finding about what is seen of the mesh."""
+    observability = draft.section("observability", Observability)
+    if observability is not None:
+        yield from _scrapers(observability, draft)
+        yield from _delivery(observability)
+        yield from _namespace(observability, draft)
+        for network, agent in observability.agents.items():
+            yield from _agent(f"observability.agents.{network}", network, agent, observability, draft)
+    yield from _tags("sidecar.tracing", draft.sections.get("sidecar"), None)
+    for name, workload in draft.workloads.items():
+        yield from _metrics(f"workloads.{name}.metrics", workload)
+        yield from _tags(f"workloads.{name}.sidecar.tracing", draft.sections.get("sidecar"), workload)
+
+
+def _scrapers(observability: Observability, draft: Draft) -> Iterator[Finding]:
+    for index, cidr in enumerate(observability.scrapers):
+        if ipaddress.ip_network(cidr).prefixlen == 0:
+            yield Finding(
+                f"observability.scrapers[{index}]",
+                cidr,
+                "is every address there is",
+                "Whoever reaches a VM could read its metrics, which name every service that it calls.",
+                "the ranges that Prometheus' connections come from.",
+            )
+    cluster = draft.section("cluster", Cluster)
+    if observability.scrapers or cluster is None:
+        return
+    for name, workload in draft.workloads.items():
+        if workload.machines is not None and (workload.network or cluster.network) not in observability.agents:
+            yield Finding(
+                "observability.scrapers",
+                "[]",
+                f"is empty, and `workloads.{name}` has machines that no agent of `observability.agents` scrapes",
+                "The firewall on its VMs would refuse Prometheus.",
+                "the ranges that Prometheus' connections come from, such as that of the cluster's pods.",
+            )
+            return
+
+
+def _delivery(observability: Observability) -> Iterator[Finding]:
+    if observability.delivery == "operator" and observability.prometheus is not None:
+        yield Finding(
+            "observability.prometheus",
+            "",
+            "is given beside `delivery: operator`",
+            "A Prometheus of the stack's own reads files, and would have none.",
+            "leave it out, for the operator's Prometheus; or `delivery: files`.",
+        )
+    if observability.delivery == "files" and observability.operator_labels:
+        yield Finding(
+            "observability.operatorLabels",
+            "",
+            "is for `delivery: operator`",
+            "Nothing would read it.",
+            "leave it out, or `delivery: operator`.",
+        )
+
+
+def _namespace(observability: Observability, draft: Draft) -> Iterator[Finding]:
+    plane = draft.section("controlPlane", ControlPlane)
+    taken = {w.namespace: f"`workloads.{n}`" for n, w in draft.workloads.items()}
+    taken |= {n.gateway.namespace: f"`networks.{k}`" for k, n in draft.networks.items() if n.gateway is not None}
+    if plane is not None:
+        taken[plane.namespace] = "Istio"
+    if observability.namespace in taken:
+        yield Finding(
+            "observability.namespace",
+            observability.namespace,
+            f"is the namespace of {taken[observability.namespace]} too",
+            "Whatever runs there could ask istiod for the configuration of every proxy.",
+            "a namespace of its own, such as `hybrid-mesh-metrics`.",
+        )
+
+
+def _agent(
+    path: str, network: str, agent: MetricsAgent, observability: Observability, draft: Draft
+) -> Iterator[Finding]:
+    if agent.write_to is None and observability.prometheus is None:
+        yield Finding(
+            f"{path}.writeTo",
+            "",
+            "is missing, and there is no `observability.prometheus`",
+            "What the agent scrapes would go nowhere.",
+            "the URL of a remote-write receiver in the mesh.",
+        )
+    if draft.networks_known and network not in draft.network_names:
+        yield Finding(
+            path,
+            "",
+            "is for a network that is not in `networks`",
+            "Prometheus reaches VMs of the cluster's own network itself.",
+            f"one of {', '.join(sorted(draft.network_names)) or 'none: there are no other networks'}.",
+        )
+    elif draft.complete and agent.machine not in _machines(draft.workloads, network):
+        there = ", ".join(sorted(_machines(draft.workloads, network))) or "none: no workload has machines there"
+        yield Finding(
+            f"{path}.machine",
+            agent.machine,
+            f"is not a machine of a workload in network `{network}`",
+            "There would be no agent, or one that reaches neither the VMs nor Prometheus.",
+            f"one of {there}.",
+        )
+
+
+def _machines(workloads: Mapping[str, Workload], network: str) -> set[str]:
+    return {
+        machine
+        for workload in workloads.values()
+        if workload.machines is not None and workload.network == network
+        for machine, host in workload.machines.hosts.items()
+        if not host.gone
+    }
+
+
+def _metrics(path: str, workload: Workload) -> Iterator[Finding]:
+    if workload.metrics is not None and workload.metrics.port in _PROXY_PORTS:
+        yield Finding(
+            f"{path}.port",
+            str(workload.metrics.port),
+            "is one of Istio's own",
+            "The agent would ask itself for the app's metrics.",
+            "the port of the app.",
+        )
+
+
+def _tags(path: str, sidecar: object, workload: Workload | None) -> Iterator[Finding]:
+    """Of the stack's own word, or of what counts for a workload that has a word of its own."""
+    stack = sidecar if isinstance(sidecar, Sidecar) else Sidecar()
+    if workload is None:
+        tracing = stack.tracing
+    elif workload.sidecar is not None and workload.sidecar.tracing is not None:
+        tracing = proxy_shape(stack, workload).tracing
+    else:
+        return
+    for name, tag in (tracing.tags if tracing is not None else {}).items():
+        yield from _tag(f"{path}.tags.{name}", tag)
+
+
+def _tag(path: str, tag: Tag) -> Iterator[Finding]:
+    given = [source for source in _SOURCES if getattr(tag, source) is not None]
+    if len(given) != 1:
+        yield Finding(
+            path,
+            "",
+            f"has {' and '.join(given) or 'none of them'}; it takes exactly one of {', '.join(_SOURCES)}",
+            "Istio would refuse the Telemetry.",
+            f"give one of {', '.join(_SOURCES)}.",
+        )
+    elif tag.literal is not None and tag.default is not None:
+        yield Finding(
+            f"{path}.default",
+            tag.default,
+            "is given beside `literal`",
+            "A text that is always there needs no default.",
+            "leave it out.",
+        )

@@ -1,0 +1,233 @@
+"""What a stack with `observability` makes: the metrics server, what Prometheus and Grafana are given, agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from components.observability import writers_policy
+from components.telemetry import Traces, TraceTag, tracing
+from tests.components.harness import World, dev_settings, run
+from tests.settings.test_network_rules import far
+
+MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
+GIVEN: dict[str, Any] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"]}
+AGENT = {"machine": "far-1", "package": {"url": "http://192.0.2.1/prometheus.tar.gz", "sha256": "ab" * 32}}
+
+
+def mesh(
+    given: dict[str, Any] | None = GIVEN,
+    change: Callable[[dict[str, Any]], object] = lambda _: None,
+    *,
+    preview: bool = False,
+    first: bool = True,
+) -> World:
+    def settings(sections: dict[str, Any]) -> None:
+        if given is not None:
+            sections["observability"] = given
+        change(sections)
+
+    made = dev_settings(settings)
+    return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=made)).topology, preview=preview, first=first)
+
+
+def with_agent(sections: dict[str, Any]) -> None:
+    far(sections)
+    sections["observability"] = {**GIVEN, "prometheus": {"image": "prometheus:1"}, "agents": {"far": AGENT}}
+
+
+def test_without_it_nothing_is_made_and_no_vm_lets_anybody_read_metrics() -> None:
+    world = mesh(None)
+    assert not [name for name in world.names() if "mesh-metrics" in name]
+    assert "scrapers" not in world.one("mesh-vm-1", "Sidecar").plain
+    assert "env" not in world.one("mesh-control-plane-istiod").value("values").get("env", {})
+    assert "DEBUG_ENDPOINT" not in json.dumps(world.one("mesh-control-plane-istiod").plain)
+
+
+@MODES
+def test_the_server_may_list_entries_pods_and_istiod_s_addresses_and_nothing_else(preview: bool) -> None:
+    world = mesh(preview=preview)
+    roles = [r for r in world.found if r.type.endswith(":Role")]
+    rules = {r.name: (r.value("metadata")["namespace"], r.value("rules")) for r in roles}
+    assert rules == {
+        "mesh-metrics-entries-demo-role": (
+            "demo",
+            [{"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["list"]}],
+        ),
+        **{
+            f"mesh-metrics-pods-{namespace}-role": (
+                namespace,
+                [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}],
+            )
+            for namespace in ("demo", "istio-system")
+        },
+        "mesh-metrics-istiod-role": (
+            "istio-system",
+            [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}],
+        ),
+    }
+    assert world.of_type("ClusterRole") == []
+    pod = world.one("mesh-metrics-server-deployment").value("spec")["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    (source,) = pod["volumes"][1]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "istio-ca"
+
+
+def test_the_server_knows_every_machine_by_name_and_address() -> None:
+    config = json.loads(mesh().one("mesh-metrics-config").value("data")["config.json"])
+    assert {machine["name"]: machine["address"] for machine in config["machines"]} == {
+        "vm-1": "192.0.2.11",
+        "vm-2": "192.0.2.12",
+    }
+    assert config["namespaces"] == ["demo"]
+
+
+def test_istiod_lets_the_server_s_namespace_read_sync_states_beside_what_the_values_say() -> None:
+    values = mesh().one("mesh-control-plane-istiod").value("values")
+    assert values["env"]["DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"] == "hybrid-mesh-metrics"
+    assert values["env"]["PILOT_ENABLE_METADATA_EXCHANGE"] == "false"
+
+
+@MODES
+def test_files_are_a_whole_configuration_and_its_rules(preview: bool) -> None:
+    world = mesh(preview=preview)
+    data = world.one("mesh-metrics-files").value("data")
+    config = yaml.safe_load(data["prometheus.yml"])
+    assert config["rule_files"] == ["hybrid-mesh.rules.yml"]
+    vms, pods, server = config["scrape_configs"]
+    host = "hybrid-mesh-metrics.hybrid-mesh-metrics.svc.cluster.local:9099"
+    assert vms["http_sd_configs"] == [{"url": f"http://{host}/targets", "refresh_interval": "15s"}]
+    assert pods["http_sd_configs"][0]["url"] == f"http://{host}/pods"
+    assert server["static_configs"] == [{"targets": [host]}]
+    alerts = yaml.safe_load(data["hybrid-mesh.rules.yml"])["groups"][1]["rules"]
+    assert [a["labels"]["workload"] for a in alerts if a["alert"] == "HybridMeshGatewayDown"] == [
+        "istio-eastwestgateway"
+    ]
+    assert world.of_type("monitoring.coreos.com") == []
+    dashboard = world.one("mesh-metrics-dashboard")
+    assert dashboard.value("metadata")["labels"] == {"grafana_dashboard": "1"}
+    assert json.loads(dashboard.value("data")["hybrid-mesh.json"])["title"] == "Hybrid mesh"
+
+
+@MODES
+def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> None:
+    world = mesh({**GIVEN, "delivery": "operator", "operatorLabels": {"release": "kps"}}, preview=preview)
+    objects = world.of_type("monitoring.coreos.com")
+    assert sorted(r.type.rpartition(":")[2] for r in objects) == ["PrometheusRule", *["ScrapeConfig"] * 3]
+    assert {r.value("metadata")["labels"]["release"] for r in objects} == {"kps"}
+    assert "mesh-metrics-files" not in world.names()
+    vms = world.one("mesh-metrics-hybrid-mesh-vms").value("spec")
+    assert vms["httpSDConfigs"][0]["url"].endswith(":9099/targets")
+    assert vms["relabelings"] == [{"replacement": "hybrid-mesh-vms", "targetLabel": "job"}]
+
+
+def test_a_prometheus_outside_of_the_mesh_reads_the_server_in_plain_text_and_one_of_ours_does_not() -> None:
+    outside = mesh().of_type("PeerAuthentication")
+    assert [p.value("spec")["mtls"]["mode"] for p in outside if p.name == "mesh-metrics-server-open"] == ["PERMISSIVE"]
+    own = mesh({**GIVEN, "prometheus": {"image": "prometheus:1"}})
+    assert {p.value("spec")["mtls"]["mode"] for p in own.of_type("PeerAuthentication")} == {"STRICT"}
+
+
+@MODES
+def test_a_prometheus_of_ours_starts_anew_with_another_configuration(preview: bool) -> None:
+    def digest(seconds: int) -> str:
+        world = mesh({**GIVEN, "prometheus": {"image": "prometheus:1"}, "scrapeSeconds": seconds}, preview=preview)
+        template = world.one("mesh-metrics-prometheus-deployment").value("spec")["template"]
+        return str(template["metadata"]["annotations"]["hybrid-mesh/config"])
+
+    assert digest(15) == digest(15)
+    assert digest(15) != digest(30)
+
+
+@MODES
+def test_machines_let_the_scrapers_in_and_in_another_network_the_agent_too(preview: bool) -> None:
+    world = mesh(None, with_agent, preview=preview)
+    assert world.one("mesh-vm-1", "Sidecar").plain["scrapers"] == ["10.0.0.0/16"]
+    for machine in ("far-1", "gw-1"):
+        assert world.one(f"mesh-{machine}", "Sidecar").plain["scrapers"] == ["10.0.0.0/16", "198.51.100.11/32"]
+
+
+@MODES
+def test_an_agent_s_configuration_is_shown_and_names_its_network(preview: bool) -> None:
+    world = mesh(None, with_agent, preview=preview)
+    config = yaml.safe_load(world.one("mesh-far-metrics", "MetricsAgent").plain["prometheus.yml"])
+    assert config["remote_write"] == [
+        {"url": "http://hybrid-mesh-prometheus.hybrid-mesh-metrics.svc.cluster.local:9090/api/v1/write"}
+    ]
+    assert config["scrape_configs"][0]["http_sd_configs"][0]["url"].endswith("/targets?network=far")
+    settings = world.one("mesh-metrics-config").value("data")
+    if not preview:
+        assert json.loads(settings["config.json"])["agents"] == ["far"]
+        files = world.one("mesh-far-1", "Sidecar").plain["cluster.env"]
+        assert "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE='15020,15090'" in files, "it reads other VMs past its own proxy"
+
+
+def test_an_agent_comes_after_its_vm_has_joined_and_prometheus_is_there_and_goes_before() -> None:
+    world = mesh(None, with_agent)
+    agent = world.one("mesh-far-metrics-agent")
+    for earlier in ("mesh-far-1-membership", "mesh-metrics-prometheus-deployment", "mesh-metrics-server-deployment"):
+        assert world.is_after(agent, world.one(earlier)), earlier
+
+
+def test_agents_alone_may_write_to_prometheus() -> None:
+    world = mesh(None, with_agent)
+    assert world.one("mesh-metrics-writers").value("spec") == {
+        "selector": {"matchLabels": {"app": "hybrid-mesh-prometheus"}},
+        "action": "DENY",
+        "rules": [
+            {
+                "to": [{"operation": {"paths": ["/api/v1/write"]}}],
+                "from": [{"source": {"notPrincipals": ["cluster.local/ns/demo/sa/remote"]}}],
+            }
+        ],
+    }
+    assert writers_policy([])["rules"] == [{"to": [{"operation": {"paths": ["/api/v1/write"]}}]}], "nobody may"
+
+
+def test_an_app_s_own_metrics_are_named_to_the_agent_in_pods_and_on_machines() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["workloads"]["echo"]["metrics"] = {"port": 9100}
+
+    world = mesh(None, change)
+    template = world.one("mesh-echo-deployment").value("spec")["template"]["metadata"]
+    assert template["annotations"]["prometheus.io/port"] == "9100"
+    files = world.one("mesh-vm-1", "Sidecar").plain["cluster.env"]
+    wanted = 'ISTIO_PROMETHEUS_ANNOTATIONS=\'{"scrape":"true","path":"/metrics","port":"9100"}\''
+    assert wanted in files
+
+
+# ---------------------------------------------------------------------- traces
+
+
+def test_traces_and_access_log_are_one_telemetry() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["sidecar"] |= {
+            "accessLog": "errors",
+            "tracing": {"samplingPercent": 12.5, "providers": ["otel"], "tags": {"team": {"literal": "shop"}}},
+        }
+
+    (first, second) = mesh(None, change).of_type(":Telemetry")
+    assert {first.value("metadata")["name"], second.value("metadata")["name"]} == {"echo", "client"}
+    spec = first.value("spec")
+    assert spec["tracing"] == [
+        {
+            "randomSamplingPercentage": 12.5,
+            "providers": [{"name": "otel"}],
+            "customTags": {"team": {"literal": {"value": "shop"}}},
+        }
+    ]
+    assert "filter" in spec["accessLogging"][0]
+
+
+def test_a_tag_is_a_text_a_header_or_a_variable() -> None:
+    tags = {"a": TraceTag(header="x-tenant", default="none"), "b": TraceTag(environment="ISTIO_META_CLUSTER_ID")}
+    assert tracing(Traces(tags=tags))["customTags"] == {
+        "a": {"header": {"name": "x-tenant", "defaultValue": "none"}},
+        "b": {"environment": {"name": "ISTIO_META_CLUSTER_ID"}},
+    }

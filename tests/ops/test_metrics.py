@@ -1,0 +1,49 @@
+"""`python -m hybridmesh metrics`: the files, and what is no gateway."""
+
+import json
+
+import yaml
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+from hybridmesh.metrics.dashboard import PANELS, dashboard, filled, queries
+from hybridmesh.metrics.rules import alert_names
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["metrics", *arguments])
+    return done.exit_code, done.output
+
+
+def test_rules_are_a_rule_file_with_the_gateways_and_thresholds_asked_for() -> None:
+    code, text = run("rules", "--gateway", "istio-system/east", "--gateway", "edge/west", "--error-percent", "20")
+    assert code == 0
+    document = yaml.safe_load(text)
+    assert "HybridMeshErrors" in alert_names(document)
+    alerts = document["groups"][1]["rules"]
+    down = [rule["labels"]["workload"] for rule in alerts if rule["alert"] == "HybridMeshGatewayDown"]
+    assert down == ["east", "west"]
+    assert any("> 0.2 and" in rule["expr"] for rule in alerts)
+
+
+def test_what_is_no_gateway_is_refused_with_what_to_write() -> None:
+    code, text = run("rules", "--gateway", "east")
+    assert code == 2
+    assert "NAMESPACE/NAME" in text
+
+
+def test_the_dashboard_is_what_grafana_imports() -> None:
+    code, text = run("dashboard")
+    assert code == 0
+    document = json.loads(text)
+    assert document == dashboard()
+    shown = [panel for panel in document["panels"] if panel["type"] != "row"]
+    assert len(shown) == sum(len(panels) for _, panels in PANELS)
+    assert len({panel["id"] for panel in document["panels"]}) == len(document["panels"])
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in document["panels"]]
+    assert len(set(places)) == len(places), "two panels lie on each other"
+
+
+def test_every_query_is_filled_in_as_grafana_does() -> None:
+    for title, query in queries():
+        assert "$" not in filled(query), title

@@ -1,0 +1,137 @@
+"""Metrics, alerts and traces: what docs/metrics.md says is refused, is."""
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from hybridmesh.settings import parse
+from tests.components.harness import PROJECT_ROOT, dev_sections, read_file
+from tests.settings.test_network_rules import both, far
+from tests.settings.test_rules import Change, at, findings
+
+GIVEN: dict[str, Any] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"], "prometheus": {"image": "prometheus:1"}}
+AGENT = {"machine": "far-1", "package": {"url": "http://192.0.2.1/p.tar.gz", "sha256": "ab" * 32}}
+
+
+def seen(sections: dict[str, Any]) -> None:
+    """A network with an agent, and a Prometheus."""
+    far(sections)
+    sections["observability"] = copy.deepcopy({**GIVEN, "agents": {"far": AGENT}})
+
+
+# The first cell of the row in the docs, what is changed, where the finding is, and a word of the problem.
+REFUSED: list[tuple[str, Change, str, str]] = [
+    (
+        "a range that is every address",
+        at("observability/scrapers", ["0.0.0.0/0"]),
+        "observability.scrapers[0]",
+        "every address",
+    ),
+    (
+        "VMs that nobody may scrape",
+        at("observability/scrapers", []),
+        "observability.scrapers",
+        "no agent of `observability.agents` scrapes",
+    ),
+    (
+        "a Prometheus of the stack's own beside the operator's",
+        at("observability/delivery", "operator"),
+        "observability.prometheus",
+        "beside `delivery: operator`",
+    ),
+    (
+        "labels for an operator that is not asked for",
+        at("observability/operatorLabels", {"release": "x"}),
+        "observability.operatorLabels",
+        "is for `delivery: operator`",
+    ),
+    (
+        "a namespace that others use",
+        at("observability/namespace", "demo"),
+        "observability.namespace",
+        "is the namespace of `workloads.",
+    ),
+    (
+        "an agent that has nowhere to write to",
+        at("observability/prometheus", None),
+        "observability.agents.far.writeTo",
+        "no `observability.prometheus`",
+    ),
+    (
+        "an agent for a network that is not there",
+        at("observability/agents", {"far": AGENT, "near": AGENT}),
+        "observability.agents.near",
+        "not in `networks`",
+    ),
+    (
+        "an agent on a gateway machine, or in another network",
+        at("observability/agents/far/machine", "gw-1"),
+        "observability.agents.far.machine",
+        "not a machine of a workload in network `far`",
+    ),
+    (
+        "an app's metrics at one of Istio's ports",
+        at("workloads/echo/metrics", {"port": 15090}),
+        "workloads.echo.metrics.port",
+        "one of Istio's own",
+    ),
+    (
+        "a tag with two values, or none",
+        at("sidecar/tracing", {"tags": {"team": {"literal": "a", "header": "b"}}}),
+        "sidecar.tracing.tags.team",
+        "literal and header",
+    ),
+    (
+        "a default of a text that is always there",
+        at("workloads/echo/sidecar", {"tracing": {"tags": {"team": {"literal": "a", "default": "b"}}}}),
+        "workloads.echo.sidecar.tracing.tags.team.default",
+        "beside `literal`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "change", "path", "word"), REFUSED, ids=[row for row, *_ in REFUSED])
+def test_what_does_not_fit_is_refused_where_it_is(row: str, change: Change, path: str, word: str) -> None:
+    del row
+    found = findings(both(seen, change))
+    assert [f.path for f in found] == [path], found
+    assert word in found[0].problem
+    assert found[0].consequence.endswith(".")
+    assert found[0].fix
+
+
+def test_the_table_of_the_docs_is_what_is_tested() -> None:
+    page = (PROJECT_ROOT / "docs" / "metrics.md").read_text()
+    table = page.partition("## What is refused")[2].partition("\n## ")[0]
+    rows = [row.strip() for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)]
+    assert [row for row in rows if row not in ("what", "---")] == [row for row, *_ in REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("observability/scrapers", ["10.0.0.1/16"]),
+        ("observability/scrapeSeconds", 0),
+        ("observability/alerts", {"errorPercent": 0}),
+        ("observability/delivery", "helm"),
+        ("observability/agents/far/package/sha256", "short"),
+        ("sidecar/tracing", {"samplingPercent": 101}),
+        ("sidecar/tracing", {"tags": {"a b": {"literal": "x"}}}),
+        ("workloads/echo/metrics", {"port": 9100, "path": "metrics"}),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_to_write(path: str, value: object) -> None:
+    found = findings(both(seen, at(path, value)))
+    assert found
+    assert all(f.fix for f in found)
+
+
+def test_all_of_it_together_is_good() -> None:
+    sections = dev_sections()
+    seen(sections)
+    settings = parse(sections, read_file)
+    assert settings.observability is not None
+    assert settings.workload_of("far-1") == "remote"
+    assert settings.observability.alerts.certificate_hours == 6
