@@ -20,12 +20,13 @@ _SECRETS = (
     (re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+"), "<token>"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 <taken out>"),
     (re.compile(r"(?<=://)[^/@\s\"']+@"), ""),
+    # Private keys: first all base64 before an end, whatever became of the beginning; then what is left of beginnings.
+    (re.compile(r"[\w+/=\s\\]*-----END [A-Z ]*PRIVATE KEY-----"), "<private key taken out>"),
     (
-        re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL),
-        r"<private key taken out>",
+        re.compile(r"(?:-----BEGIN )?[A-Z ]*PRIVATE KEY-----(?:<private key taken out>|[\w+/=\s\\]*)"),
+        "<private key taken out>",
     ),
-    # The same inside of JSON, or in base64.
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^\"]*"), "<private key taken out>"),
+    # The same in base64.
     (re.compile(r"LS0tLS1CRUdJTi[\w+/=\\n]*?UFJJVkFURSBLRV[\w+/=]*"), "<private key taken out>"),
     (
         re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;]{8,}"),

@@ -25,7 +25,16 @@ scrub() {
 section() {
     printf '@@ %s\n' "$1"
     shift
-    "$@" 2>/dev/null </dev/null | scrub | awk '{ sub(/^@@/, " @@"); print }'
+    "$@" 2>/dev/null </dev/null | without_keys | scrub | awk '{ sub(/^@@/, " @@"); print }'
+}
+
+# Private keys that somebody has logged; one that has no end is taken to be a hundred lines.
+without_keys() {
+    awk '
+        /END [A-Z ]*PRIVATE KEY-----/ { if (!inside) print "<private key taken out>"; inside = 0; next }
+        /PRIVATE KEY-----/ { print "<private key taken out>"; inside = 100; next }
+        inside { inside--; next }
+        { print }'
 }
 
 # Istio redirects no traffic of its own group.

@@ -129,6 +129,10 @@ def test_the_bundle_holds_what_was_seen_without_secrets(monkeypatch: pytest.Monk
         (f"x {TOKEN} y", "x <token> y"),
         (f"{KEY}\nmore", "<private key taken out>\nmore"),
         (KEY.partition("-----END")[0], "<private key taken out>"),
+        # Something ran into the beginning, or the beginning is cut off.
+        (f"{TOKEN}{KEY}\n2026 more", "<token><private key taken out>\n2026 more"),
+        (KEY.partition("-----\n")[2] + "\n- more", "<private key taken out>\n- more"),
+        (json.dumps({"key": KEY, "next": 1}), '{"key": "<private key taken out>", "next": 1}'),
         ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic <taken out>"),
         ("password=hunter2hunter2 x", "password=<taken out> x"),
         ("LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpNSUlF", "<private key taken out>"),

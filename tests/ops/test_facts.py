@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +125,25 @@ def test_what_the_probe_is_told_is_data() -> None:
     text = remote.probe("$(touch /tmp/x)'; exit 1; '", bundle=True)
     assert text.splitlines()[0] == """MESH_NAME='$(touch /tmp/x)'"'"'; exit 1; '"'"''"""
     assert text.splitlines()[1] == "BUNDLE=yes"
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        (
+            "a\n-----BEGIN EC PRIVATE KEY-----\nMHcC\nabc\n-----END EC PRIVATE KEY-----\nb\n",
+            "a\n<private key taken out>\nb\n",
+        ),
+        ("{-----BEGIN PRIVATE KEY-----\\nMHcC\\n-----END PRIVATE KEY-----}\nb\n", "<private key taken out>\nb\n"),
+        (f"{claims(NOW)}.x.-----BEGIN EC PRIVATE KEY-----\nMHcC\n", "<private key taken out>\n"),
+        ("-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----\n", None),
+    ],
+)  # fmt: skip
+def test_a_private_key_in_a_log_stays_on_the_machine(log: str, shown: str | None) -> None:
+    script = (Path(remote.__file__).parent / "probe.sh").read_text()
+    function = re.search(r"^without_keys\(\) \{\n.*?^\}\n", script, re.DOTALL | re.MULTILINE)
+    assert function
+    done = subprocess.run(
+        ["sh", "-c", f"{function[0]}\nwithout_keys"], input=log, capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == (log if shown is None else shown)
