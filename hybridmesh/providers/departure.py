@@ -73,7 +73,8 @@ class DepartureProvider(ResourceProvider):
         """Another machine under the same name is a replacement: it joins, and then the old one leaves.
 
         A machine that keeps its host key is the same one wherever it is found, and one that is found where it was is
-        the same or has taken the old one's place; in both cases nobody is left behind.
+        the same or has taken the old one's place; in both cases nobody is left behind. Nor is anybody where the mesh
+        reaches the new one at the address of the old.
         """
         if not _is_another(olds, news):
             return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
@@ -111,7 +112,8 @@ def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     old, new = olds["connection"], news["connection"]
     if new == UNKNOWN or UNKNOWN in (new.get("address"), new.get("port"), new.get("hostKey")):
         return False
-    return bool(changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))
+    elsewhere = changed(olds, news, ("entry",)) or news.get("staticEntry")
+    return bool(elsewhere and changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))
 
 
 def stack_file(props: Mapping[str, Any]) -> Path:

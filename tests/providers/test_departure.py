@@ -222,6 +222,11 @@ def test_a_machine_that_moved_or_was_made_anew_in_its_place_leaves_nobody_behind
     assert not answer.replaces
 
 
+def test_a_machine_that_the_mesh_reaches_at_the_same_address_has_taken_the_place_of_the_old() -> None:
+    news = {**INPUTS, "address": "192.0.2.21", "connection": {**WAY, **OTHER}}
+    assert not DepartureProvider().diff("id", dict(INPUTS), news).replaces
+
+
 def test_nothing_changed_is_no_change_and_another_time_to_drain_is_noted() -> None:
     assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "staticEntry": None}).changes is False
     assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "drainSeconds": 9.0}).changes is True
