@@ -189,9 +189,14 @@ _CHANGES_BY_ITSELF = re.compile(
 )
 
 
+_SCRATCH = re.compile(r" /var/lib/hybrid-mesh/scripts/(output|pid|rules)$")
+"""What a restart leaves beside the scripts."""
+
+
 def listing_of_machine(machine: Machine) -> list[str]:
     """All that makes up a machine, without hashes of what its proxy writes."""
-    lines = machine.ssh(["sh -s"], input_text=LISTING, timeout=120).splitlines()
+    everything = machine.ssh(["sh -s"], input_text=LISTING, timeout=120).splitlines()
+    lines = [line for line in everything if not _SCRATCH.search(line)]
     return [
         re.sub(r"^file [0-9a-f]{64} ", "file ", line) if _CHANGES_BY_ITSELF.search(line) else line for line in lines
     ]

@@ -77,7 +77,7 @@ def test_an_update_killed_twice_ends_like_one_that_was_not(lab: Lab, up: Stack) 
     before = everything(up)
     up.change("controlPlane.values.meshConfig", {"accessLogEncoding": "JSON"})
     up.change("sidecar.limits", {"tasks": 1000})
-    assert killed(up, "up", Moment("mesh-control-plane-istiod", "begins", later=1))
+    assert killed(up, "up", Moment("mesh-control-plane-istiod", "begins", later=3))
     with pytest.raises(PulumiError, match="locked"):
         up.up()
     said = recover(lab)
