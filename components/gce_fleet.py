@@ -9,7 +9,7 @@ from pulumi_gcp import compute
 from hybridmesh.istio.ports import AGENT_HEALTH
 
 from .gce_guard import GceGuard, GceGuardArgs
-from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of
+from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of, project_of
 from .self_join import SelfJoin, SelfJoinArgs
 
 
@@ -119,6 +119,8 @@ class GceFleet(pulumi.ComponentResource):
             # A template cannot be changed: another one takes its place, and the group follows.
             name_prefix=f"{args.fleet}-",
             project=place.project,
+            # Templates are global; their subnetwork, if it is given by its name, is not.
+            region=place.region,
             machine_type=machine.machine_type,
             disks=[
                 compute.InstanceTemplateDiskArgs(
@@ -133,7 +135,7 @@ class GceFleet(pulumi.ComponentResource):
             network_interfaces=[
                 compute.InstanceTemplateNetworkInterfaceArgs(
                     subnetwork=place.subnetwork,
-                    subnetwork_project=place.project,
+                    subnetwork_project=project_of(place),
                     access_configs=public if machine.public_address else None,
                 )
             ],
@@ -177,8 +179,7 @@ class GceFleet(pulumi.ComponentResource):
             region=place.region,
             distribution_policy_zones=list(args.zones) or None,
             versions=[compute.RegionInstanceGroupManagerVersionArgs(instance_template=template)],
-            # The autoscaler's, where there is one: a size from here would undo what it has done.
-            target_size=None if args.max_size > args.min_size else args.min_size,
+            target_size=args.min_size,
             auto_healing_policies=compute.RegionInstanceGroupManagerAutoHealingPoliciesArgs(
                 health_check=check.id, initial_delay_sec=args.boot_seconds
             ),
@@ -193,6 +194,9 @@ class GceFleet(pulumi.ComponentResource):
             wait_for_instances=True,
             wait_for_instances_status="UPDATED",
             opts=pulumi.ResourceOptions(
-                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
+                parent=self,
+                # The autoscaler's, once the group is there: a size from here would undo what it has done.
+                ignore_changes=["targetSize"] if args.max_size > args.min_size else None,
+                custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
             ),
         )

@@ -6,7 +6,7 @@ import pulumi
 from pulumi_gcp import compute
 
 from .gce_guard import GceGuard, GceGuardArgs
-from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of
+from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of, project_of
 from .self_join import SelfJoin, SelfJoinArgs
 
 
@@ -94,7 +94,7 @@ class GceInstance(pulumi.ComponentResource):
             network_interfaces=[
                 compute.InstanceNetworkInterfaceArgs(
                     subnetwork=place.subnetwork,
-                    subnetwork_project=place.project,
+                    subnetwork_project=project_of(place),
                     access_configs=public if machine.public_address else None,
                 )
             ],

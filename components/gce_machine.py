@@ -65,6 +65,12 @@ def metadata_of(startup_script: pulumi.Input[str] | None, ssh: bool) -> dict[str
     }
 
 
+def project_of(place: GcePlace) -> "pulumi.Output[str | None]":
+    """The project of a subnetwork that is given by its name; a self link says it itself."""
+    project: str | None = place.project
+    return pulumi.Output.from_input(place.subnetwork).apply(lambda link: None if "/" in link else project)
+
+
 def labels_of(members: str, machine: GceMachine) -> dict[str, str]:
     """A machine's labels."""
     return {**machine.labels, "hybrid-mesh": members}

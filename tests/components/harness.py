@@ -68,6 +68,7 @@ class Registered:
     """Secrets are wrapped; what is not known is left out."""
     depends_on: frozenset[str]
     read: bool = False
+    ignore_changes: tuple[str, ...] = ()
 
     @property
     def plain(self) -> Any:
@@ -101,7 +102,14 @@ class World(pulumi.runtime.mocks.MockMonitor):
         inputs = {k: v for k, v in properties.items() if v is not None}
         self.found.append(
             Registered(
-                request.type, request.name, answer.urn, request.parent, request.provider, inputs, frozenset(depends_on)
+                request.type,
+                request.name,
+                answer.urn,
+                request.parent,
+                request.provider,
+                inputs,
+                frozenset(depends_on),
+                ignore_changes=tuple(request.ignoreChanges),
             )
         )
         return answer

@@ -12,6 +12,7 @@ from pulumi_gcp import compute
 
 from components.gce_fleet import GceFleet, GceFleetArgs
 from components.gce_guard import IAP_RANGE, Way, host_range, port_of, range_of
+from components.gce_instance import GceInstance, GceInstanceArgs
 from components.gce_machine import GceMachine, GcePlace
 from components.self_join import ApiServer, SelfJoin, SelfJoinArgs
 from components.sidecar import SidecarCapture, SidecarPackage
@@ -182,13 +183,37 @@ def test_the_template_is_shielded_private_and_labelled(world: World) -> None:
     assert disk["sourceImage"] == "projects/debian-cloud/global/images/family/debian-12"
     assert template.value("serviceAccount")["email"] == EMAIL
     assert len(template.value("serviceAccount")["scopes"]) == 2
-    assert template.value("namePrefix") == "echo-fleet-"
+    assert (template.value("namePrefix"), template.value("region")) == ("echo-fleet-", "europe-west3")
     assert template.value("scheduling") is None
     assert set(template.value("metadata")) == {
         "block-project-ssh-keys",
         "serial-port-logging-enable",
         "startup-script",
     }
+
+
+def test_a_subnetwork_by_its_link_says_its_own_project() -> None:
+    link = "projects/host/regions/europe-west3/subnetworks/machines"
+    template = fleet(replace(ARGS, place=replace(PLACE, subnetwork=link))).one("echo-fleet-template")
+    assert template.value("networkInterfaces") == [{"subnetwork": link}]
+
+
+def test_an_instance_that_is_joined_over_ssh_has_no_right_and_no_script() -> None:
+    args = GceInstanceArgs(
+        instance="echo-one", place=PLACE, zone="europe-west3-a", ssh=True, gateway_address="10.2.0.9", app_ports=(8080,)
+    )
+    answers = {"echo-one-instance": {"networkInterfaces": [{"networkIp": "10.2.0.17"}]}}
+    addresses: list[str] = []
+    world = run(lambda: GceInstance("echo-one", args).address.apply(addresses.append), answers=answers)
+    assert addresses == ["10.2.0.17"]
+    assert not world.of_type("rbac")
+    assert set(world.one("echo-one-instance").value("metadata")) == {
+        "block-project-ssh-keys",
+        "enable-oslogin",
+        "serial-port-logging-enable",
+    }
+    assert "echo-one-out-kubernetes" not in world.names()
+    assert world.one("echo-one-in-iap").value("sourceRanges") == [IAP_RANGE]
 
 
 def test_a_public_address_and_spot_machines_are_there_if_asked_for() -> None:
@@ -261,10 +286,13 @@ def test_the_size_is_the_autoscaler_s_or_fixed(world: World) -> None:
         "cpuUtilization": {"target": 0.6},
     }
     assert scaler.value("target") == "echo-fleet-group-id"
-    assert world.one("echo-fleet-group").value("targetSize") is None
+    group = world.one("echo-fleet-group")
+    assert group.value("targetSize") == 2, "`up` waits for as many at first"
+    assert group.ignore_changes == ("targetSize",), "and leaves the size to the autoscaler afterwards"
     fixed = fleet(replace(ARGS, min_size=3, max_size=3))
     assert "echo-fleet-autoscaler" not in fixed.names()
-    assert fixed.one("echo-fleet-group").value("targetSize") == 3
+    group = fixed.one("echo-fleet-group")
+    assert (group.value("targetSize"), group.ignore_changes) == (3, ())
 
 
 def test_machines_are_made_once_they_would_be_let_in_and_go_before_their_right_does(world: World) -> None:

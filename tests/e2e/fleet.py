@@ -67,7 +67,7 @@ class Fleet:
                 sha256=(mirror / "sha256").read_text(),
                 version=(mirror / "version").read_text(),
             ),
-            environment={"CLOUD_PLATFORM": "none", **self.environment},
+            environment=self.environment,
             app_units=["echo.service"],
             token_seconds=600,
             limits=SidecarLimits(ready=40),

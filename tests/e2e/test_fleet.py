@@ -15,7 +15,7 @@ from lab.machines import Machine, machines
 from tests.e2e.fleet import Fleet
 from tests.e2e.load import Load
 from tests.e2e.machine import property_of
-from tests.e2e.mesh import ask_kubectl
+from tests.e2e.mesh import ask_kubectl, objects
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
@@ -65,7 +65,19 @@ def journal(machine: Machine, unit: str) -> str:
     return machine.look(["journalctl", "--boot", f"--unit={unit}", "--no-pager", "--output=cat"])
 
 
-def test_a_fleet_scales_from_one_to_four_to_two_and_no_request_fails(fleet: Fleet, one: Machine) -> None:
+def assert_it_has_only_the_token_that_it_asked_for(fleet: Fleet, machine: Machine) -> None:
+    secret = machine.look(["cat", TOKEN])
+    assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", secret)
+    assert machine.look(["stat", "-c", "%a %U", TOKEN]).split() == ["600", "istio-proxy"]
+    for text in (machine.look(["journalctl", "--no-pager"]), machine.look(["cat", "/var/log/hybrid-mesh.log"])):
+        assert "ya29." not in text
+        assert not re.search(r"eyJ[\w-]+\.eyJ", text)
+    assert "eyJ" not in fleet.template.metadata["startup-script"].split("base64 -d")[0]
+    assert machine.look(["systemctl", "show", "--value", "--property=LoadState", "ssh"]).strip() == "masked"
+
+
+def test_a_fleet_scales_up_and_down_with_no_ssh_no_secret_and_no_failed_request(fleet: Fleet, one: Machine) -> None:
+    assert_it_has_only_the_token_that_it_asked_for(fleet, one)
     with Load(fleet.lab) as load:
         began = time.monotonic()
         more = fleet.resize(add=["two", "three", "four"])
@@ -86,17 +98,6 @@ def test_a_fleet_scales_from_one_to_four_to_two_and_no_request_fails(fleet: Flee
     console = (fleet.lab.instance.folder / "log" / f"{more[1].program}.log").read_text()
     assert "hybrid-mesh: in the mesh: " in console
     assert "hybrid-mesh: in the mesh: " in journal(more[1], "google-startup-scripts")
-
-
-def test_a_machine_has_no_token_that_it_did_not_ask_for_and_no_one_logged_in(fleet: Fleet, one: Machine) -> None:
-    secret = one.look(["cat", TOKEN])
-    assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", secret)
-    assert one.look(["stat", "-c", "%a %U", TOKEN]).split() == ["600", "istio-proxy"]
-    for text in (one.look(["journalctl", "--no-pager"]), one.look(["cat", "/var/log/hybrid-mesh.log"])):
-        assert "ya29." not in text
-        assert not re.search(r"eyJ[\w-]+\.eyJ", text)
-    assert "eyJ" not in fleet.template.metadata["startup-script"].split("base64 -d")[0]
-    assert one.look(["systemctl", "show", "--value", "--property=LoadState", "ssh"]).strip() == "masked"
 
 
 @pytest.mark.full
@@ -125,11 +126,31 @@ def test_a_rebooted_machine_asks_for_its_token_before_the_proxy_starts_and_start
 
 
 @pytest.mark.full
-def test_a_recreated_machine_joins_under_its_old_name(fleet: Fleet, one: Machine) -> None:
+def test_a_recreated_machine_joins_under_its_old_name_and_knows_its_zone(fleet: Fleet, one: Machine) -> None:
     fleet.remove(one)
     fleet.wait_for_members([], 20)
     again = fleet.add("one")
     fleet.wait_for_members([again])
+    entries = objects(fleet.lab, "workloadentries").values()
+    [locality] = [e["spec"].get("locality") for e in entries if e["spec"]["address"] == again.address]
+    assert locality == "europe-west3/europe-west3-a", "the agent asks the metadata server, too"
+
+
+@pytest.mark.full
+def test_another_template_rolls_through_the_fleet_and_no_request_fails(fleet: Fleet, one: Machine) -> None:
+    other = replace(fleet, environment={"TERMINATION_DRAIN_DURATION_SECONDS": "6"})
+    scripts = {each.template.metadata["startup-script"] for each in (fleet, other)}
+    assert len(scripts) == 2
+    with Load(fleet.lab) as load:
+        # As the group does: the new one is ready before the old one goes.
+        new = other.add("new")
+        fleet.wait_for_members([one, new])
+        fleet.remove(one)
+        fleet.wait_for_members([new], 20)
+        gone = time.time()
+        load.wait("requests to reach it", lambda r: any(x.began > gone and x.instance == new.name for x in r), 30)
+    assert [r for r in load.requests if r.status != 200] == []
+    assert "TERMINATION_DRAIN_DURATION_SECONDS" in new.look(["cat", "/var/lib/istio/envoy/cluster.env"])
 
 
 @pytest.mark.full
