@@ -28,6 +28,16 @@ def drawing(topology: Mapping[str, Any]) -> str:
                 what = ", ".join(_text(part) for part in (machine["workload"], machine["version"]) if part)
                 lines.append(f'    vm-{name}["{name}<br/>{what}<br/>{_text(machine["meshAddress"])}"]')
         lines.append("  end")
+    by_themselves: Mapping[str, Any] = topology.get("google") or {}
+    if by_themselves:
+        lines.append('  subgraph google["Google Cloud"]')
+        for name, made in sorted(by_themselves.items()):
+            lines.append(f'    gce-{name}["{name}<br/>{_text(made["workload"])}<br/>{_text(made["kind"])}"]')
+        lines.append("  end")
+        for name, made in sorted(by_themselves.items()):
+            if workloads[made["workload"]]["host"] is not None:
+                lines.append(f"  service-{made['workload']} --> gce-{name}")
+            lines.append(f"  gce-{name} -. xDS .-> gateway")
     for name, workload in sorted(workloads.items()):
         if workload["host"] is not None:
             lines.extend(_service(name, workload, machines))

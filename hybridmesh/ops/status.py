@@ -259,6 +259,8 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
     measured = {split.name: split for split in splits}
     for name, workload in sorted(topology["workloads"].items()):
         lines.append(f"workload  {name}: {_describe(workload)}{_measured(measured.get(name))}")
+    for name, made in sorted((topology.get("google") or {}).items()):
+        lines.append(f"{made['kind']:<9} {name}: of {made['workload']}, on Google Cloud as {made['serviceAccount']}")
     parts: list[RenderableType] = [Text(line) for line in lines]
     if machines:
         parts += [Text(), _table(machines, view.now)]
@@ -306,7 +308,7 @@ def _describe(workload: Mapping[str, Any]) -> str:
         parts.append(f"{workload['pods']['replicas']:g} pod(s)")
     if workload["machines"]:
         parts.append(f"machines {', '.join(workload['machines'])}")
-    text = " and ".join(parts)
+    text = " and ".join(parts) or "machines on Google Cloud"
     if workload["host"]:
         text += f", as {workload['host']}"
     if workload["weights"]:

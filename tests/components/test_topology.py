@@ -61,5 +61,14 @@ def test_what_is_drawn_does_not_hang_on_the_order_of_keys() -> None:
     assert drawing(turned(TOPOLOGY)) == drawing(TOPOLOGY)
 
 
+def test_fleets_are_drawn_by_their_workload() -> None:
+    google = {"echo-fleet": {"kind": "fleet", "workload": "echo"}, "one": {"kind": "instance", "workload": "client"}}
+    lines = drawing({**TOPOLOGY, "google": google}).splitlines()
+    assert '    gce-echo-fleet["echo-fleet<br/>echo<br/>fleet"]' in lines
+    assert "  service-echo --> gce-echo-fleet" in lines
+    assert "  gce-one -. xDS .-> gateway" in lines
+    assert "  service-client --> gce-one" not in lines
+
+
 def test_a_quote_ends_no_text() -> None:
     assert '"emb"' not in drawing({**TOPOLOGY, "cluster": {"name": 'x"emb"', "network": "near"}})

@@ -158,6 +158,14 @@ def test_the_way_into_each_network_is_shown(monkeypatch: pytest.MonkeyPatch) -> 
         assert line in [s.rstrip() for s in shown]
 
 
+def test_fleets_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = "echo-fleet@p.iam.gserviceaccount.com"
+    seen = view()
+    google = {"echo-fleet": {"kind": "fleet", "workload": "echo", "serviceAccount": account}}
+    shown = run(monkeypatch, replace(seen, topology={**seen.topology, "google": google}))[1]
+    assert f"fleet     echo-fleet: of echo, on Google Cloud as {account}" in shown
+
+
 def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     drifted = Seen(facts=machine_facts({"manifest": MANIFEST.replace("enabled", "disabled")}))
     code, text = run(monkeypatch, view({"vm-1": drifted}))
