@@ -67,7 +67,8 @@ class Fleet:
                 sha256=(mirror / "sha256").read_text(),
                 version=(mirror / "version").read_text(),
             ),
-            environment=self.environment,
+            # With a locality, which clients here have not, its machines would be everyone's second choice.
+            environment={"CLOUD_PLATFORM": "none", **self.environment},
             app_units=["echo.service"],
             token_seconds=600,
             limits=SidecarLimits(ready=40),

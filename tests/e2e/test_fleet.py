@@ -129,28 +129,12 @@ def test_a_rebooted_machine_asks_for_its_token_before_the_proxy_starts_and_start
 def test_a_recreated_machine_joins_under_its_old_name_and_knows_its_zone(fleet: Fleet, one: Machine) -> None:
     fleet.remove(one)
     fleet.wait_for_members([], 20)
-    again = fleet.add("one")
+    # Asked for no platform, as on Google Cloud, the agent finds out by itself.
+    again = replace(fleet, environment={"CLOUD_PLATFORM": ""}).add("one")
     fleet.wait_for_members([again])
     entries = objects(fleet.lab, "workloadentries").values()
     [locality] = [e["spec"].get("locality") for e in entries if e["spec"]["address"] == again.address]
     assert locality == "europe-west3/europe-west3-a", "the agent asks the metadata server, too"
-
-
-@pytest.mark.full
-def test_another_template_rolls_through_the_fleet_and_no_request_fails(fleet: Fleet, one: Machine) -> None:
-    other = replace(fleet, environment={"TERMINATION_DRAIN_DURATION_SECONDS": "6"})
-    scripts = {each.template.metadata["startup-script"] for each in (fleet, other)}
-    assert len(scripts) == 2
-    with Load(fleet.lab) as load:
-        # As the group does: the new one is ready before the old one goes.
-        new = other.add("new")
-        fleet.wait_for_members([one, new])
-        fleet.remove(one)
-        fleet.wait_for_members([new], 20)
-        gone = time.time()
-        load.wait("requests to reach it", lambda r: any(x.began > gone and x.instance == new.name for x in r), 30)
-    assert [r for r in load.requests if r.status != 200] == []
-    assert "TERMINATION_DRAIN_DURATION_SECONDS" in new.look(["cat", "/var/lib/istio/envoy/cluster.env"])
 
 
 @pytest.mark.full
