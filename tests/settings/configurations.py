@@ -197,6 +197,10 @@ def good(draw: st.DrawFn) -> Sections:
                 "weights": dict(zip(parts, (first, 100 - first), strict=False)),
             }
     if draw(st.booleans()):
+        sections["observability"] = {"image": "metrics:1", "scrapers": ["10.0.0.0/8"]} | draw(
+            only(given.Observability, "scrapeSeconds", "delivery", "imagePullPolicy", "alerts", "dashboardLabels")
+        )
+    if draw(st.booleans()):
         sections["mtls"] = draw(st.sampled_from(["STRICT", "PERMISSIVE", "none"]))
     return sections
 
