@@ -18,6 +18,7 @@ from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
+from hybridmesh.settings.ways import gateway_ports
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
@@ -30,6 +31,7 @@ from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
 from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
+from .preflight_gate import PreflightGate
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
@@ -111,6 +113,7 @@ class HybridMesh(pulumi.ComponentResource):
             for network in settings.networks.values()
             for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items())
         }
+        self._gate = PreflightGate(f"{name}-preflights", self._child)
         self._control_plane = self._make_control_plane(gateway_hosts)
         self._google = self._make_google()
         self._gateway = self._make_gateway()
@@ -119,30 +122,33 @@ class HybridMesh(pulumi.ComponentResource):
         components: dict[str, Workload] = {}
         machines: dict[str, pulumi.Output[dict[str, Any]]] = {}
         by_themselves: dict[str, pulumi.Output[dict[str, Any]]] = {}
-        for key in sorted(settings.workloads):
-            workload = settings.workloads[key]
-            namespace = namespaces[workload.namespace]
-            component = components[key] = self._make_workload(key, workload, namespace)
-            self._make_shape(key, workload, namespace)
-            if workload.pods is not None:
-                self._make_pods(key, workload, workload.pods, namespace, component)
-            if key in settings.routing:
-                self._make_routing(key, workload, settings.routing[key], namespace, component)
-            hosts = workload.machines.hosts if workload.machines else {}
-            for machine in sorted(hosts):
-                machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component)
-            if workload.machines is not None and self._google is not None:
-                by_themselves |= self._make_google_machines(key, workload, workload.machines, component, self._google)
-            workloads[key] = _workload_facts(key, settings, component)
+        networks: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        with self._gate:
+            for key in sorted(settings.workloads):
+                workload = settings.workloads[key]
+                namespace = namespaces[workload.namespace]
+                component = components[key] = self._make_workload(key, workload, namespace)
+                self._make_shape(key, workload, namespace)
+                if workload.pods is not None:
+                    self._make_pods(key, workload, workload.pods, namespace, component)
+                if key in settings.routing:
+                    self._make_routing(key, workload, settings.routing[key], namespace, component)
+                hosts = workload.machines.hosts if workload.machines else {}
+                for machine in sorted(hosts):
+                    machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component)
+                if workload.machines is not None and self._google is not None:
+                    by_themselves |= self._make_google_machines(
+                        key, workload, workload.machines, component, self._google
+                    )
+                workloads[key] = _workload_facts(key, settings, component)
+            for key in sorted(settings.networks):
+                gateway = settings.networks[key].gateway
+                if gateway is not None:
+                    made = {machine: gateway_hosts[machine] for machine in sorted(gateway.hosts)}
+                    machines |= self._make_network_gateway(key, gateway, made, namespaces[gateway.namespace])
+                networks[key] = _network_facts(settings.networks[key], gateway_hosts)
         for key in sorted(settings.access):
             self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace], components)
-        networks: dict[str, pulumi.Output[dict[str, Any]]] = {}
-        for key in sorted(settings.networks):
-            gateway = settings.networks[key].gateway
-            if gateway is not None:
-                made = {machine: gateway_hosts[machine] for machine in sorted(gateway.hosts)}
-                machines |= self._make_network_gateway(key, gateway, made, namespaces[gateway.namespace])
-            networks[key] = _network_facts(settings.networks[key], gateway_hosts)
         if settings.observability is not None:
             self._make_observability(settings.observability, namespaces, components)
         self.topology = pulumi.Output.all(
@@ -553,8 +559,10 @@ class HybridMesh(pulumi.ComponentResource):
                 mesh_address=made.mesh_address,
                 scrapers=self._scrapers(network),
                 **choices,
+                gateway_ports=gateway_ports(settings, workload),
             ),
             opts=self._child,
+            gate=self._gate,
         )
         return member
 
@@ -735,6 +743,7 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
         ),
         "app_units": workload.machines.units if workload and workload.machines else (),
         "supported_systems": "" if "system" in settings.versions.accept else versions.systems_line(),
+        "accept_findings": sidecar.preflight.accept,
         "token_seconds": sidecar.token_seconds,
         "limits": SidecarLimits(
             dial=timeouts.dial_seconds,
@@ -745,6 +754,7 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
             sync=timeouts.sync_seconds,
             rotation=timeouts.rotation_seconds,
             drain=timeouts.drain_seconds,
+            gateway=timeouts.gateway_seconds,
         ),
     }
 

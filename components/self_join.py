@@ -86,6 +86,8 @@ class SelfJoinArgs:
     """The application's systemd units: at boot they start once the proxy is ready."""
     supported_systems: str = ""
     """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
+    accept_findings: Sequence[str] = ()
+    """Checks before the join whose findings do not count; see hybridmesh.remote.CHECKS."""
     token_seconds: int = 3600
     """How long a token is valid; Kubernetes refuses less than 600."""
     limits: SidecarLimits = field(default_factory=SidecarLimits)

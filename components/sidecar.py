@@ -24,6 +24,7 @@ from hybridmesh.istio.names import (
     HEALTH_CHECKS_ANNOTATION,
     LOCALITY_LABEL,
 )
+from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
 from hybridmesh.providers import (
     ClusterAccess,
     Departure,
@@ -34,11 +35,16 @@ from hybridmesh.providers import (
     IstioTokenArgs,
     Membership,
     MembershipArgs,
+    PreflightArgs,
+    PreflightCheck,
 )
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest
+from hybridmesh.remote.preflight import Preflight
 
 from .connection import Connection
+from .preflight_gate import PreflightGate
 from .proxy_choices import ProxyChoices
+from .ssh_help import SshHelp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +79,8 @@ class SidecarLimits:
     """How long a leaving machine stays as it is, out of rotation, until all clients have seen that."""
     drain: int = 5
     """How long a leaving proxy serves the requests it has."""
+    gateway: int = 30
+    """The gateway's answer to a preflight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +170,10 @@ class SidecarArgs:
     """CIDR ranges that may read metrics on the machine, which are outside of mutual TLS; none: the machine itself."""
     supported_systems: str = ""
     """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
+    gateway_ports: Sequence[int] = (ISTIOD_XDS, EAST_WEST_TLS)
+    """The gateway's ports that the machine must reach."""
+    accept_findings: Sequence[str] = ()
+    """Checks of a preflight whose findings do not count; see hybridmesh.remote.CHECKS."""
     token_seconds: int = 3600
     """How long the token is valid."""
     limits: SidecarLimits = SidecarLimits()
@@ -178,7 +190,8 @@ class ReadyReport:
 
 
 class Sidecar(pulumi.ComponentResource):
-    """Owns one machine's membership: package, files, start, readiness, removal; its WorkloadEntry, if that is static.
+    """Owns one machine's membership: preflight, package, files, start, readiness, removal; its WorkloadEntry, if that
+    is static.
 
     It owns neither the machine nor the workload. Each file that the machine gets is a property of this component, in
     plain text, so that a preview shows it line by line, and one unknown value hides its own file only. The one secret
@@ -196,7 +209,15 @@ class Sidecar(pulumi.ComponentResource):
     synced: pulumi.Output[bool]
     """Whether istiod has had every type acknowledged by it."""
 
-    def __init__(self, name: str, args: SidecarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        args: SidecarArgs,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        gate: PreflightGate | None = None,
+    ) -> None:
+        """Makes it. `gate`: what the preflights of several machines lead to; without one, its own alone counts."""
         files = bootstrap_files(args)
         super().__init__(
             "hybridmesh:sidecar:Sidecar",
@@ -213,6 +234,9 @@ class Sidecar(pulumi.ComponentResource):
             opts,
         )
         child = pulumi.ResourceOptions(parent=self)
+        ssh_help = SshHelp(name, args.machine, patience_seconds(args.limits))
+        over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=ssh_help.hooks()))
+        preflight = self._make_preflight(name, args, files["cluster.env"], gate)
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
         group = _group_here(args)
         departure = Departure(
@@ -232,7 +256,8 @@ class Sidecar(pulumi.ComponentResource):
                 rotation_seconds=args.limits.rotation,
                 drain_seconds=args.limits.drain,
             ),
-            opts=child,
+            # One that would not join is never in the mesh, and so need not leave it.
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=preflight)),
         )
         # All that is done to the machine comes after it, by way of the namespace.
         namespace = pulumi.Output.all(departure.namespace, departure.urn).apply(lambda both: str(both[0]))
@@ -278,7 +303,7 @@ class Sidecar(pulumi.ComponentResource):
             stdin=join_payload,
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
-            opts=child,
+            opts=over_ssh,
         )
         # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
         joined = pulumi.Output.unsecret(pulumi.Output.all(join_payload, join.urn).apply(lambda both: digest(both[0])))
@@ -293,7 +318,7 @@ class Sidecar(pulumi.ComponentResource):
             stdin=ready_payload,
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
-            opts=child,
+            opts=over_ssh,
         )
         # pulumi-command makes every output of a command with a secret input secret; the report holds none.
         report = pulumi.Output.unsecret(ready.stdout).apply(lambda stdout: ready_report(stdout, args.machine))
@@ -331,6 +356,31 @@ class Sidecar(pulumi.ComponentResource):
                 "synced": self.synced,
             }
         )
+
+    def _make_preflight(
+        self, name: str, args: SidecarArgs, cluster_env_file: "pulumi.Output[str]", gate: PreflightGate | None
+    ) -> "pulumi.Input[Sequence[pulumi.Resource]]":
+        """What finds out whether the machine can join; and what a join has to wait for."""
+        known = pulumi.Output.all(
+            args.group, cluster_env_file, args.gateway_address, args.mesh_address, args.connection.port
+        )
+        preflight = PreflightCheck(
+            f"{name}-preflight",
+            PreflightArgs(
+                machine=args.machine,
+                connection=args.connection.properties(),
+                settings=known.apply(lambda values: preflight_settings(args, *values)),
+                dial_seconds=args.limits.dial,
+                dial_attempts=args.limits.dial_attempts,
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        if gate is not None:
+            gate.add(args.machine, preflight)
+            return gate.passed
+        with PreflightGate(f"{name}-preflights", pulumi.ResourceOptions(parent=self)) as own:
+            own.add(args.machine, preflight)
+        return own.passed
 
     def _make_entry(
         self,
@@ -479,6 +529,39 @@ def entry_name(group: Mapping[str, Any], address: str) -> str:
     return workload_entry_name(group["metadata"]["name"], address, network)
 
 
+def patience_seconds(limits: SidecarLimits) -> int:
+    """When a command that has not ended is worth a word: all attempts to connect, and all that it may wait for."""
+    connecting = limits.dial * (limits.dial_attempts + 1)
+    return connecting + limits.download + 2 * limits.install + limits.ready
+
+
+def preflight_settings(
+    args: SidecarArgs,
+    group: Mapping[str, Any],
+    cluster_env_file: str,
+    gateway_address: str,
+    mesh_address: str,
+    ssh_port: int,
+) -> dict[str, str]:
+    """What a preflight looks at."""
+    looked_at = Preflight(
+        package_url=args.package.url,
+        package_sha256=args.package.sha256,
+        package_version=args.package.version,
+        ssh_port=ssh_port,
+        mesh_address=mesh_address,
+        app_ports=[int(port) for port in group["spec"]["template"].get("ports", {}).values()],
+        cluster_env=cluster_env_file,
+        dns_capture=args.dns_capture,
+        gateway=gateway_address,
+        gateway_ports=args.gateway_ports,
+        gateway_seconds=args.limits.gateway,
+        supported_systems=args.supported_systems,
+        accept=args.accept_findings,
+    )
+    return looked_at.settings()
+
+
 def join_settings(
     args: ProxyChoices,
     identity: str,
@@ -503,6 +586,7 @@ def join_settings(
         **({"app-units": " ".join(args.app_units)} if args.app_units else {}),
         **({"scrapers": " ".join(scrapers)} if scrapers else {}),
         **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
+        **({"accept": " ".join(sorted(args.accept_findings))} if args.accept_findings else {}),
         # Something was changed by hand on the machine: the join runs again.
         **({"generation": generation} if generation else {}),
     }

@@ -10,12 +10,14 @@ from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
 from .ops.doctor import doctor
 from .ops.metrics import app as metrics
+from .ops.preflight import preflight
 from .ops.recover import recover
 from .ops.report import report
 from .ops.settings import app as settings
 from .ops.status import status
 from .ops.topology import StackError
 from .providers.cluster import ClusterError
+from .settings import SettingsError
 
 
 class _Verbs(TyperGroup):
@@ -24,7 +26,7 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (BootstrapError, ClusterError, StackError, OSError) as error:
+        except (BootstrapError, ClusterError, SettingsError, StackError, OSError) as error:
             Console(stderr=True).print(f"Error: {error}", soft_wrap=True, markup=False, highlight=False, style="red")
             raise typer.Exit(1) from error
 
@@ -39,6 +41,7 @@ def _console() -> None:
 
 app.command("bootstrap", cls=GoSwitches)(bootstrap)
 app.command("doctor")(doctor)
+app.command("preflight")(preflight)
 app.command("recover")(recover)
 app.command("report")(report)
 app.command("status")(status)

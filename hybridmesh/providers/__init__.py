@@ -1,4 +1,4 @@
-"""Dynamic providers for what no plugin offers: a VM's token, its membership and its leaving, and what Istio leaves.
+"""Dynamic providers for what no plugin offers: a VM's preflight, token, membership and leaving, and what Istio leaves.
 
 They run in the engine's plugin process. Pulumi stores a provider by reference to its class, so that an edit here
 is no change of the resource; they keep no state of their own, and find the cluster by the path of a kubeconfig,
@@ -10,6 +10,7 @@ from .cluster import ClusterAccess
 from .departure import Departure, DepartureArgs
 from .drift import Drift, DriftArgs
 from .membership import Membership, MembershipArgs
+from .preflight import PreflightArgs, PreflightCheck, PreflightVerdict
 from .remains import IstioRemains, IstioRemainsArgs
 from .token import IstioToken, IstioTokenArgs
 
@@ -27,4 +28,7 @@ __all__ = [
     "IstioTokenArgs",
     "Membership",
     "MembershipArgs",
+    "PreflightArgs",
+    "PreflightCheck",
+    "PreflightVerdict",
 ]

@@ -15,19 +15,22 @@ import io
 import re
 import shlex
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Final
 
 __all__ = [
+    "CHECKS",
     "COMMAND_AGENT",
     "COMMAND_AGENT_LEAVE",
     "COMMAND_JOIN",
     "COMMAND_LEAVE",
+    "COMMAND_PREFLIGHT",
     "COMMAND_PROBE",
     "COMMAND_READY",
     "FILES",
     "MANIFESTS",
+    "PREFLIGHT_SCRIPTS",
     "SETTINGS",
     "payload",
     "payload_digest",
@@ -39,6 +42,7 @@ SCRIPTS: Final = (
     "agent-leave.sh",
     "agent.sh",
     "boot.sh",
+    "checks.sh",
     "farewell.sh",
     "firewall.sh",
     "join.sh",
@@ -51,7 +55,10 @@ SCRIPTS: Final = (
     "token.sh",
     "upkeep.sh",
 )
-"""The scripts of every payload, as they lie beside this module."""
+"""The scripts of every payload but a preflight's, as they lie beside this module."""
+
+PREFLIGHT_SCRIPTS: Final = ("checks.sh", "filter.sh", "lib.sh", "manifest.sh", "preflight.sh")
+"""Those of a preflight: a startup script, which has to fit into a cloud's metadata, does without."""
 
 FILES: Final = frozenset(
     {
@@ -82,6 +89,15 @@ SETTINGS: Final[Mapping[str, str]] = {
     "memory-max": "MemoryMax of istio.service, such as 512M; default none",
     "memory-high": "MemoryHigh of istio.service; default none",
     "tasks-max": "TasksMax of istio.service; default systemd's own",
+    "gateway": "IP addresses and host names of the east-west gateway, words; none: nobody looks at the way to it",
+    "gateway-ports": "its ports that must be reached, words; default 15012 15443",
+    "gateway-timeout-seconds": "how long a preflight waits for the gateway to answer; default 30",
+    "mesh-address": "the address that the mesh has of this machine; default: nobody looks for it",
+    "app-ports": "ports of the application, words, which the machine's own firewall must let in; default none",
+    "dns-capture": "true if the proxy answers DNS here; default false",
+    "accept": "checks of a preflight, words, whose findings do not count; default none",
+    "inbound-ports": "ISTIO_INBOUND_PORTS of cluster.env, for a preflight, which has no files",
+    "inbound-ports-excluded": "ISTIO_LOCAL_EXCLUDE_PORTS of cluster.env, for a preflight",
     "supported-systems": "words id:version; a system that is none of them is refused; default: any will do",
     "api-server": "https://host:port of Kubernetes, which the machine asks for its token; default: it gets one",
     "service-account": "namespace/name of the ServiceAccount that it asks for a token of",
@@ -96,6 +112,27 @@ SETTINGS: Final[Mapping[str, str]] = {
     "generation": "read by nothing on the VM: changing it makes the command run again",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""
+
+CHECKS: Final[Mapping[str, str]] = {
+    "address": "the mesh address is on an interface of the VM that is up",
+    "architecture": "x86_64 or aarch64",
+    "clock": "not more than a minute off, by the package's server",
+    "disk": "500 MiB free at /usr/local and /var/lib; nothing is read-only",
+    "eastwest": "a route and a TCP connection to the gateway's port 15443, for calls to services of the cluster",
+    "firewall": "the VM's own firewall lets the application's ports in",
+    "gateway": "a route and a TCP connection to the gateway's port 15012, for certificate and configuration",
+    "init": "systemd is up, and not going down; a failed unit of others is a note",
+    "leftovers": "no Istio of another installation, no half user",
+    "libc": "the GNU C library, new enough for Envoy",
+    "package": "the package's address answers",
+    "ports": "nobody else holds a port of the proxy",
+    "resolver": "the gateway's name has an address; DNS capture would see the VM's queries",
+    "system": "in the table of supported systems",
+    "systemd": "booted by systemd",
+    "tools": "what the join needs is there, or can be installed",
+}
+"""What a preflight looks at and can be told to accept, each with what is good. Some findings are never accepted:
+those about root, SSH (which would be cut off) and the payload."""
 
 _SECONDS: Final = frozenset(name for name in SETTINGS if name.endswith("-seconds"))
 
@@ -141,6 +178,9 @@ def _command(script: str) -> str:
 COMMAND_JOIN: Final = _command("join.sh")
 """Installs, configures and starts the proxy, detached; idempotent. Needs a payload with all five files."""
 
+COMMAND_PREFLIGHT: Final = _command("preflight.sh")
+"""Says all that would keep the machine out, at once; changes nothing. Needs settings and PREFLIGHT_SCRIPTS."""
+
 COMMAND_READY: Final = _command("ready.sh")
 """Waits until the proxy is ready; prints one JSON line. Needs a payload with settings only, and no secret."""
 
@@ -157,8 +197,8 @@ COMMAND_PROBE: Final = f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh 'exec /bin/sh 
 """Looks at the machine and changes nothing. Reads what `probe` gives; no payload, and nothing secret."""
 
 
-def payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    """Return what a command reads from stdin: base64 of a tar with the scripts, `files` and `settings`.
+def payload(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequence[str] = SCRIPTS) -> str:
+    """Return what a command reads from stdin: base64 of a tar with `scripts`, `files` and `settings`.
 
     The same arguments give the same string on every machine: entries are sorted, times and owners are zero.
     Directories have mode 0700, everything else 0600. With `istio-token` among `files` the result is as secret as
@@ -166,6 +206,7 @@ def payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
 
     files: bootstrap files by name (see FILES), byte for byte what lands on the VM (UTF-8).
     settings: values by name (see SETTINGS), each one line. They are read as data and never evaluated.
+    scripts: those that the command needs.
     Raises ValueError naming the entry that is unknown, of more than one line, or not a number where one is due.
     """
     for name in files:
@@ -175,7 +216,7 @@ def payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
         _check_setting(name, value)
     entries = {f"files/{name}": text.encode() for name, text in files.items()}
     entries |= {f"settings/{name}": f"{value}\n".encode() for name, value in settings.items()}
-    return base64.b64encode(_tar(_scripts() | entries)).decode("ascii")
+    return base64.b64encode(_tar(_scripts(scripts) | entries)).decode("ascii")
 
 
 def probe(mesh_name: str, *, bundle: bool = False) -> str:
@@ -226,9 +267,9 @@ def _check_setting(name: str, value: str) -> None:
         raise ValueError(f"payload: setting 'ssh-port' is {value!r}; give a port, 1 to 65535")
 
 
-def _scripts() -> dict[str, bytes]:
+def _scripts(names: Iterable[str] = SCRIPTS) -> dict[str, bytes]:
     here = resources.files(__name__)
-    return {name: here.joinpath(name).read_bytes() for name in SCRIPTS}
+    return {name: here.joinpath(name).read_bytes() for name in names}
 
 
 def _tar(entries: Mapping[str, bytes]) -> bytes:

@@ -2,188 +2,37 @@
 # Joins this machine to the mesh: package, files, units, detached start. Idempotent: it changes what differs, and
 # restarts Istio only if something did or Istio is not running. What was here before is recorded first.
 cd -- "$(dirname -- "$0")"
-# shellcheck source=hybridmesh/remote/lib.sh
-. ./lib.sh
+# shellcheck source=hybridmesh/remote/checks.sh
+. ./checks.sh
 # shellcheck source=hybridmesh/remote/self_units.sh
 . ./self_units.sh
 
-# Ports that pilot-agent and Envoy bind on a VM.
-PROXY_PORTS='15000 15001 15004 15006 15020 15021 15053 15090'
-NEEDED_KIB=512000 # free space for download and installation, each: Envoy and the agent take some 250 MB
-
-URL=$(setting package-url)
-SHA256=$(setting package-sha256)
-VERSION=$(setting package-version)
 SPIFFE_ID=$(setting spiffe-id)
-SSH_PORT=$(setting ssh-port 22)
 DOWNLOAD_LIMIT=$(setting download-timeout-seconds 300)
 INSTALL_LIMIT=$(setting install-timeout-seconds 300)
 
-# finding WHAT REMEDY
-finding() {
-    printf '%s -> %s\n' "$1" "$2" >>findings
-}
-
-# One variable of cluster.env, its quotes taken off; the file is never sourced here
-cluster_env() {
-    sed -n "s/^$1=//p" files/cluster.env | tr -d "'"
-}
-
-has_our_package() {
-    [ -f "$STATE/package" ] && [ "$(cat "$STATE/package")" = "$SHA256 $(installed_version)" ] && is_package_whole
-}
-
-# Whether its programs are those that the last join left
-is_package_whole() {
-    [ ! -f "$STATE/manifest" ] || ! sh ./manifest.sh | grep '^package-file' | grep -qvxFf "$STATE/manifest"
-}
-
 check_payload() {
-    [ -n "$URL" ] || finding 'setting package-url is empty' 'set hybrid-mesh:sidecar.package.url'
-    printf '%s\n' "$SHA256" | grep -Eqx '[0-9a-f]{64}' ||
-        finding "setting package-sha256 is '$SHA256'" 'set hybrid-mesh:sidecar.package.sha256 to 64 hex digits'
-    [ -n "$VERSION" ] || finding 'setting package-version is empty' 'set hybrid-mesh:sidecar.package.version'
-    [ -n "$SPIFFE_ID" ] || finding 'setting spiffe-id is empty' 'pass the identity of the workload'
+    check_package_settings
+    [ -n "$SPIFFE_ID" ] || finding settings 'spiffe-id is empty' 'no certificate would fit' 'pass the identity of the workload'
     token=istio-token
     if gets_own_token; then token=kubernetes-ca.pem; fi
     for name in cluster.env hosts mesh.yaml root-cert.pem "$token"; do
-        [ -s "files/$name" ] || finding "file $name is missing or empty in the payload" 'pass all five bootstrap files'
+        [ -s "files/$name" ] || finding files "$name is missing or empty in the payload" 'the proxy would not start' \
+            'pass all five bootstrap files'
     done
 }
 
-check_system() {
-    [ "$(id -u)" = 0 ] || finding 'not root' 'log in as root or with NOPASSWD sudo'
-    [ -d /run/systemd/system ] || finding 'systemd is not running' 'use a machine that systemd booted'
-    case $(uname -m) in
-        x86_64 | aarch64) ;;
-        *) finding "architecture $(uname -m)" 'Istio has packages for x86_64 and aarch64' ;;
-    esac
-    [ -n "$(package_family)" ] || finding 'neither Debian-like nor RHEL-like' 'Istio has a deb and an rpm'
-    check_supported
-    if ! command -v curl >/dev/null && ! command -v wget >/dev/null && ! command -v python3 >/dev/null; then
-        finding 'no curl, wget or python3' 'install curl'
-    fi
-    if [ -n "$(missing_packages)" ] && [ -z "$(package_manager)" ]; then
-        finding "not installed: $(missing_packages)" 'install them; there is no apt-get, dnf or yum here'
-    fi
-    has_our_package || for folder in /usr/local /var/lib; do
-        free=$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')
-        [ "$free" -ge "$NEEDED_KIB" ] || finding "$((free / 1024)) MiB free at $folder" "free $((NEEDED_KIB / 1024)) MiB"
-    done
-}
-
-# VERSION_ID whole, or what stands before its first dot: 9 is for 9.4, and 24.04 for itself alone
-check_supported() {
-    supported=$(setting supported-systems)
-    [ -n "$supported" ] || return 0
-    id=$(os_release ID)
-    version=$(os_release VERSION_ID)
-    case " $supported " in
-        *" $id:$version "* | *" $id:${version%%.*} "*) ;;
-        *) finding "system $id ${version:-without a version} is not in the table of supported ones ($supported)" \
-            'use one of these, or set hybrid-mesh:versions.accept to [system]: the package may not install or run' ;;
-    esac
-}
-
-os_release() {
-    sed -n "s/^$1=//p" /etc/os-release | tr -d "\"'"
-}
-
-# Listening TCP ports, a line each: PORT HOLDER
-listeners() {
-    ss -Hltnp 2>/dev/null | awk '{ sub(/.*:/, "", $4); print $4, $NF }'
-}
-
-check_neighbours() {
-    if [ ! -d "$STATE/before" ]; then
-        if [ -n "$(installed_version)" ] || [ -e /usr/local/bin/pilot-agent ] || systemctl cat istio >/dev/null 2>&1; then
-            finding 'an Istio that hybrid-mesh did not install is here' \
-                "take it away first: systemctl disable --now istio; remove package $PACKAGE"
-        fi
-    fi
-    if getent group istio-proxy >/dev/null && ! getent passwd istio-proxy >/dev/null; then
-        finding 'group istio-proxy exists without its user: the package cannot be installed' 'groupdel istio-proxy'
-    fi
-    ours=none
-    [ ! -d "$STATE/before" ] || ours='"(envoy|pilot-agent)"'
-    listeners | grep -Ev "$ours" | while read -r port holder; do
-        case " $PROXY_PORTS " in
-            *" $port "*) finding "port $port, which the proxy needs, is held by $holder" 'move that service' ;;
-        esac
-    done
-}
-
-sshd_ports() {
-    listeners | sed -n '/"sshd"/s/ .*//p' | sort -u
-}
-
-list_has() {
-    case ",$1," in
-        *",$2,"*) return 0 ;;
-        *) return 1 ;;
-    esac
-}
-
-# Redirecting sshd's port to Envoy would lock everyone out.
-check_ssh() {
-    inbound=$(cluster_env ISTIO_INBOUND_PORTS)
-    excluded=$(cluster_env ISTIO_LOCAL_EXCLUDE_PORTS)
-    for port in "$SSH_PORT" $(sshd_ports); do
-        if [ "$inbound" = '*' ]; then
-            list_has "$excluded" "$port" || redirected "$port"
-        elif list_has "$inbound" "$port"; then
-            redirected "$port"
-        fi
-    done
-}
-
-redirected() {
-    finding "cluster.env would redirect port $1, sshd's, to Envoy" \
-        "keep $1 in ISTIO_LOCAL_EXCLUDE_PORTS and out of ISTIO_INBOUND_PORTS"
-}
-
-gateway_names() {
-    while read -r address _; do
-        is_address "$address" || echo "$address"
-    done <files/hosts
-}
-
-check_gateway() {
-    [ ! -s files/hosts ] || gateway_names | while read -r name; do
-        [ -n "$(addresses_of "$name")" ] || finding "the gateway's name $name has no address on this VM" \
-            "let this VM's resolver know it (getent ahosts $name), or set hybrid-mesh:gateway.address to an IP address"
-    done
-}
-
+# What preflight.sh looked for, as far as it needs no network: it may have been a while ago, and elsewhere it never ran.
 preflight() {
     step preflight
-    : >findings
     check_payload
     check_system
-    check_neighbours
+    check_disk
+    check_leftovers
+    check_ports
     check_ssh
-    check_gateway
-    [ ! -s findings ] || {
-        sort -u findings | while IFS= read -r line; do log "finding: $line"; done
-        fail "$(sort -u findings | wc -l) finding(s), nothing was changed" 'see the findings above, then run it again'
-    }
-}
-
-missing_packages() {
-    command -v iptables >/dev/null || echo iptables
-    if gets_own_token; then command -v curl >/dev/null || echo curl; fi
-    command -v sudo >/dev/null || echo sudo
-    command -v hostname >/dev/null || echo hostname
-    command -v ip >/dev/null || case $(package_family) in rpm) echo iproute ;; *) echo iproute2 ;; esac
-}
-
-package_manager() {
-    for name in apt-get dnf yum; do
-        if command -v "$name" >/dev/null; then
-            echo "$name"
-            return
-        fi
-    done
+    check_gateway_names files/hosts
+    report
 }
 
 # What is here before the first change; whole or not at all, so that a crash leaves no half record.
@@ -356,7 +205,7 @@ deliver_hosts() {
         rm -f "$STATE/hosts-known"
         write_file files/hosts "$STATE/hosts" 600 root:root
     fi
-    refresh_hosts || fail "$(gateway_names) has no address on this VM" 'see the finding of the preflight'
+    refresh_hosts || fail "$(gateway_names files/hosts) has no address on this VM" 'see the finding of the preflight'
 }
 
 deliver_files() {
@@ -464,7 +313,7 @@ upkeep_units() {
     upkeep_unit 'rotate the logs of Istio' logs 90 </dev/null >hybrid-mesh-logs.service
     upkeep_timer 'rotate the logs of Istio' "$(printf 'OnCalendar=hourly\nRandomizedDelaySec=300')" >hybrid-mesh-logs.timer
     if gets_own_token; then self_units; fi
-    [ -n "$(gateway_names)" ] || return 0
+    [ -n "$(gateway_names files/hosts)" ] || return 0
     upkeep_unit 'the addresses of the gateway' follow 90 </dev/null >hybrid-mesh-follow.service
     upkeep_timer 'follow the addresses of the gateway' \
         "$(printf 'OnActiveSec=15\nOnUnitInactiveSec=30\nAccuracySec=1')" >hybrid-mesh-follow.timer

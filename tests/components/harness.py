@@ -191,6 +191,8 @@ class _Answers(pulumi.runtime.Mocks):
             return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z"}
         if kind == "Drift":
             return {"drift": [], "generation": ""}
+        if kind == "Preflight":
+            return {"findings": []}
         if kind == "Membership":
             return {"registration": "demo/entry", "address": "192.0.2.11", "synced": True}
         if kind == "AwaitedConfigMap":

@@ -95,7 +95,9 @@ def test_a_machine_more_touches_no_other() -> None:
 
     before = {r.urn: json.dumps(r.inputs, sort_keys=True) for r in run(mesh(dev_settings())).found}
     after = {r.urn: json.dumps(r.inputs, sort_keys=True) for r in run(mesh(dev_settings(more))).found}
-    assert {urn: after.get(urn) for urn in before} == before
+    shared = {urn for urn in before if urn.endswith("::mesh-preflights")}
+    assert len(shared) == 1, "the one verdict on all machines"
+    assert {urn: after.get(urn) for urn in before.keys() - shared} == {u: before[u] for u in before.keys() - shared}
     assert {urn.rpartition("::")[2].partition("-token")[0][:9] for urn in after.keys() - before.keys()} == {"mesh-vm-0"}
 
 

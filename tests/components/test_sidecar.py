@@ -34,7 +34,7 @@ GROUP: dict[str, Any] = {
 }
 
 
-def sidecar(answers: dict[str, Any] | None = None, **changes: Any) -> World:
+def arguments(**changes: Any) -> SidecarArgs:
     given: dict[str, Any] = {
         "machine": "vm-1",
         "cluster": ClusterAccess(kubeconfig="kubeconfig"),
@@ -51,7 +51,11 @@ def sidecar(answers: dict[str, Any] | None = None, **changes: Any) -> World:
         "mesh_address": "192.0.2.11",
         "package": SidecarPackage(url="http://192.0.2.1/deb", sha256="ab" * 32, version="1.31.0"),
     }
-    return run(lambda: Sidecar("vm-1", SidecarArgs(**{**given, **changes})).version, answers=answers)
+    return SidecarArgs(**{**given, **changes})
+
+
+def sidecar(answers: dict[str, Any] | None = None, **changes: Any) -> World:
+    return run(lambda: Sidecar("vm-1", arguments(**changes)).version, answers=answers)
 
 
 def unpacked(payload: str) -> dict[str, str]:
@@ -93,6 +97,65 @@ def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> N
     assert departure.plain["address"] == "192.0.2.11"
     assert departure.plain["entry"] == "echo-192.0.2.11-net"
     assert departure.plain["connection"] == "[secret]"
+
+
+def preflight(world: World) -> dict[str, str]:
+    settings: dict[str, str] = world.one("vm-1-preflight").plain["settings"]
+    return settings
+
+
+def test_a_preview_shows_what_a_preflight_looks_at() -> None:
+    looked_at = preflight(sidecar(supported_systems="debian:12", accept_findings=["clock"]))
+    assert TOKEN not in json.dumps(looked_at)
+    assert looked_at == {
+        "package-url": "http://192.0.2.1/deb",
+        "package-sha256": "ab" * 32,
+        "package-version": "1.31.0",
+        "gateway": "192.0.2.100",
+        "gateway-ports": "15012 15443",
+        "gateway-timeout-seconds": "30",
+        "mesh-address": "192.0.2.11",
+        "app-ports": "8080",
+        "ssh-port": "2222",
+        "inbound-ports": "8080",
+        "inbound-ports-excluded": "22,15090,15021,15020,2222",
+        "dns-capture": "true",
+        "supported-systems": "debian:12",
+        "accept": "clock",
+    }
+
+
+def test_a_preflight_looks_again_for_what_it_looks_at_and_for_no_label() -> None:
+    before = preflight(sidecar())
+    labels = {**GROUP, "spec": {**GROUP["spec"], "metadata": {"labels": {"app": "echo", "team": "a"}}}}
+    for same in (
+        {"group": labels},
+        {"locality": "here/there"},
+        {"mesh_config": "defaultConfig: {drainDuration: 7s}\n"},
+        {"root_certificate": "ROOT 2\n"},
+        {"environment": {"A": "b"}},
+        {"resources": SidecarResources(memory="1G")},
+        {"log_level": "debug"},
+    ):
+        assert preflight(sidecar(**same)) == before, same
+    ports = {**GROUP, "spec": {**GROUP["spec"], "template": {**GROUP["spec"]["template"], "ports": {"http": 9090}}}}
+    for other in (
+        {"group": ports},
+        {"gateway_address": "192.0.2.101"},
+        {"package": SidecarPackage(url="http://192.0.2.1/deb", sha256="cd" * 32, version="1.31.0")},
+        {"supported_systems": "debian:12"},
+    ):
+        assert preflight(sidecar(**other)) != before, other
+
+
+def test_what_is_accepted_goes_with_the_join_too_which_looks_once_more() -> None:
+    sent = unpacked(sidecar(accept_findings=["system", "clock"]).one("vm-1-join").value("stdin"))
+    assert sent["settings/accept"] == "clock system\n"
+
+
+def test_a_join_waits_for_its_preflight() -> None:
+    world = sidecar()
+    assert world.is_after(world.one("vm-1-join"), world.one("vm-1-preflight"))
 
 
 def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:

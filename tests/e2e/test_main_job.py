@@ -323,7 +323,7 @@ def test_a_machine_that_shows_another_host_key_is_not_talked_to(lab: Lab, stack:
     stack.change("workloads.echo.labels", {"team": "shop"})
     with pytest.raises(PulumiError) as refused:
         stack.up()
-    assert "mesh-vm-1-join" in str(refused.value)
+    assert "mesh-vm-1-preflight" in str(refused.value)
     assert "host key" in str(refused.value) or "knownhosts" in str(refused.value)
     after = lab.machine("vm-1").look(["journalctl", "--unit=ssh", "--no-pager", "--output=cat"]).count("Accepted ")
     assert after == logins

@@ -26,12 +26,14 @@ def public(made: asyncssh.SSHKey) -> str:
 
 
 class Sshd:
-    """One server on a loopback port. Its commands: `echo` says what it reads, `sleep` never ends, others are exits."""
+    """One server on a loopback port. `echo` says what it reads, `sleep` never ends, a number is an exit."""
 
     def __init__(self, users: tuple[str, ...] = ("root",)) -> None:
         self.host, self.client = key(), key()
         self.users = users
         self.logins = 0
+        self.answer = (0, "")
+        """Status and stderr of any command that is none of the above."""
         self.forwarded: list[tuple[str, int]] = []
         self.port = 0
         self._ready = threading.Event()
@@ -102,8 +104,13 @@ class Sshd:
         elif command == "sudo":
             process.stderr.write("hybrid-mesh: FAILED: admin is not root on vm, and sudo -n is refused\n")
             process.exit(77)
-        else:
+        elif command.isdigit():
             process.exit(int(command))
+        else:
+            await process.stdin.read()
+            code, said = self.answer
+            process.stderr.write(said)
+            process.exit(code)
 
 
 @contextmanager

@@ -349,8 +349,8 @@ def test_preflight_says_all_that_is_wrong_at_once_and_touches_nothing(vm: Vm, pr
     assert refused.code == 1
     for finding in (
         "cluster.env would redirect port 22, sshd's, to Envoy",
-        "file hosts is missing or empty",
-        "setting package-sha256 is 'abc'",
+        "hosts is missing or empty",
+        "package-sha256 is 'abc'",
         "port 15001, which the proxy needs, is held by",
         "4 finding(s), nothing was changed",
     ):

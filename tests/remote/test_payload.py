@@ -21,7 +21,12 @@ from hypothesis import strategies as st
 
 from hybridmesh import remote
 
-COMMANDS = {"join": remote.COMMAND_JOIN, "ready": remote.COMMAND_READY, "leave": remote.COMMAND_LEAVE}
+COMMANDS = {
+    "preflight": remote.COMMAND_PREFLIGHT,
+    "join": remote.COMMAND_JOIN,
+    "ready": remote.COMMAND_READY,
+    "leave": remote.COMMAND_LEAVE,
+}
 FILES = {
     "cluster.env": "ISTIO_SERVICE_CIDR='*'\n",
     "hosts": "192.0.2.1 istiod.istio-system.svc\n",
@@ -77,6 +82,11 @@ def test_the_scripts_travel_in_every_payload() -> None:
     assert {"lib.sh", "join.sh", "ready.sh", "leave.sh"} <= entries(remote.payload({}, {})).keys()
 
 
+def test_a_script_that_a_command_does_not_need_stays_away() -> None:
+    names = entries(remote.payload({}, SETTINGS, remote.PREFLIGHT_SCRIPTS)).keys()
+    assert {name for name in names if name.endswith(".sh")} == set(remote.PREFLIGHT_SCRIPTS)
+
+
 def test_ready_gets_a_payload_without_a_file() -> None:
     names = entries(remote.payload({}, SETTINGS)).keys()
     assert not [name for name in names if name.startswith("files/")]
@@ -94,7 +104,7 @@ def test_the_digest_of_the_scripts_changes_with_any_of_them(monkeypatch: pytest.
     scripts, before = remote._scripts(), remote.scripts_digest()
     assert remote.scripts_digest() == before
     for name in scripts:
-        monkeypatch.setattr(remote, "_scripts", lambda name=name: {**scripts, name: scripts[name] + b"\n"})
+        monkeypatch.setattr(remote, "_scripts", lambda _names=(), name=name: {**scripts, name: scripts[name] + b"\n"})
         assert remote.scripts_digest() != before, name
 
 
@@ -194,9 +204,9 @@ def vm(request: pytest.FixtureRequest, tmp_path: Path) -> Vm:
 
 def with_script(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let every script of the payload be `text`, beside the real lib.sh."""
-    scripts = remote._scripts()
+    scripts = remote._scripts({*remote.SCRIPTS, *remote.PREFLIGHT_SCRIPTS})
     probe = {name: text.encode() for name in scripts if name != "lib.sh"}
-    monkeypatch.setattr(remote, "_scripts", lambda: scripts | probe)
+    monkeypatch.setattr(remote, "_scripts", lambda _names=(): scripts | probe)
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -54,7 +54,9 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("command", [remote.COMMAND_JOIN, remote.COMMAND_READY, remote.COMMAND_LEAVE])
+@pytest.mark.parametrize(
+    "command", [remote.COMMAND_PREFLIGHT, remote.COMMAND_JOIN, remote.COMMAND_READY, remote.COMMAND_LEAVE]
+)
 def test_shellcheck_finds_nothing_in_the_commands(command: str) -> None:
     words = shlex.split(command)
     assert words[:3] == ["exec", "/bin/sh", "-c"]
@@ -84,7 +86,7 @@ def test_every_setting_that_a_script_reads_is_declared_and_every_declared_one_is
 
 def test_the_package_carries_the_scripts() -> None:
     names = {entry.name for entry in resources.files(remote).iterdir() if entry.name.endswith(".sh")}
-    assert names == {*remote.SCRIPTS, "probe.sh"}, "all but the probe, which comes on stdin, travel with a join"
+    assert names == {*remote.SCRIPTS, *remote.PREFLIGHT_SCRIPTS, "probe.sh"}, "the probe comes on stdin"
 
 
 # ---------------------------------------------------------------- lib.sh
@@ -238,7 +240,7 @@ def test_the_package_family_is_known_by_the_systems_own_word(tmp_path: Path, rel
     assert sh(f"{text}package_family", folder=tmp_path).strip() == family
 
 
-# ---------------------------------------------------------------- join.sh
+# ---------------------------------------------------------------- checks.sh
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_a_redirection_of_sshds_port_is_found(
     (tmp_path / "files").mkdir()
     lines = f"ISTIO_INBOUND_PORTS={inbound}\nISTIO_LOCAL_EXCLUDE_PORTS={excluded}\n"
     (tmp_path / "files/cluster.env").write_text(lines)
-    parts = [function("join.sh", name) for name in ("cluster_env", "list_has", "check_ssh", "redirected", "finding")]
+    parts = [function("checks.sh", n) for n in ("cluster_env", "list_has", "check_ssh", "redirected", "finding")]
     text = "\n".join([*parts, "sshd_ports() { :; }", f"SSH_PORT={port}", ": >findings", "check_ssh", "cat findings"])
     assert bool(sh(text, folder=tmp_path)) is redirected
 
@@ -389,7 +391,7 @@ def test_a_system_outside_the_table_is_a_finding(tmp_path: Path, release: str, r
     (tmp_path / "os-release").write_text(release)
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings" / "supported-systems").write_text("debian:12 ubuntu:24.04 rocky:9\n")
-    parts = [function("join.sh", name) for name in ("finding", "check_supported", "os_release")]
+    parts = [function("checks.sh", name) for name in ("finding", "check_supported", "os_release")]
     text = "\n".join(parts).replace("/etc/os-release", str(tmp_path / "os-release"))
     sh(f": >findings\n{text}\ncheck_supported", folder=tmp_path)
     found = (tmp_path / "findings").read_text()

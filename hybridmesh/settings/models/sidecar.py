@@ -1,12 +1,32 @@
 """What makes a VM a member of the mesh."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from .base import EnvironmentName, Model, Seconds, Sha256, Text, Url, no_bool, setting
 from .shape import ProxyShape
+
+Check = Literal[
+    "address",
+    "architecture",
+    "clock",
+    "disk",
+    "eastwest",
+    "firewall",
+    "gateway",
+    "init",
+    "leftovers",
+    "libc",
+    "package",
+    "ports",
+    "resolver",
+    "system",
+    "systemd",
+    "tools",
+]
+"""What a preflight looks at and can be told to accept: hybridmesh.remote.CHECKS."""
 
 
 class Package(Model):
@@ -92,12 +112,31 @@ class SidecarTimeouts(Model):
         wrong="requests would be cut off.",
         fix="seconds, 1 to 86400.",
     )
+    gateway_seconds: Seconds = setting(
+        30,
+        meaning="Limit for the gateway to answer a VM's preflight; one that was just made may take a moment.",
+        example=30,
+        wrong="a preflight would wait for ever, or find a gateway missing that is about to come.",
+        fix="seconds, 1 to 86400.",
+    )
     api_seconds: Seconds = setting(
         15,
         meaning="Limit for one request to the Kubernetes API.",
         example=15,
         wrong="an unreachable cluster would hold up the whole run.",
         fix="seconds, 1 to 86400.",
+    )
+
+
+class Preflight(Model):
+    """What every VM is looked at for before the first change on any: docs/preflight.md."""
+
+    accept: tuple[Check, ...] = setting(
+        (),
+        meaning="Checks whose findings do not count: they become notes.",
+        example=["address"],
+        wrong="a VM that cannot join would be changed, and fail half-way.",
+        fix=f"a list of {', '.join(get_args(Check))}, after reading docs/preflight.md.",
     )
 
 
@@ -128,6 +167,13 @@ class Sidecar(ProxyShape):
         example=3600,
         wrong="Kubernetes would refuse the token, or it would live longer than needed.",
         fix="seconds, 600 to 86400.",
+    )
+    preflight: Preflight = setting(
+        default_factory=Preflight,
+        meaning="What every VM is looked at for before the first change on any.",
+        example={"accept": ["address"]},
+        wrong="a VM that cannot join would be changed, and fail half-way.",
+        fix="`{accept: [...]}`, or leave it out.",
     )
     timeouts: SidecarTimeouts = setting(
         default_factory=SidecarTimeouts,

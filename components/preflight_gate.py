@@ -1,0 +1,50 @@
+"""What all machines of a stack pass before the first of them is changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+
+import pulumi
+
+from hybridmesh.providers import PreflightCheck, PreflightVerdict
+
+
+class PreflightGate:
+    """One verdict between all preflights and all joins: no machine is changed before every one was found good.
+
+    It is one resource, so that a thousand joins have one dependency each, and not a thousand. Use it as a context
+    manager: inside, machines are made and add their preflights; at its end the verdict is made, and the joins that
+    wait for `passed` go on.
+    """
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+        self._name = name
+        self._opts = opts
+        self._preflights: dict[str, PreflightCheck] = {}
+        self._verdict: asyncio.Future[Sequence[pulumi.Resource]] = asyncio.get_event_loop().create_future()
+
+    @property
+    def passed(self) -> pulumi.Output[Sequence[pulumi.Resource]]:
+        """What a join depends on."""
+        return pulumi.Output.from_input(self._verdict)
+
+    def add(self, machine: str, preflight: PreflightCheck) -> None:
+        """One more preflight to wait for."""
+        self._preflights[machine] = preflight
+
+    def __enter__(self) -> PreflightGate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            # Nobody may wait for a verdict that never comes: the program would hang instead of failing.
+            self._verdict.set_exception(RuntimeError(f"no machine is joined: {error}"))
+        elif self._preflights:
+            findings = {machine: preflight.findings for machine, preflight in self._preflights.items()}
+            self._verdict.set_result([PreflightVerdict(self._name, findings, self._opts)])
+        else:
+            self._verdict.set_result([])

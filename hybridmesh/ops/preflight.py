@@ -1,0 +1,207 @@
+"""`python -m hybridmesh preflight`: what would keep machines out of the mesh. Looks at all at once, changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hybridmesh.istio import BootstrapOptions, cluster_env, versions
+from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
+from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in
+from hybridmesh.settings import Settings
+from hybridmesh.settings import models as given
+from hybridmesh.settings.lost import present
+from hybridmesh.settings.shapes import proxy_shape
+from hybridmesh.settings.ways import gateway_ports
+
+from .machines import hosts, limits, reachable, stack_settings
+from .ssh import Answer, Reachable, SshError, run_on_all
+from .topology import StackError, stack_topology
+
+GATEWAY_SECONDS = 5
+"""A person looks on; and a gateway that is there answers at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What is known of one machine."""
+
+    machine: str
+    looked: bool
+    """Whether it could be looked at. Where it could not, the findings say why."""
+    findings: tuple[Found, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was seen and does not count, or was not looked at."""
+
+    @property
+    def good(self) -> bool:
+        return self.looked and not self.findings
+
+
+def preflight(
+    machines: Annotated[list[str] | None, typer.Argument(help="The machines; default: all of the stack.")] = None,
+    stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say all that would keep machines out of the mesh, before anything is changed. Exit code 1 if there is anything.
+
+    Works before the first `pulumi up`, too: then nobody knows the gateway's address, unless the settings name it.
+    """
+    settings = present(stack_settings(stack, config_file))  # nobody looks at a machine that is declared lost
+    topology, why_not = _topology(stack)
+    reports = look(settings, topology, _named(machines, settings))
+    if as_json:
+        print(json.dumps([asdict(report) | {"good": report.good} for report in reports], indent=2))
+    else:
+        _print(reports, why_not)
+    if not all(report.good for report in reports):
+        raise typer.Exit(1)
+
+
+def _named(machines: list[str] | None, settings: Settings) -> list[str]:
+    known = list(hosts(settings))
+    unknown = sorted(set(machines or ()) - set(known))
+    if unknown:
+        raise StackError(f"the stack has no machine {', '.join(unknown)}. Fix: one of {', '.join(known) or 'none'}.")
+    return [name for name in known if not machines or name in machines]
+
+
+def _topology(stack: str | None) -> tuple[dict[str, Any] | None, str]:
+    try:
+        return stack_topology(stack), ""
+    except StackError as error:
+        return None, str(error)
+
+
+def look(settings: Settings, topology: Mapping[str, Any] | None, names: list[str]) -> list[Report]:
+    """Look at the machines of these names, all at once.
+
+    Args:
+        settings: the stack's.
+        topology: its output of that name; None before the first `pulumi up`.
+        names: the machines'.
+    """
+    ways = {name: way for name, way in reachable(settings, topology).items() if name in names}
+    there = {name: way for name, way in ways.items() if way is not None}
+    told = {name: preflight_of(settings, topology, name, way) for name, way in there.items()}
+
+    def stdin(name: str) -> str:
+        return payload({}, told[name].settings(), PREFLIGHT_SCRIPTS)
+
+    answers = run_on_all(there, COMMAND_PREFLIGHT, stdin, limits(settings))
+    return [
+        _report(name, told[name], answers[name])
+        if name in answers
+        else Report(machine=name, looked=True, notes=("not made yet: `pulumi up` makes it",))
+        for name in names
+    ]
+
+
+def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: str, way: Reachable) -> Preflight:
+    """What is looked at on a machine; as at `pulumi up`, but for what only a stack that is up can tell."""
+    package = settings.sidecar.package
+    if package is None:
+        raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
+    workload = _workload_of(settings, name)
+    shape = proxy_shape(settings.sidecar, workload)
+    host = hosts(settings)[name]
+    ports = {port.name: port.target for port in workload.ports} if workload is not None else {}
+    made = (topology or {}).get("machines", {}).get(name, {})
+    gateway = (topology or {}).get("gateway", {}).get("address") or settings.gateway.address or ""
+    return Preflight(
+        package_url=package.url,
+        package_sha256=package.sha256,
+        package_version=package.version,
+        ssh_port=way.door.port,
+        mesh_address=host.mesh_address or made.get("meshAddress") or way.door.address,
+        app_ports=list(ports.values()),
+        cluster_env=_redirected(shape, ports, way.door.port),
+        dns_capture=shape.dns_capture,
+        gateway=gateway,
+        gateway_ports=gateway_ports(settings, workload),
+        gateway_seconds=min(GATEWAY_SECONDS, settings.sidecar.timeouts.gateway_seconds),
+        supported_systems="" if "system" in settings.versions.accept else versions.systems_line(),
+        accept=settings.sidecar.preflight.accept,
+    )
+
+
+def _workload_of(settings: Settings, name: str) -> given.Workload | None:
+    """None: a gateway machine's."""
+    return next((w for w in settings.workloads.values() if w.machines and name in w.machines.hosts), None)
+
+
+def _redirected(shape: given.ProxyShape, ports: Mapping[str, int], ssh_port: int) -> str:
+    """A `cluster.env` that has the same ports redirected as the machine's own."""
+    capture = shape.capture
+    group = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadGroup",
+        "metadata": {"name": "any", "namespace": "any"},
+        "spec": {"metadata": {"labels": {"app": "any"}}, "template": {"serviceAccount": "any", "ports": dict(ports)}},
+    }
+    options = BootstrapOptions(
+        local_exclude_ports=(ssh_port, *capture.exclude_inbound_ports),
+        inbound_ports=None if capture.inbound_ports is None else tuple(capture.inbound_ports),
+        all_inbound_ports=capture.all_inbound_ports,
+    )
+    return cluster_env(group, "defaultConfig: {}\n", options)
+
+
+def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
+    if isinstance(answer, SshError):
+        found = Found("ssh", answer.problem, answer.consequence.rstrip("."), answer.fix.rstrip("."))
+        return Report(machine=name, looked=False, findings=(found,))
+    findings, notes = findings_in(answer.stderr), notes_in(answer.stderr)
+    if not told.gateway:
+        notes += ("the way to the gateway was not looked at: its address is not known before the first `pulumi up`",)
+    if answer.code != 0 and not findings:
+        said = answer.stderr.strip().splitlines()
+        findings = (
+            Found(
+                "preflight",
+                f"it ended with status {answer.code}: {said[-1] if said else 'and said nothing'}",
+                "nothing is known of the machine",
+                "see what it says by hand: ssh to the machine, /var/log/hybrid-mesh.log",
+            ),
+        )
+        return Report(machine=name, looked=False, findings=findings, notes=notes)
+    return Report(machine=name, looked=True, findings=findings, notes=notes)
+
+
+def _print(reports: list[Report], why_not: str) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a log is read with its lines whole
+    table = Table(box=None, pad_edge=False)
+    for header in ("machine", "check", "found", "consequence", "remedy"):
+        table.add_column(header, overflow="fold")
+    for report in reports:
+        colour = "green" if report.good else "red"
+        mark = f"[{colour}]●[/] {report.machine}"
+        if not report.findings:
+            table.add_row(mark, "", "can join" if report.good else "", "", "")
+        for found in report.findings:
+            table.add_row(mark, found.check, *(_plain(t) for t in (found.value, found.consequence, found.remedy)))
+            mark = ""
+        for note in report.notes:
+            table.add_row("", "note", _plain(note), "", "")
+    console.print(table)
+    count = sum(len(report.findings) for report in reports)
+    bad = sum(not report.good for report in reports)
+    console.print()
+    console.print(f"{count} finding(s) on {bad} of {len(reports)} machine(s); nothing was changed.")
+    if why_not:
+        console.print(f"The stack's outputs are not known: {why_not}", soft_wrap=True, markup=False)
+
+
+def _plain(text: str) -> str:
+    """As it is, whatever brackets are in it."""
+    return text.replace("[", r"\[")

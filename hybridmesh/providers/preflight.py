@@ -1,0 +1,164 @@
+"""That a VM was looked at, and found good, before anything is done to any VM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
+from hybridmesh.remote.preflight import findings_in, notes_in
+
+from .inputs import changed, number, text
+from .reach import reachable
+
+LOOK_SECONDS = 90
+"""Limit for all that preflight.sh looks at, the wait for the gateway apart: each look has a limit of its own."""
+_PAUSE_SECONDS = 2.0
+_LOOKED_AT = ("connection", "settings")
+_LIMITS = ("dialSeconds", "dialAttempts")
+
+
+class PreflightError(RuntimeError):
+    """VMs that would not join. The message names each, and has all findings."""
+
+
+class PreflightProvider(ResourceProvider):
+    """Looks when it is made, and again when what it looks at, or the way there, is another. Changes nothing.
+
+    It succeeds whatever it finds, so that the engine goes on to look at the other VMs; `VerdictProvider` is who fails.
+    """
+
+    serialize_as_secret_always = False
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Looks."""
+        return CreateResult(f"preflight-of-{props['machine']}", {**props, "findings": look(props)})
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Whether to look: at something else, or again, for last time there was a finding. Other limits are noted."""
+        return DiffResult(changes=bool(olds.get("findings")) or bool(changed(olds, news, (*_LOOKED_AT, *_LIMITS))))
+
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Looks again, if there is a reason to."""
+        again = bool(olds.get("findings")) or bool(changed(olds, news, _LOOKED_AT))
+        return UpdateResult({**news, "findings": look(news) if again else []})
+
+
+class VerdictProvider(ResourceProvider):
+    """Fails if any VM has a finding, with all findings of all VMs."""
+
+    serialize_as_secret_always = False
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """All are good, or none is changed."""
+        judge(props)
+        return CreateResult("preflights", props)
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Whether there are findings, or other VMs."""
+        return DiffResult(changes=bool(changed(olds, news, ("findings",))))
+
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """As at first."""
+        judge(news)
+        return UpdateResult(news)
+
+
+def judge(props: Mapping[str, Any]) -> None:
+    """Raises PreflightError if there is a finding."""
+    found: Mapping[str, list[str]] = {name: lines for name, lines in sorted(props["findings"].items()) if lines}
+    if not found:
+        return
+    count = sum(len(lines) for lines in found.values())
+    head = f"{_count(count, 'finding')} on {len(found)} of {_count(len(props['findings']), 'VM')}"
+    lines = [f"  {name}: {line}" for name, lines in found.items() for line in lines]
+    raise PreflightError("\n".join([f"{head}. Nothing was changed on any VM.", *lines]))
+
+
+def _count(number_of: int, what: str) -> str:
+    return f"{number_of} {what}" if number_of == 1 else f"{number_of} {what}s"
+
+
+def look(props: Mapping[str, Any]) -> list[str]:
+    """Look at the VM. Returns everything that would keep it out, a line each; one that cannot be looked at is that."""
+    # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
+    from hybridmesh.ops.ssh import Answer, Limits, SshError, run_on_all
+
+    machine, told = reachable(text(props, "machine"), props["connection"]), dict(props["settings"])
+    wait = int(told.get("gateway-timeout-seconds", "30"))
+    limits = Limits(connect=number(props, "dialSeconds"), command=LOOK_SECONDS + wait)
+    answer: Answer | SshError
+    for attempts_left in reversed(range(number(props, "dialAttempts"))):
+        answer = run_on_all({machine.name: machine}, COMMAND_PREFLIGHT, payload({}, told, PREFLIGHT_SCRIPTS), limits)[
+            machine.name
+        ]
+        # It may be booting, and a look can be taken twice.
+        if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or not attempts_left:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    if isinstance(answer, SshError):
+        return [f"{answer.problem}. {answer.consequence} Fix: {answer.fix}"]
+    for note in notes_in(answer.stderr):
+        # The engine shows what a plugin prints.
+        print(f"{machine.name}: {note}", flush=True)
+    if answer.code == 0:
+        return []
+    lines = [f"{f.check}: {f.value}; {f.consequence}. Fix: {f.remedy}." for f in findings_in(answer.stderr)]
+    said = answer.stderr.strip().splitlines()[-5:]
+    return lines or [f"it could not be looked at, status {answer.code}: {' | '.join(said)}"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreflightArgs:
+    """Inputs of `PreflightCheck`."""
+
+    machine: str
+    """The VM's name in the settings."""
+    connection: Mapping[str, Any]
+    """The way to it, as `Connection.properties` gives it; its keys are secrets."""
+    settings: pulumi.Input[Mapping[str, str]]
+    """What is looked at, as hybridmesh.remote.preflight.Preflight gives it."""
+    dial_seconds: int = 15
+    """Limit for one attempt to connect."""
+    dial_attempts: int = 4
+    """How often to try; not seconds."""
+
+
+class PreflightCheck(Resource, name="Preflight"):
+    """What of a VM would keep it from joining, as far as that can be seen without changing it."""
+
+    findings: pulumi.Output[list[str]]
+    """What was found, a line each; not known in the preview of an update."""
+
+    def __init__(self, name: str, args: PreflightArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            PreflightProvider(),
+            name,
+            {
+                "machine": args.machine,
+                "connection": args.connection,
+                "settings": args.settings,
+                "dialSeconds": args.dial_seconds,
+                "dialAttempts": args.dial_attempts,
+                "findings": None,
+            },
+            opts,
+        )
+
+
+class PreflightVerdict(Resource, name="Preflights"):
+    """That no VM has a finding."""
+
+    def __init__(
+        self,
+        name: str,
+        findings: Mapping[str, pulumi.Input[list[str]]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """`findings`: of each VM, by its name."""
+        super().__init__(VerdictProvider(), name, {"findings": dict(findings)}, opts)

@@ -1,0 +1,195 @@
+# shellcheck shell=sh
+# Whether this machine's own firewall lets a new TCP connection pass: iptables (what ufw and firewalld's iptables make
+# of their rules, too) and nftables (firewalld's other way). Rules are followed as the kernel would, but for conditions
+# that cannot be judged here (addresses, rates, owners): such a rule may let pass, and is never taken for one that
+# drops. Sourced by preflight.sh.
+
+# iptables_verdict CHAIN PORT INTERFACE <iptables-save: what table filter does: ACCEPT, DROP or REJECT
+iptables_verdict() {
+    awk -v start="$1" -v port="$2" -v interface="$3" '
+        function has_port(list,    n, i, parts, ends) {
+            n = split(list, parts, ",")
+            for (i = 1; i <= n; i++) {
+                if (split(parts[i], ends, ":") == 2 ? (port + 0 >= ends[1] + 0 && port + 0 <= ends[2] + 0) : parts[i] == port)
+                    return 1
+            }
+            return 0
+        }
+        function same_interface(pattern) {
+            if (sub(/\+$/, "", pattern)) return index(interface, pattern) == 1
+            return pattern == interface
+        }
+        function walk(chain, depth,    i, n, t, words, hit, sure, not, target, verdict) {
+            if (depth > 20) return ""
+            for (i = 1; i <= count[chain]; i++) {
+                n = split(rules[chain, i], words, " ")
+                hit = sure = 1; not = 0; target = ""
+                for (t = 3; t <= n; t++) {
+                    if (words[t] == "!") { not = 1; continue }
+                    if (words[t] == "-p") { t++; if ((words[t] ~ /^(tcp|6|all|0)$/) == not) hit = 0 }
+                    else if (words[t] == "-i" || words[t] == "-o") { t++; if (same_interface(words[t]) == not) hit = 0 }
+                    else if (words[t] == "-m") t++
+                    else if (words[t] ~ /^--(dport|dports|destination-port|destination-ports)$/) {
+                        t++; if (has_port(words[t]) == not) hit = 0
+                    }
+                    else if (words[t] == "--ctstate" || words[t] == "--state") { t++; if ((words[t] ~ /NEW/) == not) hit = 0 }
+                    else if (words[t] == "--tcp-flags") { t += 2; if (words[t] != "SYN") sure = 0; else if (not) hit = 0 }
+                    else if (words[t] == "--syn") { if (not) hit = 0 }
+                    else if (words[t] == "--comment") {
+                        t++
+                        if (words[t] ~ /^"/) while (words[t] !~ /[^\\]"$/ && t < n) t++
+                    }
+                    else if (words[t] == "-j" || words[t] == "-g") { target = words[++t]; break }
+                    else if (words[t] ~ /^-/) { sure = 0; while (t < n && words[t + 1] !~ /^(-|!)/) t++ }
+                    not = 0
+                }
+                if (!hit) continue
+                if (target == "ACCEPT") return target
+                if (target == "DROP" || target == "REJECT") { if (sure) return target; continue }
+                if (target == "RETURN") { if (sure) return ""; continue }
+                if (target in count) {
+                    verdict = walk(target, depth + 1)
+                    if (verdict == "ACCEPT" || verdict != "" && sure) return verdict
+                }
+            }
+            return policy[chain]
+        }
+        /^\*/ { filter = $0 == "*filter" }
+        filter && /^:/ { name = substr($1, 2); count[name] += 0; policy[name] = $2 == "-" ? "" : $2 }
+        filter && /^-A / { rules[$2, ++count[$2]] = $0 }
+        END { print start in count ? walk(start, 0) : "ACCEPT" }'
+}
+
+# nft_verdict HOOK PORT INTERFACE <nft list ruleset: the worst of all chains at that hook. Tables that iptables keeps
+# there are left to iptables.
+nft_verdict() {
+    awk -v hook="$1" -v port="$2" -v interface="$3" '
+        # The words of a set or of one value, from words[at] on; leaves the place of the last one in `at`
+        function values(words, n,    text) {
+            at++
+            if (words[at] != "{") { text = words[at]; while (text ~ /,$/ && at < n) text = text words[++at]; return "," text "," }
+            while (++at <= n && words[at] != "}") text = text words[at]
+            return "," text ","
+        }
+        function has_port(list,    n, i, parts, ends) {
+            n = split(list, parts, ",")
+            for (i = 1; i <= n; i++) {
+                if (split(parts[i], ends, "-") == 2 ? (port + 0 >= ends[1] + 0 && port + 0 <= ends[2] + 0) : parts[i] == port)
+                    return 1
+            }
+            return 0
+        }
+        function walk(chain, depth,    i, n, t, words, hit, sure, not, list, word, verdict) {
+            if (depth > 20) return ""
+            for (i = 1; i <= count[chain]; i++) {
+                n = split(rules[chain, i], words, " ")
+                hit = sure = 1
+                for (t = 1; t <= n && hit; t++) {
+                    word = words[t]
+                    if (word ~ /^(accept|drop|reject|return|queue)$/ || word == "jump" || word == "goto") break
+                    if (word == "counter") { if (words[t + 1] == "packets") t += 4; continue }
+                    if (word == "log" || word == "comment") {
+                        while (t < n && words[t + 1] !~ /^(accept|drop|reject|return|jump|goto|counter)$/) t++
+                        continue
+                    }
+                    not = 0
+                    if (word == "ct" && words[t + 1] == "state") {
+                        t++
+                        if (words[t + 1] == "vmap") { hit = 0; break }
+                        if (words[t + 1] == "!=") { not = 1; t++ }
+                        at = t; list = values(words, n); t = at
+                        if ((list ~ /,new,/) == not) hit = 0
+                    } else if (word ~ /^(iif|iifname|oif|oifname)$/) {
+                        if (words[t + 1] == "!=") { not = 1; t++ }
+                        at = t; list = values(words, n); t = at
+                        gsub(/"/, "", list)
+                        if ((index(list, "," interface ",") > 0) == not) hit = 0
+                    } else if (word == "tcp" && words[t + 1] == "dport" || word == "th" && words[t + 1] == "dport") {
+                        t++
+                        if (words[t + 1] == "!=") { not = 1; t++ }
+                        at = t; list = values(words, n); t = at
+                        if (has_port(list) == not) hit = 0
+                    } else if (word ~ /^(udp|icmp|icmpv6|sctp|igmp)$/) hit = 0
+                    else if (word == "meta" && words[t + 1] == "l4proto" || word == "ip" && words[t + 1] == "protocol" || \
+                        word == "ip6" && words[t + 1] == "nexthdr") {
+                        t++
+                        if (words[t + 1] == "!=") { not = 1; t++ }
+                        at = t; list = values(words, n); t = at
+                        if ((list ~ /,(tcp|6),/) == not) hit = 0
+                    } else if (word == "meta") continue
+                    else if (word == "fib" || word == "ip" || word == "ip6" || word == "limit" || word == "tcp" || \
+                        word == "ct" || word == "ether" || word == "@" || word == "rt") {
+                        # A condition that cannot be judged here, up to what is done or asked next
+                        sure = 0
+                        while (t < n && words[t + 1] !~ \
+                            /^(accept|drop|reject|return|queue|jump|goto|counter|log|tcp|udp|ct|meta|iif|iifname|oif|oifname)$/) t++
+                    } else sure = 0
+                }
+                if (!hit || t > n) continue
+                if (word == "accept") return "ACCEPT"
+                if (word == "drop" || word == "reject") { if (sure) return toupper(word); continue }
+                if (word == "return") { if (sure) return ""; continue }
+                if (word == "jump" || word == "goto") {
+                    verdict = walk(table SUBSEP words[t + 1], depth + 1)
+                    if (verdict == "ACCEPT" || verdict != "" && sure) return verdict
+                }
+            }
+            return policy[chain]
+        }
+        $1 == "table" { table = $2 " " $3; next }
+        $1 == "chain" { chain = table SUBSEP $2; of[chain] = table; count[chain] += 0; next }
+        $1 == "type" {
+            for (i = 1; i <= NF; i++) if ($i == "hook" && $(i + 1) == hook && $2 == "filter") base[chain] = 1
+            policy[chain] = /policy drop/ ? "DROP" : "ACCEPT"
+            next
+        }
+        $1 == "}" { chain = ""; next }
+        chain != "" { rules[chain, ++count[chain]] = $0 }
+        END {
+            worst = "ACCEPT"
+            for (name in base) {
+                table = of[name]
+                if (table == "ip filter" || table == "ip6 filter") continue
+                verdict = walk(name, 0)
+                if (verdict != "ACCEPT") worst = verdict
+            }
+            print worst
+        }'
+}
+
+# dropped_by HOOK PORT INTERFACE: what of this machine's own drops such a connection; nothing if nothing does
+dropped_by() {
+    chain=$(echo "$1" | tr '[:lower:]' '[:upper:]')
+    for tool in iptables iptables-nft iptables-legacy; do
+        command -v "$tool-save" >/dev/null || continue
+        verdict=$("$tool-save" -t filter 2>/dev/null | iptables_verdict "$chain" "$2" "$3")
+        if [ "$verdict" = DROP ] || [ "$verdict" = REJECT ]; then
+            echo "$(firewall_name iptables) ($verdict)"
+            return
+        fi
+    done
+    command -v nft >/dev/null || return 0
+    verdict=$(nft list ruleset 2>/dev/null | nft_verdict "$1" "$2" "$3")
+    case $verdict in DROP | REJECT) echo "$(firewall_name nftables) ($verdict)" ;; esac
+}
+
+# firewall_name WHAT: who made the rules, as far as one can tell
+firewall_name() {
+    if systemctl is-active --quiet firewalld 2>/dev/null; then
+        echo firewalld
+    elif command -v ufw >/dev/null && ufw status 2>/dev/null | grep -q '^Status: active'; then
+        echo ufw
+    else
+        echo "$1"
+    fi
+}
+
+# how_to_open NAME PORT
+how_to_open() {
+    case $1 in
+        firewalld*) echo "firewall-cmd --permanent --add-port=$2/tcp && firewall-cmd --reload" ;;
+        ufw*) echo "ufw allow $2/tcp" ;;
+        iptables*) echo "iptables -I INPUT -p tcp --dport $2 -j ACCEPT, and where your rules are kept" ;;
+        *) echo "tcp dport $2 accept, in the chain at hook input" ;;
+    esac
+}

@@ -1,0 +1,87 @@
+"""What a preflight is told and what it says: the same for the stack, which runs it, and for the console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_FINDING = re.compile(
+    r"^hybrid-mesh: finding: (?P<check>[a-z]+): (?P<value>.*); (?P<consequence>.*?) -> (?P<remedy>.*)$"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preflight:
+    """What is looked at on one machine."""
+
+    package_url: str
+    package_sha256: str
+    package_version: str
+    ssh_port: int
+    """Never to be redirected."""
+    mesh_address: str
+    """Must be on an interface; empty where nobody knows it."""
+    app_ports: Sequence[int]
+    """The machine's own firewall must let them in."""
+    cluster_env: str
+    """Its `cluster.env`, for the ports that are redirected."""
+    dns_capture: bool
+    """Whether the proxy will answer DNS."""
+    gateway: str
+    """IP address or host name of the east-west gateway; empty where it is not there yet."""
+    gateway_ports: Sequence[int] = (15012, 15443)
+    """Those that the machine must reach."""
+    gateway_seconds: int = 30
+    """How long the gateway may take to answer."""
+    supported_systems: str = ""
+    """Words `id:version`; empty: any."""
+    accept: Sequence[str] = ()
+    """Checks whose findings do not count."""
+
+    def settings(self) -> dict[str, str]:
+        """This as the script reads it."""
+        lines = dict(line.partition("=")[::2] for line in self.cluster_env.splitlines())
+        given = {
+            "package-url": self.package_url,
+            "package-sha256": self.package_sha256,
+            "package-version": self.package_version,
+            "ssh-port": str(int(self.ssh_port)),
+            "mesh-address": self.mesh_address,
+            "app-ports": _words(sorted(set(self.app_ports))),
+            "inbound-ports": lines["ISTIO_INBOUND_PORTS"].strip("'"),
+            "inbound-ports-excluded": lines["ISTIO_LOCAL_EXCLUDE_PORTS"].strip("'"),
+            "dns-capture": "true" if self.dns_capture else "",
+            "gateway": self.gateway,
+            "gateway-ports": _words(self.gateway_ports),
+            "gateway-timeout-seconds": str(self.gateway_seconds),
+            "supported-systems": self.supported_systems,
+            "accept": _words(sorted(self.accept)),
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One finding of a preflight."""
+
+    check: str
+    value: str
+    consequence: str
+    remedy: str
+
+
+def findings_in(stderr: str) -> tuple[Found, ...]:
+    """The findings among the lines that a preflight wrote."""
+    matches = (_FINDING.match(line) for line in stderr.splitlines())
+    return tuple(Found(m["check"], m["value"], m["consequence"], m["remedy"]) for m in matches if m is not None)
+
+
+def notes_in(stderr: str) -> tuple[str, ...]:
+    """What a preflight saw and did not hold against the machine."""
+    mark = "hybrid-mesh: note: "
+    return tuple(line.removeprefix(mark) for line in stderr.splitlines() if line.startswith(mark))
+
+
+def _words(values: Iterable[object]) -> str:
+    return " ".join(map(str, values))

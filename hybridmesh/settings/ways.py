@@ -1,0 +1,17 @@
+"""Which ports of the east-west gateway the machines of a workload use."""
+
+from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
+
+from .models import Settings, Workload
+
+
+def gateway_ports(settings: Settings, workload: Workload | None) -> tuple[int, ...]:
+    """The ports that a preflight looks for.
+
+    None as workload: a gateway machine, which calls nobody. A gateway that others installed need not let services
+    through for machines in the cluster's own network, which reach the pods themselves.
+    """
+    if workload is None:
+        return (ISTIOD_XDS,)
+    own = workload.network in (None, settings.cluster.network)
+    return (ISTIOD_XDS,) if own and settings.gateway.mode == "adopt" else (ISTIOD_XDS, EAST_WEST_TLS)

@@ -1,0 +1,94 @@
+"""No machine is changed before every machine was found good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.connection import Connection
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from components.preflight_gate import PreflightGate
+from components.sidecar import Sidecar
+from tests.components.harness import KEY, World, dev_settings, run
+from tests.components.test_sidecar import arguments, sidecar
+
+MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "up"])
+
+
+def mesh(change: Callable[[dict[str, Any]], object] | None = None, *, preview: bool = False) -> World:
+    settings = dev_settings(change)
+    return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, preview=preview)
+
+
+def more_machines(sections: dict[str, Any]) -> None:
+    machine = {"hostKey": "ssh-ed25519 A", "privateKey": KEY}
+    hosts = {f"vm-{n}": {"ssh": {"address": f"192.0.2.{n}", **machine}} for n in range(20, 50)}
+    sections["workloads"]["echo"]["machines"]["hosts"] = hosts
+
+
+@MODES
+def test_every_join_is_after_every_preflight(preview: bool) -> None:
+    world = mesh(preview=preview)
+    for joining in ("vm-1", "vm-2"):
+        for other in ("vm-1", "vm-2"):
+            assert world.is_after(world.one(f"mesh-{joining}-join"), world.one(f"mesh-{other}-preflight"))
+    for role in ("departure", "token", "join"):
+        assert world.is_after(world.one(f"mesh-vm-1-{role}"), world.one("mesh-preflights")), role
+
+
+def test_a_preflight_knows_the_gateway_and_what_it_undoes_is_undone_first() -> None:
+    world = mesh()
+    preflight = world.one("mesh-vm-1-preflight")
+    for earlier in ("mesh-gateway-service", "mesh-echo-group"):
+        assert world.is_after(preflight, world.one(earlier)), earlier
+
+
+def test_the_gate_costs_each_join_one_dependency_however_many_machines_there_are() -> None:
+    world = mesh(more_machines)
+    gate = world.one("mesh-preflights")
+    preflights = {r.urn for r in world.found if r.name.endswith("-preflight")}
+    assert len(preflights) == 30
+    assert preflights <= gate.depends_on
+    few = len(mesh().one("mesh-vm-1-departure").depends_on)
+    for first in (r for r in world.found if r.name.endswith("-departure")):
+        assert gate.urn in first.depends_on, "all else that a machine gets is after its departure"
+        assert not preflights & first.depends_on
+        assert len(first.depends_on) == few
+
+
+def test_the_gate_has_the_findings_of_every_machine() -> None:
+    gate = mesh().one("mesh-preflights")
+    assert gate.type == "pulumi-python:dynamic:Preflights"
+    assert gate.plain["findings"] == {"vm-1": [], "vm-2": []}
+
+
+def test_a_gate_of_its_own_stands_before_a_machine_that_is_made_alone() -> None:
+    world = sidecar()
+    assert world.one("vm-1-preflights").plain["findings"] == {"vm-1": []}
+    assert world.is_after(world.one("vm-1-join"), world.one("vm-1-preflights"))
+
+
+def test_a_stack_without_machines_has_no_gate() -> None:
+    def no_machines(sections: dict[str, Any]) -> None:
+        del sections["workloads"]["echo"]["machines"]
+        del sections["routing"]
+
+    assert "mesh-preflights" not in mesh(no_machines).names()
+
+
+@pytest.mark.timeout(60)
+def test_a_program_that_fails_before_the_gate_ends_and_joins_nobody() -> None:
+    made: list[Sidecar] = []
+
+    def program() -> None:
+        with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
+            connection = Connection(address="192.0.2.11", host_key="ssh-ed25519 A", private_key=KEY)
+            made.append(Sidecar("vm-1", arguments(connection=connection), gate=gate))
+            raise ValueError("the program is wrong")
+
+    with pytest.raises(Exception, match="the program is wrong"):
+        run(program)
+    assert made

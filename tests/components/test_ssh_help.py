@@ -1,0 +1,83 @@
+"""What is said where pulumi-command says little: tests/e2e/test_ssh.py has its errors from the real one."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from components import ssh_help
+from components.sidecar import SidecarLimits, patience_seconds
+from components.ssh_help import SshHelp, later, meaning
+
+ATTEMPTS = "after 4 failed attempts: "
+REFUSED = "dial tcp 192.0.2.11:22: connect: connection refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (f"{ATTEMPTS}ssh: handshake failed: ssh: host key mismatch", "shows another host key"),
+        (
+            f"{ATTEMPTS}ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey], no "
+            "supported methods remain",
+            "does not let the user in",
+        ),
+        (f"{ATTEMPTS}{REFUSED}", "SSH does not answer"),
+        (f"{ATTEMPTS}dial tcp 192.0.2.11:22: i/o timeout", "SSH does not answer"),
+        (f"{ATTEMPTS}dial tcp: lookup vm-1: no such host", "SSH does not answer"),
+        (f"{ATTEMPTS}ssh: handshake failed: EOF", "hangs up before anybody logs in"),
+        ("ssh: this private key is passphrase protected", "privateKeyPassphrase as a secret"),
+        ("x509: decryption password incorrect", "does not open its private key"),
+        ("ssh: no key found", "cannot be read"),
+        ("dial unix /tmp/agent: connect: no such file or directory", "ssh-agent"),
+        ("wait: remote command exited without exit status or exit signal", "was lost while the command ran"),
+    ],
+)
+def test_an_error_is_explained_with_machine_consequence_and_fix(error: str, said: str) -> None:
+    words = meaning("vm-1", [error, "an older one"])
+    assert words is not None
+    assert words.startswith("vm-1: ")
+    assert said in words
+    assert " Fix: " in words
+    assert words.endswith("`python -m hybridmesh preflight vm-1` looks again, and changes nothing.")
+    assert words.count(". ") >= 2
+
+
+def test_a_bastion_s_error_is_said_to_be_its_own_or_beyond() -> None:
+    words = meaning("vm-1", [f"proxy: {ATTEMPTS}{REFUSED}"])
+    assert words is not None
+    assert words.startswith("vm-1, at its bastion or beyond: SSH does not answer")
+
+
+def test_what_a_script_said_or_nobody_knows_is_left_as_it_is() -> None:
+    assert meaning("vm-1", ["Process exited with status 1\nhybrid-mesh: FAILED on vm-1: connection refused"]) is None
+    assert meaning("vm-1", ["something new"]) is None
+    assert meaning("vm-1", []) is None
+
+
+def test_a_timer_acts_unless_it_is_ended() -> None:
+    acted = threading.Event()
+    timer = later(0.05, acted.set)
+    assert timer.daemon
+    assert acted.wait(5)
+    kept = threading.Event()
+    later(0.2, kept.set).cancel()
+    assert not kept.wait(0.5)
+
+
+def test_a_machine_that_is_silent_for_too_long_is_named_with_what_to_do() -> None:
+    words = SshHelp("mesh-vm-1", "vm-1", 150).still_silent()
+    assert words.startswith("vm-1: no answer after 150 s.")
+    assert " Fix: " in words
+
+
+def test_patience_is_longer_than_all_that_a_command_may_wait_for() -> None:
+    assert patience_seconds(SidecarLimits(dial=15, dial_attempts=4, download=120, install=300, ready=120)) == 915
+
+
+def test_an_engine_without_hooks_has_its_bare_errors() -> None:
+    made = SshHelp("mesh-vm-1", "vm-1", 150)
+    assert not ssh_help._supports(ssh_help._ERROR_HOOKS), "no engine here"
+    assert made.hooks().on_error is None
+    assert made.hooks().before_create is None

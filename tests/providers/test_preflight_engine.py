@@ -1,0 +1,118 @@
+"""On Pulumi's real engine: no machine is changed before all are good, and a good one is looked at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.instance import PROJECT_ROOT
+from tests.engine import TOOLS, Engine
+from tests.ops.sshd import Sshd, closed_port, private, public
+
+pytestmark = pytest.mark.lab
+
+PROGRAM = """
+import json
+from pathlib import Path
+
+import pulumi
+
+from components.connection import Connection
+from components.preflight_gate import PreflightGate
+from hybridmesh.providers import PreflightArgs, PreflightCheck
+from tests.providers.joined import Joined
+
+machines = json.loads((Path(__file__).parent / "machines.json").read_text())
+with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
+    for name, way in machines.items():
+        check = PreflightCheck(
+            f"{name}-preflight",
+            PreflightArgs(
+                machine=name,
+                connection=Connection(**way).properties(),
+                settings={"package-url": "http://m/x.deb"},
+                dial_seconds=5,
+                dial_attempts=1,
+            ),
+        )
+        gate.add(name, check)
+        Joined(f"{name}-join", {"machine": name}, pulumi.ResourceOptions(depends_on=gate.passed))
+"""
+BAD = (1, "hybrid-mesh: finding: disk: 3 MiB free; it would not fit -> free some\nhybrid-mesh: FAILED\n")
+
+
+class Stack:
+    """A stack of machines, and who of them is joined."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def up(self, machines: dict[str, Any], *, check: bool = True) -> str:
+        (self.engine.folder / "program" / "machines.json").write_text(json.dumps(machines))
+        done = self.engine.run("up", "--yes", "--skip-preview", check=check)
+        assert check or done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
+    def joined(self) -> set[str]:
+        return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
+    program = tmp_path / "source"
+    program.mkdir()
+    (program / "Pulumi.yaml").write_text("name: machines\nruntime: python\n")
+    (program / "__main__.py").write_text(PROGRAM)
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    return Stack(Engine.on(program, folder, tools=(*TOOLS, "pulumi-resource-command")))
+
+
+@pytest.fixture
+def servers() -> Iterator[dict[str, Sshd]]:
+    with ExitStack() as open_ones:
+        yield {name: open_ones.enter_context(Sshd()) for name in ("vm-1", "vm-2")}
+
+
+def way(server: Sshd, **changes: Any) -> dict[str, Any]:
+    return {
+        "address": "127.0.0.1",
+        "port": server.port,
+        "host_key": public(server.host),
+        "private_key": private(server.client),
+        **changes,
+    }
+
+
+def test_all_findings_come_at_once_and_none_is_joined_before_all_are_good(
+    stack: Stack, servers: dict[str, Sshd]
+) -> None:
+    vm1, vm2 = servers.values()
+    vm2.answer = BAD
+    machines = {name: way(server) for name, server in servers.items()}
+    said = stack.up({**machines, "vm-3": way(vm1, port=closed_port())}, check=False)
+    assert "2 findings on 2 of 3 VMs. Nothing was changed on any VM." in said
+    assert "vm-2: disk: 3 MiB free; it would not fit. Fix: free some." in said
+    assert "vm-3: SSH does not answer at 127.0.0.1:" in said
+    assert "PRIVATE KEY" not in said
+    assert stack.joined() == set()
+    assert (vm1.logins, vm2.logins) == (1, 1)
+
+    vm2.answer = (0, "hybrid-mesh: note: systemd is degraded: x.service\n")
+    said = stack.up(machines)
+    assert "vm-2: systemd is degraded: x.service" in said
+    assert stack.joined() == {"vm-1", "vm-2"}
+    assert (vm1.logins, vm2.logins) == (1, 2), "a good one is looked at once"
+
+    stack.up(machines)
+    assert (vm1.logins, vm2.logins) == (1, 2), "nothing is another"
+
+    stack.up({"vm-1": machines["vm-1"]})
+    assert stack.joined() == {"vm-1"}
+    assert (vm1.logins, vm2.logins) == (1, 2), "one that goes needs no look"

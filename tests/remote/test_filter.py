@@ -1,0 +1,163 @@
+"""What a machine's own firewall does with a new connection, by its rules as text."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "hybridmesh" / "remote" / "filter.sh"
+
+
+def verdict(function: str, chain: str, port: int, rules: str, interface: str = "eth0") -> str:
+    done = subprocess.run(
+        ["sh", "-euc", f". {SCRIPT}; {function} {chain} {port} {interface}"],
+        input=rules,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def iptables(
+    rules: str, policy: str = "ACCEPT", port: int = 8080, chain: str = "INPUT", interface: str = "eth0"
+) -> str:
+    head = f"*nat\n:INPUT DROP [0:0]\n-A INPUT -j DROP\nCOMMIT\n*filter\n:INPUT {policy} [5:300]\n:FORWARD DROP [0:0]\n"
+    text = f"{head}:OUTPUT {policy} [0:0]\n{rules}COMMIT\n# Completed\n"
+    return verdict("iptables_verdict", chain, port, text, interface)
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "expected"),
+    [
+        ("", "ACCEPT", "ACCEPT"),
+        ("", "DROP", "DROP"),
+        ("-A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT\n", "DROP", "ACCEPT"),
+        ("-A INPUT -p tcp -m tcp --dport 8081 -j ACCEPT\n", "DROP", "DROP"),
+        ("-A INPUT -p tcp -m tcp --dport 8000:9000 -j ACCEPT\n", "DROP", "ACCEPT"),
+        ("-A INPUT -p tcp -m multiport --dports 22,80,8000:8080 -j ACCEPT\n", "DROP", "ACCEPT"),
+        ("-A INPUT -p tcp -m multiport --dports 22,80 -j ACCEPT\n", "DROP", "DROP"),
+        ("-A INPUT -p tcp -m tcp ! --dport 8080 -j REJECT --reject-with tcp-reset\n", "ACCEPT", "ACCEPT"),
+        ("-A INPUT -p tcp -m tcp ! --dport 22 -j REJECT --reject-with tcp-reset\n", "ACCEPT", "REJECT"),
+        ("-A INPUT -p udp -m udp --dport 8080 -j DROP\n", "ACCEPT", "ACCEPT"),
+        ("-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -j DROP\n", "ACCEPT", "DROP"),
+        ("-A INPUT -m state --state NEW -j ACCEPT\n", "DROP", "ACCEPT"),
+        ("-A INPUT -i lo -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-port-unreachable\n", "ACCEPT", "REJECT"),
+        ("-A INPUT -i eth+ -j ACCEPT\n", "DROP", "ACCEPT"),
+        ("-A INPUT ! -i eth0 -j DROP\n", "ACCEPT", "ACCEPT"),
+        # An address or a rate cannot be judged: such a rule may let pass, and is never taken for one that drops.
+        ("-A INPUT -s 10.0.0.0/8 -p tcp -m tcp --dport 8080 -j ACCEPT\n", "DROP", "ACCEPT"),
+        ("-A INPUT -s 203.0.113.0/24 -j DROP\n", "ACCEPT", "ACCEPT"),
+        ("-A INPUT -p tcp -m connlimit --connlimit-above 100 -j DROP\n", "ACCEPT", "ACCEPT"),
+        ('-A INPUT -p tcp -m tcp --dport 8080 -m comment --comment "no -j ACCEPT here" -j DROP\n', "ACCEPT", "DROP"),
+        ("-A INPUT -j LOG --log-prefix x\n-A INPUT -p tcp -j DROP\n", "ACCEPT", "DROP"),
+        (":mine - [0:0]\n-A INPUT -j mine\n-A mine -p tcp -m tcp --dport 8080 -j ACCEPT\n", "DROP", "ACCEPT"),
+        (":mine - [0:0]\n-A INPUT -j mine\n-A mine -p tcp -j RETURN\n-A mine -j ACCEPT\n", "DROP", "DROP"),
+        (":mine - [0:0]\n-A INPUT -p udp -j mine\n-A mine -j DROP\n", "ACCEPT", "ACCEPT"),
+        (":mine - [0:0]\n-A INPUT -s 10.0.0.1/32 -j mine\n-A mine -j DROP\n", "ACCEPT", "ACCEPT"),
+        (":mine - [0:0]\n-A INPUT -j mine\n-A mine -j mine\n", "ACCEPT", "ACCEPT"),
+        # ufw, as it writes them
+        (
+            ":ufw-before-input - [0:0]\n:ufw-user-input - [0:0]\n:ufw-not-local - [0:0]\n"
+            "-A INPUT -j ufw-before-input\n"
+            "-A ufw-before-input -i lo -j ACCEPT\n"
+            "-A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n"
+            "-A ufw-before-input -m conntrack --ctstate INVALID -j DROP\n"
+            "-A ufw-before-input -j ufw-not-local\n"
+            "-A ufw-before-input -j ufw-user-input\n"
+            "-A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN\n"
+            "-A ufw-not-local -m limit --limit 3/min --limit-burst 10 -j LOG\n"
+            "-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT\n",
+            "DROP",
+            "DROP",
+        ),
+    ],
+)
+def test_iptables_rules_are_followed(rules: str, policy: str, expected: str) -> None:
+    declared = "".join(line + "\n" for line in rules.splitlines() if line.startswith(":"))
+    rest = "".join(line + "\n" for line in rules.splitlines() if not line.startswith(":"))
+    assert iptables(declared + rest, policy) == expected
+
+
+def test_the_way_out_is_another_chain() -> None:
+    assert iptables("-A OUTPUT -p tcp -m tcp --dport 15012 -j DROP\n", port=15012, chain="OUTPUT") == "DROP"
+    assert iptables("-A OUTPUT -o eth1 -p tcp -m tcp --dport 15012 -j DROP\n", port=15012, chain="OUTPUT") == "ACCEPT"
+    assert iptables("-A INPUT -j DROP\n", port=15012, chain="OUTPUT") == "ACCEPT"
+
+
+def test_a_machine_without_rules_lets_everything_in() -> None:
+    assert verdict("iptables_verdict", "INPUT", 8080, "") == "ACCEPT"
+    assert verdict("nft_verdict", "input", 8080, "") == "ACCEPT"
+
+
+def nft(rules: str, policy: str = "accept", port: int = 8080, hook: str = "input") -> str:
+    text = (
+        "table inet filter {\n"
+        "\tchain in {\n\t\ttype filter hook input priority filter; policy "
+        f"{policy};\n{rules}\t}}\n"
+        "\tchain mine {\n\t\ttcp dport 8080 accept\n\t}\n"
+        "\tchain out {\n\t\ttype filter hook output priority filter; policy accept;\n\t\ttcp dport 15012 drop\n\t}\n"
+        "}\n"
+        "table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\n"
+        "table ip nat {\n\tchain IN {\n\t\ttype nat hook input priority 100; policy drop;\n\t}\n}\n"
+    )
+    return verdict("nft_verdict", hook, port, text)
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "expected"),
+    [
+        ("", "accept", "ACCEPT"),
+        ("", "drop", "DROP"),
+        ("\t\ttcp dport 8080 accept\n", "drop", "ACCEPT"),
+        ("\t\ttcp dport { 22, 80, 8000-8080 } accept\n", "drop", "ACCEPT"),
+        ("\t\ttcp dport { 22, 80 } counter packets 0 bytes 0 accept\n", "drop", "DROP"),
+        ("\t\ttcp dport != 22 reject with tcp reset\n", "accept", "REJECT"),
+        ("\t\tudp dport 8080 drop\n", "accept", "ACCEPT"),
+        ("\t\tct state established,related accept\n\t\tcounter packets 1 bytes 2 drop\n", "accept", "DROP"),
+        ("\t\tct state { established, related } accept\n", "drop", "DROP"),
+        ("\t\tct state new accept\n", "drop", "ACCEPT"),
+        ("\t\tct state vmap { established : accept, related : accept, invalid : drop }\n", "drop", "DROP"),
+        ('\t\tiif "lo" accept\n\t\treject with icmpx admin-prohibited\n', "accept", "REJECT"),
+        ('\t\tiifname { "lo", "eth0" } accept\n', "drop", "ACCEPT"),
+        ('\t\tiifname != "eth0" drop\n', "accept", "ACCEPT"),
+        ("\t\tip saddr 10.0.0.0/8 tcp dport 8080 accept\n", "drop", "ACCEPT"),
+        ("\t\tip saddr 203.0.113.0/24 drop\n", "accept", "ACCEPT"),
+        ("\t\tmeta l4proto { icmp, ipv6-icmp } accept\n", "drop", "DROP"),
+        ("\t\tmeta l4proto tcp accept\n", "drop", "ACCEPT"),
+        ("\t\ticmp type echo-request accept\n", "drop", "DROP"),
+        ("\t\tlimit rate 5/second accept\n", "drop", "ACCEPT"),
+        ('\t\tlog prefix "in: " drop\n', "accept", "DROP"),
+        ("\t\tjump mine\n", "drop", "ACCEPT"),
+        ("\t\tjump nowhere\n", "drop", "DROP"),
+        ("\t\tip saddr 10.0.0.1 jump mine\n", "drop", "ACCEPT"),
+    ],
+)
+def test_nftables_rules_are_followed(rules: str, policy: str, expected: str) -> None:
+    assert nft(rules, policy) == expected
+
+
+def test_every_nftables_chain_counts_and_those_of_iptables_are_left_to_iptables() -> None:
+    assert nft("", port=15012, hook="output") == "DROP"
+    assert nft("", port=15013, hook="output") == "ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("firewalld (REJECT)", "firewall-cmd --permanent --add-port=8080/tcp"),
+        ("ufw (DROP)", "ufw allow 8080/tcp"),
+        ("iptables (DROP)", "iptables -I INPUT -p tcp --dport 8080 -j ACCEPT"),
+        ("nftables (DROP)", "tcp dport 8080 accept"),
+    ],
+)
+def test_the_remedy_is_that_of_whoever_made_the_rules(name: str, remedy: str) -> None:
+    done = subprocess.run(
+        ["sh", "-euc", f". {SCRIPT}; how_to_open '{name}' 8080"], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout.startswith(remedy)
