@@ -28,13 +28,17 @@ section() {
     "$@" 2>/dev/null </dev/null | without_keys | scrub | awk '{ sub(/^@@/, " @@"); print }'
 }
 
-# Private keys that somebody has logged; one that has no end is taken to be a hundred lines.
+# Private keys that somebody has logged, also where the beginning is cut off, so that base64 waits for what follows it.
+# One that has no end is taken to be a hundred lines.
 without_keys() {
     awk '
-        /END [A-Z ]*PRIVATE KEY-----/ { if (!inside) print "<private key taken out>"; inside = 0; next }
-        /PRIVATE KEY-----/ { print "<private key taken out>"; inside = 100; next }
+        function flush() { printf "%s", held; held = "" }
+        /END [A-Z ]*PRIVATE KEY-----/ { if (!inside) print "<private key taken out>"; held = ""; inside = 0; next }
+        /PRIVATE KEY-----/ { flush(); print "<private key taken out>"; inside = 100; next }
         inside { inside--; next }
-        { print }'
+        /^[A-Za-z0-9+\/=]+$/ { held = held $0 "\n"; next }
+        { flush(); print }
+        END { flush() }'
 }
 
 # Istio redirects no traffic of its own group.

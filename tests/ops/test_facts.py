@@ -136,7 +136,9 @@ def test_what_the_probe_is_told_is_data() -> None:
         ),
         ("{-----BEGIN PRIVATE KEY-----\\nMHcC\\n-----END PRIVATE KEY-----}\nb\n", "<private key taken out>\nb\n"),
         (f"{claims(NOW)}.x.-----BEGIN EC PRIVATE KEY-----\nMHcC\n", "<private key taken out>\n"),
-        ("-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----\n", None),
+        ("MHcC\nabc=\n-----END EC PRIVATE KEY-----\nb\n", "<private key taken out>\nb\n"),
+        ("-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----\nvm\n", None),
+        ("vm\nx86\ndebian\n", None),
     ],
 )  # fmt: skip
 def test_a_private_key_in_a_log_stays_on_the_machine(log: str, shown: str | None) -> None:
