@@ -215,6 +215,8 @@ class _RealCluster:
                 any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or []),
             )
             for pod in (found.items if found else [])
+            # One that goes away has nothing to say, and may keep whoever asks waiting.
+            if pod.metadata.deletion_timestamp is None
         ]
 
     def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:

@@ -256,3 +256,8 @@ def test_the_runbook_has_an_entry_for_each_and_no_other() -> None:
     entries = re.findall(r"^## (\S+)$", (PROJECT / "docs" / "runbook.md").read_text(), re.MULTILINE)
     assert sorted(entries) == sorted(BY_ID)
     assert len(entries) == len(set(entries))
+
+
+def test_each_is_provoked_on_real_machines() -> None:
+    text = (PROJECT / "tests" / "e2e" / "test_doctor.py").read_text()
+    assert [name for name in BY_ID if f'"{name}")' not in text] == []
