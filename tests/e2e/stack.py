@@ -98,6 +98,10 @@ class Stack:
     def up(self, *options: str) -> str:
         return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options)
 
+    def up_in_words(self) -> str:
+        """`up` with what is said on the way, which goes to stderr where differences are shown."""
+        return self._on_stack("up", "--yes", "--skip-preview")
+
     def preview(self) -> str:
         """What a person reads."""
         return self._on_stack("preview", "--diff", "--show-full-output")

@@ -101,7 +101,7 @@ def test_a_dead_machine_is_not_given_up_unasked_and_goes_once_it_is_declared_los
     up.file.write_text(settings)
     up.change(f"{VM_2}.lost", True)
     assert re.search(r"\+ lost *: \[\n[ +]*\[0\]: \"vm-2\"", up.preview())
-    output = up.up()
+    output = up.up_in_words()
     assert f"vm-2 ({address}) is declared lost: it is out of the mesh, and was not asked" in output
     assert entries_in_state(up, "vm-2") == []
     assert addresses(lab) == {other.address}
@@ -143,7 +143,7 @@ def test_another_machine_under_the_name_joins_and_then_the_old_one_leaves_and_no
         up.restore()
         up.change("routing.echo.weights", {"k8s": 0, "vm": 100})
         up.change(f"{VM_1}.lost", [gone])
-        assert f"vm-1 ({gone}) is declared lost" in up.up()
+        assert f"vm-1 ({gone}) is declared lost" in up.up_in_words()
         assert addresses(lab) == {old.address, lab.machine("vm-2").address}
     finally:
         new.delete()
