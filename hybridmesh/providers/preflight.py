@@ -19,8 +19,8 @@ from .reach import reachable
 LOOK_SECONDS = 90
 """Limit for all that preflight.sh looks at, the wait for the gateway apart: each look has a limit of its own."""
 _PAUSE_SECONDS = 2.0
-_LOOKED_AT = ("connection", "settings")
-_LIMITS = ("dialSeconds", "dialAttempts")
+_WAIT = "gateway-timeout-seconds"
+_NOTED = ("connection", "settings", "dialSeconds", "dialAttempts")
 
 
 class PreflightError(RuntimeError):
@@ -41,11 +41,11 @@ class PreflightProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Whether to look: at something else, or again, for last time there was a finding. Other limits are noted."""
-        return DiffResult(changes=bool(olds.get("findings")) or bool(changed(olds, news, (*_LOOKED_AT, *_LIMITS))))
+        return DiffResult(changes=bool(olds.get("findings")) or bool(changed(olds, news, _NOTED)))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Looks again, if there is a reason to."""
-        again = bool(olds.get("findings")) or bool(changed(olds, news, _LOOKED_AT))
+        again = bool(olds.get("findings")) or _looked_at(olds) != _looked_at(news)
         return UpdateResult({**news, "findings": look(news) if again else []})
 
 
@@ -69,6 +69,11 @@ class VerdictProvider(ResourceProvider):
         return UpdateResult(news)
 
 
+def _looked_at(props: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+    """The way to the VM, and what is looked at there; limits apart."""
+    return props["connection"], {name: value for name, value in props["settings"].items() if name != _WAIT}
+
+
 def judge(props: Mapping[str, Any]) -> None:
     """Raises PreflightError if there is a finding."""
     found: Mapping[str, list[str]] = {name: lines for name, lines in sorted(props["findings"].items()) if lines}
@@ -90,7 +95,7 @@ def look(props: Mapping[str, Any]) -> list[str]:
     from hybridmesh.ops.ssh import Answer, Limits, SshError, run_on_all
 
     machine, told = reachable(text(props, "machine"), props["connection"]), dict(props["settings"])
-    wait = int(told.get("gateway-timeout-seconds", "30"))
+    wait = int(told.get(_WAIT, "30"))
     limits = Limits(connect=number(props, "dialSeconds"), command=LOOK_SECONDS + wait)
     answer: Answer | SshError
     for attempts_left in reversed(range(number(props, "dialAttempts"))):

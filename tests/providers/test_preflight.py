@@ -134,6 +134,7 @@ def test_it_looks_again_for_what_it_looks_at_or_another_way_there_and_not_for_li
         ({"settings": {**INPUTS["settings"], "package-url": "http://m/y.deb"}}, 1),
         ({"connection": {**INPUTS["connection"], "address": "192.0.2.12"}}, 1),
         ({"dialSeconds": 5.0}, 0),
+        ({"settings": {**INPUTS["settings"], "gateway-timeout-seconds": "5"}}, 0),
     ):
         asked.clear()
         news = {**INPUTS, **change}
