@@ -24,7 +24,9 @@ class Finding:
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""
-        return f"{NAMESPACE}:{self.path}{shown}: {self.problem}. {self.consequence} Fix: {self.fix}"
+        text = f"{NAMESPACE}:{self.path}{shown}: {self.problem}. {self.consequence} Fix: {self.fix}"
+        # A key may be any text, and this is one line, that a terminal only shows.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class SettingsError(ValueError):

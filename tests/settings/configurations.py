@@ -1,118 +1,22 @@
-"""Random configurations, most of them valid: built from the models, so that a new setting takes part by itself."""
+"""Random configurations, most of them valid: every section of a stack file, and what ties its parts together."""
 
 import copy
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import annotated_types
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
 
 from hybridmesh.settings import models as given
-from hybridmesh.settings.models import base
 from tests.components.harness import KEY
+from tests.settings.values import only
 
 Sections = dict[str, Any]
 
 NAMES = st.sampled_from(["echo", "orders", "shop-1", "a", "x9", "n" * 40])
-_TEXTS: Mapping[Any, Sequence[str]] = {
-    base.Name: ["demo", "shop", "a-1", "x" * 50],
-    base.PortName: ["http", "tcp-1", "a"],
-    base.LabelKey: ["team", "example.com/tier"],
-    base.LabelValue: ["shop", "v1", "A_b.c", "k8s"],
-    base.Domain: ["cluster.local", "mesh.example.com"],
-    base.EnvironmentName: ["LOG_LEVEL", "A"],
-    base.Url: ["https://example.com/x.deb", "http://192.0.2.1:8000/a"],
-    base.Version: ["1.31.0", "1.30.2"],
-    base.Sha256: ["ab" * 32],
-    base.HostKey: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],
-    base.IpAddress: ["192.0.2.7", "2001:db8::1"],
-    base.Cidr: ["10.0.0.0/8", "2001:db8::/32"],
-    base.MemorySize: ["64M", "512M", "1G"],
-    base.EgressHost: ["./*", "istio-system/*", "*/*.example.com"],
-    base.LogLevel: ["info", "warning,http:debug"],
-}
-_BY_MEANING = {repr(kind): values for kind, values in _TEXTS.items()}
+NETWORKS = ("datacenter", "edge")
+PARTS: Mapping[str, str] = {"pods": "k8s", "machines": "vm"}
+"""The version that each part of a workload has by default, hence its subset."""
 _KEY_FILE = ".lab/dev/ssh/id_ed25519"
-
-
-def _scalar(annotation: Any, metadata: Sequence[Any]) -> st.SearchStrategy[Any] | None:
-    """Values of a kind that stands for itself; None for a kind that this cannot make."""
-    known = _BY_MEANING.get(repr(typing.Annotated[(annotation, *metadata)])) if metadata else None
-    if known is not None:
-        return st.sampled_from(known)
-    if annotation is bool:
-        return st.booleans()
-    if annotation is int:
-        low, high = (_limit(metadata, kind, name, otherwise) for kind, name, otherwise in _BOUNDS)
-        return st.one_of(st.integers(low, min(high, low + 20)), st.sampled_from([low, high]))
-    if annotation is str:
-        return st.sampled_from(["x", "some text", "größer", "a: b"])
-    return None
-
-
-_BOUNDS = ((annotated_types.Ge, "ge", 0), (annotated_types.Le, "le", 10**6))
-
-
-def _limit(metadata: Sequence[Any], kind: type[Any], name: str, otherwise: int) -> int:
-    parts = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
-    return next((int(getattr(part, name)) for part in parts if isinstance(part, kind)), otherwise)
-
-
-def values(annotation: Any, metadata: Sequence[Any] = ()) -> st.SearchStrategy[Any] | None:
-    """Values of an annotation, as a stack file would have them; None where only an example will do."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return values(arguments[0], (*arguments[1:], *metadata))
-    if origin in (typing.Union, types.UnionType):
-        inner = [a for a in arguments if a is not type(None)]
-        return values(inner[0]) if len(inner) == 1 else None
-    if origin is typing.Literal:
-        return st.sampled_from(arguments)
-    if origin is tuple:
-        item = values(arguments[0])
-        return None if item is None else st.lists(item, min_size=1, max_size=3)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return model(annotation)
-    if annotation is SecretStr or origin is not None:
-        return None
-    return _scalar(annotation, metadata)
-
-
-def model(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
-    """A model as a mapping: what it needs, and now and then what it may have."""
-    needed: dict[str, st.SearchStrategy[Any]] = {}
-    optional: dict[str, st.SearchStrategy[Any]] = {}
-    for name, field in kind.model_fields.items():
-        found = values(field.annotation, field.metadata)
-        example = st.just((field.examples or [None])[0])
-        if field.is_required():
-            needed[field.alias or name] = example if found is None else found
-        elif found is not None:
-            optional[field.alias or name] = found
-    return _some(needed, optional)
-
-
-@st.composite
-def _some(
-    draw: st.DrawFn, needed: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.SearchStrategy[Any]]
-) -> dict[str, Any]:
-    made = {name: draw(value) for name, value in needed.items()}
-    if optional:
-        for name in draw(st.lists(st.sampled_from(sorted(optional)), max_size=2, unique=True)):
-            made[name] = draw(optional[name])
-    return made
-
-
-def only(kind: type[BaseModel], *fields: str) -> st.SearchStrategy[Any]:
-    """Any of some fields of a model, by their names in a stack file: those that no rule ties to others."""
-    found = {f.alias or n: values(f.annotation, f.metadata) for n, f in kind.model_fields.items()}
-    return _some({}, {name: value for name in fields if (value := found.get(name)) is not None})
-
-
 CHARTS = st.sampled_from([{"path": "charts"}, {"repository": "https://charts.example.com"}])
 MODES = st.sampled_from(["install", "adopt"])
 PROBES = st.sampled_from(
@@ -122,22 +26,50 @@ PROBES = st.sampled_from(
         {"exec": {"command": ["/usr/bin/test", "-e", "/run/ready"]}, "failureThreshold": 5},
     ]
 )
+LOCALITIES = st.sampled_from(
+    [
+        {"failover": [{"from": "lab", "to": "edge"}, {"from": "edge", "to": "lab"}]},
+        {"distribute": [{"from": "lab/a/*", "to": {"lab/a/*": 20, "lab/b/*": 80}}]},
+    ]
+)
+CALLS = st.sampled_from([{}, {"methods": ["GET"], "paths": ["/orders", "/orders/*"]}, {"methods": ["POST"]}])
+SHAPES = only(given.ProxyShape, "dnsCapture", "concurrency", "logLevel", "accessLog", "egress")
+POD_SHAPES = only(given.ProxyShape, "accessLog", "egress")
 
 
 @st.composite
-def _hosts(draw: st.DrawFn, workload: int) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for number in range(draw(st.integers(1, 3))):
-        name = f"vm-{workload}-{number}"
-        if draw(st.booleans()):
-            key = draw(st.sampled_from([{"privateKeyFile": _KEY_FILE}, {"privateKey": KEY}]))
-            address = f"192.0.2.{workload * 10 + number + 1}"
-            made[name] = {"ssh": {"address": address, "hostKey": "ssh-ed25519 AAAA", **key}}
-            if draw(st.booleans()):
-                made[name]["ssh"] |= draw(only(given.Ssh, "port", "user"))
-        else:
-            made[name] = {"command": {"create": "make", "delete": "remove", "privateKeyFile": _KEY_FILE}}
+def _host(draw: st.DrawFn, address: str, *, static: bool = False) -> dict[str, Any]:
+    made: dict[str, Any] = draw(only(given.Host, "locality", "weight") if static else only(given.Host, "locality"))
+    if draw(st.booleans()):
+        key = draw(st.sampled_from([{"privateKeyFile": _KEY_FILE}, {"privateKey": KEY}]))
+        made["ssh"] = {
+            "address": address,
+            "hostKey": "ssh-ed25519 AAAA",
+            **key,
+            **draw(only(given.Ssh, "port", "user")),
+        }
+    else:
+        made["command"] = {"create": "make", "delete": "remove", "privateKeyFile": _KEY_FILE}
     return made
+
+
+@st.composite
+def _machines(draw: st.DrawFn, workload: int) -> dict[str, Any]:
+    made: dict[str, Any] = draw(only(given.Machines, "registration", "units"))
+    static = made.get("registration") == "static"
+    made["hosts"] = {
+        f"vm-{workload}-{number}": draw(_host(f"192.0.2.{workload * 10 + number + 1}", static=static))
+        for number in range(draw(st.integers(1, 3)))
+    }
+    return made
+
+
+@st.composite
+def _service(draw: st.DrawFn, number: int, ports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What makes the host name known: a connection by TCP cannot say which of two names it means."""
+    hosts = [f"w{number}.vm.internal", f"other-{number}.vm.internal"]
+    count = 1 if any(port["protocol"] == "TCP" for port in ports) else draw(st.integers(1, 2))
+    return {"kind": "ServiceEntry", "hosts": hosts[:count]}
 
 
 @st.composite
@@ -145,24 +77,82 @@ def _workload(draw: st.DrawFn, number: int) -> dict[str, Any]:
     made: dict[str, Any] = {"namespace": draw(st.sampled_from(["demo", "shop", "back-end"]))}
     count = draw(st.integers(0, 3))
     if count:
-        protocols = st.sampled_from(["HTTP", "HTTP2", "GRPC", "TCP"])
+        protocols = st.sampled_from(["HTTP", "HTTP2", "GRPC", "TCP", "TLS"])
         made["ports"] = [{"name": f"p{i}", "port": 8080 + i, "protocol": draw(protocols)} for i in range(count)]
+        if draw(st.integers(0, 2)) == 0:
+            made["service"] = draw(_service(number, made["ports"]))
     where = draw(st.sampled_from(["pods", "machines", "both"]))
     if where != "machines":
-        made["pods"] = {"image": "echo:1", **draw(only(given.Pods, "replicas", "command", "readySeconds"))}
+        made["pods"] = {"image": "echo:1", **draw(only(given.Pods, "replicas", "command", "env", "dnsCapture"))}
     if where != "pods":
-        made["machines"] = {"hosts": draw(_hosts(number))}
-        made |= draw(only(given.Workload, "serviceAccount"))
-        if "serviceAccount" in made:
-            made["serviceAccount"] = f"account-{number}"
+        made["machines"] = draw(_machines(number))
         if draw(st.booleans()):
-            made["sidecar"] = draw(SHAPES)
+            made["serviceAccount"] = f"account-{number}"
+    if draw(st.booleans()):
+        made["sidecar"] = draw(POD_SHAPES if where == "pods" else SHAPES)
     if draw(st.booleans()):
         made["probe"] = draw(PROBES)
     return made
 
 
-SHAPES = only(given.ProxyShape, "dnsCapture", "concurrency", "logLevel", "accessLog", "egress")
+@st.composite
+def _routing(draw: st.DrawFn, workload: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a routing can say, as far as it goes with the workload's parts and ports."""
+    parts = [part for part in PARTS if part in workload]
+    made: dict[str, Any] = draw(only(given.Routing, "connectionPool", "outlierDetection", "tls"))
+    first = draw(st.one_of(st.integers(0, 100), st.sampled_from([0, 100]))) if len(parts) == 2 else 100
+    if draw(st.booleans()):
+        made["subsets"] = {part: {"version": PARTS[part]} for part in parts}
+    names = [part if "subsets" in made else PARTS[part] for part in parts]
+    made["weights"] = dict(zip(names, (first, 100 - first), strict=False))
+    if any(port["protocol"] not in ("TCP", "TLS") for port in workload["ports"]):
+        made |= draw(only(given.Routing, "timeout"))
+        if draw(st.booleans()):
+            made["match"] = [{"headers": {"x-tester": "yes"}, "subset": draw(st.sampled_from(names))}]
+        if len(names) == 2 and draw(st.booleans()):
+            made["mirror"] = {"subset": min(names, key=made["weights"].__getitem__)}
+            made["mirror"] |= draw(only(given.Mirror, "percentage"))
+    if made.get("outlierDetection", {}).get("maxEjectionPercent") != 0 and draw(st.booleans()):
+        made["loadBalancer"] = {"localityLbSetting": draw(LOCALITIES)}
+    return made
+
+
+@st.composite
+def _access(draw: st.DrawFn, name: str, workloads: Mapping[str, Any]) -> dict[str, Any]:
+    """Rules that do not cover each other: for a client none."""
+    ports = workloads[name].get("ports", [])
+    if not ports:
+        return {}
+    http = all(port["protocol"] not in ("TCP", "TLS") for port in ports)
+    callers = st.sampled_from(
+        [
+            {"from": [draw(st.sampled_from(sorted(workloads)))]},
+            {"namespaces": ["elsewhere"]},
+            {"principals": ["cluster.local/ns/far/sa/stranger"]},
+        ]
+    )
+    calls = draw(CALLS) if http else {}
+    allow = [{**draw(callers), **calls}] if draw(st.booleans()) else []
+    deny = [{"namespaces": ["bad"], **calls}] if draw(st.booleans()) else []
+    default = "allow" if deny and not allow and draw(st.booleans()) else "deny"
+    return {"default": default, **({"allow": allow} if allow else {}), **({"deny": deny} if deny else {})}
+
+
+@st.composite
+def _networks(draw: st.DrawFn, sections: Sections) -> dict[str, Any]:
+    """Networks of VMs; an adopted istiod would have to know their gateways already."""
+    made: dict[str, Any] = {}
+    remote = [w for w in sections["workloads"].values() if "machines" in w and draw(st.booleans())]
+    for workload, name in zip(remote, NETWORKS, strict=False):
+        workload["network"] = name
+        hosts = {f"gw-{name}-{n}": draw(_host(f"198.51.100.{len(made) * 10 + n + 1}")) for n in range(2)}
+        ways: list[dict[str, Any]] = [{"direct": True}]
+        if sections["controlPlane"]["mode"] == "install":
+            ways.append({"gateway": {"hosts": hosts}})
+        if not workload.get("ports"):
+            ways.append({})
+        made[name] = draw(st.sampled_from(ways))
+    return made
 
 
 @st.composite
@@ -184,23 +174,30 @@ def good(draw: st.DrawFn) -> Sections:
             for number, name in enumerate(draw(st.lists(NAMES, min_size=0, max_size=3, unique=True)))
         },
     }
-    if any("machines" in workload for workload in sections["workloads"].values()):
+    workloads: dict[str, Any] = sections["workloads"]
+    if any("machines" in workload for workload in workloads.values()):
         package = {"url": "http://192.0.2.1/x.deb", "sha256": "ab" * 32, "version": "1.30.1"}
-        sections["sidecar"] = {"package": package, **draw(SHAPES), **draw(only(given.Sidecar, "limits", "timeouts"))}
-    for name, workload in sections["workloads"].items():
-        parts = [part for part in ("pods", "machines") if part in workload]
+        more = only(given.Sidecar, "limits", "timeouts", "environment", "tokenSeconds")
+        sections["sidecar"] = {"package": package, **draw(SHAPES), **draw(more)}
+        networks = draw(_networks(sections))
+        if networks:
+            sections["networks"] = networks
+    for name, workload in workloads.items():
         if workload.get("ports") and draw(st.booleans()):
-            first = draw(st.integers(0, 100)) if len(parts) == 2 else 100
-            versions = {"pods": "k8s", "machines": "vm"}
-            sections.setdefault("routing", {})[name] = {
-                "subsets": {part: {"version": versions[part]} for part in parts},
-                "weights": dict(zip(parts, (first, 100 - first), strict=False)),
-            }
+            sections.setdefault("routing", {})[name] = draw(_routing(workload))
+        if draw(st.integers(0, 3)) == 0:
+            sections.setdefault("access", {})[name] = draw(_access(name, workloads))
+        if draw(st.integers(0, 4)) == 0:
+            policy = draw(only(given.TrafficPolicy, "connectionPool", "outlierDetection", "tls"))
+            sections.setdefault("namespaces", {})[workload["namespace"]] = {"trafficPolicy": policy}
     if draw(st.booleans()):
         sections["observability"] = {"image": "metrics:1", "scrapers": ["10.0.0.0/8"]} | draw(
             only(given.Observability, "scrapeSeconds", "delivery", "imagePullPolicy", "alerts", "dashboardLabels")
         )
     if draw(st.booleans()):
+        sections["versions"] = draw(only(given.Versions, "accept"))
+    # Rules by identity need callers that have one.
+    if "access" not in sections and draw(st.booleans()):
         sections["mtls"] = draw(st.sampled_from(["STRICT", "PERMISSIVE", "none"]))
     return sections
 

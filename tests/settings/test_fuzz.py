@@ -15,7 +15,9 @@ from tests.components.harness import SECRETS, read_file, run
 from tests.settings.configurations import configurations
 
 MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "100"))
-"""How many; `make test` asks for ten thousand."""
+"""How many; `make test-full` asks for ten thousand."""
+ENOUGH_FOR_SHARES = 100
+"""Fewer say little about how many of all are good."""
 GRAPH_OF_EACH = 10
 """Every tenth good one becomes a graph: that takes ten times as long as reading it."""
 
@@ -24,6 +26,7 @@ def graph(parsed: Settings) -> int:
     world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=parsed)).topology)
     assert world.one("mesh", "HybridMesh")
     machines = [h for w in parsed.workloads.values() if w.machines for h in w.machines.hosts]
+    machines += [h for n in parsed.networks.values() if n.gateway for h in n.gateway.hosts]
     assert {r.name for r in world.of_type(":Sidecar") if "hybridmesh" in r.type} == {f"mesh-{m}" for m in machines}
     return len(world.found)
 
@@ -54,7 +57,7 @@ def test_random_configurations_end_in_a_graph_or_a_message(monkeypatch: Any) -> 
         assert parsed is not None or findings
         for finding in findings:
             line = str(finding)
-            assert "\n" not in line
+            assert line.isprintable(), "a finding is one line, that a terminal only shows"
             assert finding.problem
             assert finding.consequence
             assert finding.fix
@@ -70,6 +73,7 @@ def test_random_configurations_end_in_a_graph_or_a_message(monkeypatch: Any) -> 
     assert count >= MANY
     if MANY < 50:
         return  # too few for shares to say anything
-    assert ends["good"] > 0.6 * count, ends
-    assert ends["message"] > 0.05 * count, ends
+    if MANY >= ENOUGH_FOR_SHARES:
+        assert ends["good"] > 0.6 * count, ends
+        assert ends["message"] > 0.05 * count, ends
     assert ends["graph"] > 0.09 * ends["good"], ends

@@ -167,3 +167,12 @@ def test_a_file_that_is_no_stack_file_is_said_to_be_none(tmp_path: Path, text: s
 def test_a_section_of_any_shape_ends_in_findings(section: str, value: object) -> None:
     with pytest.raises(SettingsError):
         parse({**MINIMAL, section: value}, read_file)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\x1b[31m", "x\u2028", "\r"])
+def test_a_finding_is_one_line_whatever_a_key_is(key: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        parse({**MINIMAL, key: 1, "cluster": {**MINIMAL["cluster"], key: 1}}, read_file)
+    assert len(error.value.findings) == 2
+    assert len(str(error.value).splitlines()) == 3
+    assert all(str(finding).isprintable() for finding in error.value.findings)
