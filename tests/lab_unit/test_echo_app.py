@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 
-from lab.machine.echo_app import MAX_BODY, Echo, Server, delay, seen
+from lab.machine.echo_app import MAX_BODY, Echo, Server, behind_tls, delay, grpc_server, seen
 
 
 @pytest.fixture
@@ -117,3 +120,28 @@ def test_it_tells_what_came_by_host_without_probes_and_the_question_itself(
 )
 def test_an_answer_is_held_back_for_as_long_as_is_asked_for(query: str, seconds: float) -> None:
     assert delay(query) == seconds
+
+
+def test_behind_tls_it_tells_which_host_the_client_named() -> None:
+    with behind_tls(Server(("127.0.0.1", 0), Echo)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        address = ("127.0.0.1", server.server_port)
+        with socket.create_connection(address):  # a client that says nothing must hold up no other
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with socket.create_connection(address, timeout=10) as plain:
+                named = context.wrap_socket(plain, server_hostname="shop.vm.internal")
+                named.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                answer = b"".join(iter(lambda: named.recv(65536), b""))
+        server.shutdown()
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["sni"] == "shop.vm.internal"
+
+
+def test_it_answers_any_grpc_call() -> None:
+    server, port = grpc_server(0)
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        reply = channel.unary_unary("/shop.Orders/List")(b"", timeout=10, metadata=[("x-tester", "yes")])
+    server.stop(0)
+    answer = json.loads(reply)
+    assert (answer["path"], answer["headers"]["x-tester"]) == ("/shop.Orders/List", "yes")
