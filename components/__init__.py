@@ -5,13 +5,13 @@ from .command_host import CommandHost, CommandHostArgs
 from .connection import Connection
 from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAddress
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
-from .egress_scope import EgressScope, EgressScopeArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs
 from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
+from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
@@ -40,8 +40,6 @@ __all__ = [
     "ControlPlaneArgs",
     "EastWestGateway",
     "EastWestGatewayArgs",
-    "EgressScope",
-    "EgressScopeArgs",
     "HeaderMatch",
     "HelmCharts",
     "HybridMesh",
@@ -63,6 +61,8 @@ __all__ = [
     "OwnPrometheus",
     "Pods",
     "PodsArgs",
+    "ProxyScope",
+    "ProxyScopeArgs",
     "Routing",
     "RoutingArgs",
     "Sidecar",

@@ -25,13 +25,13 @@ from .command_host import CommandHost, CommandHostArgs
 from .connection import Bastion
 from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAddress
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
-from .egress_scope import EgressScope, EgressScopeArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
 from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
 from .preflight_gate import PreflightGate
+from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
@@ -328,9 +328,7 @@ class HybridMesh(pulumi.ComponentResource):
                 trust_domain=self._control_plane.trust_domain,
                 domain=settings.cluster.domain,
                 labels=workload.labels,
-                ports=[
-                    WorkloadPort(name=p.name, port=p.port, target=p.target, protocol=p.protocol) for p in workload.ports
-                ],
+                ports=workload_ports(workload),
                 service_entry_hosts=workload.service.hosts,
                 has_machines=workload.machines is not None,
                 machines_version=workload.machines.version if workload.machines else "",
@@ -344,14 +342,18 @@ class HybridMesh(pulumi.ComponentResource):
     def _make_shape(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> None:
         """What istiod is told of the proxies of pods and machines alike."""
         shape = proxy_shape(self._settings.sidecar, workload)
-        if shape.egress is not None:
-            EgressScope(
+        # istiod may forget a machine's own service when its health changes, if it is a ServiceEntry's
+        # (docs/decisions/010): its proxy would no longer read requests, and access rules refuse them.
+        forgotten = workload.service.kind == "ServiceEntry" and workload.machines is not None
+        if shape.egress is not None or forgotten:
+            ProxyScope(
                 f"{self._name}-{key}",
-                EgressScopeArgs(
+                ProxyScopeArgs(
                     workload=key,
                     namespace=namespace,
-                    hosts=shape.egress.hosts,
-                    outbound_traffic_policy=shape.egress.outbound_traffic_policy,
+                    hosts=shape.egress.hosts if shape.egress is not None else (),
+                    outbound_traffic_policy=shape.egress.outbound_traffic_policy if shape.egress is not None else None,
+                    ports=workload_ports(workload) if forgotten else (),
                 ),
                 opts=self._child,
             )
@@ -831,6 +833,11 @@ def _access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> 
         paths=rule.paths,
         ports=rule.ports,
     )
+
+
+def workload_ports(workload: given.Workload) -> list[WorkloadPort]:
+    """A workload's ports as the components have them."""
+    return [WorkloadPort(name=p.name, port=p.port, target=p.target, protocol=p.protocol) for p in workload.ports]
 
 
 def accepted_risks(settings: Settings) -> list[str]:

@@ -24,13 +24,13 @@ from hybridmesh.settings.files import read_below
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .control_plane import ControlPlane, ControlPlaneArgs
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
-from .egress_scope import EgressScope, EgressScopeArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs
 from .observability import Observability, ObservabilityArgs
 from .pods import Pods, PodsArgs
+from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .routing import Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
@@ -45,7 +45,7 @@ COMPONENTS: Mapping[type[pulumi.ComponentResource], type] = {
     AccessPolicy: AccessPolicyArgs,
     ControlPlane: ControlPlaneArgs,
     EastWestGateway: EastWestGatewayArgs,
-    EgressScope: EgressScopeArgs,
+    ProxyScope: ProxyScopeArgs,
     MeshNamespace: MeshNamespaceArgs,
     MetricsAgent: MetricsAgentArgs,
     NamespaceTraffic: NamespaceTrafficArgs,

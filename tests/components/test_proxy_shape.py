@@ -36,6 +36,28 @@ def test_a_scope_is_a_sidecar_of_the_workload_s_pods_and_machines(preview: bool)
 
 
 @MODES
+def test_a_service_entry_s_machines_take_requests_for_their_ports_whatever_istiod_knows(preview: bool) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        echo = sections["workloads"]["echo"]
+        echo["service"] = {"kind": "ServiceEntry", "hosts": ["echo.vm.internal"]}
+        echo["ports"] += [
+            {"name": "calls", "port": 9001, "targetPort": 9091, "protocol": "GRPC"},
+            {"name": "again", "port": 9002, "targetPort": 9091, "protocol": "HTTP2"},
+        ]
+
+    settings = dev_settings(change)
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, preview=preview)
+    (scope,) = world.of_type("/v1:Sidecar")
+    assert scope.value("spec") == {
+        "workloadSelector": {"labels": {"app": "echo"}},
+        "ingress": [
+            {"port": {"number": 8080, "name": "http", "protocol": "HTTP"}},
+            {"port": {"number": 9091, "name": "calls", "protocol": "GRPC"}},
+        ],
+    }
+
+
+@MODES
 def test_an_access_log_is_a_telemetry_a_workload(preview: bool) -> None:
     world = mesh({"accessLog": "all"}, {"accessLog": "errors"}, preview=preview)
     specs = {r.name: r.value("spec") for r in world.of_type(":Telemetry")}
