@@ -34,24 +34,27 @@ def objects(lab: Lab, kind: str, namespace: str = "demo") -> dict[str, Any]:
     return {item["metadata"]["name"]: item for item in items}
 
 
+def ask_proxy(lab: Lab, deployment: str, path: str, namespace: str = "demo") -> str:
+    """What the admin page of a pod's proxy answers."""
+    agent = ("-c", "istio-proxy", "--", "pilot-agent", "request", "GET", path)
+    return kubectl(lab, "exec", "-n", namespace, f"deploy/{deployment}", *agent)
+
+
 def proxy_config(lab: Lab, deployment: str, resource: str, namespace: str = "demo") -> list[dict[str, Any]]:
     """What a pod's proxy has by xDS; `resource` as Envoy's config_dump has it, such as `dynamic_active_clusters`."""
-    answer = kubectl(
-        lab,
-        "exec",
-        "-n",
-        namespace,
-        f"deploy/{deployment}",
-        "-c",
-        "istio-proxy",
-        "--",
-        "pilot-agent",
-        "request",
-        "GET",
-        f"config_dump?resource={resource}",
-    )
+    answer = ask_proxy(lab, deployment, f"config_dump?resource={resource}", namespace)
     configs: list[dict[str, Any]] = json.loads(answer).get("configs", [])
     return configs
+
+
+def localities(lab: Lab, cluster_name: str, deployment: str = "client") -> dict[str, str]:
+    """The endpoints that a pod's proxy has for a cluster: where each is, by its address."""
+    statuses = json.loads(ask_proxy(lab, deployment, "clusters?format=json"))["cluster_statuses"]
+    (found,) = [status for status in statuses if status["name"] == cluster_name]
+    return {
+        host["address"]["socket_address"]["address"]: "/".join(host.get("locality", {}).values())
+        for host in found.get("host_statuses", [])
+    }
 
 
 def cluster(lab: Lab, name: str, deployment: str = "client") -> dict[str, Any]:

@@ -77,8 +77,10 @@ class Stack:
         """The environment of pulumi. With what it calls debug commands it has `--event-log`."""
         return {**self.lab.env, "PULUMI_DEBUG_COMMANDS": "true"}
 
-    def run(self, *arguments: str, timeout: float = 300, env: dict[str, str] | None = None) -> str:
-        """Run pulumi; returns stdout, and raises with stdout and stderr if it fails."""
+    def run(
+        self, *arguments: str, timeout: float = 300, env: dict[str, str] | None = None, warnings: bool = False
+    ) -> str:
+        """Run pulumi; returns stdout, with its warnings if asked for, and raises with stdout and stderr if it fails."""
         done = subprocess.run(
             ["pulumi", "--non-interactive", "--color=never", *arguments],
             cwd=PROJECT_ROOT,
@@ -90,13 +92,22 @@ class Stack:
         )
         if done.returncode != 0:
             raise PulumiError(f"pulumi {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done.stdout
+        return done.stdout + done.stderr if warnings else done.stdout
 
-    def _on_stack(self, verb: str, *arguments: str, timeout: float = 600, env: dict[str, str] | None = None) -> str:
-        return self.run(verb, "--stack", STACK, "--config-file", str(self.file), *arguments, timeout=timeout, env=env)
+    def _on_stack(
+        self,
+        verb: str,
+        *arguments: str,
+        timeout: float = 600,
+        env: dict[str, str] | None = None,
+        warnings: bool = False,
+    ) -> str:
+        settings = ("--stack", STACK, "--config-file", str(self.file))
+        return self.run(verb, *settings, *arguments, timeout=timeout, env=env, warnings=warnings)
 
     def up(self, *options: str) -> str:
-        return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options)
+        """What a person reads."""
+        return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options, warnings=True)
 
     def up_in_words(self) -> str:
         """`up` with what is said on the way, which goes to stderr where differences are shown."""
@@ -104,7 +115,7 @@ class Stack:
 
     def preview(self) -> str:
         """What a person reads."""
-        return self._on_stack("preview", "--diff", "--show-full-output")
+        return self._on_stack("preview", "--diff", "--show-full-output", warnings=True)
 
     def steps(self) -> list[Step]:
         """What a preview would do, resources that stay the same left out."""

@@ -15,6 +15,7 @@ from lab.instance import PROJECT_ROOT
 from lab.traffic import Answers, ask, in_pod, on_machine
 from tests.e2e.mesh import kubectl
 from tests.e2e.stack import Stack, Step
+from tests.e2e.validity import assert_analyzed, assert_valid, only_vms_in_subset, only_vms_selected
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -233,6 +234,13 @@ def test_without_its_gateway_there_is_no_way_to_the_machines(lab: Lab, joined: J
     finally:
         gateway.ssh(["systemctl start istio"])
     wait_for("the way back", lambda: from_pod(lab, 20).by_platform["vm"] > 0, 60)
+
+
+def test_every_object_of_the_network_is_valid(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.preview
+    assert {"Gateway", "WorkloadGroup", "ServiceAccount"} <= assert_valid(lab, stack)
+    known = {only_vms_in_subset("echo"), only_vms_selected("Gateway", "cutoff-gateway", "network-gateways")}
+    assert_analyzed(lab, known, "demo", "network-gateways", "istio-system")
 
 
 def test_a_second_up_changes_nothing(stack: Stack, joined: Joined) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from lab.cluster import wait_for
 from lab.traffic import ask, in_pod, on_machine
 from tests.e2e.mesh import objects, proxy_config
 from tests.e2e.stack import Stack, console
+from tests.e2e.validity import assert_analyzed, assert_valid, only_vms_in_subset, only_vms_selected
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.usefixtures("shop")]
@@ -20,6 +20,23 @@ pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.usefixtures("shop")
 HOST, ALIAS = "shop.vm.internal", "cart.vm.internal"
 URL = f"http://{HOST}:8080/"
 ENTRY = "shop-vm-3"
+DESK = "desk.demo.svc.cluster.local"
+"""A service on pods alone, with the ports of the shop on a VM alone."""
+PORTS = [
+    {"name": "http", "port": 8080, "protocol": "HTTP"},
+    {"name": "data", "port": 9000, "targetPort": 9090, "protocol": "TCP"},
+    {"name": "calls", "port": 9001, "targetPort": 9091, "protocol": "GRPC"},
+    {"name": "secret", "port": 9443, "protocol": "TLS"},
+]
+LISTEN = {"GRPC_PORT": "9091", "TLS_PORT": "9443"}
+"""What tells the demo app to speak more than HTTP."""
+GRPC_CALLS = """
+import grpc, sys
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    call = channel.unary_unary("/shop.Orders/List")
+    for _ in range(int(sys.argv[2])):
+        print(call(b"", timeout=10, metadata=[("x-tester", "yes")]).decode())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,30 +49,37 @@ def shop(lab: Lab, stack: Stack) -> Iterator[Stack]:
         {
             "namespace": "demo",
             "service": {"kind": "ServiceEntry", "hosts": [HOST]},
-            "ports": [
-                {"name": "http", "port": 8080, "protocol": "HTTP"},
-                {"name": "data", "port": 9000, "targetPort": 9090, "protocol": "TCP"},
-                {"name": "calls", "port": 9001, "targetPort": 9091, "protocol": "GRPC"},
-                {"name": "secret", "port": 9443, "protocol": "TLS"},
-            ],
+            "ports": PORTS,
             "probe": {"httpGet": {"path": "/health/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2},
             "machines": {"registration": "static", "hosts": {"vm-3": {**command, "weight": 2, "locality": "lab/a"}}},
         },
     )
+    pods = stack.settings()["config"]["hybrid-mesh:workloads"]["client"]["pods"]
+    stack.change("workloads.desk", {"namespace": "demo", "ports": PORTS, "pods": {**pods, "env": LISTEN}})
     stack.change("workloads.client.pods.dnsCapture", True)
     stack.change("routing.shop", {"weights": {"vm": 100}, "timeout": "5s"})
     stack.up()
+    listen = "\n".join(f"{name}={port}" for name, port in LISTEN.items())
+    machine = lab.machine("vm-3")
+    machine.ssh([f"echo '{listen}' >/etc/default/echo && systemctl restart echo"])
+    wait_for("the app", lambda: ":9091" in machine.ssh(["ss -Hltn"]) and knows_callers(lab), 60)
     yield stack
     stack.restore()
     stack.up()
     for kind in ("serviceentries", "workloadentries", "workloadgroups", "virtualservices", "serviceaccounts"):
-        assert [name for name in objects(lab, kind) if "shop" in name] == [], kind
+        assert [name for name in objects(lab, kind) if "shop" in name or "desk" in name] == [], kind
     assert not lab.machine("vm-3").exists
 
 
 def entry(lab: Lab) -> dict[str, Any]:
     found: dict[str, Any] = objects(lab, "workloadentries")[ENTRY]
     return found
+
+
+def knows_callers(lab: Lab) -> bool:
+    """Whether the VM's proxy reads requests: after a change of health it passes them on unread for a moment."""
+    answer = in_pod(lab.instance, lab.tools, "deploy/client", "demo")(["curl", "--silent", "--max-time", "5", URL])
+    return "x-forwarded-client-cert" in answer.lower()
 
 
 def client_status(lab: Lab) -> str:
@@ -121,15 +145,34 @@ def test_each_port_is_served_by_its_protocol(lab: Lab) -> None:
     assert "http_connection_manager" not in chains[9443]
 
 
+@pytest.mark.parametrize(
+    ("caller", "host", "platform"), [("client", HOST, "vm"), ("vm-1", DESK, "kubernetes"), ("vm-1", HOST, "vm")]
+)
+def test_grpc_calls_and_the_app_s_own_tls_arrive(lab: Lab, caller: str, host: str, platform: str) -> None:
+    pod = in_pod(lab.instance, lab.tools, f"deploy/{caller}", "demo")
+    runner = pod if caller == "client" else on_machine(lab.machine(caller))
+    calls = [
+        json.loads(line) for line in runner(["python3", "-c", GRPC_CALLS, f"{host}:9001", "20"]).splitlines() if line
+    ]
+    assert [call["platform"] for call in calls] == [platform] * 20
+    assert {call["path"] for call in calls} == {"/shop.Orders/List"}
+    identity = f"URI=spiffe://cluster.local/ns/demo/sa/{'client' if caller == 'client' else 'echo'}"
+    assert all(identity in call["headers"]["x-forwarded-client-cert"] for call in calls), "seen by the proxies, as HTTP"
+    tls = ["curl", "--silent", "--insecure", "--max-time", "10", "--write-out", "%{certs}"]
+    answer, certificate = json.JSONDecoder().raw_decode(text := runner([*tls, f"https://{host}:9443/"]))
+    assert (answer["platform"], answer["sni"]) == (platform, host)
+    assert "x-forwarded-client-cert" not in {name.lower() for name in answer["headers"]}, "no proxy reads it"
+    assert "Subject:CN = echo" in text[certificate:], "the app's own certificate, not the mesh's"
+
+
 def test_a_second_preview_has_nothing_to_do_though_istiod_writes_on_the_entry(shop: Stack) -> None:
     assert shop.steps() == []
 
 
-def test_istioctl_finds_nothing_but_that_vms_are_no_pods(lab: Lab) -> None:
-    command = [str(lab.bin / "istioctl"), "analyze", "--namespace", "demo", "--output", "json"]
-    done = subprocess.run(command, env=lab.env, capture_output=True, text=True, timeout=120, check=False)
-    found = {(finding["code"], finding["origin"]) for finding in json.loads(done.stdout) or []}
-    assert found == {("IST0173", f"DestinationRule demo/{name}") for name in ("echo", "shop")}
+def test_every_object_is_valid_and_istioctl_finds_nothing_but_that_vms_are_no_pods(lab: Lab, shop: Stack) -> None:
+    assert {"ServiceEntry", "WorkloadEntry"} <= assert_valid(lab, shop)
+    known = {only_vms_in_subset("echo"), only_vms_in_subset("shop"), only_vms_selected("Sidecar", "shop")}
+    assert_analyzed(lab, known, "demo")
 
 
 def test_an_unhealthy_app_is_out_of_rotation_and_comes_back(lab: Lab) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
@@ -55,6 +56,11 @@ class Proxy:
         return {c["cluster"]["name"] for c in dumps[0]["dynamic_active_clusters"]}
 
 
+def mirror(lab: Lab) -> SplitResult:
+    """Where the environment serves packages: a host that the mesh does not know."""
+    return urlsplit((lab.instance.folder / "mirror" / "url").read_text().strip())
+
+
 def look(lab: Lab) -> Proxy:
     vm = lab.machine("vm-1")
     dump = vm.ssh(["curl -s localhost:15000/config_dump"])
@@ -101,6 +107,7 @@ def seen(lab: Lab, stack: Stack) -> Iterator[Seen]:
     stack.change("sidecar.accessLog", "all")
     stack.change("sidecar.limits", {"memory": "1G"})
     stack.change("workloads.echo.sidecar", SHAPE)
+    stack.change("workloads.echo.sidecar.capture.excludeOutboundCidrs", [f"{mirror(lab).hostname}/32"])
     stack.up()
     for name in ("vm-1", "vm-2"):
         for port in (9100, 9101, 9102):
@@ -237,6 +244,15 @@ def test_an_excluded_port_leaves_past_the_proxy(lab: Lab, seen: Seen) -> None:
     # The registry knows neither: what goes through the proxy is refused, what bypasses it is not.
     assert status_from_vm(lab, f"http://{address}:9101/") in ("000", "502")
     assert status_from_vm(lab, f"http://{address}:9102/") == "200"
+
+
+def test_an_excluded_address_is_called_past_the_proxy(lab: Lab, seen: Seen) -> None:
+    url = mirror(lab)
+    rule = f"-A ISTIO_OUTPUT -d {url.hostname}/32 -j RETURN"
+    assert rule in seen.after.rules
+    assert rule not in seen.before.rules
+    # The registry knows it no more than vm-2's other ports, which are refused.
+    assert status_from_vm(lab, f"--head {url.geturl()}") == "200"
 
 
 # ---------------------------------------------------------------------- DNS

@@ -1,4 +1,4 @@
-"""Traffic, as docs/traffic.md says it: testers, mirror, pools, timeouts."""
+"""Traffic, as docs/traffic.md says it: testers, mirror, pools, timeouts, locality."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from lab.cluster import wait_for
 from lab.traffic import Answers, ask, in_pod
-from tests.e2e.mesh import cluster, kubectl, objects
+from tests.e2e.mesh import cluster, kubectl, localities, objects
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
@@ -38,7 +38,7 @@ def routed(lab: Lab, stack: Stack) -> Iterator[Stack]:
     plain = {"namespace": "demo", "ports": settings["echo"]["ports"], "pods": settings["client"]["pods"]}
     stack.change("workloads.plain", plain)
     stack.change("workloads.echo.machines.hosts.vm-1.locality", "lab/a")
-    stack.change("workloads.echo.machines.hosts.vm-2.locality", "lab/b")
+    stack.change("workloads.echo.machines.hosts.vm-2.locality", "edge/b")
     stack.change("namespaces.demo", {"trafficPolicy": ARTICLE_CROSS_NETWORK})
     stack.change(
         "routing.echo",
@@ -50,7 +50,7 @@ def routed(lab: Lab, stack: Stack) -> Iterator[Stack]:
             "connectionPool": ARTICLE_POOL,
             "loadBalancer": {
                 "simple": "RANDOM",
-                "localityLbSetting": {"distribute": [{"from": "lab/a/*", "to": {"lab/a/*": 20, "lab/b/*": 80}}]},
+                "localityLbSetting": {"distribute": [{"from": "lab/a/*", "to": {"lab/a/*": 20, "edge/b/*": 80}}]},
             },
         },
     )
@@ -153,10 +153,36 @@ def test_a_second_preview_has_nothing_to_do(routed: Stack) -> None:
     assert routed.steps() == []
 
 
+def test_requests_are_spread_by_locality_as_they_are_told(lab: Lab) -> None:
+    near, far = (lab.machine(name).address for name in ("vm-1", "vm-2"))
+    assert localities(lab, f"outbound|8080|vm|{HOST}") == {near: "lab/a", far: "edge/b"}
+    answers = from_client(lab, 400, *TESTER)
+    assert answers.answered == 400, answers
+    # Three standard deviations of 400 draws of 80 %.
+    assert abs(answers.by_instance["vm-2"] - 320) <= 24, answers
+
+
+def test_the_next_region_takes_over_and_hands_back(lab: Lab, routed: Stack) -> None:
+    routed.change("routing.echo.loadBalancer", {"localityLbSetting": {"failover": [{"from": "lab", "to": "edge"}]}})
+    routed.change("routing.echo.mirror", None)
+    assert {step.type.rpartition(":")[2] for step in routed.steps()} == {"DestinationRule", "VirtualService"}
+    routed.up()
+    wait_for("the near machine alone", lambda: from_client(lab, 20, *TESTER).by_instance == {"vm-1": 20}, 20)
+    assert from_client(lab, 100, *TESTER).by_instance == {"vm-1": 100}
+    near = lab.machine("vm-1")
+    near.ssh(["mkdir -p /run/echo && touch /run/echo/unhealthy"])
+    try:
+        wait_for("the far machine alone", lambda: from_client(lab, 20, *TESTER).by_instance == {"vm-2": 20}, 30)
+        assert from_client(lab, 100, *TESTER).by_instance == {"vm-2": 100}
+        assert from_client(lab, 20).by_platform == {"kubernetes": 20}, "weights between subsets are not touched"
+    finally:
+        near.ssh(["rm -f /run/echo/unhealthy"])
+    wait_for("the near machine again", lambda: from_client(lab, 20, *TESTER).by_instance == {"vm-1": 20}, 60)
+
+
 def test_a_changed_pool_is_one_rule_in_the_preview_and_overflows_with_503(lab: Lab, routed: Stack) -> None:
     routed.change("routing.echo.connectionPool.http.http2MaxRequests", 1)
     routed.change("routing.echo.retries", {"attempts": 0})
-    routed.change("routing.echo.mirror", None)
     assert {step.type.rpartition(":")[2] for step in routed.steps()} == {"DestinationRule", "VirtualService"}
     routed.up()
     limit = f"outbound|8080|k8s|{HOST}"
