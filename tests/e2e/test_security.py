@@ -52,7 +52,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(lab: Lab, stack: Stack) -> Iterator[Secured]:
-    stack.change("controlPlane.values.meshConfig", {"accessLogFile": "/dev/stdout"})
+    stack.change("controlPlane.values.meshConfig.accessLogFile", "/dev/stdout")
     stack.change("routing.echo.weights", {"k8s": 50, "vm": 50})
     pods = stack.settings()["config"]["hybrid-mesh:workloads"]["client"]["pods"]
     stack.change("workloads.stranger", {"namespace": "other", "pods": pods})
