@@ -77,7 +77,7 @@ def test_a_preview_on_an_empty_environment_shows_each_file_and_hides_only_what_i
     assert "+ hybridmesh:sidecar:Sidecar: (create)" in preview
     for line in ("ISTIO_META_CLUSTER_ID='embedded'", "SERVICE_ACCOUNT='echo'", "ISTIO_INBOUND_PORTS='8080'"):
         assert line in preview, f"cluster.env is not shown: {line}"
-    assert 'discoveryAddress: "istiod.istio-system.svc:15012"' in preview
+    assert re.search(r'discoveryAddress *: "istiod\.istio-system\.svc:15012"', preview)
     unknown = re.findall(r"^ +(\S+) *: \[unknown\]", preview, re.MULTILINE)
     assert "hosts" in unknown, vm1
     vm1_properties = re.search(r"Sidecar::mesh-vm-1\]\n(.*?)\n +\+ |\Z", preview, re.DOTALL)
