@@ -15,6 +15,7 @@ from .ops.recover import recover
 from .ops.report import report
 from .ops.settings import app as settings
 from .ops.status import status
+from .ops.teardown import teardown
 from .ops.topology import StackError
 from .providers.cluster import ClusterError
 from .settings import SettingsError
@@ -45,6 +46,7 @@ app.command("preflight")(preflight)
 app.command("recover")(recover)
 app.command("report")(report)
 app.command("status")(status)
+app.command("teardown")(teardown)
 app.add_typer(settings, name="settings")
 app.add_typer(metrics, name="metrics")
 

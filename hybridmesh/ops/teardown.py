@@ -1,0 +1,245 @@
+"""`python -m hybridmesh teardown`: a mesh taken down whole, by one command that asks first and looks afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
+from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
+from hybridmesh.ops.topology import StackError, run_pulumi, stack_topology
+from hybridmesh.providers import ClusterAccess
+from hybridmesh.providers.cluster import Cluster, ClusterError, connect
+from hybridmesh.remote import COMMAND_LEAVE, payload
+from hybridmesh.settings import NAMESPACE, Settings
+from hybridmesh.settings.lost import STACK_FILE_VARIABLE
+
+DESTROY_SECONDS = 3600
+LEFT_ON_A_VM = (
+    "for place in /usr/local/bin/pilot-agent /etc/istio /var/lib/istio; do ls -d $place; done 2>/dev/null; true"
+)
+"""Prints what of the mesh is on a VM: the package's program and its folders."""
+_IN_THE_CLUSTER = ("kubernetes:", "pulumi:providers:kubernetes", "pulumi-python:dynamic:")
+"""Types of what only the cluster, or what asks the cluster, can remove."""
+
+
+def protected(deployment: Mapping[str, Any]) -> list[str]:
+    """The names of resources that Pulumi was told to protect."""
+    resources = deployment.get("deployment", {}).get("resources") or []
+    return [str(resource["urn"]).rpartition("::")[2] for resource in resources if resource.get("protect")]
+
+
+def without_cluster(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """The state without what went with the cluster. What is left hangs on nothing of that."""
+    inner = dict(deployment["deployment"])
+    gone = {r["urn"] for r in inner.get("resources") or [] if str(r["type"]).startswith(_IN_THE_CLUSTER)}
+    inner["resources"] = [_cut(r, gone) for r in inner.get("resources") or [] if r["urn"] not in gone]
+    return {**deployment, "deployment": inner}
+
+
+def _cut(resource: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
+    """A resource that depends on nothing that is gone."""
+    kept = dict(resource)
+    if "dependencies" in kept:
+        kept["dependencies"] = [urn for urn in kept["dependencies"] if urn not in gone]
+    if "propertyDependencies" in kept:
+        kept["propertyDependencies"] = {
+            key: [urn for urn in urns or [] if urn not in gone] for key, urns in kept["propertyDependencies"].items()
+        }
+    return kept
+
+
+def declared_lost(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A stack file with machines declared lost."""
+    made: dict[str, Any] = json.loads(json.dumps(document))
+    config = made.get("config", {})
+    places = [workload.get("machines") for workload in config.get(f"{NAMESPACE}:workloads", {}).values()]
+    places += [network.get("gateway") for network in config.get(f"{NAMESPACE}:networks", {}).values()]
+    for place in filter(None, places):
+        for name, host in place.get("hosts", {}).items():
+            if name in names:
+                host["lost"] = True
+    return made
+
+
+def leftovers(
+    settings: Settings, cluster: Cluster | None, answers: Mapping[str, Answer | Exception], lost: Sequence[str]
+) -> list[str]:
+    """What is still there afterwards, one line each, with what to do.
+
+    Args:
+        cluster: None where it is gone.
+        answers: what each VM says to `LEFT_ON_A_VM`; those that the stack had made itself are not among them.
+        lost: the VMs that nobody asked.
+    """
+    found = []
+    if cluster is not None:
+        own = {w.namespace for w in settings.workloads.values()} - {
+            n for n, s in settings.namespaces.items() if s.existing
+        }
+        there = set(cluster.namespaces_labelled(""))
+        found += [f"namespace {name}: kubectl delete namespace {name}" for name in sorted(own & there)]
+    for name, answer in sorted(answers.items()):
+        if name in lost:
+            continue
+        if not isinstance(answer, Answer):
+            found.append(f"{name}: nobody could look: {answer}")
+        elif answer.stdout.strip():
+            found.append(f"{name}: {', '.join(answer.stdout.split())}: see docs/on-the-vm.md, how to leave by hand")
+    found += [f"{name}: was not asked: switch it off, or run leave.sh on it (docs/leaving.md)" for name in sorted(lost)]
+    return found
+
+
+def teardown(
+    stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    even_protected: Annotated[
+        str, typer.Option(metavar="STACK", help="The name of the stack, to take it down although it is protected.")
+    ] = "",
+    lost: Annotated[
+        list[str] | None, typer.Option(metavar="VM", help="Gone for good: is not asked, only forgotten. Repeatable.")
+    ] = None,
+    cluster_gone: Annotated[
+        bool, typer.Option(help="The cluster is gone for good: VMs are cleaned, all else is only forgotten.")
+    ] = False,
+    config_file: Annotated[Path | None, typer.Option(help="The settings; default Pulumi.<stack>.yaml.")] = None,
+) -> None:
+    """Take a mesh down: cluster, VMs, state. Asks first; exit code 1 if anything is left, or was not begun."""
+    console = Console(highlight=False, soft_wrap=True)
+    name = selected_stack(stack)
+    file = (config_file or Path(f"Pulumi.{name.rpartition('/')[2]}.yaml")).absolute()
+    deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", "--stack", name) or "{}")
+    if not deployment.get("deployment", {}).get("resources"):
+        console.print(f"{name}: nothing is there.", markup=False)
+        return
+    settings = stack_settings(name, file)
+    lost_vms = _known(settings, lost or ())
+    machines = _machines(name, settings)
+    cluster = None if cluster_gone else _cluster(settings)
+    _every_machine_answers(machines, settings, lost_vms)
+    _agreed(console, name, deployment, machines, lost_vms, cluster_gone=cluster_gone, yes=yes, even=even_protected)
+    if protected(deployment):
+        run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
+    if cluster_gone:
+        _leave(console, {vm: way for vm, way in machines.items() if vm not in lost_vms}, settings)
+        state = json.loads(run_pulumi("stack", "export", "--stack", name))
+        _pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
+    _destroy(name, file, lost_vms)
+    existing = {vm: way for vm, way in machines.items() if hosts(settings)[vm].ssh is not None}
+    answers = run_on_all(
+        {vm: w for vm, w in existing.items() if vm not in lost_vms}, LEFT_ON_A_VM, "", limits(settings)
+    )
+    left = leftovers(settings, cluster, answers, lost_vms)
+    for line in left:
+        console.print(f"left: {line}", markup=False, style="red")
+    if left:
+        raise typer.Exit(1)
+    console.print(f"{name}: nothing is left. `pulumi stack rm {name}` removes the empty stack.", markup=False)
+
+
+def _known(settings: Settings, lost: Sequence[str]) -> list[str]:
+    unknown = sorted(set(lost) - set(hosts(settings)))
+    if unknown:
+        raise StackError(f"--lost {unknown[0]}: no machine of the stack. Fix: one of {', '.join(hosts(settings))}.")
+    return list(lost)
+
+
+def _machines(name: str, settings: Settings) -> dict[str, Reachable]:
+    try:
+        topology = stack_topology(name)
+    except StackError:  # an `up` that never came to its end
+        topology = {}
+    return {machine: way for machine, way in reachable(settings, topology).items() if way is not None}
+
+
+def _cluster(settings: Settings) -> Cluster:
+    access = ClusterAccess(kubeconfig=settings.cluster.kubeconfig, context=settings.cluster.context)
+    try:
+        cluster = connect(access.properties())
+        cluster.namespaces_labelled("")
+    except ClusterError as error:
+        raise StackError(
+            f"the cluster does not answer: {error} Nothing was removed. Choose: make it reachable, and run this again; "
+            "or, if it is gone for good, `--cluster-gone`: VMs are cleaned, all else is only forgotten."
+        ) from None
+    return cluster
+
+
+def _every_machine_answers(machines: Mapping[str, Reachable], settings: Settings, lost: Sequence[str]) -> None:
+    asked = {name: way for name, way in machines.items() if name not in lost}
+    problems = {n: a for n, a in run_on_all(asked, "true", "", limits(settings)).items() if not isinstance(a, Answer)}
+    if problems:
+        said = " ".join(str(problem) for problem in problems.values())
+        options = " ".join(f"--lost {name}" for name in problems)
+        raise StackError(
+            f"{said} Nothing was removed. Choose: make it reachable, and run this again; or, if it is gone for good, "
+            f"`{options}`: it is only forgotten."
+        )
+
+
+def _agreed(
+    console: Console,
+    name: str,
+    deployment: Mapping[str, Any],
+    machines: Mapping[str, Reachable],
+    lost: Sequence[str],
+    *,
+    cluster_gone: bool,
+    yes: bool,
+    even: str,
+) -> None:
+    """Ends the command unless whoever runs it agrees."""
+    guarded = protected(deployment)
+    console.print(f"will go: stack {name}, {len(deployment['deployment']['resources'])} resources", markup=False)
+    for machine in machines:
+        console.print(f"will go: {machine}{', not asked' if machine in lost else ''}", markup=False)
+    if cluster_gone:
+        console.print("will be forgotten: everything in the cluster")
+    if guarded:
+        console.print(f"protected: {', '.join(guarded)}", markup=False, style="red")
+        if even == name:
+            return
+        if yes:
+            raise StackError(f"{name} is protected. Nothing was removed. Fix: --even-protected {name}, if you mean it.")
+        if typer.prompt(f"Type `{name}` to take it down all the same") != name:
+            raise typer.Abort
+    elif not yes:
+        typer.confirm("Go ahead?", abort=True)
+
+
+def _leave(console: Console, machines: Mapping[str, Reachable], settings: Settings) -> None:
+    stdin = payload({}, {"drain-seconds": "0"})
+    for name, answer in run_on_all(machines, COMMAND_LEAVE, stdin, limits(settings)).items():
+        done = isinstance(answer, Answer) and answer.code == 0
+        console.print(f"{name}: {'has left' if done else f'could not leave: {answer}'}", markup=False)
+
+
+def _destroy(name: str, file: Path, lost: Sequence[str]) -> None:
+    env = {**os.environ, STACK_FILE_VARIABLE: str(file)}
+    temporary = file.with_name(f".{file.name}.teardown")
+    if lost:
+        temporary.write_text(yaml.safe_dump(declared_lost(yaml.safe_load(file.read_text()), lost)))
+        env[STACK_FILE_VARIABLE] = str(temporary)
+    try:
+        options = ["--yes", "--skip-preview", "--stack", name, "--config-file", str(file)]
+        done = subprocess.run(["pulumi", "destroy", *options], env=env, timeout=DESTROY_SECONDS, check=False)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if done.returncode != 0:
+        raise StackError("pulumi destroy did not come to its end; see above. Fix what it says, and run this again.")
+
+
+def _pulumi(*arguments: str, document: str) -> None:
+    done = subprocess.run(
+        ["pulumi", *arguments, "--non-interactive"], input=document, text=True, capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        raise StackError(f"pulumi {arguments[0]} {arguments[1]}: {done.stderr.strip()}")

@@ -1,0 +1,203 @@
+"""A mesh is taken down by one command: what it asks, what it refuses, what it says is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+from hybridmesh.ops import teardown as module
+from hybridmesh.ops.ssh import Answer, Reachable, SshError
+from hybridmesh.ops.teardown import declared_lost, protected, without_cluster
+from hybridmesh.providers.cluster import ClusterError
+from tests.ci.fakes import calls, program
+from tests.components.harness import FILES, PROJECT_ROOT
+from tests.providers.fake_cluster import FakeCluster
+
+STACK = "urn:pulumi:dev::hybrid-mesh::"
+PULUMI = """
+case "$*" in
+  "stack export"*) cat "$(dirname "$0")/state.json" ;;
+  "stack output"*) echo "{\\"topology\\": $(cat "$(dirname "$0")/topology.json")}" ;;
+  "stack import"*) cat > "$(dirname "$0")/imported.json" ;;
+  destroy*) cp "$HYBRID_MESH_STACK_FILE" "$(dirname "$0")/told.yaml"; exit "${FAIL:-0}" ;;
+esac
+"""
+TOPOLOGY = {
+    "machines": {
+        "vm-2": {"address": "192.0.2.12", "port": 22, "user": "root", "hostKey": "ssh-ed25519 AAAA"},
+    }
+}
+
+
+def resource(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"urn": f"{STACK}{kind}::{name}", "type": kind, **more}
+
+
+def state(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"version": 3, "deployment": {"resources": list(resources)}}
+
+
+class World:
+    """What the command meets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self.cluster = FakeCluster()
+        self.answers: dict[str, Answer | SshError] = {}
+        self.asked: list[tuple[str, list[str]]] = []
+        self.cluster_error = ""
+
+    def state(self, *resources: dict[str, Any]) -> None:
+        (self.bin / "state.json").write_text(json.dumps(state(*resources)))
+
+    def connect(self, _: Any) -> FakeCluster:
+        if self.cluster_error:
+            raise ClusterError(self.cluster_error)
+        return self.cluster
+
+    def run_on_all(self, machines: Mapping[str, Reachable], command: str, *_: Any) -> dict[str, Answer | SshError]:
+        self.asked.append((command, sorted(machines)))
+        return {name: self.answers.get(name, Answer(name, 0, "", "")) for name in machines}
+
+    def run(self, *options: str, says: str = "", **env: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["teardown", "--stack", "dev", *options], input=says, env=env)
+        return done.exit_code, done.output
+
+    def destroyed(self) -> bool:
+        return any(call.startswith("pulumi destroy") for call in calls(self.bin))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    project = tmp_path / "project"
+    for name, text in FILES.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    (project / "Pulumi.dev.yaml").write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
+    made = World(tmp_path)
+    made.bin.mkdir()
+    program(made.bin, "pulumi", PULUMI)
+    (made.bin / "topology.json").write_text(json.dumps(TOPOLOGY))
+    made.state(resource("kubernetes:core/v1:Namespace", "mesh-demo-namespace"))
+    monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(module, "connect", made.connect)
+    monkeypatch.setattr(module, "run_on_all", made.run_on_all)
+    return made
+
+
+def unreachable(name: str) -> SshError:
+    return SshError(name, "unreachable", "SSH does not answer at 192.0.2.11:22", "Nothing is known.", "see to it.")
+
+
+def test_it_asks_and_a_no_ends_it(world: World) -> None:
+    code, said = world.run(says="n\n")
+    assert code == 1
+    assert "will go: stack dev, 1 resources" in said
+    assert "will go: vm-2" in said
+    assert not world.destroyed()
+
+
+def test_a_yes_destroys_and_then_looks(world: World) -> None:
+    code, said = world.run(says="y\n")
+    assert (code, world.destroyed()) == (0, True)
+    assert "dev: nothing is left." in said
+    assert world.asked[-1] == (module.LEFT_ON_A_VM, ["vm-1"]), "vm-2 was the stack's own, and is gone"
+
+
+def test_where_nothing_is_there_nothing_is_done(world: World) -> None:
+    world.state()
+    assert world.run("--yes") == (0, "dev: nothing is there.\n")
+    assert not world.destroyed()
+
+
+def test_a_protected_stack_takes_its_name(world: World) -> None:
+    world.state(resource("kubernetes:core/v1:Namespace", "mesh-demo-namespace", protect=True))
+    code, said = world.run("--yes")
+    assert code == 1
+    assert "dev is protected. Nothing was removed. Fix: --even-protected dev" in said
+    assert world.run(says="other\n")[0] == 1
+    assert not world.destroyed()
+    assert world.run(says="dev\n")[0] == 0
+    assert any("state unprotect --all --yes --stack dev" in call for call in calls(world.bin))
+    assert world.run("--yes", "--even-protected", "dev")[0] == 0
+
+
+def test_a_vm_that_does_not_answer_is_a_choice_not_a_crash(world: World) -> None:
+    world.answers = {"vm-1": unreachable("vm-1")}
+    code, said = world.run("--yes")
+    assert code == 1
+    assert "Nothing was removed. Choose: make it reachable, and run this again" in said
+    assert "`--lost vm-1`" in said
+    assert not world.destroyed()
+
+
+def test_a_lost_vm_is_not_asked_and_counts_as_left(world: World) -> None:
+    world.answers = {"vm-1": unreachable("vm-1")}
+    code, said = world.run("--yes", "--lost", "vm-1")
+    assert (code, world.destroyed()) == (1, True)
+    assert "left: vm-1: was not asked" in said
+    assert all("vm-1" not in machines for _, machines in world.asked)
+    told = yaml.safe_load((world.bin / "told.yaml").read_text())["config"]["hybrid-mesh:workloads"]["echo"]
+    assert told["machines"]["hosts"]["vm-1"]["lost"] is True
+    assert "lost" not in told["machines"]["hosts"]["vm-2"]
+    assert not list(Path.cwd().glob(".*.teardown"))
+    assert world.run("--yes", "--lost", "vm-9")[1].startswith("Error: --lost vm-9: no machine of the stack.")
+
+
+def test_a_cluster_that_does_not_answer_is_a_choice_not_a_crash(world: World) -> None:
+    world.cluster_error = "connection refused."
+    code, said = world.run("--yes")
+    assert code == 1
+    assert "the cluster does not answer: connection refused. Nothing was removed. Choose: " in said
+    assert "`--cluster-gone`" in said
+    assert not world.destroyed()
+
+
+def test_without_its_cluster_the_vms_are_cleaned_and_the_rest_is_forgotten(world: World) -> None:
+    world.cluster_error = "connection refused."
+    command = resource("command:local:Command", "mesh-vm-2-machine", dependencies=[f"{STACK}kubernetes:x::ns"])
+    world.state(resource("kubernetes:x", "ns"), resource("pulumi-python:dynamic:Departure", "d"), command)
+    code, said = world.run("--yes", "--cluster-gone")
+    assert (code, world.destroyed()) == (0, True)
+    assert "vm-1: has left" in said
+    (imported,) = json.loads((world.bin / "imported.json").read_text())["deployment"]["resources"]
+    assert imported["urn"] == command["urn"]
+    assert imported["dependencies"] == []
+
+
+def test_what_is_left_is_named_and_ends_with_status_1(world: World) -> None:
+    world.cluster.namespaces = {"": ["default", "demo"]}
+    world.answers = {"vm-1": Answer("vm-1", 0, "/etc/istio\n/var/lib/istio\n", "")}
+    code, said = world.run("--yes")
+    assert code == 1
+    assert "left: namespace demo: kubectl delete namespace demo" in said
+    assert "left: vm-1: /etc/istio, /var/lib/istio" in said
+
+
+def test_a_destroy_that_fails_says_so(world: World) -> None:
+    code, said = world.run("--yes", FAIL="1")
+    assert code == 1
+    assert "did not come to its end" in said
+
+
+def test_protected_and_lost_and_forgotten_are_plain_functions() -> None:
+    one, two = resource("a:b:C", "one", protect=True), resource("a:b:C", "two")
+    assert protected(state(one, two)) == ["one"]
+    assert protected({}) == []
+    document: dict[str, Any] = {
+        "config": {"hybrid-mesh:networks": {"far": {"gateway": {"hosts": {"gw": {}, "other": {}}}}}}
+    }
+    changed = declared_lost(document, ["gw"])
+    assert changed["config"]["hybrid-mesh:networks"]["far"]["gateway"]["hosts"] == {"gw": {"lost": True}, "other": {}}
+    assert document["config"]["hybrid-mesh:networks"]["far"]["gateway"]["hosts"]["gw"] == {}
+    depends = resource("a:b:C", "x", propertyDependencies={"p": [f"{STACK}kubernetes:x::ns", one["urn"]]})
+    kept = without_cluster(state(resource("kubernetes:x", "ns"), depends))["deployment"]["resources"]
+    assert kept[0]["propertyDependencies"] == {"p": [one["urn"]]}
