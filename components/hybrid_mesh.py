@@ -12,7 +12,7 @@ import yaml
 from hybridmesh.istio import versions
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
 from hybridmesh.metrics import rules, scrape
-from hybridmesh.providers import ClusterAccess
+from hybridmesh.providers import Adopters, AdoptersArgs, ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import lost_machines, present
@@ -173,7 +173,19 @@ class HybridMesh(pulumi.ComponentResource):
             google=by_themselves,
         )
         self.drawing = self.topology.apply(drawing)
+        if settings.control_plane.mode == "install":
+            self._ask_for_adopters(sorted(namespaces))
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
+
+    def _ask_for_adopters(self, namespaces: Sequence[str]) -> None:
+        """Made last, so that a destroy begins with it, and ends with it while others use this stack's istiod."""
+        plane = self._settings.control_plane
+        Adopters(
+            f"{self._name}-adopters",
+            AdoptersArgs(cluster=self._cluster, namespace=plane.namespace, revision=plane.revision, own=namespaces),
+            # All that this component has made so far; Pulumi has no public name for it.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=sorted(self._childResources, key=id)),
+        )
 
     def _make_control_plane(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlane:
         settings, plane = self._settings, self._settings.control_plane

@@ -5,6 +5,7 @@ is no change of the resource; they keep no state of their own, and find the clus
 never its contents.
 """
 
+from .adopters import Adopters, AdoptersArgs
 from .awaited import AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
 from .departure import Departure, DepartureArgs
@@ -15,6 +16,8 @@ from .remains import IstioRemains, IstioRemainsArgs
 from .token import IstioToken, IstioTokenArgs
 
 __all__ = [
+    "Adopters",
+    "AdoptersArgs",
     "AwaitedConfigMap",
     "AwaitedConfigMapArgs",
     "ClusterAccess",

@@ -88,6 +88,9 @@ class Cluster(Protocol):
     def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
         """Every object of a CRD, as Kind namespace/name."""
 
+    def namespaces_labelled(self, selector: str) -> Sequence[str]:
+        """The namespaces with labels, those on their way out left out."""
+
     def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
         """ConfigMaps of all namespaces by label: namespace and name."""
 
@@ -283,6 +286,10 @@ class _RealCluster:
         kind = spec["names"]["kind"]
         items = found["items"] if found else []
         return [f"{kind} {i['metadata'].get('namespace', '')}/{i['metadata']['name']}" for i in items]
+
+    def namespaces_labelled(self, selector: str) -> Sequence[str]:
+        found = self._ask("list namespaces", self._core.list_namespace, label_selector=selector)
+        return [n.metadata.name for n in found.items if n.status.phase != "Terminating"] if found else []
 
     def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
         found = self._ask("list ConfigMaps", self._core.list_config_map_for_all_namespaces, label_selector=selector)

@@ -282,3 +282,21 @@ def test_a_lost_machine_has_no_resource_and_is_named_in_the_preview(preview: boo
     assert "mesh-echo-group" in world.names()
     assert world.one("mesh", "HybridMesh").plain["lost"] == ["vm-1"]
     assert "lost" not in run(mesh(dev_settings()), preview=preview).one("mesh", "HybridMesh").plain
+
+
+def test_a_destroy_first_asks_who_else_uses_istio() -> None:
+    world = run(mesh(dev_settings()))
+    asks = world.one("mesh-adopters")
+    assert asks.inputs["own"] == ["demo"]
+    everything = [r for r in world.found if r.name not in ("mesh-adopters", "mesh") and "pulumi:pulumi" not in r.type]
+    components = {r.urn for r in world.found if r.type.startswith("hybridmesh:")}
+    late = [r.name for r in everything if r.urn not in components and not world.is_after(asks, r)]
+    assert late == [], "these could be deleted before the question is asked"
+
+
+def test_an_adopted_istio_is_not_asked_for() -> None:
+    def adopt(sections: dict[str, Any]) -> None:
+        sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0"}
+        sections["gateway"] = {"mode": "adopt"}
+
+    assert "mesh-adopters" not in run(mesh(dev_settings(adopt))).names()

@@ -41,11 +41,12 @@ class Step:
 class Stack:
     """The committed stack `dev`, with the tests' environment in place of a person's, and changes to its settings."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, name: str = STACK) -> None:
         self.lab = lab
-        self.file = lab.instance.folder / "Pulumi.dev.yaml"
+        self.name = name
+        self.file = lab.instance.folder / f"Pulumi.{name}.yaml"
         self.restore()
-        self.run("stack", "select", "--create", STACK)
+        self.run("stack", "select", "--create", name)
 
     def restore(self) -> None:
         """Settings as committed."""
@@ -56,6 +57,10 @@ class Stack:
     def settings(self) -> dict[str, Any]:
         content: dict[str, Any] = yaml.safe_load(self.file.read_text())
         return content
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Settings as a whole."""
+        self.file.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def change(self, path: str, value: object) -> None:
         """Set one value; `path` such as `routing.echo.weights`. None takes it out."""
@@ -102,7 +107,7 @@ class Stack:
         env: dict[str, str] | None = None,
         warnings: bool = False,
     ) -> str:
-        settings = ("--stack", STACK, "--config-file", str(self.file))
+        settings = ("--stack", self.name, "--config-file", str(self.file))
         return self.run(verb, *settings, *arguments, timeout=timeout, env=env, warnings=warnings)
 
     def up(self, *options: str) -> str:
@@ -130,12 +135,12 @@ class Stack:
         return self._on_stack("destroy", "--yes", "--skip-preview", env=env)
 
     def outputs(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.run("stack", "output", "--json", "--stack", STACK))
+        answer: dict[str, Any] = json.loads(self.run("stack", "output", "--json", "--stack", self.name))
         return answer
 
     def state(self) -> str:
         """The state as it is stored, secrets encrypted."""
-        return self.run("stack", "export", "--stack", STACK)
+        return self.run("stack", "export", "--stack", self.name)
 
     def resources(self) -> list[dict[str, Any]]:
         deployment = json.loads(self.state())["deployment"]
@@ -151,6 +156,6 @@ def console(lab: Lab, *arguments: str, check: bool = True) -> subprocess.Complet
         env=lab.env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=check,
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridmesh.providers import awaited, departure, membership, remains, token, waiting
+from hybridmesh.providers import adopters, awaited, departure, membership, remains, token, waiting
 from tests.providers.fake_cluster import FakeCluster
 
 
@@ -22,7 +22,7 @@ class _Clock:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster()
-    for module in (awaited, departure, membership, remains, token):
+    for module in (adopters, awaited, departure, membership, remains, token):
         monkeypatch.setattr(module, "connect", lambda _: fake)
     clock = _Clock()
     monkeypatch.setattr(waiting, "time", clock)

@@ -49,6 +49,8 @@ class FakeCluster:
     states: list[Mapping[str, Any]] = field(default_factory=list)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
     labelled: list[tuple[str, str]] = field(default_factory=list)
+    namespaces: dict[str, list[str]] = field(default_factory=dict)
+    """Names by label selector."""
     crds: list[dict[str, Any]] = field(default_factory=list)
     objects: dict[str, list[str]] = field(default_factory=dict)
     deployments: list[str] = field(default_factory=list)
@@ -107,6 +109,9 @@ class FakeCluster:
 
     def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
         return self.objects.get(crd["metadata"]["name"], [])
+
+    def namespaces_labelled(self, selector: str) -> Sequence[str]:
+        return self.namespaces.get(selector, [])
 
     def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
         assert selector == "istio.io/config=true"

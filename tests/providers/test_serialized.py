@@ -9,13 +9,21 @@ from pathlib import Path
 import pytest
 from pulumi.dynamic.dynamic import ResourceProvider, serialize_provider
 
+from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.awaited import AwaitedConfigMapProvider
 from hybridmesh.providers.membership import MembershipProvider
 from hybridmesh.providers.preflight import PreflightProvider
 from hybridmesh.providers.remains import IstioRemainsProvider
 from hybridmesh.providers.token import IstioTokenProvider
 
-PROVIDERS = [AwaitedConfigMapProvider, IstioRemainsProvider, IstioTokenProvider, MembershipProvider, PreflightProvider]
+PROVIDERS = [
+    AdoptersProvider,
+    AwaitedConfigMapProvider,
+    IstioRemainsProvider,
+    IstioTokenProvider,
+    MembershipProvider,
+    PreflightProvider,
+]
 PROJECT_ROOT = Path(__file__).parents[2]
 
 
@@ -40,9 +48,10 @@ def test_it_is_no_secret_so_that_diffs_can_be_read(provider: type[ResourceProvid
 def test_it_is_the_same_in_every_process() -> None:
     program = (
         "from pulumi.dynamic.dynamic import serialize_provider as s\n"
-        "from hybridmesh.providers import awaited, membership, preflight, remains, token\n"
-        "print(s(awaited.AwaitedConfigMapProvider()), s(remains.IstioRemainsProvider()),"
-        " s(token.IstioTokenProvider()), s(membership.MembershipProvider()),"
+        "from hybridmesh.providers import adopters, awaited, membership, preflight, remains, token
+"
+        "print(s(adopters.AdoptersProvider()), s(awaited.AwaitedConfigMapProvider()),"
+        " s(remains.IstioRemainsProvider()), s(token.IstioTokenProvider()), s(membership.MembershipProvider()),"
         " s(preflight.PreflightProvider()))"
     )
     said = subprocess.run(
