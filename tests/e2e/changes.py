@@ -1,0 +1,213 @@
+"""Twenty typical changes of a stack's settings, and what a preview must show of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Sections = dict[str, Any]
+
+VM_PARTS = ("machine", "drift", "departure", "token", "join", "ready", "membership")
+"""The resources of a VM that a command makes."""
+REJOINED = ("join", "ready", "membership")
+"""Those that change where what the VM gets changes; the VM stays, and so does its token."""
+VMS = ("vm-1", "vm-2")
+
+
+def of_vms(operation: str, parts: tuple[str, ...], *vms: str) -> dict[str, str]:
+    return {f"mesh-{vm}-{part}": operation for vm in vms for part in parts}
+
+
+ALL_REJOIN = of_vms("update", REJOINED, *VMS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One change."""
+
+    name: str
+    """In a reviewer's words."""
+    make: Callable[[Sections], object]
+    """Changes the stack's sections in place."""
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """What happens, by resource: exactly this. Components, which own no more than their parts, are not named."""
+    lines: tuple[str, ...] = ()
+    """Changed lines that a reviewer must find, without their indentation."""
+    sample: bool = False
+    """Whether `make test` looks at it, too."""
+
+
+def echo(sections: Sections) -> dict[str, Any]:
+    found: dict[str, Any] = sections["workloads"]["echo"]
+    return found
+
+
+def routing(sections: Sections) -> dict[str, Any]:
+    found: dict[str, Any] = sections["routing"]["echo"]
+    return found
+
+
+def add_vm(sections: Sections) -> None:
+    hosts = echo(sections)["machines"]["hosts"]
+    hosts["vm-3"] = {
+        "command": {
+            "create": "python -m lab machine create vm-3",
+            "delete": "python -m lab machine delete vm-3",
+            "privateKeyFile": hosts["vm-2"]["command"]["privateKeyFile"],
+        }
+    }
+
+
+def add_workload(sections: Sections) -> None:
+    pods = {"image": "hybrid-mesh.lab/echo:1.31", "version": "k8s"}
+    sections["workloads"]["cart"] = {"namespace": "shop", "ports": echo(sections)["ports"], "pods": pods}
+
+
+CHANGES = (
+    Change(
+        name="canary weight",
+        make=lambda s: routing(s).update(weights={"k8s": 80, "vm": 20}),
+        steps={"mesh-echo-virtual-service": "update"},
+        lines=("~ k8s: 90 => 80", "~ weight: 10 => 20", '+   service-echo --" 80 % "--> pods-echo'),
+        sample=True,
+    ),
+    Change(
+        name="new VM",
+        make=add_vm,
+        steps=of_vms("create", VM_PARTS, "vm-3"),
+        lines=('hosts        : "',),
+        sample=True,
+    ),
+    Change(
+        name="removed VM",
+        make=lambda s: echo(s)["machines"]["hosts"].pop("vm-2"),
+        steps=of_vms("delete", VM_PARTS, "vm-2"),
+        sample=True,
+    ),
+    Change(
+        name="new label",
+        make=lambda s: echo(s).update(labels={"team": "shop"}),
+        steps={
+            "mesh-echo-service": "update",
+            "mesh-echo-group": "update",
+            "mesh-echo-deployment": "update",
+            **ALL_REJOIN,
+        },
+        lines=(
+            '+ team: "shop"',
+            """- ISTIO_METAJSON_LABELS='{"app":"echo","service.istio.io/canonical-name":"echo",\
+"service.istio.io/canonical-revision":"vm","version":"vm"}'""",
+        ),
+        sample=True,
+    ),
+    Change(
+        name="sidecar version",
+        make=lambda s: s["sidecar"]["package"].update(version="1.31.1"),
+        steps=ALL_REJOIN,
+        lines=("~ package      : ",),
+    ),
+    Change(
+        name="gateway address",
+        make=lambda s: s["gateway"].update(address="192.0.2.77"),
+        steps={"mesh-gateway-service": "discard", **ALL_REJOIN},
+        lines=("+ 192.0.2.77 istiod.istio-system.svc",),
+        sample=True,
+    ),
+    Change(
+        name="access rule",
+        make=lambda s: s.update(access={"echo": {"allow": [{"from": ["client"], "methods": ["GET"]}]}}),
+        steps={"mesh-echo-allow": "create", "mesh-echo-default-deny": "create"},
+        lines=('[0]: "cluster.local/ns/demo/sa/client"',),
+    ),
+    Change(
+        name="probe",
+        make=lambda s: echo(s)["probe"].update(periodSeconds=5),
+        steps={"mesh-echo-group": "update", "mesh-echo-deployment": "update", **ALL_REJOIN},
+        lines=("~ periodSeconds   : 2 => 5",),
+    ),
+    Change(
+        name="mTLS permissive",
+        make=lambda s: s.update(mtls="PERMISSIVE"),
+        steps={"mesh-demo-peers": "update"},
+        lines=('~ mode: "STRICT" => "PERMISSIVE"',),
+    ),
+    Change(
+        name="more pods",
+        make=lambda s: echo(s)["pods"].update(replicas=2),
+        steps={"mesh-echo-deployment": "update"},
+        lines=("~ replicas: 1 => 2",),
+    ),
+    Change(
+        name="new image",
+        make=lambda s: echo(s)["pods"].update(image="hybrid-mesh.lab/echo:1.32"),
+        steps={"mesh-echo-deployment": "update"},
+        lines=('~ image: "hybrid-mesh.lab/echo:1.31" => "hybrid-mesh.lab/echo:1.32"',),
+    ),
+    Change(
+        name="limits of the proxies",
+        make=lambda s: s["sidecar"].update(limits={"memory": "512M"}),
+        steps=ALL_REJOIN,
+        lines=('+ memory-max: "512M"',),
+    ),
+    Change(
+        name="log level of the proxies",
+        make=lambda s: s["sidecar"].update(logLevel="debug"),
+        steps=ALL_REJOIN,
+        lines=("+ ISTIO_AGENT_FLAGS='--proxyLogLevel=debug'",),
+    ),
+    Change(
+        name="timeout",
+        make=lambda s: routing(s).update(timeout="2s"),
+        steps={"mesh-echo-virtual-service": "update"},
+        lines=('+ timeout: "2s"',),
+    ),
+    Change(
+        name="connection pool",
+        make=lambda s: routing(s).update(connectionPool={"tcp": {"maxConnections": 100}}),
+        steps={"mesh-echo-destination-rule": "update"},
+        lines=("+ maxConnections: 100",),
+    ),
+    Change(
+        name="new workload",
+        make=add_workload,
+        steps={
+            "mesh-adopters": "update",
+            "mesh-shop-namespace": "create",
+            "mesh-shop-peers": "create",
+            "mesh-cart-account": "create",
+            "mesh-cart-service": "create",
+            "mesh-cart-deployment": "create",
+        },
+    ),
+    Change(
+        name="removed workload",
+        make=lambda s: s["workloads"].pop("client"),
+        steps={"mesh-client-account": "delete", "mesh-client-deployment": "delete"},
+    ),
+    Change(
+        name="Helm value of istiod",
+        make=lambda s: s["controlPlane"]["values"].update(resources={"requests": {"cpu": "20m"}}),
+        steps={"mesh-control-plane-istiod": "update"},
+        lines=('~ cpu   : "10m" => "20m"',),
+    ),
+    Change(
+        name="mesh config",
+        make=lambda s: s["controlPlane"]["values"].update(
+            meshConfig={"defaultConfig": {"holdApplicationUntilProxyStarts": True}}
+        ),
+        steps={"mesh-control-plane-istiod": "update", **ALL_REJOIN},
+        lines=("+ holdApplicationUntilProxyStarts: true",),
+    ),
+    Change(
+        name="second port",
+        make=lambda s: echo(s)["ports"].append({"name": "tcp-raw", "port": 9000, "protocol": "TCP"}),
+        steps={
+            "mesh-echo-service": "update",
+            "mesh-echo-group": "update",
+            "mesh-echo-deployment": "update",
+            "mesh-echo-virtual-service": "update",
+            **ALL_REJOIN,
+        },
+    ),
+)
