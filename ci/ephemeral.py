@@ -63,8 +63,11 @@ def _own_machines(key: str, workload: dict[str, Any], made: dict[str, Any], suff
     if machines is None:
         return
     kept = {name: host for name, host in machines.get("hosts", {}).items() if "ssh" not in host}
-    if kept:
-        machines["hosts"] = {f"{name}{suffix}": _own_commands(name, host, suffix) for name, host in kept.items()}
+    machines["hosts"] = {f"{name}{suffix}": _own_commands(name, host, suffix) for name, host in kept.items()}
+    for kind in ("fleets", "instances"):
+        if kind in machines:
+            machines[kind] = {f"{name}{suffix}": made_by for name, made_by in machines[kind].items()}
+    if any(machines.get(kind) for kind in ("hosts", "fleets", "instances")):
         return
     del workload["machines"]
     made.get("routing", {}).pop(key, None)

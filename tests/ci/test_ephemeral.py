@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from hybridmesh.settings import parse
-from tests.components.harness import dev_sections, read_file
+from tests.components.harness import PROJECT_ROOT, dev_sections, read_file
 
 
 def test_the_dev_stack_s_is_valid_and_shares_no_name_with_it() -> None:
@@ -25,6 +26,15 @@ def test_the_dev_stack_s_is_valid_and_shares_no_name_with_it() -> None:
     assert command is not None
     assert command.create == "python -m lab machine create vm-2-pr-7"
     assert command.delete == "python -m lab machine delete vm-2-pr-7"
+
+
+def test_the_google_cloud_example_s_fleets_and_instances_are_its_own() -> None:
+    document = yaml.safe_load((PROJECT_ROOT / "Pulumi.gcp.yaml").read_text())["config"]
+    sections = {k.removeprefix("hybrid-mesh:"): v for k, v in document.items() if k.startswith("hybrid-mesh:")}
+    files = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "ab" * 32}
+    machines = parse(ephemeral(sections, 7), files.__getitem__).workloads["shop"].machines
+    assert machines is not None
+    assert (set(machines.fleets), set(machines.instances)) == ({"shop-fleet-pr-7"}, {"shop-canary-pr-7"})
 
 
 def test_a_workload_without_machines_of_its_own_loses_what_needs_them() -> None:
