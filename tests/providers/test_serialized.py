@@ -48,8 +48,7 @@ def test_it_is_no_secret_so_that_diffs_can_be_read(provider: type[ResourceProvid
 def test_it_is_the_same_in_every_process() -> None:
     program = (
         "from pulumi.dynamic.dynamic import serialize_provider as s\n"
-        "from hybridmesh.providers import adopters, awaited, membership, preflight, remains, token
-"
+        "from hybridmesh.providers import adopters, awaited, membership, preflight, remains, token\n"
         "print(s(adopters.AdoptersProvider()), s(awaited.AwaitedConfigMapProvider()),"
         " s(remains.IstioRemainsProvider()), s(token.IstioTokenProvider()), s(membership.MembershipProvider()),"
         " s(preflight.PreflightProvider()))"
