@@ -8,7 +8,7 @@ from typing import Any
 
 Sections = dict[str, Any]
 
-VM_PARTS = ("machine", "drift", "departure", "token", "join", "ready", "membership")
+VM_PARTS = ("machine", "preflight", "drift", "departure", "token", "join", "ready", "membership")
 """The resources of a VM that a command makes."""
 REJOINED = ("join", "ready", "membership")
 """Those that change where what the VM gets changes; the VM stays, and so does its token."""
@@ -20,6 +20,10 @@ def of_vms(operation: str, parts: tuple[str, ...], *vms: str) -> dict[str, str]:
 
 
 ALL_REJOIN = of_vms("update", REJOINED, *VMS)
+VERDICT = {"mesh-preflights": "update"}
+"""What was found is not known before it is looked for, so that a preview shows the verdict, too."""
+LOOKED_AT = {**of_vms("update", ("preflight",), *VMS), **VERDICT}
+"""Where what a VM must be fit for changes: it is looked at first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +79,14 @@ CHANGES = (
     Change(
         name="new VM",
         make=add_vm,
-        steps=of_vms("create", VM_PARTS, "vm-3"),
+        steps={**of_vms("create", VM_PARTS, "vm-3"), **VERDICT},
         lines=('hosts        : "',),
         sample=True,
     ),
     Change(
         name="removed VM",
         make=lambda s: echo(s)["machines"]["hosts"].pop("vm-2"),
-        steps=of_vms("delete", VM_PARTS, "vm-2"),
+        steps={**of_vms("delete", VM_PARTS, "vm-2"), **VERDICT},
         sample=True,
     ),
     Change(
@@ -104,13 +108,13 @@ CHANGES = (
     Change(
         name="sidecar version",
         make=lambda s: s["sidecar"]["package"].update(version="1.31.1"),
-        steps=ALL_REJOIN,
+        steps={**ALL_REJOIN, **LOOKED_AT},
         lines=("~ package      : ",),
     ),
     Change(
         name="gateway address",
         make=lambda s: s["gateway"].update(address="192.0.2.77"),
-        steps={"mesh-gateway-service": "discard", **ALL_REJOIN},
+        steps={"mesh-gateway-service": "discard", **ALL_REJOIN, **LOOKED_AT},
         lines=("+ 192.0.2.77 istiod.istio-system.svc",),
         sample=True,
     ),
@@ -208,6 +212,7 @@ CHANGES = (
             "mesh-echo-deployment": "update",
             "mesh-echo-virtual-service": "update",
             **ALL_REJOIN,
+            **LOOKED_AT,
         },
     ),
 )
