@@ -1,6 +1,6 @@
 """The way of machines to istiod, and of one network to another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +37,9 @@ class EastWestGatewayArgs:
     network: str
     """The network that it leads into."""
     discovery_host: pulumi.Input[str]
-    """The host name by which machines ask for istiod: the only one that is let through to it."""
+    """The host name by which machines ask for istiod: none but such are let through."""
+    more_discovery_hosts: Sequence[pulumi.Input[str]] = ()
+    """Those of further istiods, which are let through the same way."""
     domain: str = "cluster.local"
     """The cluster's DNS domain."""
     charts: HelmCharts | None = None
@@ -107,14 +109,14 @@ class EastWestGateway(pulumi.ComponentResource):
     def _expose(self, name: str, args: EastWestGatewayArgs) -> None:
         child = pulumi.ResourceOptions(parent=self)
         selector = {"istio": args.gateway.removeprefix("istio-")}
-        host = pulumi.Output.from_input(args.discovery_host)
+        hosts = pulumi.Output.all(args.discovery_host, *args.more_discovery_hosts)
         istiod_gateway = f"{args.gateway}-istiod"
         CustomResource(
             f"{name}-istiod-gateway",
             api_version=_NETWORKING,
             kind="Gateway",
             metadata=ObjectMetaArgs(name=istiod_gateway, namespace=args.namespace),
-            spec=host.apply(lambda h: {"selector": selector, "servers": istiod_servers(h)}),
+            spec=hosts.apply(lambda h: {"selector": selector, "servers": istiod_servers(*h)}),
             opts=child,
         )
         CustomResource(
@@ -122,7 +124,7 @@ class EastWestGateway(pulumi.ComponentResource):
             api_version=_NETWORKING,
             kind="VirtualService",
             metadata=ObjectMetaArgs(name=istiod_gateway, namespace=args.namespace),
-            spec=host.apply(lambda h: istiod_route(h, istiod_gateway, args.domain)),
+            spec=hosts.apply(lambda h: istiod_route(h, istiod_gateway, args.domain)),
             opts=child,
         )
         CustomResource(
@@ -145,28 +147,29 @@ def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision})
 
 
-def istiod_servers(host: str) -> list[dict[str, Any]]:
-    """What lets TLS for `host`, and nothing else, through to istiod, which ends it itself."""
+def istiod_servers(*hosts: str) -> list[dict[str, Any]]:
+    """What lets TLS for `hosts`, and nothing else, through to istiods, which end it themselves."""
     return [
         {
             "port": {"number": port, "name": f"tls-{port}", "protocol": "TLS"},
             "tls": {"mode": "PASSTHROUGH"},
-            "hosts": [host],
+            "hosts": list(hosts),
         }
         for port in _ISTIOD_SERVICE_PORTS
     ]
 
 
-def istiod_route(host: str, gateway: str, domain: str) -> dict[str, Any]:
-    """The VirtualService's spec that leads from the gateway to istiod."""
+def istiod_route(hosts: Sequence[str], gateway: str, domain: str) -> dict[str, Any]:
+    """The VirtualService's spec that leads from the gateway to each istiod."""
     return {
-        "hosts": [host],
+        "hosts": list(hosts),
         "gateways": [gateway],
         "tls": [
             {
                 "match": [{"port": port, "sniHosts": [host]}],
                 "route": [{"destination": {"host": f"{host}.{domain}", "port": {"number": target}}}],
             }
+            for host in hosts
             for port, target in _ISTIOD_SERVICE_PORTS.items()
         ],
     }

@@ -32,6 +32,7 @@ from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
 from .preflight_gate import PreflightGate
 from .proxy_scope import ProxyScope, ProxyScopeArgs
+from .revision import Revision, RevisionArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost, SshHostArgs
@@ -45,6 +46,7 @@ from .traffic_policy import (
     OutlierDetection,
     TrafficPolicy,
 )
+from .turns import Lane, Turns
 from .workload import Workload, WorkloadArgs, WorkloadPort
 from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
@@ -85,6 +87,7 @@ class HybridMesh(pulumi.ComponentResource):
         )
         self._name = name
         self._settings = settings
+        self._turns = Turns(settings.sidecar.upgrade.batch_size)
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
         self._provider = pulumi_kubernetes.Provider(
@@ -100,12 +103,7 @@ class HybridMesh(pulumi.ComponentResource):
             context=settings.cluster.context,
             request_seconds=settings.sidecar.timeouts.api_seconds,
         )
-        charts = settings.control_plane.charts
-        self._charts = (
-            None
-            if charts is None
-            else HelmCharts(path=charts.path, repository=charts.repository, version=settings.control_plane.version)
-        )
+        self._charts = _charts(settings.control_plane.charts, settings.control_plane.version)
         self._hosts: dict[str, SshHost | CommandHost] = {}
         self._members: dict[str, Sidecar] = {}
         gateway_hosts = {
@@ -115,6 +113,7 @@ class HybridMesh(pulumi.ComponentResource):
         }
         self._gate = PreflightGate(f"{name}-preflights", self._child)
         self._control_plane = self._make_control_plane(gateway_hosts)
+        self._revisions = self._make_revisions(gateway_hosts)
         self._google = self._make_google()
         self._gateway = self._make_gateway()
         namespaces = self._make_namespaces()
@@ -134,8 +133,9 @@ class HybridMesh(pulumi.ComponentResource):
                 if key in settings.routing:
                     self._make_routing(key, workload, settings.routing[key], namespace, component)
                 hosts = workload.machines.hosts if workload.machines else {}
+                lane = self._turns.of(len(hosts))
                 for machine in sorted(hosts):
-                    machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component)
+                    machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component, lane)
                 if workload.machines is not None and self._google is not None:
                     by_themselves |= self._make_google_machines(
                         key, workload, workload.machines, component, self._google
@@ -162,6 +162,7 @@ class HybridMesh(pulumi.ComponentResource):
                 "mode": settings.control_plane.mode,
                 "namespace": settings.control_plane.namespace,
                 "revision": settings.control_plane.revision,
+                "revisions": sorted(self._revisions),
                 "version": settings.control_plane.version,
                 "trustDomain": self._control_plane.trust_domain,
                 "discoveryHost": self._control_plane.discovery_host,
@@ -188,33 +189,50 @@ class HybridMesh(pulumi.ComponentResource):
         )
 
     def _make_control_plane(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlane:
+        return ControlPlane(f"{self._name}-control-plane", self._plane_args(gateway_hosts), opts=self._child)
+
+    def _plane_args(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlaneArgs:
         settings, plane = self._settings, self._settings.control_plane
-        return ControlPlane(
-            f"{self._name}-control-plane",
-            ControlPlaneArgs(
-                mode=plane.mode,
-                cluster=self._cluster,
-                cluster_name=settings.cluster.name,
-                network=settings.cluster.network,
-                domain=settings.cluster.domain,
-                namespace=plane.namespace,
-                revision=plane.revision,
-                charts=self._charts,
-                mesh_id=plane.mesh_id,
-                trust_domain=plane.trust_domain,
-                mesh_networks={
-                    key: network_addresses(network.gateway, gateway_hosts)
-                    for key, network in settings.networks.items()
-                    if network.gateway is not None
-                },
-                values=plane.values,
-                debug_readers=() if settings.observability is None else (settings.observability.namespace,),
-                install_seconds=plane.timeouts.install_seconds,
-                root_certificate_seconds=plane.timeouts.root_certificate_seconds,
-                cleanup_seconds=plane.timeouts.cleanup_seconds,
-            ),
-            opts=self._child,
+        return ControlPlaneArgs(
+            mode=plane.mode,
+            cluster=self._cluster,
+            cluster_name=settings.cluster.name,
+            network=settings.cluster.network,
+            domain=settings.cluster.domain,
+            namespace=plane.namespace,
+            revision=plane.revision,
+            charts=self._charts,
+            mesh_id=plane.mesh_id,
+            trust_domain=plane.trust_domain,
+            mesh_networks={
+                key: network_addresses(network.gateway, gateway_hosts)
+                for key, network in settings.networks.items()
+                if network.gateway is not None
+            },
+            values=plane.values,
+            debug_readers=() if settings.observability is None else (settings.observability.namespace,),
+            install_seconds=plane.timeouts.install_seconds,
+            root_certificate_seconds=plane.timeouts.root_certificate_seconds,
+            cleanup_seconds=plane.timeouts.cleanup_seconds,
         )
+
+    def _make_revisions(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> dict[str, Revision]:
+        """The istiods beside the first, which they follow."""
+        plane = self._settings.control_plane
+        return {
+            name: Revision(
+                f"{self._name}-revision-{name}",
+                RevisionArgs(
+                    plane=self._plane_args(gateway_hosts),
+                    revision=name,
+                    follows=self._control_plane.namespace,
+                    charts=_charts(revision.charts or plane.charts, revision.version or plane.version),
+                    values=dict(revision.values),
+                ),
+                opts=self._child,
+            )
+            for name, revision in sorted(plane.revisions.items())
+        }
 
     def _make_gateway(self) -> EastWestGateway:
         settings, gateway = self._settings, self._settings.gateway
@@ -227,6 +245,7 @@ class HybridMesh(pulumi.ComponentResource):
                 revision=settings.control_plane.revision,
                 network=settings.cluster.network,
                 discovery_host=self._control_plane.discovery_host,
+                more_discovery_hosts=[self._revisions[name].discovery_host for name in sorted(self._revisions)],
                 domain=settings.cluster.domain,
                 charts=self._charts,
                 address=gateway.address,
@@ -470,7 +489,7 @@ class HybridMesh(pulumi.ComponentResource):
         )
 
     def _make_machine(
-        self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload
+        self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload, lane: Lane
     ) -> pulumi.Output[dict[str, Any]]:
         settings = self._settings
         made = self._host(machine, host)
@@ -480,6 +499,7 @@ class HybridMesh(pulumi.ComponentResource):
             made,
             host,
             component,
+            lane,
             network=workload.network or settings.cluster.network,
             workload=workload,
             static=static,
@@ -512,6 +532,7 @@ class HybridMesh(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
+        lane = self._turns.of(len(made))
         return {
             machine: _machine_facts(
                 host,
@@ -520,6 +541,7 @@ class HybridMesh(pulumi.ComponentResource):
                     host,
                     gateway.hosts[machine],
                     component,
+                    lane,
                     network=network,
                     environment=router_environment(network),
                 ),
@@ -539,6 +561,7 @@ class HybridMesh(pulumi.ComponentResource):
         made: SshHost | CommandHost,
         host: given.Host,
         component: Workload | NetworkGateway,
+        lane: Lane,
         *,
         network: str,
         workload: given.Workload | None = None,
@@ -547,6 +570,7 @@ class HybridMesh(pulumi.ComponentResource):
     ) -> Sidecar:
         settings = self._settings
         choices = proxy_choices(settings, workload)
+        revision = revision_of(settings, workload, host)
         choices["environment"] = {**choices["environment"], **(environment or {})}
         if self._reads_others(machine):
             # Metrics are plain text, and outside of the mesh.
@@ -559,8 +583,8 @@ class HybridMesh(pulumi.ComponentResource):
                 cluster=self._cluster,
                 cluster_name=settings.cluster.name,
                 istio_namespace=settings.control_plane.namespace,
-                revision=settings.control_plane.revision,
-                mesh_config=self._control_plane.mesh_config,
+                revision=revision,
+                mesh_config=(self._revisions.get(revision) or self._control_plane).mesh_config,
                 root_certificate=self._control_plane.root_certificate,
                 gateway_address=self._gateway.address,
                 group=component.group,
@@ -574,6 +598,7 @@ class HybridMesh(pulumi.ComponentResource):
                 scrapers=self._scrapers(network),
                 **choices,
                 gateway_ports=gateway_ports(settings, workload),
+                turn=lane.of(machine),
             ),
             opts=self._child,
             gate=self._gate,
@@ -727,6 +752,12 @@ def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
     )
 
 
+def revision_of(settings: Settings, workload: given.Workload | None, host: given.Host) -> str:
+    """The istiod that a machine follows: its own word, its workload's, the control plane's."""
+    machines = workload.machines if workload is not None else None
+    return host.revision or (machines.revision if machines is not None else None) or settings.control_plane.revision
+
+
 def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[str, Any]:
     """What a machine's proxy is told the same way, whether it joins over SSH or by itself: see `ProxyChoices`."""
     sidecar = settings.sidecar
@@ -736,7 +767,10 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
     timeouts = sidecar.timeouts
     return {
         "package": SidecarPackage(
-            url=sidecar.package.url, sha256=sidecar.package.sha256, version=sidecar.package.version
+            version=sidecar.package.version,
+            url=sidecar.package.url or "",
+            sha256=sidecar.package.sha256 or "",
+            files=sidecar.package.by_kind if sidecar.package.files else {},
         ),
         "environment": {**sidecar.environment, **app_metrics_environment(workload)},
         "dns_capture": shape.dns_capture,
@@ -769,8 +803,13 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
             rotation=timeouts.rotation_seconds,
             drain=timeouts.drain_seconds,
             gateway=timeouts.gateway_seconds,
+            cut_off=sidecar.upgrade.cut_off_seconds,
         ),
     }
+
+
+def _charts(charts: given.Charts | None, version: str) -> HelmCharts | None:
+    return None if charts is None else HelmCharts(path=charts.path, repository=charts.repository, version=version)
 
 
 def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:

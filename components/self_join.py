@@ -24,6 +24,7 @@ from .sidecar import (
     SidecarResources,
     agent_environment,
     join_settings,
+    package_text,
 )
 
 METADATA_RANGE = "169.254.169.254/32"
@@ -118,7 +119,7 @@ class SelfJoin(pulumi.ComponentResource):
                 **files,
                 "serviceAccount": args.service_account,
                 "apiServer": args.api_server.url,
-                "package": f"{args.package.url} {args.package.version} sha256:{args.package.sha256}",
+                "package": package_text(args.package),
             },
             opts,
         )

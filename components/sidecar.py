@@ -39,24 +39,33 @@ from hybridmesh.providers import (
     PreflightCheck,
 )
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest
-from hybridmesh.remote.preflight import Preflight
+from hybridmesh.remote.preflight import Preflight, package_settings
 
 from .connection import Connection
 from .preflight_gate import PreflightGate
 from .proxy_choices import ProxyChoices
 from .ssh_help import SshHelp
+from .turns import Turn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SidecarPackage:
-    """The `istio-sidecar` package."""
+    """The `istio-sidecar` package: one file for all machines, or one for each kind."""
 
-    url: str
-    """Where the machine downloads it."""
-    sha256: str
-    """Its SHA-256, 64 hexadecimal digits."""
     version: str
     """Its version, as the package manager shows it."""
+    url: str = ""
+    """Where the machine downloads it, if `files` has none of the machine's kind."""
+    sha256: str = ""
+    """Its SHA-256, 64 hexadecimal digits."""
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """URL and SHA-256 by the kind of machine: `deb-amd64`, `deb-arm64`, `rpm-amd64`, `rpm-arm64`. The machine takes
+    that of its own kind."""
+
+    @property
+    def by_kind(self) -> dict[str, tuple[str, str]]:
+        """URL and SHA-256 by kind; the kind is empty for all alike."""
+        return {**({"": (self.url, self.sha256)} if self.url else {}), **self.files}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +90,8 @@ class SidecarLimits:
     """How long a leaving proxy serves the requests it has."""
     gateway: int = 30
     """The gateway's answer to a preflight."""
+    cut_off: int = 15
+    """How long istiod takes, at most, to take a machine out of rotation whose proxy is disconnected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +189,8 @@ class SidecarArgs:
     """How long the token is valid."""
     limits: SidecarLimits = SidecarLimits()
     """How long the steps may take."""
+    turn: Turn | None = None
+    """When a proxy that serves may be restarted; default: at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +242,7 @@ class Sidecar(pulumi.ComponentResource):
                 "limits": resource_settings(args.resources) or None,
                 "appUnits": list(args.app_units) or None,
                 "scrapers": list(args.scrapers) or None,
-                "package": f"{args.package.url} {args.package.version} sha256:{args.package.sha256}",
+                "package": package_text(args.package),
             },
             opts,
         )
@@ -295,7 +308,7 @@ class Sidecar(pulumi.ComponentResource):
         ).apply(lambda known: join_settings(args, *known))
         secret_files = {**files, "istio-token": token.token}
         everything = pulumi.Output.all(pulumi.Output.all(**secret_files), settings)
-        join_payload: pulumi.Output[str] = pulumi.Output.secret(everything.apply(lambda both: payload(*both)))
+        join_payload: pulumi.Output[str] = pulumi.Output.secret(everything.apply(lambda both: dated_payload(*both)))
         join = pulumi_command.remote.Command(
             f"{name}-join",
             connection=connection,
@@ -306,10 +319,14 @@ class Sidecar(pulumi.ComponentResource):
             opts=over_ssh,
         )
         # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
-        joined = pulumi.Output.unsecret(pulumi.Output.all(join_payload, join.urn).apply(lambda both: digest(both[0])))
+        joined = pulumi.Output.unsecret(
+            pulumi.Output.all(everything, join.urn).apply(lambda both: generation_of(*both[0]))
+        )
+        # pulumi-command makes every output of a command with a secret input secret; a join says one word.
+        due = joined if args.turn is None else args.turn.when_due(joined, pulumi.Output.unsecret(join.stdout))
         # Nothing in it is secret, and nothing in it can be read: a preview had better not print it.
         ready_payload: pulumi.Output[str] = pulumi.Output.secret(
-            pulumi.Output.all(settings, joined).apply(lambda both: payload({}, ready_settings(*both)))
+            pulumi.Output.all(settings, due).apply(lambda both: payload({}, ready_settings(*both)))
         )
         ready = pulumi_command.remote.Command(
             f"{name}-ready",
@@ -320,7 +337,7 @@ class Sidecar(pulumi.ComponentResource):
             logging=pulumi_command.remote.Logging.NONE,
             opts=over_ssh,
         )
-        # pulumi-command makes every output of a command with a secret input secret; the report holds none.
+        # The report holds nothing secret either.
         report = pulumi.Output.unsecret(ready.stdout).apply(lambda stdout: ready_report(stdout, args.machine))
         membership = Membership(
             f"{name}-membership",
@@ -342,6 +359,8 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=child,
         )
+        if args.turn is not None:
+            args.turn.ends_with(membership)
         self.entry = membership.registration
         self.synced = membership.synced
         self.identity = report.apply(lambda r: r.identity)
@@ -545,8 +564,7 @@ def preflight_settings(
 ) -> dict[str, str]:
     """What a preflight looks at."""
     looked_at = Preflight(
-        package_url=args.package.url,
-        package_sha256=args.package.sha256,
+        package=args.package.by_kind,
         package_version=args.package.version,
         ssh_port=ssh_port,
         mesh_address=mesh_address,
@@ -568,13 +586,12 @@ def join_settings(
     istio_namespace: str,
     ssh_port: int,
     scrapers: Sequence[str] = (),
-    generation: str = "",
+    repair: str = "",
 ) -> dict[str, str]:
     """What the scripts on the machine are told, besides the files."""
     return {
-        "package-url": args.package.url,
-        "package-sha256": args.package.sha256,
         "package-version": args.package.version,
+        **package_settings(args.package.by_kind),
         "spiffe-id": identity,
         "istio-namespace": istio_namespace,
         "ssh-port": str(int(ssh_port)),
@@ -582,14 +599,21 @@ def join_settings(
         "install-timeout-seconds": str(args.limits.install),
         "ready-timeout-seconds": str(args.limits.ready),
         "drain-seconds": str(args.limits.drain),
+        "cut-off-seconds": str(args.limits.cut_off),
         **resource_settings(args.resources),
         **({"app-units": " ".join(args.app_units)} if args.app_units else {}),
         **({"scrapers": " ".join(scrapers)} if scrapers else {}),
         **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
         **({"accept": " ".join(sorted(args.accept_findings))} if args.accept_findings else {}),
         # Something was changed by hand on the machine: the join runs again.
-        **({"generation": generation} if generation else {}),
+        **({"repair": repair} if repair else {}),
     }
+
+
+def package_text(package: SidecarPackage) -> str:
+    """The package as a preview shows it, a line a file."""
+    files = (file for _, file in sorted(package.by_kind.items()))
+    return "\n".join(f"{url} {package.version} sha256:{sha256}" for url, sha256 in files)
 
 
 def resource_settings(resources: SidecarResources) -> dict[str, str]:
@@ -613,9 +637,14 @@ def fingerprint(root_certificate: str) -> str:
     return hashlib.sha256(root_certificate.encode()).hexdigest()[:16]
 
 
-def digest(joined_payload: str) -> str:
-    """What tells one join from another."""
-    return payload_digest(joined_payload)
+def generation_of(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """What tells one join from another: files, settings and scripts."""
+    return payload_digest(payload(files, settings))
+
+
+def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """A join's payload, which tells the machine its generation, for the machine to tell what it runs."""
+    return payload(files, {**settings, "generation": generation_of(files, settings)})
 
 
 def ready_report(stdout: str, machine: str) -> ReadyReport:

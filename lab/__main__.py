@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -16,10 +18,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab import machines as vm
-from lab import toolchain
+from lab import packages, toolchain
 from lab.cluster import Cluster
 from lab.instance import PROJECT_ROOT, Instance, LabError
 from lab.machines import Machine
+from lab.toolchain import pins
 from lab.toolchain.store import StoreBusyError
 from lab.traffic import ask, in_pod, on_machine
 
@@ -253,10 +256,15 @@ def create(
         vm.Network,
         typer.Option(help="flat: with node and pods; cutoff: behind a firewall; edge: there, with port 15443 open."),
     ] = vm.Network.FLAT,
+    release: Annotated[
+        str, typer.Option(help=f"Debian suite: {', '.join((pins.DEBIAN_SUITE, *pins.OTHER_SUITES))}.")
+    ] = pins.DEBIAN_SUITE,
 ) -> None:
     """Make a machine and boot it; prints how to reach it as one line of JSON."""
+    if release not in (pins.DEBIAN_SUITE, *pins.OTHER_SUITES):
+        raise LabError(f"release {release!r}: use one of {', '.join((pins.DEBIAN_SUITE, *pins.OTHER_SUITES))}")
     machine = Machine(context.instance, name)
-    machine.create(toolchain.installed(), network)
+    machine.create(toolchain.installed(), network, release=release)
     print(vm.as_json(machine))
 
 
@@ -264,6 +272,16 @@ def create(
 def delete(name: Name) -> None:
     """Remove a machine; nothing to do when it is not there."""
     Machine(context.instance, name).delete()
+
+
+@app.command()
+def package(
+    version: Annotated[str, typer.Argument(help="Its version, such as 1.31.1.")],
+    broken: Annotated[bool, typer.Option(help="It installs, and does not start.")] = False,
+) -> None:
+    """Put another version of the sidecar's package on the mirror; prints what `sidecar.package` takes, as JSON."""
+    made = packages.make(context.instance, version, broken=broken)
+    print(json.dumps(asdict(made)))
 
 
 @tools_app.command()

@@ -16,10 +16,11 @@ from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from lab import toolchain
 from lab.cloud import METADATA_ADDRESS, TEMPLATE_FILE, Template
 from lab.cluster import wait_for, write_program
 from lab.instance import Instance, LabError, locked, process_start, run, write
-from lab.toolchain import Toolset
+from lab.toolchain import Toolset, pins
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 BOOT_SECONDS = 60
@@ -101,13 +102,27 @@ class Machine:
         """Whether it was made by a template, as a cloud's instance: it runs no sshd."""
         return (self.folder / TEMPLATE_FILE).exists()
 
-    def create(self, tools: Toolset, network: Network = Network.FLAT, template: Template | None = None) -> None:
+    @property
+    def release(self) -> str:
+        """The Debian suite that it was made of."""
+        file = self.folder / "release"
+        return file.read_text() if file.exists() else pins.DEBIAN_SUITE
+
+    def create(
+        self,
+        tools: Toolset,
+        network: Network = Network.FLAT,
+        template: Template | None = None,
+        release: str = pins.DEBIAN_SUITE,
+    ) -> None:
         """Make and boot the machine; one that is there is started if it is off.
 
         With a template it stands for a cloud's instance, which nobody logs in to; `tools` must have `cloud-root`.
         """
         self.instance.require_running()
+        root = tools.machine_root if release == pins.DEBIAN_SUITE else toolchain.build_machine_root(release)
         if template is not None:
+            root = tools.cloud_root
             start_cloud(self.instance)
         with locked(self.instance.folder / "machines.lock"):
             # One at a time: each takes an address that no other has.
@@ -117,12 +132,12 @@ class Machine:
                     template.write(self.folder)
                     with (self.folder / "upper/etc/hosts").open("a") as hosts:
                         hosts.write(f"{METADATA_ADDRESS} metadata.google.internal metadata\n")
-        if self.network != network:
+                (self.folder / "release").write_text(release)
+        if (self.network, self.release) != (network, release):
             raise LabError(
-                f"machine {self.name} is in network {self.network}, not {network}; delete it first: "
-                f"python -m lab -i {self.instance.name} machine delete {self.name}"
+                f"machine {self.name} is in network {self.network}, of {self.release}, not in {network}, of {release}; "
+                f"delete it first: python -m lab -i {self.instance.name} machine delete {self.name}"
             )
-        root = tools.machine_root if template is None else tools.cloud_root
         write_program(
             self.instance,
             self.program,

@@ -166,7 +166,7 @@ def package_checksum(resource: Resource, _: Config) -> Iterator[str]:
     package = resource.inputs.get("package")
     if resource.type != "hybridmesh:sidecar:Sidecar" or package in (None, UNKNOWN, SECRET):
         return
-    if not re.search(r" sha256:[0-9a-f]{64}$", str(package)):
+    if not all(re.search(r" sha256:[0-9a-f]{64}$", file) for file in str(package).splitlines()):
         yield (
             f"installs {package!r} unchecked: whoever can change that download runs on the VM as root. "
             "Fix: `sidecar.package.sha256`, 64 hexadecimal digits."

@@ -17,6 +17,7 @@ from cryptography import x509
 from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
 
 from .facts import Certificate, certificates, requests_by_cluster
+from .topology import all_revisions
 
 NETWORKING = ("networking.istio.io", "v1")
 SECURITY = ("security.istio.io", "v1")
@@ -77,7 +78,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
     root = plane["namespace"]
     with ThreadPoolExecutor(16) as pool:
         states = {
-            ns: pool.submit(cluster.sync_states, root, plane["revision"], ns)
+            ns: pool.submit(cluster.sync_states, root, all_revisions(plane), ns)
             for ns in sorted({m["namespace"] for m in machines.values()})
         }
         endpoints = pool.submit(_endpoints, cluster, topology)
@@ -92,7 +93,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             for ns in sorted({*namespaces, root})
         }
         maps = {ns: pool.submit(cluster.config_map, ns, "istio-ca-root-cert") for ns in namespaces}
-        istiods = pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev={plane['revision']}")
+        istiods = pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev in ({all_revisions(plane)})")
         gateways = pool.submit(cluster.pods, root, f"istio={topology['gateway']['name'].removeprefix('istio-')}")
         shown = {name: pool.submit(_shown_certificate, machine, workloads) for name, machine in machines.items()}
         return MeshFacts(
@@ -118,7 +119,7 @@ def _named(lists: Any) -> dict[str, Mapping[str, Any]]:
 def _endpoints(cluster: Cluster, topology: Mapping[str, Any]) -> list[Endpoint]:
     """What istiod tells all proxies of the stack's services; the first istiod that answers will do."""
     plane = topology["controlPlane"]
-    for pod in cluster.pods(plane["namespace"], f"app=istiod,istio.io/rev={plane['revision']}"):
+    for pod in cluster.pods(plane["namespace"], f"app=istiod,istio.io/rev in ({all_revisions(plane)})"):
         body = cluster.ask_pod(plane["namespace"], pod.name, ISTIOD_MONITORING, "/debug/endpointShardz")
         if body:
             hosts = [w["host"] for w in topology["workloads"].values() if w["host"]]

@@ -117,8 +117,7 @@ def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: s
     made = (topology or {}).get("machines", {}).get(name, {})
     gateway = (topology or {}).get("gateway", {}).get("address") or settings.gateway.address or ""
     return Preflight(
-        package_url=package.url,
-        package_sha256=package.sha256,
+        package=package.by_kind,
         package_version=package.version,
         ssh_port=way.door.port,
         mesh_address=host.mesh_address or made.get("meshAddress") or way.door.address,

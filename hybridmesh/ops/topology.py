@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 OUTPUT_SECONDS = 60
@@ -29,6 +30,11 @@ def stack_topology(stack: str | None) -> dict[str, Any]:
         raise StackError("the stack has no output `topology`: nothing was put up yet. Fix: pulumi up.")
     result: dict[str, Any] = topology
     return result
+
+
+def all_revisions(plane: Mapping[str, Any]) -> str:
+    """The revisions of all istiods, as a label selector's set has them; `plane` is the topology's `controlPlane`."""
+    return ",".join([plane["revision"], *plane.get("revisions", [])])
 
 
 def run_pulumi(*arguments: str) -> str:

@@ -197,7 +197,7 @@ class _RealCluster:
 
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
         states: list[Mapping[str, Any]] = []
-        for pod in self.pods(namespace, f"app=istiod,istio.io/rev={revision}"):
+        for pod in self.pods(namespace, f"app=istiod,istio.io/rev in ({revision})"):
             body = self.ask_pod(namespace, pod.name, ISTIOD_MONITORING, f"/debug/syncz?namespace={workload_namespace}")
             found = json.loads(body or "[]")
             states.extend(found if isinstance(found, list) else [])

@@ -52,6 +52,7 @@ SCRIPTS: Final = (
     "ready.sh",
     "restart.sh",
     "self_units.sh",
+    "switch.sh",
     "token.sh",
     "upkeep.sh",
 )
@@ -77,6 +78,11 @@ FILES: Final = frozenset(
 SETTINGS: Final[Mapping[str, str]] = {
     "package-url": "where the istio-sidecar package is downloaded from; http, https or file",
     "package-sha256": "its SHA-256, 64 hex digits",
+    **{
+        f"package-{what}-{kind}": f"the same, for VMs of this kind: {kind.replace('-', ', ')}"
+        for what in ("url", "sha256")
+        for kind in ("deb-amd64", "deb-arm64", "rpm-amd64", "rpm-arm64")
+    },
     "package-version": "its version, which the downloaded package must have; without the release of an rpm",
     "spiffe-id": "the identity that the VM's certificate must carry",
     "istio-namespace": "istiod's namespace, for the hints in failures; default istio-system",
@@ -109,7 +115,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "agent-url": "where the archive with Prometheus, which runs as an agent, is downloaded from",
     "agent-sha256": "its SHA-256, 64 hex digits",
     "scrapers": "CIDR ranges, words, that may read metrics on the VM; default none but the VM itself",
-    "generation": "read by nothing on the VM: changing it makes the command run again",
+    "cut-off-seconds": "time for istiod to take a VM out whose proxy is disconnected; default 15, 0 does not wait",
+    "repair": "read by nothing on the VM: changing it makes the join run again, over what was changed by hand",
+    "generation": "what tells one join from another; the join writes it down, ready.sh looks for it",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""
 

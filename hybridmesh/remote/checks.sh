@@ -10,8 +10,9 @@ PROXY_PORTS='15000 15001 15004 15006 15020 15021 15053 15090'
 NEEDED_GLIBC=2.30 # Envoy 1.40 asks for symbols of it
 NEEDED_KIB=512000 # free space for download and installation, each: Envoy and the agent take some 250 MB
 
-URL=$(setting package-url)
-SHA256=$(setting package-sha256)
+KIND=$(package_kind)
+URL=$(setting "package-url-$KIND" "$(setting package-url)")
+SHA256=$(setting "package-sha256-$KIND" "$(setting package-sha256)")
 VERSION=$(setting package-version)
 SSH_PORT=$(setting ssh-port 22)
 ACCEPT=$(setting accept)
@@ -44,8 +45,9 @@ is_package_whole() {
 }
 
 check_package_settings() {
-    [ -n "$URL" ] || finding settings 'package-url is empty' 'nothing could be installed' 'set hybrid-mesh:sidecar.package.url'
-    printf '%s\n' "$SHA256" | grep -Eqx '[0-9a-f]{64}' ||
+    [ -n "$URL" ] || finding settings "no package for $KIND, which this VM is" 'nothing could be installed' \
+        "set hybrid-mesh:sidecar.package.files.$KIND, or package.url"
+    [ -z "$URL" ] || printf '%s\n' "$SHA256" | grep -Eqx '[0-9a-f]{64}' ||
         finding settings "package-sha256 is '$SHA256'" 'anything could be installed' \
             'set hybrid-mesh:sidecar.package.sha256 to 64 hex digits'
     [ -n "$VERSION" ] || finding settings 'package-version is empty' 'it would be unclear what is installed' \

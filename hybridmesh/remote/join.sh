@@ -1,6 +1,10 @@
 #!/bin/sh
 # Joins this machine to the mesh: package, files, units, detached start. Idempotent: it changes what differs, and
 # restarts Istio only if something did or Istio is not running. What was here before is recorded first.
+# Where a restart would interrupt a proxy that serves, nothing is touched: all is laid ready for switch.sh, which
+# ready.sh runs when it is this machine's turn. Prints `staged` then, else `applied`.
+#   join.sh          from the payload
+#   join.sh apply    from switch.sh: what was laid ready, with Istio stopped
 cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/checks.sh
 . ./checks.sh
@@ -94,21 +98,11 @@ own_architecture() {
     esac
 }
 
-install_file() {
-    case $(package_family) in
-        deb) timeout "$INSTALL_LIMIT" dpkg --force-confdef --force-confold --install "$1" ;;
-        rpm) timeout "$INSTALL_LIMIT" rpm -U --oldpackage --replacepkgs "$1" ;;
-    esac
-}
-
-install_package() {
-    if has_our_package; then
-        step package "$PACKAGE $(installed_version) is installed"
-        return
-    fi
+# obtain_package FILE: downloads it there, and makes sure of it
+obtain_package() {
+    file=$1
     step package "download $PACKAGE $VERSION"
-    file=$STATE/download/$PACKAGE.$(package_family)
-    mkdir -p "$STATE/download"
+    mkdir -p "$(dirname "$file")"
     fetch GET "$URL" "$DOWNLOAD_LIMIT" >"$file" 2>output || {
         tail -n 5 output >&2
         fail "cannot download $URL within ${DOWNLOAD_LIMIT}s" \
@@ -123,16 +117,21 @@ install_package() {
         *) fail "the file is $described, expected $PACKAGE $VERSION $(own_architecture)" \
             'set hybrid-mesh:sidecar.package to the file for this system' ;;
     esac
+}
+
+# The file is kept: it is the way back from the next one.
+install_package() {
+    if has_our_package; then
+        step package "$PACKAGE $(installed_version) is installed"
+        return
+    fi
+    if [ -f package-file ]; then file=$(pwd)/package-file; else obtain_package "$STATE/download/$PACKAGE.$(package_family)"; fi
     step package "install $PACKAGE $VERSION"
     : >"$STATE/restart-needed"
     rm -f "$STATE/package"
-    limit=$(($(date +%s) + INSTALL_LIMIT))
-    until quietly install_file "$file"; do
-        locked_until "$limit" ||
-            fail "$PACKAGE $VERSION cannot be installed" 'see the output above; nothing else was changed'
-        sleep 2
-    done
+    install_file "$file" || fail "$PACKAGE $VERSION cannot be installed" 'see the output above; nothing else was changed'
     printf '%s\n' "$SHA256 $(installed_version)" >"$STATE/package"
+    ln -f "$file" "$STATE/installed-file"
     rm -rf "$STATE/download"
 }
 
@@ -145,9 +144,14 @@ ensure_folder() {
     }
 }
 
+# is_delivered SOURCE TARGET MODE OWNER
+is_delivered() {
+    [ -f "$2" ] && cmp -s "$1" "$2" && [ "$3 $4" = "$(stat -c '%a %U:%G' "$2")" ]
+}
+
 # deliver SOURCE TARGET MODE OWNER: only what differs is written, and asks for a restart
 deliver() {
-    if [ -f "$2" ] && cmp -s "$1" "$2" && [ "$3 $4" = "$(stat -c '%a %U:%G' "$2")" ]; then return; fi
+    if is_delivered "$@"; then return; fi
     log "write $2"
     : >"$STATE/restart-needed"
     write_file "$1" "$2" "$3" "$4"
@@ -430,9 +434,11 @@ start() {
 
 # So that whoever is on call can run `sh /var/lib/hybrid-mesh/scripts/leave.sh` with no Pulumi at hand
 keep_scripts() {
+    rm -rf "$STATE/scripts.new"
+    mkdir -p "$STATE/scripts.new"
+    cp -R ./*.sh settings "$STATE/scripts.new/"
     rm -rf "$STATE/scripts"
-    mkdir -p "$STATE/scripts"
-    cp -R ./*.sh settings "$STATE/scripts/"
+    mv "$STATE/scripts.new" "$STATE/scripts"
 }
 
 # What whoever looks for changes by hand compares with
@@ -441,17 +447,79 @@ record_manifest() {
     cmp -s manifest "$STATE/manifest" || write_file manifest "$STATE/manifest" 600 root:root
 }
 
+# What differs from what this proxy runs with, and that it would read only when it starts; a line each
+reasons_to_restart() {
+    delivered=$STATE/delivered
+    has_our_package || echo "package $VERSION"
+    [ "$(cat "$delivered/spiffe-id" 2>/dev/null)" = "$SPIFFE_ID" ] || echo identity
+    cmp -s files/root-cert.pem "$delivered/root-cert.pem" || echo 'root certificate'
+    [ "$(cat "$delivered/token-sha256" 2>/dev/null)" = "$(digest files/istio-token)" ] || echo token
+    is_delivered files/mesh.yaml /etc/istio/config/mesh 640 root:istio-proxy || echo mesh.yaml
+    is_delivered files/cluster.env /var/lib/istio/envoy/cluster.env 640 root:istio-proxy || echo cluster.env
+    tracker_unit >tracker
+    drop_in >drop-in
+    is_delivered tracker "/etc/systemd/system/$TRACKER" 644 root:root || echo "$TRACKER"
+    is_delivered drop-in "$DROP_IN/hybrid-mesh.conf" 644 root:root || echo hybrid-mesh.conf
+    [ ! -e "$STATE/restart-needed" ] || echo 'an earlier change'
+}
+
+# The file of the package that is installed; a member of old, which kept none, gets it from where it had it.
+keep_way_back() {
+    was=$(cut -d ' ' -f 1 "$STATE/package")
+    if [ -f "$STATE/installed-file" ] && [ "$(digest "$STATE/installed-file")" = "$was" ]; then return; fi
+    url=$(cat "$STATE/scripts/settings/package-url" 2>/dev/null || :)
+    step package 'download what is installed, for the way back'
+    fetch GET "$url" "$DOWNLOAD_LIMIT" >"$STATE/installed-file" 2>output || :
+    [ "$(digest "$STATE/installed-file")" = "$was" ] || fail "there would be no way back: $url no longer is what is installed" \
+        "put the package with SHA-256 $was to $STATE/installed-file on this VM, then run it again"
+}
+
+# Lays all ready for switch.sh, and touches nothing that runs
+stage() {
+    step stage "$(paste -sd , "$1")"
+    next=$STATE/next.new
+    rm -rf "$next" "$STATE/next"
+    mkdir -p "$next"
+    if ! has_our_package; then
+        keep_way_back
+        obtain_package "$next/package-file"
+    fi
+    cp -R ./*.sh files settings "$next/"
+    mv "$next" "$STATE/next"
+}
+
+apply() {
+    keep_scripts
+    install_package
+    deliver_files
+    set_units
+    record_manifest
+}
+
+if [ "${1-}" = apply ]; then
+    apply
+    rm -f "$STATE/restart-needed"
+    exit 0
+fi
 only_one
 remove_stale_payloads
 preflight
 mkdir -p "$STATE"
 rm -rf "$STATE/download"
+undo_half_switch
 record_before
-keep_scripts
 add_missing_packages
-install_package
-deliver_files
-set_units
-record_manifest
-start
+: >reasons
+# A machine that joins by itself does so at boot, and has nobody to give it a turn.
+if ! gets_own_token && is_serving; then reasons_to_restart >reasons; fi
+if [ -s reasons ]; then
+    stage reasons
+    echo staged
+else
+    rm -rf "$STATE/next"
+    apply
+    start
+    setting generation >"$STATE/generation"
+    echo applied
+fi
 step end

@@ -37,6 +37,7 @@ left_rules() {
 # The unit cleans up as it stops; this is for one that was killed. A rule that stays would cut all traffic.
 clean_iptables() {
     step iptables
+    open_gates INPUT OUTPUT
     if grep -q '^ISTIO_CUSTOM_IP_TABLES=.*true' /var/lib/istio/envoy/cluster.env 2>/dev/null; then return; fi
     if [ -n "$(left_rules)" ] && [ -x /usr/local/bin/istio-start.sh ]; then
         (cd / && timeout 60 /usr/local/bin/istio-start.sh clean) >output 2>&1 </dev/null || :

@@ -94,11 +94,12 @@ digest() {
     sha256sum <"$1" | cut -d ' ' -f 1
 }
 
-# One at a time on this machine; the lock goes with the process.
+# One at a time on this machine; the lock goes with the process, and is that of the scripts that it runs, too.
 only_one() {
-    command -v flock >/dev/null || return 0
+    if [ "${HYBRID_MESH_LOCKED-}" ] || ! command -v flock >/dev/null; then return; fi
     exec 9>/run/hybrid-mesh.lock
     flock -w 120 9 || fail 'another join or leave is running here' 'wait for it to end, or see: ps -ef | grep hybrid-mesh'
+    export HYBRID_MESH_LOCKED=yes
 }
 
 # Payloads of runs that were killed, a token in them
@@ -143,6 +144,15 @@ package_family() {
     esac
 }
 
+# As the settings call a kind of VM: family and architecture
+package_kind() {
+    case $(uname -m) in
+        x86_64) echo "$(package_family)-amd64" ;;
+        aarch64) echo "$(package_family)-arm64" ;;
+        *) echo "$(package_family)-$(uname -m)" ;;
+    esac
+}
+
 # The version of the sidecar package, if it is wholly installed
 installed_version() {
     case $(package_family) in
@@ -168,6 +178,20 @@ record_added_packages() {
 # After a package command failed: was another one holding the lock, and is there time left?
 locked_until() {
     grep -q 'lock' output && [ "$(date +%s)" -lt "$1" ]
+}
+
+# install_file FILE: the sidecar's package, another version of it too; waits for the package manager's lock
+install_file() {
+    seconds=$(setting install-timeout-seconds 300)
+    limit=$(($(date +%s) + seconds))
+    case $(package_family) in
+        deb) set -- dpkg --force-confdef --force-confold --install "$1" ;;
+        rpm) set -- rpm -U --oldpackage --replacepkgs "$1" ;;
+    esac
+    until quietly timeout "$seconds" "$@"; do
+        locked_until "$limit" || return 1
+        sleep 2
+    done
 }
 
 # write_file SOURCE TARGET MODE OWNER: atomic; nobody else can read it at any moment, nor put a link in its way
@@ -257,6 +281,52 @@ leave_old_addresses() {
         timeout 10 ss -K dst "$peer" dport = :15012 >/dev/null 2>&1 || :
     done
     [ -z "$(old_peers)" ]
+}
+
+agent_is_ready() {
+    fetch GET http://127.0.0.1:15021/healthz/ready 5 >/dev/null 2>&1
+}
+
+is_connected() {
+    [ -n "$(ss -Hnt state established dport = :15012)" ]
+}
+
+# Whether a restart would interrupt anything: a proxy that is ready, and that istiod knows of
+is_serving() {
+    [ -d "$STATE/before" ] && systemctl is-active --quiet istio && agent_is_ready && is_connected
+}
+
+# From Envoy's /certs: the lines "SPIFFE-ID EXPIRY" of its own certificates, not of the authorities'
+own_certificates() {
+    fetch GET http://127.0.0.1:15000/certs 5 2>/dev/null | tr '{}[],' '\n' | awk -F '"' '
+        $2 == "ca_cert" { own = 0 }
+        $2 == "cert_chain" { own = 1 }
+        own && $2 == "uri" { uri = $4 }
+        own && $2 == "expiration_time" && uri != "" { print uri, $4; uri = "" }'
+}
+
+# What switch.sh keeps out while it is at it: the agent's way to istiod, and callers of a port that no proxy guards
+GATES=HYBRID_MESH_GATES
+
+# open_gates CHAIN…
+open_gates() {
+    for chain in "$@"; do
+        for tool in iptables ip6tables; do
+            command -v "$tool" >/dev/null || continue
+            "$tool" -w 10 -D "$chain" -j "$GATES-$chain" 2>/dev/null || :
+            "$tool" -w 10 -F "$GATES-$chain" 2>/dev/null || :
+            "$tool" -w 10 -X "$GATES-$chain" 2>/dev/null || :
+        done
+    done
+}
+
+# A switch that was cut off half-way: what ran before is put back.
+undo_half_switch() {
+    [ ! -e "$STATE/switching" ] || /bin/sh "$STATE/next/switch.sh" back || :
+}
+
+this_boot() {
+    cat /proc/sys/kernel/random/boot_id
 }
 
 cancel_start() {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _FINDING = re.compile(
@@ -15,8 +15,8 @@ _FINDING = re.compile(
 class Preflight:
     """What is looked at on one machine."""
 
-    package_url: str
-    package_sha256: str
+    package: Mapping[str, tuple[str, str]]
+    """Its URL and SHA-256 by the kind of machine; the kind is empty for all alike."""
     package_version: str
     ssh_port: int
     """Never to be redirected."""
@@ -43,8 +43,7 @@ class Preflight:
         """This as the script reads it."""
         lines = dict(line.partition("=")[::2] for line in self.cluster_env.splitlines())
         given = {
-            "package-url": self.package_url,
-            "package-sha256": self.package_sha256,
+            **package_settings(self.package),
             "package-version": self.package_version,
             "ssh-port": str(int(self.ssh_port)),
             "mesh-address": self.mesh_address,
@@ -59,6 +58,15 @@ class Preflight:
             "accept": _words(sorted(self.accept)),
         }
         return {name: value for name, value in given.items() if value}
+
+
+def package_settings(by_kind: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """What the scripts are told of where the package is."""
+    return {
+        f"package-{name}" + (f"-{kind}" if kind else ""): value
+        for kind, file in by_kind.items()
+        for name, value in zip(("url", "sha256"), file, strict=True)
+    }
 
 
 @dataclass(frozen=True, slots=True)

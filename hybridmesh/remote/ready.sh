@@ -1,5 +1,6 @@
 #!/bin/sh
-# Waits until this machine's proxy is ready and carries the expected identity; changes nothing.
+# Runs the switch that a join has laid ready, if it has; then waits until this machine's proxy is ready and carries the
+# expected identity.
 # Prints one JSON line: spiffeId, certificateExpiry (RFC 3339), version (of the package), hostname.
 cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/lib.sh
@@ -8,7 +9,7 @@ cd -- "$(dirname -- "$0")"
 SPIFFE_ID=$(setting spiffe-id)
 LIMIT=$(setting ready-timeout-seconds 90)
 NAMESPACE=$(setting istio-namespace istio-system)
-END=$(($(date +%s) + LIMIT))
+GENERATION=$(setting generation)
 
 json_string() {
     printf '"%s"' "$(printf '%s' "$1" | tr -d '[:cntrl:]' | sed 's/[\\"]/\\&/g')"
@@ -44,12 +45,14 @@ give_up() {
     fail "$1" "${2:-$(remedy)}"
 }
 
-# wait_for WHAT COMMAND…
+# wait_for SECONDS WHAT COMMAND…
 wait_for() {
-    what=$1
-    shift
+    seconds=$1
+    what=$2
+    shift 2
+    end=$(($(date +%s) + seconds))
     until "$@"; do
-        [ "$(date +%s)" -lt "$END" ] || give_up "$what, after ${LIMIT}s"
+        [ "$(date +%s)" -lt "$end" ] || give_up "$what, after ${seconds}s"
         sleep 0.3
     done
 }
@@ -58,17 +61,30 @@ restart_is_over() {
     [ -z "$(systemctl list-units --all --no-legend --plain 'hybrid-mesh-start-*')" ]
 }
 
-agent_is_ready() {
-    fetch GET http://127.0.0.1:15021/healthz/ready 5 >/dev/null 2>&1
+is_switched() {
+    [ -z "$GENERATION" ] || [ "$(cat "$STATE/generation" 2>/dev/null)" = "$GENERATION" ]
 }
 
-# From Envoy's /certs: the lines "SPIFFE-ID EXPIRY" of its own certificates, not of the authorities'
-own_certificates() {
-    fetch GET http://127.0.0.1:15000/certs 5 2>/dev/null | tr '{}[],' '\n' | awk -F '"' '
-        $2 == "ca_cert" { own = 0 }
-        $2 == "cert_chain" { own = 1 }
-        own && $2 == "uri" { uri = $4 }
-        own && $2 == "expiration_time" && uri != "" { print uri, $4; uri = "" }'
+# What the stack wants runs here, or the switch to it is made: detached, since this session may end.
+switch() {
+    is_switched && return
+    step switch
+    [ "$(cat "$STATE/next/settings/generation" 2>/dev/null)" = "$GENERATION" ] ||
+        fail 'this VM neither runs what the stack wants, nor has it laid ready' \
+            "let the join run again: pulumi up --target-replace, with the URN of this VM's command …-join"
+    rm -f "$STATE/outcome"
+    quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$(date +%s)" \
+        --description='hybrid-mesh: from what ran here to what the stack wants' \
+        --property="ExecStopPost=-/bin/sh $STATE/next/switch.sh rescue" /bin/sh "$STATE/next/switch.sh" ||
+        fail 'the switch cannot be started' 'see the output above and: systemctl status'
+    drain=$(setting drain-seconds 5)
+    install=$(setting install-timeout-seconds 300)
+    cut_off=$(setting cut-off-seconds 15)
+    wait_for $((cut_off + drain + 2 * (install + LIMIT) + 300)) 'the switch is not over' restart_is_over
+    is_switched && return
+    [ -s "$STATE/outcome" ] || fail 'the switch was cut off' "see $LOG, then pulumi up"
+    sed -n '3,$p' "$STATE/outcome" >&2
+    fail "$(sed -n 1p "$STATE/outcome")" "$(sed -n 2p "$STATE/outcome")"
 }
 
 certificate_is_there() {
@@ -79,11 +95,12 @@ certificate_is_there() {
 [ -n "$SPIFFE_ID" ] || fail 'setting spiffe-id is empty' 'pass the identity of the workload'
 [ -d "$STATE" ] || fail 'this machine was never joined' 'run the join first'
 step restart
-wait_for 'the restart is not over' restart_is_over
+wait_for "$LIMIT" 'the restart is not over' restart_is_over
+switch
 step ready "wait for http://127.0.0.1:15021/healthz/ready, at most ${LIMIT}s"
-wait_for 'the proxy is not ready' agent_is_ready
+wait_for "$LIMIT" 'the proxy is not ready' agent_is_ready
 step certificate
-wait_for 'Envoy has no certificate' certificate_is_there
+wait_for "$LIMIT" 'Envoy has no certificate' certificate_is_there
 expiry=$(printf '%s\n' "$certificates" | awk -v id="$SPIFFE_ID" '$1 == id { print $2; exit }')
 [ -n "$expiry" ] ||
     give_up "the certificate is for $(printf '%s\n' "$certificates" | cut -d ' ' -f 1 | sort -u | paste -sd , -), expected $SPIFFE_ID" \

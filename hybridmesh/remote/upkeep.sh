@@ -1,6 +1,7 @@
 #!/bin/sh
 # What a member does for itself, run by the units that join.sh makes:
-#   network   before each start of Istio: waits for a way to istiod, and puts our block into /etc/hosts
+#   network   before each start of Istio: undoes a switch that a reboot cut off, waits for a way to istiod, and puts
+#             our block into /etc/hosts
 #   follow    every half a minute, where the gateway is a host name: the addresses that the name has now
 #   ready     once at boot: waits until the proxy is ready, for the applications that are ordered after it
 #   logs      every hour: Istio's logs, where they have grown
@@ -63,6 +64,8 @@ rotate() {
 [ -d "$STATE" ] || exit 0
 case ${1-} in
     network)
+        # Of this boot: it is under way, and waits for us.
+        [ ! -e "$STATE/switching" ] || [ "$(cat "$STATE/switching")" = "$(this_boot)" ] || undo_half_switch
         by $(($(date +%s) + WAY_LIMIT)) has_way || log "note: no way to istiod after ${WAY_LIMIT}s; Istio starts nevertheless"
         follow
         ;;

@@ -29,6 +29,7 @@ from .models import (
 )
 from .network_checks import check_networks, gateway_hosts
 from .observability_checks import check_observability
+from .revision_checks import revision_findings
 from .routing_checks import routing_findings, service_findings, traffic_policy_findings
 from .shape_checks import check_sidecar, check_versions, check_workload
 
@@ -107,6 +108,8 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield from _charts(control_plane, gateway)
     for name, workload in draft.workloads.items():
         yield from _workload(f"workloads.{name}", name, workload, control_plane)
+    if control_plane is not None:
+        yield from revision_findings(control_plane, draft.workloads, draft.networks)
     yield from _shapes(draft, control_plane)
     for path, _, host in gateway_hosts(draft.networks):
         yield from _host(path, host, "auto")

@@ -33,6 +33,7 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
     """Rules of the stack's own word."""
     yield from _limits("sidecar.limits", sidecar.limits)
     yield from _capture("sidecar.capture", sidecar.capture)
+    yield from _package(sidecar)
     for name in sidecar.environment:
         instead = RESERVED_VARIABLES.get(name)
         if name == "ISTIO_AGENT_FLAGS" and "proxyLogLevel" in sidecar.environment[name]:
@@ -119,4 +120,29 @@ def _capture(path: str, capture: Capture) -> Iterator[Finding]:
             "is given beside `outboundCidrs`",
             "Istio reads it only where all addresses are captured.",
             "leave out one of the two.",
+        )
+
+
+def _package(sidecar: Sidecar) -> Iterator[Finding]:
+    """One file for all VMs, or one for each kind."""
+    package = sidecar.package
+    if package is None:
+        return
+    one = {"url": package.url, "sha256": package.sha256}
+    missing = [name for name, value in one.items() if value is None]
+    if package.files and len(missing) < 2:
+        yield Finding(
+            "sidecar.package",
+            "url, sha256 and files",
+            "has one file for all VMs, and one for each kind",
+            "It would be unclear which a VM installs.",
+            "`url` and `sha256`, or `files`.",
+        )
+    elif not package.files and missing:
+        yield Finding(
+            f"sidecar.package.{missing[0]}",
+            "",
+            "is missing",
+            "VMs could not install the sidecar.",
+            "`url` and `sha256` of one file for all VMs, or `files` with one for each kind.",
         )

@@ -27,6 +27,7 @@ __all__ = [
     "Toolset",
     "UnsuitableSystemError",
     "build",
+    "build_machine_root",
     "build_sidecar",
     "check_system",
     "expected_build_seconds",
@@ -56,6 +57,16 @@ class Sidecar:
     """The package's version, such as `1.31.0`."""
     sha256: str
     """Of the file, in hex."""
+
+
+def build_machine_root(suite: str, progress: Progress | None = None, *, store: Store | None = None) -> Path:
+    """The root of a machine of another Debian than the one that everything is made of; built when asked for.
+
+    Raises:
+        BuildError: it could not be made.
+    """
+    name = debian.of_suite("machine-root", suite)
+    return debian.root_of(build([name], progress, store=store).folders[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def catalogue() -> Mapping[str, Artifact]:
         debian.base(),
         debian.machine_root(),
         debian.cloud_root(),
+        *(make(suite) for suite in pins.OTHER_SUITES for make in (debian.base, debian.machine_root)),
         istio.sidecar(),
         images.images(),
         monitoring.prometheus(),

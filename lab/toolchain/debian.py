@@ -42,46 +42,53 @@ def install_packages(job: Job, packages: list[str]) -> None:
     )
 
 
-def base() -> Artifact:
+def of_suite(name: str, suite: str) -> str:
+    """An artifact's name: that of what everything is made of has none of its suite."""
+    return name if suite == pins.DEBIAN_SUITE else f"{name}-{suite}"
+
+
+def base(suite: str = pins.DEBIAN_SUITE) -> Artifact:
     """The Debian root that machines and images have in common: the folder `root` of the artifact."""
     recipe = pins.MACHINE / "base.sh"
     packages = pins.lines(pins.MACHINE / "packages-base.txt")
 
     def make(job: Job) -> None:
-        where = [pins.DEBIAN_SUITE, pins.architecture(), _mirror(job)]
+        where = [suite, pins.architecture(), _mirror(job)]
         job.run(
             [*OWN_NAMESPACES, "sh", recipe, root_of(job.folder), *where, job.downloads / "debian", *packages],
             seconds=_ROOT_SECONDS,
         )
 
     return Artifact(
-        name="debian-base",
-        pins=(recipe.read_bytes(), *packages, pins.DEBIAN_SUITE, pins.architecture()),
+        name=of_suite("debian-base", suite),
+        pins=(recipe.read_bytes(), *packages, suite, pins.architecture()),
         make=make,
         seconds=80,
+        when_asked=suite != pins.DEBIAN_SUITE,
     )
 
 
-def machine_root() -> Artifact:
-    """The lower layer of every machine: the folder `root` of the artifact."""
+def machine_root(suite: str = pins.DEBIAN_SUITE) -> Artifact:
+    """The lower layer of every machine of a suite: the folder `root` of the artifact."""
     recipe = pins.MACHINE / "root.sh"
     packages = pins.lines(pins.MACHINE / "packages.txt")
     content = ("sshd.conf", "journald.conf", "hosts", "echo.service", "echo_app.py")
 
     def make(job: Job) -> None:
         root = root_of(job.folder)
-        job.run(["cp", "--archive", root_of(job.needs["debian-base"]), root], seconds=_ROOT_SECONDS)
+        job.run(["cp", "--archive", root_of(job.needs[of_suite("debian-base", suite)]), root], seconds=_ROOT_SECONDS)
         job.run(
             [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", pins.MACHINE, *packages],
             seconds=_ROOT_SECONDS,
         )
 
     return Artifact(
-        name="machine-root",
+        name=of_suite("machine-root", suite),
         pins=(recipe.read_bytes(), *packages, *((pins.MACHINE / name).read_bytes() for name in content)),
         make=make,
         seconds=15,
-        needs=("debian-base",),
+        needs=(of_suite("debian-base", suite),),
+        when_asked=suite != pins.DEBIAN_SUITE,
     )
 
 
@@ -109,7 +116,10 @@ def cloud_root() -> Artifact:
 
 
 def _mirror(job: Job) -> str:
-    """The mirror that this host itself gets the suite from; empty if it is of another suite or kind."""
+    """The mirror that this host itself gets the suite from; empty if it is of another suite or kind.
+
+    One of Debian's mirrors has all of its suites.
+    """
     if shutil.which("apt-get") is None:
         return ""
     wanted = ["Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main"]

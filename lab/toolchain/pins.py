@@ -21,6 +21,8 @@ KUBERNETES_PLUGIN_VERSION = "4.9.1"
 """The release of pulumi-kubernetes that the pinned commit of its module belongs to."""
 DEBIAN_SUITE = "bookworm"
 """What machines and images are made of."""
+OTHER_SUITES = ("bullseye",)
+"""What a machine may be made of instead; built only when asked for."""
 IMAGE_TAG = "1.31"
 
 

@@ -161,6 +161,34 @@ def test_one_machine_waits_for_no_other() -> None:
             assert not world.is_after(world.one(f"mesh-vm-1-{role}"), world.one(f"mesh-vm-2-{other}"))
 
 
+def order_of(world: World, *names: str) -> list[str]:
+    """Names in the order in which the program asked for them."""
+    return [r.name for r in world.found if r.name in names]
+
+
+def test_machines_that_a_restart_awaits_take_turns_and_the_state_knows_nothing_of_it() -> None:
+    staged = {f"mesh-{machine}-join": {"stdout": "staged\n"} for machine in ("vm-1", "vm-2")}
+    world = run(mesh(dev_settings()), answers=staged)
+    order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
+    first = order[0].removesuffix("-ready")
+    assert order[:2] == [f"{first}-ready", f"{first}-membership"], "a member again, before the next one is touched"
+    for role in ("token", "join", "ready", "membership"):
+        for other in ("token", "join", "ready", "membership"):
+            assert not world.is_after(world.one(f"mesh-vm-1-{role}"), world.one(f"mesh-vm-2-{other}"))
+            assert not world.is_after(world.one(f"mesh-vm-2-{role}"), world.one(f"mesh-vm-1-{other}"))
+
+
+def test_a_bigger_batch_is_the_stack_s_to_set_and_never_a_whole_workload() -> None:
+    def bigger(sections: dict[str, Any]) -> None:
+        sections["sidecar"]["upgrade"] = {"batchSize": 9}
+
+    assert dev_settings(bigger).sidecar.upgrade.batch_size == 9
+    staged = {f"mesh-{machine}-join": {"stdout": "staged\n"} for machine in ("vm-1", "vm-2")}
+    world = run(mesh(dev_settings(bigger)), answers=staged)
+    order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
+    assert order[1].endswith("-membership"), "two machines: one at a time"
+
+
 def test_everything_in_the_mesh_goes_before_istiod_and_istiod_before_what_it_leaves_behind() -> None:
     world = run(mesh(dev_settings()))
     istiod, base = world.one("mesh-control-plane-istiod"), world.one("mesh-control-plane-base")

@@ -169,6 +169,14 @@ def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:
     assert ready(sidecar()) == first
 
 
+def test_a_machine_is_told_its_generation_by_which_readiness_tells_what_runs_there() -> None:
+    world = sidecar()
+    joined = unpacked(world.one("vm-1-join").value("stdin"))["settings/generation"]
+    ready = unpacked(world.one("vm-1-ready").value("stdin"))["settings/generation"]
+    assert joined == ready
+    assert joined.strip() == world.one("vm-1-membership").plain["joined"]
+
+
 def test_the_mesh_is_asked_anew_after_every_join() -> None:
     one, other = sidecar(), sidecar(gateway_address="192.0.2.101")
     joined = [world.one("vm-1-membership").plain["joined"] for world in (one, other)]
@@ -296,14 +304,14 @@ def test_the_systems_that_may_join_go_with_the_join() -> None:
 def test_a_machine_that_was_changed_by_hand_joins_again() -> None:
     def settings(world: World) -> dict[str, str]:
         join = unpacked(world.one("vm-1-join").value("stdin"))
-        return {name: text for name, text in join.items() if name.startswith("settings/")}
+        return {k: v for k, v in join.items() if k.startswith("settings/") and k != "settings/generation"}
 
     def joined(**drift: object) -> World:
         return sidecar(answers={"vm-1-drift": drift} if drift else None)
 
     untouched, changed = joined(), joined(drift=[], generation="2")
-    assert "settings/generation" not in settings(untouched)
-    assert settings(changed) == {**settings(untouched), "settings/generation": "2\n"}
+    assert "settings/repair" not in settings(untouched)
+    assert settings(changed) == {**settings(untouched), "settings/repair": "2\n"}
     # And whoever waits for the join waits again.
     ready = [world.one("vm-1-ready").value("stdin") for world in (untouched, changed)]
     assert ready[0] != ready[1]
@@ -313,3 +321,14 @@ def test_the_way_to_a_machine_that_may_have_drifted_has_its_keys_as_secrets() ->
     drift = sidecar().one("vm-1-drift")
     assert drift.value("connection")["privateKey"] == KEY
     assert "S3CRET-KEY" not in json.dumps(drift.plain)
+
+
+def test_a_machine_is_told_of_every_kind_of_package_and_a_preview_shows_each() -> None:
+    files = {"deb-amd64": ("http://m/x.deb", "ab" * 32), "rpm-arm64": ("http://m/x.rpm", "cd" * 32)}
+    world = sidecar(package=SidecarPackage(version="1.31.0", files=files))
+    sent = unpacked(world.one("vm-1-join").value("stdin"))
+    assert sent["settings/package-url-deb-amd64"] == "http://m/x.deb\n"
+    assert sent["settings/package-sha256-rpm-arm64"] == "cd" * 32 + "\n"
+    assert "settings/package-url" not in sent
+    shown = world.one("vm-1", "Sidecar").plain["package"].splitlines()
+    assert shown == [f"http://m/x.deb 1.31.0 sha256:{'ab' * 32}", f"http://m/x.rpm 1.31.0 sha256:{'cd' * 32}"]

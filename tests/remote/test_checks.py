@@ -354,8 +354,7 @@ def test_a_clock_that_is_off_is_found(sandbox: Sandbox, skew: int, said: str) ->
 # ---------------------------------------------------------------- what it is told
 
 TOLD = {
-    "package_url": "http://m/x.deb",
-    "package_sha256": "ab" * 32,
+    "package": {"": ("http://m/x.deb", "ab" * 32)},
     "package_version": "1.31.0",
     "ssh_port": 22,
     "mesh_address": "192.0.2.11",

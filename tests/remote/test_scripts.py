@@ -78,10 +78,11 @@ def test_no_script_evaluates_a_value() -> None:
 
 
 def test_every_setting_that_a_script_reads_is_declared_and_every_declared_one_is_read() -> None:
-    read = {
-        name for script in SCRIPTS.glob("*.sh") for name in re.findall(r"\(setting ([a-z0-9-]+)", script.read_text())
-    }
-    assert read == remote.SETTINGS.keys() - {"generation"}
+    called = re.compile(r"(?m)(?:\(|^ *)setting \"?([a-z0-9-]+)")
+    read = {name for script in SCRIPTS.glob("*.sh") for name in called.findall(script.read_text())}
+    by_kind = {name for name in remote.SETTINGS if re.fullmatch("package-(url|sha256)-(deb|rpm)-(amd64|arm64)", name)}
+    assert len(by_kind) == 8
+    assert read - {"package-url-", "package-sha256-"} == remote.SETTINGS.keys() - by_kind - {"repair"}
 
 
 def test_the_package_carries_the_scripts() -> None:
@@ -240,6 +241,32 @@ def test_the_package_family_is_known_by_the_systems_own_word(tmp_path: Path, rel
     assert sh(f"{text}package_family", folder=tmp_path).strip() == family
 
 
+@pytest.mark.parametrize(
+    ("release", "machine", "taken"),
+    [
+        ("ID=debian\n", "x86_64", "deb-amd64"),
+        ("ID=ubuntu\n", "aarch64", "deb-arm64"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "x86_64", "rpm-amd64"),
+        ("ID=fedora\n", "aarch64", "rpm-arm64"),
+    ],
+)
+@pytest.mark.parametrize("of_its_own", [True, False])
+def test_a_vm_takes_the_package_of_its_family_and_architecture(
+    tmp_path: Path, release: str, machine: str, taken: str, of_its_own: bool
+) -> None:
+    (tmp_path / "os-release").write_text(release)
+    (tmp_path / "settings").mkdir()
+    kinds = ("deb-amd64", "deb-arm64", "rpm-amd64", "rpm-arm64") if of_its_own else ("",)
+    for kind in kinds:
+        name = f"package-url-{kind}" if kind else "package-url"
+        (tmp_path / "settings" / name).write_text(f"http://mirror/{kind or 'all'}\n")
+    parts = [function("lib.sh", name) for name in ("package_family", "package_kind")]
+    choice = next(line for line in (SCRIPTS / "checks.sh").read_text().splitlines() if line.startswith("URL="))
+    text = "\n".join([*parts, f"uname() {{ echo {machine}; }}", "KIND=$(package_kind)", choice, 'echo "$URL"'])
+    found = sh(text.replace("/etc/os-release", "os-release"), folder=tmp_path).strip()
+    assert found == f"http://mirror/{taken if of_its_own else 'all'}"
+
+
 # ---------------------------------------------------------------- checks.sh
 
 
@@ -293,7 +320,7 @@ def test_own_certificates_are_told_from_those_of_authorities(tmp_path: Path, ind
         ]
     }
     (tmp_path / "certs").write_text(json.dumps(document, indent=indent))
-    text = function("ready.sh", "own_certificates") + "fetch() { cat certs; }\nown_certificates"
+    text = "fetch() { cat certs; }\nown_certificates"
     assert sh(text, folder=tmp_path) == "spiffe://cluster.local/ns/demo/sa/echo 2026-01-02T00:00:00Z\n"
     (tmp_path / "certs").write_text('{"certificates":[]}')
     assert sh(text, folder=tmp_path) == ""

@@ -74,7 +74,7 @@ def test_one_changed_line_of_a_file_is_one_changed_line_of_the_text() -> None:
 
 
 def test_it_leaves_room_in_the_metadata() -> None:
-    assert len(startup_script(FILES, SETTINGS).encode()) < METADATA_LIMIT / 2
+    assert len(startup_script(FILES, SETTINGS).encode()) < METADATA_LIMIT * 2 / 3
 
 
 def test_it_is_plain_shell() -> None:

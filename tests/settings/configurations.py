@@ -176,9 +176,14 @@ def good(draw: st.DrawFn) -> Sections:
     }
     workloads: dict[str, Any] = sections["workloads"]
     if any("machines" in workload for workload in workloads.values()):
-        package = {"url": "http://192.0.2.1/x.deb", "sha256": "ab" * 32, "version": "1.30.1"}
-        more = only(given.Sidecar, "limits", "timeouts", "environment", "tokenSeconds")
-        sections["sidecar"] = {"package": package, **draw(SHAPES), **draw(more)}
+        one = {"url": "http://192.0.2.1/x.deb", "sha256": "ab" * 32, "version": "1.30.1"}
+        kinds = {"version": "1.30.1", "files": {"deb-amd64": {"sha256": "ab" * 32}, "rpm-arm64": {"sha256": "cd" * 32}}}
+        sections["sidecar"] = {
+            "package": draw(st.sampled_from([one, kinds])),
+            **draw(SHAPES),
+            **draw(only(given.Sidecar, "limits", "timeouts", "environment", "tokenSeconds")),
+            "upgrade": draw(st.sampled_from([{}, {"batchSize": 3}, {"cutOffSeconds": 0}])),
+        }
         networks = draw(_networks(sections))
         if networks:
             sections["networks"] = networks

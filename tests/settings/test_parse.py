@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from hybridmesh.settings import Settings, SettingsError, from_stack_file, parse
+from hybridmesh.settings import models as given
 from hybridmesh.settings.pulumi_config import from_pulumi_config
 from tests.components.harness import FILES, KEY, PROJECT_ROOT, dev_sections, read_file
 
@@ -176,3 +177,29 @@ def test_a_finding_is_one_line_whatever_a_key_is(key: str) -> None:
     assert len(error.value.findings) == 2
     assert len(str(error.value).splitlines()) == 3
     assert all(str(finding).isprintable() for finding in error.value.findings)
+
+
+def test_a_package_for_each_kind_of_vm_comes_from_istio_unless_told_otherwise() -> None:
+    package = given.Package.model_validate(
+        {
+            "version": "1.31.0",
+            "files": {
+                "deb-amd64": {"sha256": "a" * 64},
+                "deb-arm64": {"sha256": "b" * 64},
+                "rpm-amd64": {"sha256": "c" * 64, "url": "https://mirror.example.com/x.rpm"},
+                "rpm-arm64": {"sha256": "d" * 64},
+            },
+        }
+    )
+    official = "https://storage.googleapis.com/istio-release/releases/1.31.0"
+    assert package.by_kind == {
+        "deb-amd64": (f"{official}/deb/istio-sidecar.deb", "a" * 64),
+        "deb-arm64": (f"{official}/deb/istio-sidecar-arm64.deb", "b" * 64),
+        "rpm-amd64": ("https://mirror.example.com/x.rpm", "c" * 64),
+        "rpm-arm64": (f"{official}/rpm/istio-sidecar-arm64.rpm", "d" * 64),
+    }
+
+
+def test_one_package_for_all_is_of_every_kind() -> None:
+    package = given.Package.model_validate({"url": "http://m/x.deb", "sha256": "a" * 64, "version": "1.31.0"})
+    assert package.by_kind == {"": ("http://m/x.deb", "a" * 64)}

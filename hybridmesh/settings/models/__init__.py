@@ -8,7 +8,7 @@ in `checks`.
 from .access import Access, AccessRule
 from .base import Model, setting
 from .cluster import Cluster
-from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts
+from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts, Revision
 from .gateway import Gateway
 from .google import Fleet, GceHardware, GceInstance, Gke, Google, GoogleApiServer, GoogleWay, SharedStack
 from .machines import Bastion, Command, Host, Machines, Ssh
@@ -19,7 +19,7 @@ from .pods import Pods
 from .probe import Exec, HttpGet, Probe, TcpSocket
 from .routing import HeaderMatch, Mirror, Retries, Routing
 from .shape import Capture, Egress, Limits, ProxyShape
-from .sidecar import Package, Sidecar, SidecarTimeouts
+from .sidecar import Package, PackageFile, Sidecar, SidecarTimeouts, Upgrade
 from .stack import Settings
 from .tracing import Tag, Tracing
 from .traffic import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
@@ -65,11 +65,13 @@ __all__ = [
     "Observability",
     "OutlierDetection",
     "Package",
+    "PackageFile",
     "Pods",
     "Probe",
     "Prometheus",
     "ProxyShape",
     "Retries",
+    "Revision",
     "Routing",
     "Service",
     "ServicePort",
@@ -82,6 +84,7 @@ __all__ = [
     "TcpSocket",
     "Tracing",
     "TrafficPolicy",
+    "Upgrade",
     "Versions",
     "Workload",
     "setting",

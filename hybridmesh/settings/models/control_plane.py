@@ -51,6 +51,32 @@ class ControlPlaneTimeouts(Model):
     )
 
 
+class Revision(Model):
+    """One more istiod beside the first."""
+
+    version: Version | None = setting(
+        None,
+        meaning="Its version, of the charts too if they come from a repository; default: the control plane's.",
+        example="1.31.1",
+        wrong="it would be unclear which charts to install.",
+        fix='a full version in quotes, such as `"1.31.1"`.',
+    )
+    charts: Charts | None = setting(
+        None,
+        meaning="Where its chart comes from; default: as the control plane's.",
+        example={"path": "charts-1.31.1"},
+        wrong="there would be nothing to install.",
+        fix="`{path: folder}` or `{repository: URL}`.",
+    )
+    values: Mapping[str, Any] = setting(
+        default_factory=dict,
+        meaning="Helm values of its own, over the control plane's.",
+        example={"autoscaleEnabled": False},
+        wrong="Helm would refuse them.",
+        fix="a mapping, as in the chart's values.yaml.",
+    )
+
+
 class ControlPlane(Model):
     """istiod: installed by this stack, or adopted as it is."""
 
@@ -109,6 +135,14 @@ class ControlPlane(Model):
         example={"autoscaleEnabled": False},
         wrong="Helm would refuse them.",
         fix="a mapping, as in the chart's values.yaml.",
+    )
+    revisions: Mapping[Name, Revision] = setting(
+        default_factory=dict,
+        meaning="More istiods of the same mesh, by their revisions, beside that of `revision`. VMs are moved to one by "
+        "`machines.revision`, or one by one by `hosts.<name>.revision`.",
+        example={"canary": {}},
+        wrong="VMs would ask an istiod that does not exist.",
+        fix="`{canary: {}}`.",
     )
     timeouts: ControlPlaneTimeouts = setting(
         default_factory=ControlPlaneTimeouts,

@@ -193,6 +193,13 @@ class Host(Model):
         wrong="load balancing by locality would take it for somewhere else.",
         fix="`region/zone`.",
     )
+    revision: Name | None = setting(
+        None,
+        meaning="The istiod that it follows; default: `machines.revision`. A network's gateway: the first.",
+        example="canary",
+        wrong="it would ask an istiod that does not exist.",
+        fix="`controlPlane.revision`, or one of `controlPlane.revisions`.",
+    )
     weight: AtLeastOne | None = setting(
         None,
         meaning="Its share of the requests among the endpoints; default 1. Needs `registration: static`.",
@@ -232,6 +239,13 @@ class Machines(Model):
         example="static",
         wrong="it would be unclear who makes the machines' WorkloadEntries.",
         fix="auto or static.",
+    )
+    revision: Name | None = setting(
+        None,
+        meaning="The istiod that the machines follow, by its revision; default: `controlPlane.revision`.",
+        example="canary",
+        wrong="they would ask an istiod that does not exist.",
+        fix="`controlPlane.revision`, or one of `controlPlane.revisions`.",
     )
     units: Sequence[UnitName] = setting(
         (),

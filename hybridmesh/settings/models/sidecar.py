@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from .base import EnvironmentName, Model, Seconds, Sha256, Text, Url, no_bool, setting
+from .base import AtLeastOne, EnvironmentName, Model, Seconds, Sha256, Text, Url, no_bool, setting
 from .shape import ProxyShape
 
 Check = Literal[
@@ -28,17 +28,40 @@ Check = Literal[
 ]
 """What a preflight looks at and can be told to accept: hybridmesh.remote.CHECKS."""
 
+PackageKind = Literal["deb-amd64", "deb-arm64", "rpm-amd64", "rpm-arm64"]
+OFFICIAL = "https://storage.googleapis.com/istio-release/releases"
+
+
+class PackageFile(Model):
+    """The package for VMs of one family and architecture."""
+
+    url: Url | None = setting(
+        None,
+        meaning="Where VMs download it; default: Istio's own, for the version.",
+        example="https://mirror.example.com/istio-sidecar-arm64.rpm",
+        wrong="VMs could not install the sidecar.",
+        fix="an http or https URL that the VMs reach, or leave it out.",
+    )
+    sha256: Sha256 = setting(
+        meaning="Its SHA-256. A file with another one is not installed.",
+        example="0" * 64,
+        wrong="a package that was tampered with would run as root on every VM.",
+        fix="what `sha256sum` says of the package: 64 hexadecimal digits.",
+    )
+
 
 class Package(Model):
-    """The `istio-sidecar` package that VMs install."""
+    """The `istio-sidecar` package that VMs install: one file for all, or one for each kind of VM."""
 
-    url: Url = setting(
-        meaning="Where VMs download it.",
+    url: Url | None = setting(
+        None,
+        meaning="Where VMs download it, if all are of one kind. This and `sha256`, or `files`.",
         example="https://mirror.example.com/istio-sidecar.deb",
         wrong="VMs could not install the sidecar.",
         fix="an http or https URL that the VMs reach.",
     )
-    sha256: Sha256 = setting(
+    sha256: Sha256 | None = setting(
+        None,
         meaning="Its SHA-256. A file with another one is not installed.",
         example="0" * 64,
         wrong="a package that was tampered with would run as root on every VM.",
@@ -50,6 +73,32 @@ class Package(Model):
         wrong="it would be unclear whether a VM already has it.",
         fix='the package\'s version in quotes, such as `"1.31.0"`.',
     )
+    files: Mapping[PackageKind, PackageFile] = setting(
+        default_factory=dict,
+        meaning="One file for each kind of VM: `deb-amd64`, `deb-arm64`, `rpm-amd64`, `rpm-arm64`. A VM takes that of "
+        "its own family and architecture.",
+        example={"deb-amd64": {"sha256": "0" * 64}, "rpm-arm64": {"sha256": "0" * 64}},
+        wrong="VMs of that kind could not install the sidecar.",
+        fix="`{deb-amd64: {sha256: …}}`.",
+    )
+
+    @property
+    def by_kind(self) -> dict[str, tuple[str, str]]:
+        """Where VMs of each kind download it, and its SHA-256; the kind is empty for all VMs alike."""
+        if self.url is not None and self.sha256 is not None:
+            return {"": (self.url, self.sha256)}
+        return {
+            kind: (file.url or official_url(self.version, kind), file.sha256)
+            for kind, file in sorted(self.files.items())
+        }
+
+
+def official_url(version: str, kind: str) -> str:
+    """Where Istio publishes a version's package for a kind of VM. Source: tools/packaging/packaging.mk, and the
+    release's folder: the amd64 file has no suffix."""
+    family, _, architecture = kind.partition("-")
+    suffix = "" if architecture == "amd64" else f"-{architecture}"
+    return f"{OFFICIAL}/{version}/{family}/istio-sidecar{suffix}.{family}"
 
 
 class SidecarTimeouts(Model):
@@ -140,6 +189,27 @@ class Preflight(Model):
     )
 
 
+class Upgrade(Model):
+    """How proxies that serve are restarted, for a new package or any other change that takes a restart."""
+
+    batch_size: AtLeastOne = setting(
+        1,
+        meaning="How many VMs at a time, of the whole stack; never all VMs of one workload, if it has more than one. "
+        "First joins, and VMs that are out of the mesh, wait for nobody.",
+        example=1,
+        wrong="all VMs could be out at once.",
+        fix="1 or more.",
+    )
+    cut_off_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=600)] = setting(
+        15,
+        meaning="How long a VM serves on after its agent has let go of istiod, until nobody calls it any more: "
+        "istiod's `PILOT_WORKLOAD_ENTRY_GRACE_PERIOD` (10 s) and 5 more. 0: it is stopped at once.",
+        example=15,
+        wrong="a VM would be stopped while others still call it, and they would have to try again elsewhere.",
+        fix="seconds, 0 to 600.",
+    )
+
+
 class Sidecar(ProxyShape):
     """What makes a VM a member of the mesh, and how its proxy behaves."""
 
@@ -152,7 +222,7 @@ class Sidecar(ProxyShape):
             "version": "1.31.0",
         },
         wrong="VMs could not install the sidecar.",
-        fix="`{url, sha256, version}`.",
+        fix="`{url, sha256, version}`, or `{version, files}`.",
     )
     environment: Mapping[EnvironmentName, str] = setting(
         default_factory=dict,
@@ -174,6 +244,13 @@ class Sidecar(ProxyShape):
         example={"accept": ["address"]},
         wrong="a VM that cannot join would be changed, and fail half-way.",
         fix="`{accept: [...]}`, or leave it out.",
+    )
+    upgrade: Upgrade = setting(
+        default_factory=Upgrade,
+        meaning="How proxies that serve are restarted.",
+        example={"batchSize": 1},
+        wrong="all VMs could be out at once.",
+        fix="`{batchSize: 1}`.",
     )
     timeouts: SidecarTimeouts = setting(
         default_factory=SidecarTimeouts,

@@ -1,0 +1,89 @@
+"""Another istiod beside the first: a second control plane of the same mesh."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes.core.v1 import ConfigMap
+from pulumi_kubernetes.helm.v3 import Release
+
+from hybridmesh.istio import istiod_host, mesh_config_map
+
+from .after import after
+from .control_plane import ControlPlaneArgs, HelmCharts, installed_mesh_config, istiod_values, merged
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RevisionArgs:
+    """Inputs of `Revision`."""
+
+    plane: ControlPlaneArgs
+    """The control plane that it stands beside: mesh, namespace, charts and values are the same but for what follows."""
+    revision: str
+    """Its revision."""
+    follows: pulumi.Input[str]
+    """Istio's root namespace, as an output of that control plane: its CRDs come first, and go last."""
+    charts: HelmCharts | None = None
+    """Where its chart comes from; default as the control plane's."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Its Helm values, over the control plane's."""
+
+
+class Revision(pulumi.ComponentResource):
+    """Owns one more istiod with `mode: install`; nothing with `mode: adopt`.
+
+    It owns neither Istio's namespace nor its CRDs, and no gateway; who follows it, each VM and namespace says.
+    """
+
+    revision: pulumi.Output[str]
+    """Its revision; who uses it waits for it."""
+    mesh_config: pulumi.Output[str]
+    """Its mesh config, YAML."""
+    discovery_host: pulumi.Output[str]
+    """The host name by which machines ask for it."""
+
+    def __init__(self, name: str, args: RevisionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("hybridmesh:revision:Revision", name, {"revision": args.revision}, opts)
+        plane = replace(
+            args.plane,
+            revision=args.revision,
+            charts=args.charts or args.plane.charts,
+            values=merged(args.plane.values, args.values),
+        )
+        if plane.mode == "install":
+            self._install(name, args, plane)
+        else:
+            self.revision = pulumi.Output.from_input(args.revision)
+            self.mesh_config = self._read(name, f"{plane.namespace}/{mesh_config_map(args.revision)}")
+        self.discovery_host = self.revision.apply(lambda revision: istiod_host(plane.namespace, revision))
+        self.register_outputs({"meshConfig": self.mesh_config, "discoveryHost": self.discovery_host})
+
+    def _install(self, name: str, args: RevisionArgs, plane: ControlPlaneArgs) -> None:
+        if plane.charts is None:
+            raise ValueError(
+                f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
+                "HelmCharts(repository=…)."
+            )
+        limit = f"{plane.install_seconds}s"
+        release = Release(
+            f"{name}-istiod",
+            name=istiod_host(plane.namespace, args.revision).partition(".")[0],
+            namespace=args.follows,
+            values=istiod_values(plane),
+            timeout=plane.install_seconds,
+            **plane.charts.release("istiod"),
+            opts=pulumi.ResourceOptions(
+                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
+            ),
+        )
+        self.revision = after(release, args.revision)
+        expected = installed_mesh_config(plane)
+        if expected is not None:
+            self.mesh_config = after(release, expected)
+        else:
+            found = release.status.apply(lambda _: f"{plane.namespace}/{mesh_config_map(args.revision)}")
+            self.mesh_config = self._read(name, found)
+
+    def _read(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
+        found = ConfigMap.get(f"{name}-mesh-config-map", id_, opts=pulumi.ResourceOptions(parent=self))
+        return found.data.apply(lambda data: (data or {}).get("mesh", ""))

@@ -1,0 +1,110 @@
+"""Two control planes side by side, and machines that follow one or the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.settings import SettingsError
+from tests.components.harness import World, dev_settings, run
+
+MODES = pytest.mark.parametrize("preview", [False, True])
+
+
+def canary(sections: dict[str, Any]) -> None:
+    sections["controlPlane"]["revisions"] = {"canary": {"values": {"resources": {"requests": {"cpu": "20m"}}}}}
+    sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["revision"] = "canary"
+
+
+def mesh(change: Any, *, preview: bool = False) -> World:
+    return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=dev_settings(change))).topology, preview=preview)
+
+
+@MODES
+def test_a_second_istiod_stands_beside_the_first_with_its_values_and_its_own(preview: bool) -> None:
+    world = mesh(canary, preview=preview)
+    first, second = world.one("mesh-control-plane-istiod"), world.one("mesh-revision-canary-istiod")
+    assert (first.plain["name"], second.plain["name"]) == ("istiod", "istiod-canary")
+    values = second.plain["values"]
+    assert values["revision"] == "canary"
+    assert values["image"] == first.plain["values"]["image"]
+    assert values["resources"]["requests"] == {"cpu": "20m", "memory": "128Mi"}
+    assert first.plain["values"]["resources"]["requests"]["cpu"] == "10m"
+    assert world.is_after(second, world.one("mesh-control-plane-base"))
+    assert not world.is_after(first, second)
+
+
+@MODES
+def test_a_machine_that_is_moved_is_told_of_its_istiod_and_the_other_is_not(preview: bool) -> None:
+    world = mesh(canary, preview=preview)
+    moved, stays = world.one("mesh-vm-1", "Sidecar").plain, world.one("mesh-vm-2", "Sidecar").plain
+    if not preview:  # the gateway's address is not known before
+        assert moved["hosts"].strip().endswith(" istiod-canary.istio-system.svc")
+        assert stays["hosts"].strip().endswith(" istiod.istio-system.svc")
+    assert "discoveryAddress: istiod-canary.istio-system.svc:15012" in moved["mesh.yaml"]
+    assert "discoveryAddress: istiod.istio-system.svc:15012" in stays["mesh.yaml"]
+    memberships = [world.one(f"mesh-{name}-membership").plain["revision"] for name in ("vm-1", "vm-2")]
+    assert memberships == ["canary", "default"]
+    assert world.is_after(world.one("mesh-vm-1-join"), world.one("mesh-revision-canary-istiod"))
+    assert not world.is_after(world.one("mesh-vm-2-join"), world.one("mesh-vm-1-join"))
+
+
+def test_the_gateway_lets_machines_through_to_both() -> None:
+    world = mesh(canary)
+    hosts = ["istiod.istio-system.svc", "istiod-canary.istio-system.svc"]
+    servers = world.one("mesh-gateway-istiod-gateway").value("spec")["servers"]
+    assert {tuple(server["hosts"]) for server in servers} == {tuple(hosts)}
+    routes = world.one("mesh-gateway-istiod-route").value("spec")["tls"]
+    targets = {(r["match"][0]["sniHosts"][0], r["route"][0]["destination"]["host"]) for r in routes}
+    assert targets == {(host, f"{host}.cluster.local") for host in hosts}
+
+
+def test_a_workload_s_machines_move_together_and_one_may_stay() -> None:
+    def together(sections: dict[str, Any]) -> None:
+        canary(sections)
+        machines = sections["workloads"]["echo"]["machines"]
+        machines["revision"] = "canary"
+        machines["hosts"]["vm-1"]["revision"] = "default"
+
+    world = mesh(together)
+    memberships = [world.one(f"mesh-{name}-membership").plain["revision"] for name in ("vm-1", "vm-2")]
+    assert memberships == ["default", "canary"]
+
+
+def test_an_adopted_second_istiod_is_read_and_never_changed() -> None:
+    def adopted(sections: dict[str, Any]) -> None:
+        canary(sections)
+        sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0", "revisions": {"canary": {}}}
+        sections["gateway"] = {"mode": "adopt"}
+
+    world = mesh(adopted)
+    assert world.of_type("Release") == []
+    reads = {r.name: r.inputs["id"] for r in world.found if r.read}
+    assert reads["mesh-revision-canary-mesh-config-map"] == "istio-system/istio-canary"
+
+
+def unknown(sections: dict[str, Any]) -> None:
+    sections["workloads"]["echo"]["machines"]["revision"] = "canary"
+
+
+def same(sections: dict[str, Any]) -> None:
+    sections["controlPlane"]["revisions"] = {"default": {}}
+
+
+def old(sections: dict[str, Any]) -> None:
+    sections["controlPlane"]["revisions"] = {"old": {"version": "1.18.0"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (unknown, r"machines\.revision = canary: is no revision of the control plane.*one of default"),
+        (same, r"controlPlane\.revisions\.default = default: .*Two istiods would have one name"),
+        (old, r"controlPlane\.revisions\.old\.version = 1\.18\.0: is not in the table"),
+    ],
+)
+def test_a_revision_that_cannot_be_followed_is_refused(change: Any, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        dev_settings(change)

@@ -1,0 +1,256 @@
+"""A new version of the sidecar, and one that does not start, as docs/upgrades.md says it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import pytest
+
+from lab import packages
+from lab.cluster import wait_for
+from lab.machines import Machine
+from tests.e2e.load import Load, Request
+from tests.e2e.machine import Running, running
+from tests.e2e.mesh import objects
+from tests.e2e.stack import PulumiError, Stack
+from tests.environment import Lab
+
+pytestmark = pytest.mark.lab
+
+MACHINES = ("vm-1", "vm-2")
+LOG = "/var/log/hybrid-mesh.log"
+VERSION = "dpkg-query -W -f '${Version}' istio-sidecar"
+WHAT_RUNS = (
+    "cd / && { find var/lib/hybrid-mesh/scripts -type f; echo var/lib/hybrid-mesh/generation; "
+    "dpkg-query -L istio-sidecar | sed 's,^/,,'; echo etc/istio/config/mesh; echo var/lib/istio/envoy/cluster.env; "
+    "ls etc/systemd/system/hybrid-mesh-*.service etc/systemd/system/istio.service.d/*; } | "
+    'while read -r file; do if [ -f "$file" ]; then sha256sum "$file"; fi; done; '
+    "sed -n '/^# BEGIN/,/^# END/p' etc/hosts"
+)
+"""All that makes a version: package, bootstrap, scripts, units, hosts block."""
+OUTAGE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Window:
+    """When a machine was without its proxy, by its own log, in whole seconds."""
+
+    start: float
+    end: float
+
+    def has(self, request: Request) -> bool:
+        return request.began <= self.end + 1 and request.ended >= self.start
+
+
+def steps(machine: Machine, script: str, since: float) -> list[tuple[float, str]]:
+    """When a script took which step."""
+    found = re.findall(rf"(?m)^(\S+) {script}: step: ([a-z]+)", machine.look(["cat", LOG]))
+    times = [(datetime.fromisoformat(time_).timestamp(), step) for time_, step in found]
+    return [(at, step) for at, step in times if at >= int(since)]
+
+
+def without_proxy(machine: Machine, since: float) -> Window:
+    found = steps(machine, "switch.sh", since)
+    start = next(at for at, step in found if step == "stop")
+    return Window(start, next(at for at, step in found if at >= start and step == "end"))
+
+
+@pytest.fixture(scope="module")
+def up(stack: Stack) -> Iterator[Stack]:
+    """The stack as committed, but that only VMs answer: what one cannot, the other must. Versions pile up."""
+    stack.restore()
+    only_machines(stack)
+    stack.up()
+    yield stack
+    stack.restore()
+    stack.change("sidecar.upgrade.cutOffSeconds", 0)
+    stack.up()
+    stack.restore()
+    stack.up()
+
+
+def only_machines(stack: Stack) -> None:
+    stack.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+
+
+def install(lab: Lab, stack: Stack, version: str, *, broken: bool = False) -> None:
+    stack.change("sidecar.package", asdict(packages.make(lab.instance, version, broken=broken)))
+
+
+@contextlib.contextmanager
+def everywhere(lab: Lab) -> Iterator[dict[str, Load]]:
+    """A load from the pod and from each machine."""
+    with contextlib.ExitStack() as stack:
+        loads = {name: Load(lab, machine=lab.machine(name)) for name in MACHINES}
+        yield {who: stack.enter_context(load) for who, load in {"": Load(lab), **loads}.items()}
+
+
+def failed(load: Load) -> list[Request]:
+    return [request for request in load.requests if request.status != 200]
+
+
+def restarts(lab: Lab, before: dict[str, Running]) -> set[str]:
+    return {name for name in MACHINES if running(lab.machine(name)).agent != before[name].agent}
+
+
+def seen(lab: Lab) -> dict[str, Running]:
+    return {name: running(lab.machine(name)) for name in MACHINES}
+
+
+def versions(lab: Lab) -> set[str]:
+    return {lab.machine(name).look(["sh", "-c", VERSION]) for name in MACHINES}
+
+
+def what_runs(lab: Lab) -> dict[str, str]:
+    return {name: lab.machine(name).look(["sh", "-c", WHAT_RUNS]) for name in MACHINES}
+
+
+def test_a_version_that_does_not_start_stops_the_roll_and_is_put_back(lab: Lab, up: Stack) -> None:
+    before, kept = seen(lab), what_runs(lab)
+    install(lab, up, "1.31.2", broken=True)
+    up.change("sidecar.timeouts.readySeconds", 12)
+    with Load(lab) as load, pytest.raises(PulumiError) as refused:
+        up.up()
+    assert failed(load) == []
+    (rolled,) = restarts(lab, before)
+    said = str(refused.value)
+    assert (
+        f"FAILED on {rolled} at step switch: ready: the proxy is not ready after 12s; rolled back: istio-sidecar"
+        in said
+    )
+    assert "while the new version ran" in said
+    assert "broken on purpose" in said, said
+    assert "remedy: " in said
+    assert what_runs(lab) == kept, "package, bootstrap and scripts of one version"
+    addresses = {entry["spec"]["address"] for entry in objects(lab, "workloadentries").values()}
+    assert lab.machine(rolled).address in addresses, "and it is in the mesh"
+
+
+def test_a_new_version_rolls_one_by_one_and_no_request_fails(lab: Lab, up: Stack) -> None:
+    install(lab, up, "1.31.1")
+    since, before = time.time(), seen(lab)
+    with everywhere(lab) as loads:
+        mine = {name: running(lab.machine(name)).connections for name in MACHINES}
+        up.up()
+        time.sleep(1)
+        for name in MACHINES:
+            assert running(lab.machine(name)).connections - mine[name] <= 3
+    assert restarts(lab, before) == set(MACHINES)
+    assert versions(lab) == {"1.31.1"}
+    windows = {name: without_proxy(lab.machine(name), since) for name in MACHINES}
+    (first, second) = sorted(windows.values(), key=lambda window: window.start)
+    assert first.end <= second.start, "one at a time"
+    assert len(loads[""].requests) > 300
+    assert failed(loads[""]) == [], "from a pod"
+    for name in MACHINES:
+        order = [step for _, step in steps(lab.machine(name), "switch.sh", since)]
+        assert order == ["keep", "rotation", "drain", "stop", "start", "ready", "end"]
+        bad, window = failed(loads[name]), windows[name]
+        assert [request for request in bad if not window.has(request)] == [], f"from {name}, while it is not rolled"
+        out = max((r.ended for r in bad), default=0) - min((r.began for r in bad), default=0)
+        print(
+            f"{name}: {window.end - window.start:.0f} s without its proxy; its app's requests failed for {out:.1f} s "
+            f"({len(bad)} of {len(loads[name].requests)})"
+        )
+        assert out < OUTAGE_SECONDS
+        # Out of rotation before the proxy stopped. Its own app's calls, which its proxy knows no better, apart.
+        others = [r for who, load in loads.items() if who != name for r in load.requests if r.instance == name]
+        assert others
+        assert not [r for r in others if window.start - 1 < r.began < window.start], "nobody called it any more"
+    assert up.steps() == []
+    untouched = seen(lab)
+    up.up()
+    assert seen(lab) == untouched, "nothing changed: no connection, no restart"
+
+
+@pytest.mark.full
+def test_after_a_failure_the_next_up_tries_again_and_the_old_settings_restart_nothing(lab: Lab, up: Stack) -> None:
+    settings = up.file.read_text()
+    version = versions(lab)
+    install(lab, up, "1.31.2", broken=True)
+    up.change("sidecar.timeouts.readySeconds", 5)
+    up.change("sidecar.upgrade.cutOffSeconds", 0)
+    before = seen(lab)
+    for _ in range(2):
+        with pytest.raises(PulumiError, match="rolled back"):
+            up.up()
+        (rolled,) = restarts(lab, before)
+        assert versions(lab) == version
+    again = seen(lab)
+    up.file.write_text(settings)
+    up.up()
+    assert restarts(lab, again) == set(), "back to the settings of before: nothing to restart"
+    assert up.steps() == []
+    assert lab.machine(rolled).ssh(["ls /var/lib/hybrid-mesh"]).split() == [
+        "added-packages",
+        "before",
+        "delivered",
+        "generation",
+        "hosts",
+        "hosts-known",
+        "installed-file",
+        "outcome",
+        "package",
+        "scripts",
+    ]
+
+
+@pytest.mark.full
+def test_any_change_that_takes_a_restart_rolls_and_one_that_takes_none_does_not(lab: Lab, up: Stack) -> None:
+    up.change("workloads.echo.labels", {"team": "shop"})
+    since, before = time.time(), seen(lab)
+    with Load(lab) as load:
+        up.up()
+        time.sleep(1)
+    assert restarts(lab, before) == set(MACHINES)
+    (first, second) = sorted((without_proxy(lab.machine(n), since) for n in MACHINES), key=lambda w: w.start)
+    assert first.end <= second.start
+    assert failed(load) == []
+    before = seen(lab)
+    up.change("sidecar.limits", {"tasks": 1000})
+    up.up()
+    assert restarts(lab, before) == set()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("step", ["step: package: install", "step: files", "step: start"])
+def test_a_machine_that_reboots_half_way_runs_what_it_ran_and_the_next_up_ends_well(
+    lab: Lab, up: Stack, step: str
+) -> None:
+    old, new = sorted({"1.31.1", "1.31.3"}, key=lambda version: version not in versions(lab))
+    up.restore()
+    only_machines(up)
+    up.change("sidecar.upgrade.cutOffSeconds", 0)
+    install(lab, up, old)
+    up.up()
+    kept = what_runs(lab)
+    install(lab, up, new)
+    machine = lab.machine("vm-1")
+    line = machine.look(["sh", "-c", f"wc -l <{LOG}"]).strip()
+    reached = f"tail -n +$(({line} + 1)) {LOG} | grep -q -e '{step}'"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        run = pool.submit(up.up)
+        wait_for(step, lambda: machine.look(["sh", "-c", f"{reached} && echo yes || echo no"]) == "yes\n", 90)
+        machine.kill()
+        machine.start()
+        with pytest.raises(PulumiError):
+            run.result(timeout=300)
+    wait_for("it to be in again", lambda: machine.address in connected(lab), 90)
+    assert what_runs(lab)["vm-1"] == kept["vm-1"], "one version, whole"
+    up.up()
+    assert versions(lab) == {new}
+    assert up.steps() == []
+
+
+def connected(lab: Lab) -> set[str]:
+    return {
+        entry["spec"]["address"]
+        for entry in objects(lab, "workloadentries").values()
+        if "istio.io/connectedAt" in entry["metadata"]["annotations"]
+    }
