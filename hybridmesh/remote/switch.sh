@@ -61,7 +61,7 @@ leave_rotation() {
     step rotation "no way to istiod, so that within ${CUT_OFF}s no proxy calls this VM"
     # Dropped, not refused: a refusal would end the connection here alone. The reset by which istiod hears of the end
     # goes out.
-    close_gate OUTPUT -p tcp --dport 15012 ! --tcp-flags RST RST -m owner --gid-owner istio-proxy -j DROP
+    close_gate OUTPUT -p tcp --dport 15012 ! --tcp-flags RST RST -m owner --uid-owner istio-proxy -j DROP
     timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
     limit=$(($(date +%s) + CUT_LIMIT))
     while is_connected; do
