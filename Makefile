@@ -55,7 +55,7 @@ docs: .venv/stamp ## The documentation as a site, in build/site; fails where a l
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build
 
 .PHONY: test-unit
-test-unit: .venv/stamp ## Tests that need Python packages only (under a minute)
+test-unit: .venv/stamp ## Tests that need Python packages only (two to four minutes)
 	$(PYTHON) -m pytest -m 'not lab'
 
 .PHONY: test
