@@ -65,6 +65,7 @@ def status(lab: Lab, url: str, *options: str) -> str:
     return on_machine(lab.machine("vm-1"))([*command, url])
 
 
+@pytest.mark.full
 def test_every_object_is_valid_and_istioctl_finds_nothing_but_that_vms_are_no_pods(lab: Lab, featured: Stack) -> None:
     kinds = {"ServiceEntry", "WorkloadEntry", "WorkloadGroup", "AuthorizationPolicy", "Sidecar", "Telemetry"}
     assert kinds <= assert_valid(lab, featured)

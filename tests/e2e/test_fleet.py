@@ -76,6 +76,7 @@ def assert_it_has_only_the_token_that_it_asked_for(fleet: Fleet, machine: Machin
     assert machine.look(["systemctl", "show", "--value", "--property=LoadState", "ssh"]).strip() == "masked"
 
 
+@pytest.mark.full
 def test_a_fleet_scales_up_and_down_with_no_ssh_no_secret_and_no_failed_request(fleet: Fleet, one: Machine) -> None:
     assert_it_has_only_the_token_that_it_asked_for(fleet, one)
     with Load(fleet.lab) as load:

@@ -73,6 +73,7 @@ def but_helm_s_history(listing: Everything) -> Everything:
     )
 
 
+@pytest.mark.full
 def test_an_update_killed_twice_ends_like_one_that_was_not(lab: Lab, up: Stack) -> None:
     before = everything(up)
     up.change("controlPlane.values.meshConfig", {"accessLogEncoding": "JSON"})
