@@ -187,18 +187,8 @@ def test_after_a_failure_the_next_up_tries_again_and_the_old_settings_restart_no
     up.up()
     assert restarts(lab, again) == set(), "back to the settings of before: nothing to restart"
     assert up.steps() == []
-    assert lab.machine(rolled).ssh(["ls /var/lib/hybrid-mesh"]).split() == [
-        "added-packages",
-        "before",
-        "delivered",
-        "generation",
-        "hosts",
-        "hosts-known",
-        "installed-file",
-        "outcome",
-        "package",
-        "scripts",
-    ]
+    left = set(lab.machine(rolled).ssh(["ls /var/lib/hybrid-mesh"]).split())
+    assert not left & {"next", "previous", "switching", "restart-needed"}, left
 
 
 @pytest.mark.full
