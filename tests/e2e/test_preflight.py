@@ -110,7 +110,6 @@ def faulty(lab: Lab) -> Iterator[Faulty]:
     machine.delete()
 
 
-@pytest.mark.full
 def test_all_findings_come_at_once_and_no_machine_is_changed(lab: Lab, up: Stack, faulty: Faulty) -> None:
     vm1 = lab.machine("vm-1")
     before, count = running(vm1), connections(faulty.machine)
