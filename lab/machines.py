@@ -120,10 +120,13 @@ class Machine:
         With a template it stands for a cloud's instance, which nobody logs in to; `tools` must have `cloud-root`.
         """
         self.instance.require_running()
-        root = tools.machine_root if release == pins.DEBIAN_SUITE else toolchain.build_machine_root(release)
         if template is not None:
             root = tools.cloud_root
             start_cloud(self.instance)
+        elif release == pins.DEBIAN_SUITE:
+            root = tools.machine_root
+        else:
+            root = toolchain.build_machine_root(release)
         with locked(self.instance.folder / "machines.lock"):
             # One at a time: each takes an address that no other has.
             if not self.exists:

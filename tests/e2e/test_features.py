@@ -65,12 +65,11 @@ def status(lab: Lab, url: str, *options: str) -> str:
     return on_machine(lab.machine("vm-1"))([*command, url])
 
 
-@pytest.mark.full
 def test_every_object_is_valid_and_istioctl_finds_nothing_but_that_vms_are_no_pods(lab: Lab, featured: Stack) -> None:
     kinds = {"ServiceEntry", "WorkloadEntry", "WorkloadGroup", "AuthorizationPolicy", "Sidecar", "Telemetry"}
     assert kinds <= assert_valid(lab, featured)
     policies = {only_vms_under(f"shop-{name}") for name in ("allow", "deny", "default-deny")}
-    selected = {only_vms_selected("Sidecar", "shop"), only_vms_selected("Telemetry", "shop-access-log")}
+    selected = {only_vms_selected("Sidecar", "shop"), only_vms_selected("Telemetry", "shop")}
     assert_analyzed(lab, {only_vms_in_subset("echo"), *policies, *selected}, "demo", "istio-system")
 
 

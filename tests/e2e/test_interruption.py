@@ -73,12 +73,11 @@ def but_helm_s_history(listing: Everything) -> Everything:
     )
 
 
-@pytest.mark.full
 def test_an_update_killed_twice_ends_like_one_that_was_not(lab: Lab, up: Stack) -> None:
     before = everything(up)
     up.change("controlPlane.values.meshConfig", {"accessLogEncoding": "JSON"})
     up.change("sidecar.limits", {"tasks": 1000})
-    assert killed(up, "up", Moment("mesh-control-plane-istiod", "begins", later=3))
+    assert killed(up, "up", Moment("mesh-control-plane-istiod", "begins", later=0.5))
     with pytest.raises(PulumiError, match="locked"):
         up.up()
     said = recover(lab)

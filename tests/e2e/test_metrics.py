@@ -91,7 +91,8 @@ def test_a_preview_shows_rules_scrape_jobs_and_who_may_scrape_and_changes_little
 
 def test_every_vm_pod_and_gateway_is_scraped_with_labels_that_tell_which(lab: Lab, seen: Seen) -> None:
     assert seen
-    wait_for("all targets", lambda: len(prometheus.ask(lab, 'up{platform!=""} == 1')) >= 5, 60)
+    wait_for("the proxies", lambda: len(prometheus.ask(lab, 'up{platform!=""} == 1')) >= 5, 60)
+    wait_for("the server of targets", lambda: prometheus.ask(lab, 'up{platform=""} == 1'), 30)
     up = [r["metric"] for r in prometheus.ask(lab, "up == 1")]
     vms = {m["vm"]: (m["workload"], m["version"], m["network"], m["platform"]) for m in up if m.get("vm")}
     assert vms == dict.fromkeys(("vm-1", "vm-2"), ("echo", "vm", "embedded", "vm"))

@@ -42,8 +42,8 @@ page.onload = () => {{
 
 @pytest.fixture(scope="module")
 def page(lab: Lab, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not stack.resources():  # as it is where this file runs alone
-        stack.up()
+    stack.restore()
+    stack.up()
     ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), "http://echo.demo.svc.cluster.local:8080/", 100)
     path = tmp_path_factory.mktemp("report") / "report.html"
     console(lab, "report", "--stack", "dev", "--config-file", str(stack.file), "--output", str(path))
@@ -73,6 +73,7 @@ def seen(page: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
 
 def test_it_tells_of_the_running_stack(page: Path) -> None:
     text = page.read_text()
+    assert (alarms := re.findall(r'<div class="finding .*?</div>', text, re.DOTALL)) == [], alarms
     for words in ("all well", "2 of 2", "vm-1", "vm-2", "k8s 90 %", "istiod"):
         assert words in text
 

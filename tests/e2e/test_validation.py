@@ -28,7 +28,7 @@ KNOWN = {
     only_vms_in_subset("echo"),
     only_vms_in_subset("ledger"),
     only_vms_selected("Sidecar", "ledger"),
-    only_vms_selected("Telemetry", "ledger-access-log"),
+    only_vms_selected("Telemetry", "ledger"),
     wildcard_host("demo"),
     only_vms_under("ledger-allow"),
     only_vms_under("ledger-deny"),
