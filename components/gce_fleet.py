@@ -8,7 +8,7 @@ from pulumi_gcp import compute
 
 from hybridmesh.istio.ports import AGENT_HEALTH
 
-from .gce_guard import GceGuard, GceGuardArgs
+from .gce_guard import GceGuard
 from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of, project_of
 from .self_join import SelfJoin, SelfJoinArgs
 
@@ -69,19 +69,7 @@ class GceFleet(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         guard = GceGuard(
             name,
-            GceGuardArgs(
-                members=fleet,
-                project=place.project,
-                network=place.network,
-                app_ports=args.app_ports,
-                clients=place.clients,
-                observers=place.observers,
-                ssh=args.ssh,
-                gateway_address=args.join.gateway_address,
-                api_server=args.join.api_server.url,
-                ways=place.ways,
-                deny_other_egress=place.deny_other_egress,
-            ),
+            place.guard_of(fleet, args.app_ports, args.join.gateway_address, args.join.api_server.url, ssh=args.ssh),
             opts=child,
         )
         accounts = pulumi.Output.all(guard.email, guard.unique_id)

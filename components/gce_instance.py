@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import pulumi
 from pulumi_gcp import compute
 
-from .gce_guard import GceGuard, GceGuardArgs
+from .gce_guard import GceGuard
 from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of, project_of
 from .self_join import SelfJoin, SelfJoinArgs
 
@@ -55,18 +55,12 @@ class GceInstance(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         guard = GceGuard(
             name,
-            GceGuardArgs(
-                members=args.instance,
-                project=place.project,
-                network=place.network,
-                app_ports=args.app_ports,
-                clients=place.clients,
-                observers=place.observers,
+            place.guard_of(
+                args.instance,
+                args.app_ports,
+                args.gateway_address,
+                None if args.join is None else args.join.api_server.url,
                 ssh=args.ssh,
-                gateway_address=args.gateway_address,
-                api_server=None if args.join is None else args.join.api_server.url,
-                ways=place.ways,
-                deny_other_egress=place.deny_other_egress,
             ),
             opts=child,
         )

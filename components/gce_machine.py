@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from .gce_guard import Way
+from .gce_guard import GceGuardArgs, Way
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/userinfo.email")
 """GKE takes tokens of the first, and calls their bearer by e-mail with the second. What an account may do is IAM's."""
@@ -52,6 +52,30 @@ class GcePlace:
     """What machines may connect to, besides gateway and API server."""
     deny_other_egress: bool = True
     """Whether they may connect to nothing else."""
+
+    def guard_of(
+        self,
+        members: str,
+        app_ports: Sequence[int],
+        gateway_address: pulumi.Input[str],
+        api_server: pulumi.Input[str] | None,
+        *,
+        ssh: bool,
+    ) -> GceGuardArgs:
+        """Inputs of the `GceGuard` of machines here."""
+        return GceGuardArgs(
+            members=members,
+            project=self.project,
+            network=self.network,
+            app_ports=app_ports,
+            clients=self.clients,
+            observers=self.observers,
+            ssh=ssh,
+            gateway_address=gateway_address,
+            api_server=api_server,
+            ways=self.ways,
+            deny_other_egress=self.deny_other_egress,
+        )
 
 
 def metadata_of(startup_script: pulumi.Input[str] | None, ssh: bool) -> dict[str, pulumi.Input[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,11 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hybridmesh.ops.topology import StackError
+from hybridmesh.ops.topology import StackError, run_pulumi
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, connect
 
-PULUMI_SECONDS = 120
 RELEASE = "kubernetes:helm.sh/v3:Release"
 _HALF_MADE = ("pending-install", "pending-upgrade", "pending-rollback")
 
@@ -131,7 +129,7 @@ def recover(
     """
     console = Console(highlight=False, soft_wrap=True)
     chosen = ["--stack", stack] if stack else []
-    deployment: dict[str, Any] = json.loads(_pulumi("stack", "export", *chosen) or "{}")
+    deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", *chosen) or "{}")
     operations = interrupted(deployment)
     plan = repairs(operations, _records(deployment, operations))
     for operation in operations:
@@ -143,7 +141,7 @@ def recover(
         console.print("will do: clear the engine's notes of what was interrupted")
     if not yes:
         typer.confirm("Go ahead?", abort=True)
-    _pulumi("cancel", "--yes", *chosen)
+    run_pulumi("cancel", "--yes", *chosen)
     for repair in plan:
         if repair.record:
             cluster = _connect(deployment, repair.operation)
@@ -153,7 +151,7 @@ def recover(
             cluster = _connect(deployment, repair.operation)
             cluster.disown(inputs["apiVersion"], inputs["kind"], *_object(repair.operation))
     if operations:
-        _pulumi("stack", "import", *chosen, document=json.dumps(recovered(deployment, plan)))
+        run_pulumi("stack", "import", *chosen, document=json.dumps(recovered(deployment, plan)))
     console.print("Done. Now run again what was interrupted: `pulumi up`, or `pulumi destroy`.")
 
 
@@ -183,24 +181,3 @@ def _object(operation: Interrupted) -> tuple[str, str]:
 def _release(operation: Interrupted) -> tuple[str, str]:
     """Namespace and name of a release."""
     return str(operation.inputs.get("namespace", "default")), str(operation.inputs.get("name", operation.name))
-
-
-def _pulumi(*arguments: str, document: str | None = None) -> str:
-    try:
-        done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive", "--color=never"],
-            input=document,
-            capture_output=True,
-            text=True,
-            timeout=PULUMI_SECONDS,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise StackError(
-            'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(python -m lab env)"`.'
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise StackError(f"`pulumi {arguments[0]}` did not end within {PULUMI_SECONDS} s. Run this again.") from None
-    if done.returncode != 0:
-        raise StackError(f"`pulumi {' '.join(arguments)}` failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout

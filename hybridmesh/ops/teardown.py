@@ -131,7 +131,7 @@ def teardown(
     if cluster_gone:
         _leave(console, {vm: way for vm, way in machines.items() if vm not in lost_vms}, settings)
         state = json.loads(run_pulumi("stack", "export", "--stack", name))
-        _pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
+        run_pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
     _destroy(name, file, lost_vms)
     existing = {vm: way for vm, way in machines.items() if hosts(settings)[vm].ssh is not None}
     answers = run_on_all(
@@ -235,11 +235,3 @@ def _destroy(name: str, file: Path, lost: Sequence[str]) -> None:
         temporary.unlink(missing_ok=True)
     if done.returncode != 0:
         raise StackError("pulumi destroy did not come to its end; see above. Fix what it says, and run this again.")
-
-
-def _pulumi(*arguments: str, document: str) -> None:
-    done = subprocess.run(
-        ["pulumi", *arguments, "--non-interactive"], input=document, text=True, capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        raise StackError(f"pulumi {arguments[0]} {arguments[1]}: {done.stderr.strip()}")

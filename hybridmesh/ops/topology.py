@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-OUTPUT_SECONDS = 60
+PULUMI_SECONDS = 120
 
 
 class StackError(Exception):
@@ -37,14 +37,15 @@ def all_revisions(plane: Mapping[str, Any]) -> str:
     return ",".join([plane["revision"], *plane.get("revisions", [])])
 
 
-def run_pulumi(*arguments: str) -> str:
-    """What pulumi prints. Raises StackError where it is not there, refuses or takes too long."""
+def run_pulumi(*arguments: str, document: str | None = None) -> str:
+    """What pulumi prints, given a document on stdin. Raises StackError: it is not there, refuses or takes too long."""
     try:
         done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive"],
+            ["pulumi", *arguments, "--non-interactive", "--color=never"],
+            input=document,
             capture_output=True,
             text=True,
-            timeout=OUTPUT_SECONDS,
+            timeout=PULUMI_SECONDS,
             check=False,
         )
     except FileNotFoundError:
@@ -52,7 +53,8 @@ def run_pulumi(*arguments: str) -> str:
             'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(python -m lab env)"`.'
         ) from None
     except subprocess.TimeoutExpired:
-        raise StackError(f"pulumi did not tell the stack's outputs within {OUTPUT_SECONDS} s.") from None
+        raise StackError(f"`pulumi {arguments[0]}` did not end within {PULUMI_SECONDS} s. Run this again.") from None
     if done.returncode != 0:
-        raise StackError(f"pulumi cannot read the stack: {done.stderr.strip() or done.stdout.strip()}")
+        # Not all arguments: a value may be secret.
+        raise StackError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -23,3 +23,13 @@ def stack(lab: Lab) -> Iterator[Stack]:
     stack.restore()
     if stack.resources():
         stack.destroy()
+
+
+@pytest.fixture(scope="module")
+def up(stack: Stack) -> Iterator[Stack]:
+    """The stack as committed, up; changes of a module's tests pile up, and are taken back at its end."""
+    stack.restore()
+    stack.up()
+    yield stack
+    stack.restore()
+    stack.up()

@@ -30,16 +30,6 @@ NAME = "gateway.lab.internal"
 PLANE = "istio-system"
 
 
-@pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed; changes pile up."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
-
-
 @dataclass(frozen=True)
 class Effect:
     """What a change did to a machine."""

@@ -37,16 +37,6 @@ Says = Mapping[tuple[str, str], str]
 """What must be said, by machine (empty: the stack) and diagnosis."""
 
 
-@pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
-
-
 def doctor(lab: Lab, stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
     done = console(lab, "doctor", "--json", "--stack", "dev", "--config-file", str(stack.file), *arguments, check=False)
     assert done.returncode in (0, 1, 2), done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -50,16 +50,6 @@ MOMENTS = [
     (Moment("mesh-vm-1-ready", "begins"), Moment("mesh-control-plane-remains", "begins")),
     (Moment("mesh-vm-1-membership", "begins"), Moment("mesh-kubernetes", "begins")),
 ]
-
-
-@pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
 
 
 def recover(lab: Lab) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,16 +26,6 @@ URL = "http://echo.demo.svc.cluster.local:8080/"
 TOKEN = "/run/secrets/tokens/istio-token"
 BLOCK = "sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' /etc/hosts"
 CERTIFICATE_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
 
 
 def connected_at(lab: Lab, machine: Machine) -> str:

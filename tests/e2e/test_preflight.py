@@ -92,16 +92,6 @@ def add_hosts(stack: Stack, hosts: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
-
-
-@pytest.fixture(scope="module")
 def faulty(lab: Lab) -> Iterator[Faulty]:
     machine = lab.machine("faulty")
     machine.create(lab.tools)

@@ -5,8 +5,6 @@ tests/e2e/test_main_job.py looks after a first join.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from lab.cluster import wait_for
@@ -23,16 +21,6 @@ TOKEN = "/run/secrets/tokens/istio-token"
 KEY = "/etc/certs/key.pem"
 FOLDERS = "/etc /var /run /tmp /home /root /usr/local /dev/shm"
 FIND = f"grep --files-with-matches --recursive --no-messages --binary-files=text --file=- {FOLDERS} || true"
-
-
-@pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
 
 
 def secrets(machine: Machine) -> dict[str, str]:

@@ -26,16 +26,6 @@ VM_1 = "workloads.echo.machines.hosts.vm-1"
 SLOW_SECONDS = 45
 
 
-@pytest.fixture(scope="module")
-def up(stack: Stack) -> Iterator[Stack]:
-    """The stack as committed."""
-    stack.restore()
-    stack.up()
-    yield stack
-    stack.restore()
-    stack.up()
-
-
 @pytest.fixture
 def agent(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An ssh-agent with the machines' key, for whoever is run from here."""

@@ -102,7 +102,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         return json.dumps(state(operation("creating")))
 
     cluster = FakeCluster(records={"istio-system/istiod": [("istiod.v1", "pending-install")]})
-    monkeypatch.setattr(recover, "_pulumi", pulumi)
+    monkeypatch.setattr(recover, "run_pulumi", pulumi)
     monkeypatch.setattr(recover, "connect", lambda _: cluster)
     return made
 
