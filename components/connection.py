@@ -8,39 +8,32 @@ import pulumi_command
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bastion:
-    """The SSH access of a machine that other machines are reached through."""
+class SshAccess:
+    """How to log in to one machine."""
 
     address: pulumi.Input[str]
-    """IP address or host name."""
+    """IP address or host name; of a machine behind a bastion, as the bastion knows it."""
     port: pulumi.Input[int] = 22
     """sshd's port."""
     user: pulumi.Input[str] = "root"
-    """Who logs in."""
-    host_key: pulumi.Input[str]
-    """The public host key, `<type> <base64>`; a bastion that shows another one is not talked to."""
-    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
-    """The private key; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it."""
-    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
-    """The private key's passphrase; kept as a secret."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Connection:
-    """One machine's SSH access."""
-
-    address: pulumi.Input[str]
-    """IP address or host name; with a bastion, as the bastion knows it."""
-    port: pulumi.Input[int] = 22
-    """sshd's port."""
-    user: pulumi.Input[str] = "root"
-    """Who logs in; not root needs sudo without a password."""
+    """Who logs in; not root needs sudo without a password on a machine that joins."""
     host_key: pulumi.Input[str]
     """The public host key, `<type> <base64>`; a machine that shows another one is not talked to."""
     private_key: pulumi.Input[str] | None = field(default=None, repr=False)
     """The private key; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it (`SSH_AUTH_SOCK`)."""
     passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
     """The private key's passphrase; kept as a secret."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bastion(SshAccess):
+    """The SSH access of a machine that other machines are reached through."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection(SshAccess):
+    """One machine's SSH access."""
+
     bastion: Bastion | None = None
     """The machine that SSH goes through."""
 
@@ -78,7 +71,7 @@ class Connection:
         return {**_access(self), "bastion": None if self.bastion is None else _access(self.bastion)}
 
 
-def _access(to: Bastion | Connection) -> "dict[str, Any]":
+def _access(to: SshAccess) -> "dict[str, Any]":
     return {
         "address": to.address,
         "port": _port(to.port),

@@ -1,30 +1,16 @@
 """A machine that exists and is reached by SSH."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pulumi
 
-from .connection import Bastion, Connection, secret
+from .connection import Connection, secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SshHostArgs:
+class SshHostArgs(Connection):
     """Inputs of `SshHost`."""
 
-    address: pulumi.Input[str]
-    """IP address or host name."""
-    port: pulumi.Input[int] = 22
-    """sshd's port."""
-    user: pulumi.Input[str] = "root"
-    """Who logs in; not root needs sudo without a password."""
-    host_key: pulumi.Input[str]
-    """The public host key, `<type> <base64>`."""
-    private_key: pulumi.Input[str] | None = field(default=None, repr=False)
-    """The private key; kept as a secret. None: the ssh-agent of whoever runs Pulumi has it."""
-    passphrase: pulumi.Input[str] | None = field(default=None, repr=False)
-    """The private key's passphrase; kept as a secret."""
-    bastion: Bastion | None = None
-    """The machine that SSH goes through."""
     mesh_address: pulumi.Input[str] | None = None
     """IP address at which the mesh reaches it; default `address`."""
 

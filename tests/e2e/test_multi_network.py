@@ -155,7 +155,8 @@ def test_the_preview_says_in_plain_text_what_a_gateway_is_made_of_and_touches_no
     made = [step for step in joined.steps if step.operation == "create"]
     assert {"mesh-cutoff-gateway", "mesh-gw-1", "mesh-far-1", "mesh-remote"} <= {step.name for step in made}
     others = {step.name: step.operation for step in joined.steps if step.operation != "create"}
-    assert others == {"mesh-control-plane-istiod": "update"}, "one thing that was there learns of the network: istiod"
+    learn = ("mesh-control-plane-istiod", "mesh-preflights", "mesh-adopters")
+    assert others == dict.fromkeys(learn, "update"), "who learns of the network: istiod, and who looks before"
 
 
 def test_every_entry_carries_its_network(lab: Lab, stack: Stack, joined: Joined) -> None:

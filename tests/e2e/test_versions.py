@@ -54,7 +54,7 @@ def test_a_system_outside_the_table_is_refused_untouched_and_let_in_by_an_except
     before, neighbour = listing(old), running(lab.machine("vm-1"))
     with pytest.raises(PulumiError) as refused:
         stack.up()
-    for part in (f"mesh-{NAME}-join", REFUSED, "debian:12", "nothing was changed", "versions.accept", "[system]"):
+    for part in (f"{NAME}: {REFUSED}", "debian:12", "Nothing was changed on any VM", "versions.accept", "[system]"):
         assert part in str(refused.value)
     assert listing(old) == before
     assert running(lab.machine("vm-1")) == neighbour
