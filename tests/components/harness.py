@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,8 @@ class World(pulumi.runtime.mocks.MockMonitor):
         for dependencies in request.propertyDependencies.values():
             depends_on |= set(dependencies.urns)
         answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi's own
+        if request.type == "pulumi:pulumi:Stack":
+            return answer
         properties = _known(rpc.deserialize_properties(request.object))
         inputs = {k: v for k, v in properties.items() if v is not None}
         self.found.append(
@@ -212,11 +216,27 @@ def run(
     `first`: nothing is there yet, so that in a preview what only the engine can tell is unknown.
     """
     world = World(preview=preview, first=first, answers=answers or {})
-    pulumi.runtime.mocks.set_mocks(_Answers(world), project="hybrid-mesh", stack="dev", preview=preview, monitor=world)
-    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # pulumi's own
+    with _fresh_runtime():
+        pulumi.runtime.mocks.set_mocks(
+            _Answers(world), project="hybrid-mesh", stack="dev", preview=preview, monitor=world
+        )
+        pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # pulumi's own
     names = [(r.type, r.parent, r.name) for r in world.found]
     assert len(names) == len(set(names)), "two resources of one type have one name: the engine refuses that"
     return world
+
+
+@contextmanager
+def _fresh_runtime() -> Iterator[None]:
+    """An event loop and a root of its own for one run: what other tests of the process left of either is not used."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    pulumi.runtime.settings.ROOT.set(None)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _known(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""What a reviewer sees: twenty typical changes, previewed on the running stack. None of them is made."""
+"""What a reviewer sees: twenty typical changes, previewed on the running stack. None of them is made.
+
+The texts are kept in build/previews, to be read.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from lab.instance import PROJECT_ROOT
 from tests.e2e.changes import CHANGES, Change
 from tests.e2e.stack import Stack
 
 pytestmark = pytest.mark.lab
+KEPT = PROJECT_ROOT / "build" / "previews"
 
 TWENTY = [
     pytest.param(change, id=change.name.replace(" ", "-"), marks=() if change.sample else pytest.mark.full)
@@ -40,6 +45,8 @@ def test_a_change_s_preview(running: Stack, change: Change) -> None:
         text = running.preview()
     finally:
         running.restore()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{change.name.replace(' ', '-')}.txt").write_text(text)
     assert {step.name: step.operation for step in steps} == dict(change.steps)
     assert len(steps) == len(change.steps), "two resources of one name"
     lines = [line.strip() for line in text.splitlines()]
