@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.network_gateway import gateway_group
 from components.topology import drawing
 from hybridmesh.settings import Settings
+from hybridmesh.settings.models import Host
 
 LATER = "known after the update"
 
@@ -19,10 +21,15 @@ def planned_drawing(settings: Settings, current: Mapping[str, Any] | None = None
     """
     known = current or {}
     machines = {
-        name: _machine(name, host, key, settings, known)
+        name: _machine(name, host, known, key, workload.machines.version, workload.network or settings.cluster.network)
         for key, workload in settings.workloads.items()
-        for name, host in (workload.machines.hosts if workload.machines else {}).items()
+        if workload.machines is not None
+        for name, host in workload.machines.hosts.items()
     }
+    gateways = {key: network.gateway for key, network in settings.networks.items() if network.gateway is not None}
+    for key, gateway in gateways.items():
+        group = gateway_group(key)
+        machines |= {name: _machine(name, host, known, group, "", key) for name, host in gateway.hosts.items()}
     return drawing(
         {
             "cluster": {"name": settings.cluster.name, "network": settings.cluster.network},
@@ -31,23 +38,36 @@ def planned_drawing(settings: Settings, current: Mapping[str, Any] | None = None
                 "name": settings.gateway.name,
                 "address": settings.gateway.address or (known.get("gateway") or {}).get("address") or LATER,
             },
-            "networks": {},
+            "networks": {
+                key: {"gateways": sorted(gateways[key].hosts) if key in gateways else []} for key in settings.networks
+            },
             "machines": machines,
+            "google": _by_themselves(settings),
             "workloads": {key: _workload(key, settings) for key in settings.workloads},
         }
     )
 
 
-def _machine(name: str, host: Any, key: str, settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
-    workload = settings.workloads[key]
+def _machine(name: str, host: Host, known: Mapping[str, Any], group: str, version: str, network: str) -> dict[str, Any]:
     there = ((known.get("machines") or {}).get(name) or {}).get("meshAddress")
     ssh = host.ssh.address if host.ssh is not None else None
     return {
-        "workload": key,
-        "version": workload.machines.version if workload.machines else "",
-        "network": workload.network or settings.cluster.network,
+        "workload": group,
+        "version": version,
+        "network": network,
         "meshAddress": host.mesh_address or ssh or there or LATER,
     }
+
+
+def _by_themselves(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Fleets and instances, whose machines join without SSH."""
+    made: dict[str, dict[str, Any]] = {}
+    for key, workload in settings.workloads.items():
+        if workload.machines is not None:
+            own = {"workload": key, "version": workload.machines.version}
+            made |= {name: {"kind": "fleet", **own} for name in workload.machines.fleets}
+            made |= {name: {"kind": "instance", **own} for name in workload.machines.instances}
+    return made
 
 
 def _workload(key: str, settings: Settings) -> dict[str, Any]:

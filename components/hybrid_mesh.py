@@ -303,12 +303,20 @@ class HybridMesh(pulumi.ComponentResource):
             if name in machines.fleets:
                 fleet = google.fleet(resource, name, machines.fleets[name], ports, join, self._child)
                 facts[name] = pulumi.Output.all(
-                    kind="fleet", workload=key, serviceAccount=fleet.service_account, group=fleet.instance_group
+                    kind="fleet",
+                    workload=key,
+                    version=machines.version,
+                    serviceAccount=fleet.service_account,
+                    group=fleet.instance_group,
                 )
             else:
                 made = google.instance(resource, name, machines.instances[name], ports, join, self._child)
                 facts[name] = pulumi.Output.all(
-                    kind="instance", workload=key, serviceAccount=made.service_account, address=made.address
+                    kind="instance",
+                    workload=key,
+                    version=machines.version,
+                    serviceAccount=made.service_account,
+                    address=made.address,
                 )
         return facts
 

@@ -34,38 +34,40 @@ def drawing(topology: Mapping[str, Any]) -> str:
         for name, made in sorted(by_themselves.items()):
             lines.append(f'    gce-{name}["{name}<br/>{_text(made["workload"])}<br/>{_text(made["kind"])}"]')
         lines.append("  end")
-        for name, made in sorted(by_themselves.items()):
-            if workloads[made["workload"]]["host"] is not None:
-                lines.append(f"  service-{made['workload']} --> gce-{name}")
-            lines.append(f"  gce-{name} -. xDS .-> gateway")
     for name, workload in sorted(workloads.items()):
         if workload["host"] is not None:
-            lines.extend(_service(name, workload, machines))
+            made = {key: facts["version"] for key, facts in by_themselves.items() if facts["workload"] == name}
+            lines.extend(_service(name, workload, machines, made))
     for network in sorted(topology["networks"]):
         lines.extend(f"  cluster ==> vm-{name}" for name in topology["networks"][network]["gateways"])
     lines.extend(f"  vm-{name} -. xDS .-> gateway" for name in sorted(machines))
+    lines.extend(f"  gce-{name} -. xDS .-> gateway" for name in sorted(by_themselves))
     lines.append("  gateway -.-> istiod")
     return "\n".join(lines) + "\n"
 
 
-def _service(name: str, workload: Mapping[str, Any], machines: Mapping[str, Any]) -> list[str]:
+def _service(name: str, workload: Mapping[str, Any], machines: Mapping[str, Any], made: Mapping[str, str]) -> list[str]:
+    """A service and what answers for it; `made`: the version of each fleet and instance of it."""
     lines = [f'  service-{name}(["{_text(workload["host"])}"])']
     if workload["pods"] is not None:
         lines.append(f"  service-{name} --{_share(workload, workload['pods']['version'])}--> pods-{name}")
+    alone = len(workload["machines"]) + len(made) == 1
+    # How many machines a fleet has, and so what each one gets, changes by itself.
+    among = "" if alone else " together" if made else f" among {len(workload['machines'])}"
     for machine in workload["machines"]:
-        share = _share(workload, machines[machine]["version"], among=len(workload["machines"]))
-        lines.append(f"  service-{name} --{share}--> vm-{machine}")
+        lines.append(f"  service-{name} --{_share(workload, machines[machine]['version'], among)}--> vm-{machine}")
+    for key, version in sorted(made.items()):
+        lines.append(f"  service-{name} --{_share(workload, version, among)}--> gce-{key}")
     return lines
 
 
-def _share(workload: Mapping[str, Any], version: str, among: int = 1) -> str:
+def _share(workload: Mapping[str, Any], version: str, among: str = "") -> str:
     """The share of the requests that the subset of a version gets, as the label of the edge to each in it."""
     if workload["weights"] is None:
         return ""
-    shared = f" among {among}" if among > 1 else ""
     for subset, labels in (workload["subsets"] or {}).items():
         if labels.get("version") == version:
-            return f'" {workload["weights"].get(subset, 0):g} %{shared} "'
+            return f'" {workload["weights"].get(subset, 0):g} %{among} "'
     return ""
 
 

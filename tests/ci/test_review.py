@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ci.drawings import LATER, planned_drawing
 from ci.review import changes, comment, marker, refusals
-from tests.components.harness import dev_settings
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.settings import Settings
+from tests.components.harness import dev_settings, run
+from tests.components.test_google_cloud import ANSWERS
+from tests.settings.test_google import gcp_settings
+from tests.settings.test_network_rules import far
 
 STACK = "urn:pulumi:gcp::hybrid-mesh::"
 TEXT = """Previewing update (gcp):
@@ -94,19 +101,34 @@ def test_a_long_preview_is_cut_to_what_github_takes() -> None:
     assert said.rstrip().endswith("</details>")
 
 
-def test_the_drawing_of_settings_is_the_one_of_the_stack() -> None:
-    from components.hybrid_mesh import HybridMesh, HybridMeshArgs
-    from tests.components.harness import run
+DRAWN = {
+    "hosts": (
+        dev_settings(),
+        {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}},
+    ),
+    "fleets": (gcp_settings(), {"gateway": {"address": "192.0.2.100"}}),
+    "networks": (
+        dev_settings(far),
+        {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}},
+    ),
+}
 
+
+@pytest.mark.parametrize(("settings", "there"), DRAWN.values(), ids=DRAWN)
+def test_the_drawing_of_settings_is_the_one_of_the_stack(settings: Settings, there: dict[str, Any]) -> None:
     drawings: list[str] = []
 
     def program() -> Any:
-        mesh = HybridMesh("mesh", HybridMeshArgs(settings=dev_settings()))
+        mesh = HybridMesh("mesh", HybridMeshArgs(settings=settings))
         return mesh.drawing.apply(drawings.append)
 
-    run(program)
-    there = {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}}
-    assert planned_drawing(dev_settings(), there) == drawings[0]
+    run(program, answers=ANSWERS)
+    assert planned_drawing(settings, there) == drawings[0]
+
+
+def test_a_fleet_and_a_network_s_gateway_are_drawn() -> None:
+    assert '    gce-shop-fleet["shop-fleet<br/>shop<br/>fleet"]' in planned_drawing(gcp_settings())
+    assert "  cluster ==> vm-gw-1" in planned_drawing(dev_settings(far))
 
 
 def test_a_drawing_before_anything_is_there_says_what_is_not_known_yet() -> None:

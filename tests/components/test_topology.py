@@ -62,10 +62,14 @@ def test_what_is_drawn_does_not_hang_on_the_order_of_keys() -> None:
 
 
 def test_fleets_are_drawn_by_their_workload() -> None:
-    google = {"echo-fleet": {"kind": "fleet", "workload": "echo"}, "one": {"kind": "instance", "workload": "client"}}
+    google = {
+        "echo-fleet": {"kind": "fleet", "workload": "echo", "version": "vm"},
+        "one": {"kind": "instance", "workload": "client", "version": "vm"},
+    }
     lines = drawing({**TOPOLOGY, "google": google}).splitlines()
     assert '    gce-echo-fleet["echo-fleet<br/>echo<br/>fleet"]' in lines
-    assert "  service-echo --> gce-echo-fleet" in lines
+    assert '  service-echo --" 10 % together "--> gce-echo-fleet' in lines
+    assert '  service-echo --" 10 % together "--> vm-vm-1' in lines
     assert "  gce-one -. xDS .-> gateway" in lines
     assert "  service-client --> gce-one" not in lines
 
