@@ -160,7 +160,7 @@ def status() -> None:
 
 @app.command()
 def env() -> None:
-    """What a shell needs so that plain pulumi, kubectl and istioctl work here: eval "$(python -m lab env)"."""
+    """What a shell needs for plain pulumi, kubectl and istioctl: eval "$(.venv/bin/python -m lab env)"."""
     for name, value in environment(context.instance, toolchain.installed()).items():
         print(f"export {name}={shlex.quote(value)}")
 

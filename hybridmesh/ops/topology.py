@@ -50,7 +50,7 @@ def run_pulumi(*arguments: str, document: str | None = None) -> str:
         )
     except FileNotFoundError:
         raise StackError(
-            'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(python -m lab env)"`.'
+            'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(.venv/bin/python -m lab env)"`.'
         ) from None
     except subprocess.TimeoutExpired:
         raise StackError(f"`pulumi {arguments[0]}` did not end within {PULUMI_SECONDS} s. Run this again.") from None

@@ -69,6 +69,7 @@ def test_every_command_in_a_page_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT_ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for named in re.findall(r"(?:`|^|&& )make ([a-z][a-z-]*)", text, flags=re.MULTILINE):
         assert named in targets, f"make {named}"
+    assert '"$(python ' not in text, "a shell that has no environment yet has no python of ours either"
     for console, rest in re.findall(r"python3? -m (hybridmesh|lab|ci)\b([^`\n|;#)]*)", text):
         assert unknown(CONSOLES[console], rest.split()) is None, f"python -m {console}{rest}"
 
