@@ -1,6 +1,8 @@
 """What a stack's settings say of Google Cloud, as the components there take it."""
 
 import base64
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +36,8 @@ class GoogleCloudArgs:
     """The east-west gateway's name."""
     reserve: bool
     """Whether an address is reserved for it."""
+    scrapers: Sequence[str] = ()
+    """CIDRs of who reads metrics on every machine of the stack, besides the settings' `observers`."""
 
 
 class GoogleCloud(pulumi.ComponentResource):
@@ -75,7 +79,7 @@ class GoogleCloud(pulumi.ComponentResource):
             network=value(google.network, shared.network if shared else None),
             subnetwork=subnetwork,
             clients=google.clients,
-            observers=google.observers,
+            observers=observers(google.observers, args.scrapers),
             ways=[Way(name=way.name, ranges=way.ranges, ports=way.ports) for way in google.egress],
             deny_other_egress=google.deny_other_egress,
         )
@@ -188,6 +192,14 @@ def hardware(settings: given.GceHardware) -> GceMachine:
         public_address=settings.public_address,
         labels={str(key): str(value) for key, value in settings.labels.items()},
     )
+
+
+def observers(of_google: Sequence[str], scrapers: Sequence[str]) -> list[str]:
+    """Who reads metrics on machines here, each once: for Google's firewall and the machines' own.
+
+    Machines here have IPv4 alone, and a rule of Google's takes no addresses of both kinds.
+    """
+    return [cidr for cidr in dict.fromkeys((*of_google, *scrapers)) if ipaddress.ip_network(cidr).version == 4]
 
 
 def private_endpoint(config: Any) -> str | None:

@@ -270,6 +270,7 @@ class HybridMesh(pulumi.ComponentResource):
                 reserve=settings.google.reserve_gateway_address
                 and settings.gateway.mode == "install"
                 and settings.gateway.address is None,
+                scrapers=settings.observability.scrapers if settings.observability is not None else (),
             ),
             opts=self._child,
         )
@@ -281,7 +282,6 @@ class HybridMesh(pulumi.ComponentResource):
         from .self_join import SelfJoinArgs
 
         settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
-        scrapers = settings.observability.scrapers if settings.observability is not None else ()
         ports = tuple(port.target for port in workload.ports)
         for name in sorted({**machines.fleets, **machines.instances}):
             join = SelfJoinArgs(
@@ -296,7 +296,7 @@ class HybridMesh(pulumi.ComponentResource):
                 group=component.group,
                 service_account=component.service_account,
                 identity=component.identity,
-                scrapers=(*google.place.observers, *scrapers),
+                scrapers=google.place.observers,
                 **proxy_choices(settings, workload),
             )
             resource = f"{self._name}-{name}"

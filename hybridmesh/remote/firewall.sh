@@ -3,13 +3,13 @@
 # from the scripts that the join has kept:
 #   set     this machine itself, and the addresses of the setting `scrapers`; nobody else
 #   clear   takes the rules away
+#   show    a line for each kind of address: what the kernel lets in now
 # Rules of a chain of our own, first in INPUT; nothing else of the machine's firewall is touched.
 cd -- "$(dirname -- "$0")"
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 CHAIN=HYBRID_MESH_METRICS
 PORTS=15020,15090
-
 
 setting() {
     cat "settings/$1" 2>/dev/null || :
@@ -49,6 +49,25 @@ clear() {
     "$1" -w 10 -X "$CHAIN"
 }
 
+# show TOOL: a rule of ours in words, one of somebody else as it is
+show() {
+    jump "$1" -C || {
+        echo 'open to all'
+        return
+    }
+    "$1" -w 10 -S "$CHAIN" | awk -v prefix="-A $CHAIN " '
+        index($0, prefix) != 1 { next }
+        { rule = substr($0, length(prefix) + 1) }
+        rule == "-i lo -j RETURN" { itself = 1; next }
+        rule == "-j DROP" { closed = 1; next }
+        rule ~ /^-s [^ ]+ -j ACCEPT$/ { split(rule, words, " "); open = open ", " words[2]; next }
+        { others = others "; " rule }
+        END {
+            if (itself) open = ", itself" open
+            print (!closed ? "open to all" : open == "" ? "closed to all" : "open to " substr(open, 3)) others
+        }'
+}
+
 has_ipv6() {
     [ -d /proc/sys/net/ipv6 ] && command -v ip6tables-restore >/dev/null && ip6tables -w 10 -nL INPUT >/dev/null 2>&1
 }
@@ -62,8 +81,12 @@ case ${1-} in
         clear iptables
         if has_ipv6; then clear ip6tables; fi
         ;;
+    show)
+        echo "IPv4 $(show iptables)"
+        if has_ipv6; then echo "IPv6 $(show ip6tables)"; fi
+        ;;
     *)
-        echo 'firewall.sh set or clear' >&2
+        echo 'firewall.sh set, clear or show' >&2
         exit 2
         ;;
 esac

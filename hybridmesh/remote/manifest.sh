@@ -66,6 +66,13 @@ hosts() {
     fi
 }
 
+# Others may have rules of their own; whether ours are in force is what counts.
+firewall() {
+    sh "$STATE/scripts/firewall.sh" show 2>/dev/null | while read -r family state; do
+        line "firewall of 15020 and 15090, $family" "$state"
+    done
+}
+
 line 'package istio-sidecar' "$(package_version)"
 for path in /usr/local/bin/envoy /usr/local/bin/pilot-agent /usr/local/bin/istio-start.sh /lib/systemd/system/istio.service; do
     package_file "$path"
@@ -87,3 +94,4 @@ for unit in istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.servic
     enabled "$unit"
 done
 hosts
+firewall

@@ -136,6 +136,28 @@ def test_fleets_of_these_settings_are_made_so() -> None:
     assert world.one("mesh-shop-fleet-in-iap").value("sourceRanges") == ["35.235.240.0/20"]
 
 
+def test_who_may_read_metrics_is_one_list_for_google_s_firewall_and_the_machines_own() -> None:
+    scrapers = ["10.9.0.0/24", "10.4.0.0/14", "2001:db8::/32"]
+    world = stack(at("observability", {"image": "registry.example.com/metrics:1", "scrapers": scrapers}))
+    for name in ("mesh-shop-fleet", "mesh-shop-canary"):
+        rule = world.one(f"{name}-in-observers")
+        assert rule.value("sourceRanges") == ["10.4.0.0/14", "10.9.0.0/24"], "each once, and no IPv6 among IPv4"
+        assert rule.value("allows") == [{"protocol": "tcp", "ports": ["15020", "15021", "15090"]}]
+    script = world.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+    assert "cat >settings/scrapers <<'-- end of hybrid-mesh --'\n10.4.0.0/14 10.9.0.0/24\n" in script
+
+
+def test_scrapers_alone_are_let_in_and_with_none_nobody_is() -> None:
+    none = at("google/observers", ...)
+    observability = {"image": "registry.example.com/metrics:1", "scrapers": ["10.9.0.0/24"]}
+    assert stack(none, at("observability", observability)).one("mesh-shop-fleet-in-observers").value(
+        "sourceRanges"
+    ) == ["10.9.0.0/24"]
+    closed = stack(none)
+    assert "mesh-shop-fleet-in-observers" not in closed.names()
+    assert "settings/scrapers" not in closed.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+
+
 def test_stacks_elsewhere_do_not_load_google_s_package() -> None:
     code = "import sys, components.hybrid_mesh; sys.exit('pulumi_gcp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=False, timeout=60).returncode == 0
