@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from .findings import Finding
 from .models import Fleet, GceHardware, GceInstance, Google, Workload
+from .observability_checks import open_to_everybody
 
 DEFAULT_ZONES = 3
 """How many zones Google chooses for a regional group."""
@@ -26,6 +27,7 @@ def check_google(draft: GoogleDraft) -> Iterator[Finding]:
     google = google if isinstance(google, Google) else None
     if google is not None:
         yield from _place(google)
+        yield from open_to_everybody("google.observers", google.observers)
         yield from _api_server(google)
     made = list(_made(draft.workloads))
     if made and "google" not in draft.sections:

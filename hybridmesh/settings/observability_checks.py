@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hybridmesh.istio.ports import AGENT_DNS, AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, PROXY_ADMIN
@@ -34,16 +34,21 @@ def check_observability(draft: Draft) -> Iterator[Finding]:
         yield from _tags(f"workloads.{name}.sidecar.tracing", draft.sections.get("sidecar"), workload)
 
 
-def _scrapers(observability: Observability, draft: Draft) -> Iterator[Finding]:
-    for index, cidr in enumerate(observability.scrapers):
+def open_to_everybody(path: str, scrapers: Sequence[str]) -> Iterator[Finding]:
+    """A finding for each range that is no limit to who may read metrics."""
+    for index, cidr in enumerate(scrapers):
         if ipaddress.ip_network(cidr).prefixlen == 0:
             yield Finding(
-                f"observability.scrapers[{index}]",
+                f"{path}[{index}]",
                 cidr,
                 "is every address there is",
                 "Whoever reaches a VM could read its metrics, which name every service that it calls.",
                 "the ranges that Prometheus' connections come from.",
             )
+
+
+def _scrapers(observability: Observability, draft: Draft) -> Iterator[Finding]:
+    yield from open_to_everybody("observability.scrapers", observability.scrapers)
     cluster = draft.section("cluster", Cluster)
     if observability.scrapers or cluster is None:
         return

@@ -118,6 +118,7 @@ LISTENERS = (
 MANIFEST = (
     "package istio-sidecar\tinstalled 1.31.0\nfile /etc/istio/config/mesh\t0123456789abcdef 640 root:istio-proxy\n"
     "unit istio.service\tenabled\nfile /etc/systemd/system/istio.service.d/hybrid-mesh-limits.conf\tabsent\n"
+    "firewall of 15020 and 15090, IPv4\topen to itself, 192.0.2.0/24\n"
 )
 
 

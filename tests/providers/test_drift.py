@@ -73,6 +73,17 @@ def test_a_machine_as_it_was_left_shows_no_difference(monkeypatch: pytest.Monkey
     assert DriftProvider().read("id", state).outs == state
 
 
+def test_metrics_that_were_opened_by_hand_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines(monkeypatch, manifests(MANIFEST.replace("open to itself, 192.0.2.0/24", "open to all")))
+    state = DriftProvider().read("id", made()).outs
+    said = "firewall of 15020 and 15090, IPv4: now open to all, was open to itself, 192.0.2.0/24"
+    assert state is not None
+    assert state["drift"] == [said]
+    assert f"vm-1 was changed by hand: {said}" in capsys.readouterr().out
+
+
 def test_a_change_by_hand_is_told_and_leads_to_another_generation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

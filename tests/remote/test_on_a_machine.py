@@ -225,6 +225,12 @@ def test_metrics_are_open_to_the_addresses_asked_for_alone(vm: Vm, lab: Lab) -> 
     vm.wait_until_started()
     wait_for("the agent's metrics after a reboot", lambda: seen()["itself"] == "200", 30)
     assert seen() == {"host": "000", "node": "200", "itself": "200"}
+    changed_by_hand = "sh /var/lib/hybrid-mesh/scripts/manifest.sh | diff /var/lib/hybrid-mesh/manifest -"
+    assert vm.out(changed_by_hand) == ""
+    vm.out("iptables -w -D HYBRID_MESH_METRICS -j DROP")
+    name, node = "firewall of 15020 and 15090, IPv4\t", f"{lab.instance.subnets.node}/32"
+    assert f"> {name}open to all" in vm.run(changed_by_hand).stdout
+    assert f"< {name}open to itself, {node}" in vm.run(changed_by_hand).stdout
     assert vm.join().code == 0
     assert seen() == {"host": "000", "node": "000", "itself": "200"}
 

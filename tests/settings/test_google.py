@@ -65,6 +65,7 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at("google/apiServer", {"url": "https://x", "certificateAuthority": "x"}), "google.gke", "gke and apiServer"),
         (at("google/clients", ["10.4.0.1/14"]), "google.clients[0]", "host bits set"),
         (at("google/observers", ["pods"]), "google.observers[0]", "IPv4 or IPv6"),
+        (at("google/observers", ["10.4.0.0/14", "0.0.0.0/0"]), "google.observers[1]", "is every address there is"),
         (at("google/egress/0/ranges", []), "google.egress[0].ranges", "at least 1 item"),
         (at("google/egress/0/ports", [0]), "google.egress[0].ports[0]", "greater than or equal to 1"),
         (at("google", ...), "google", "is missing, and `workloads.shop.machines.fleets.shop-fleet` is made there"),

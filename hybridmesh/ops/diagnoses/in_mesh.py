@@ -174,7 +174,7 @@ DIAGNOSES = (
         title="The machine is behind istiod",
         severity="warning",
         check=_out_of_sync,
-        remedy="look again in a minute; if it stays, `systemctl restart istio` there, and see its /var/log/istio/istio.log.",
+        remedy="look again in a minute; if it stays, `systemctl restart istio` there; its /var/log/istio/istio.log.",
         explained_by=CANNOT_COME | {"config-rejected"},
     ),
     Diagnosis(

@@ -210,7 +210,7 @@ class Google(Model):
     )
     observers: tuple[Cidr, ...] = setting(
         (),
-        meaning="Who reads the proxies' metrics and health (15020, 15021, 15090).",
+        meaning="Who reads the proxies' metrics and health (15020, 15021, 15090), besides `observability.scrapers`.",
         example=["10.4.0.0/14"],
         wrong="nobody could read the metrics.",
         fix="a list of CIDRs.",
