@@ -477,10 +477,8 @@ def test_a_proxy_that_hangs_does_not_answer_istiod_and_is_dropped_in_the_end(lab
     with on(lab.machine("vm-1"), f"pkill -STOP -x {hung}", f"pkill -CONT -x {hung}"), applied(lab, entry):
         time.sleep(1)  # istiod gathers changes before it sends them
         with ThreadPoolExecutor() as pool:
-            shown = pool.submit(
-                *(console, lab, "status", "--json", "--no-ssh", "--stack", "dev", "--config-file", str(up.file)),
-                check=False,
-            )
+            at_once = ("status", "--json", "--no-ssh", "--stack", "dev", "--config-file", str(up.file))
+            shown = pool.submit(lambda: console(lab, *at_once, check=False))
             found = expect(lab, up, {("vm-1", "out-of-sync"): "has not acknowledged "}, 0)
             status = shown.result()
         assert "systemctl restart istio" in found["vm-1", "out-of-sync"]["remedy"]
