@@ -19,7 +19,9 @@ iptables_verdict() {
             if (sub(/\+$/, "", pattern)) return index(interface, pattern) == 1
             return pattern == interface
         }
-        function walk(chain, depth,    i, n, t, words, hit, sure, not, target, verdict) {
+        # A rule that may lead back to the caller takes nothing from one that lets pass, and all from one that drops
+        function unless(back, chain, verdict) { return back && verdict != "ACCEPT" ? policy[chain] : verdict }
+        function walk(chain, depth,    i, n, t, words, hit, sure, not, way, target, verdict, back) {
             if (depth > 20) return ""
             for (i = 1; i <= count[chain]; i++) {
                 n = split(rules[chain, i], words, " ")
@@ -39,17 +41,18 @@ iptables_verdict() {
                         t++
                         if (words[t] ~ /^"/) while (words[t] !~ /[^\\]"$/ && t < n) t++
                     }
-                    else if (words[t] == "-j" || words[t] == "-g") { target = words[++t]; break }
+                    else if (words[t] == "-j" || words[t] == "-g") { way = words[t]; target = words[++t]; break }
                     else if (words[t] ~ /^-/) { sure = 0; while (t < n && words[t + 1] !~ /^(-|!)/) t++ }
                     not = 0
                 }
                 if (!hit) continue
                 if (target == "ACCEPT") return target
-                if (target == "DROP" || target == "REJECT") { if (sure) return target; continue }
-                if (target == "RETURN") { if (sure) return ""; continue }
+                if (target == "DROP" || target == "REJECT") { if (sure) return unless(back, chain, target); continue }
+                if (target == "RETURN") { if (sure) return policy[chain]; back = 1; continue }
                 if (target in count) {
                     verdict = walk(target, depth + 1)
-                    if (verdict == "ACCEPT" || verdict != "" && sure) return verdict
+                    if (verdict == "ACCEPT" || verdict != "" && sure) return unless(back, chain, verdict)
+                    if (way == "-g" && sure) return policy[chain]
                 }
             }
             return policy[chain]
@@ -79,7 +82,8 @@ nft_verdict() {
             }
             return 0
         }
-        function walk(chain, depth,    i, n, t, words, hit, sure, not, list, word, verdict) {
+        function unless(back, chain, verdict) { return back && verdict != "ACCEPT" ? policy[chain] : verdict }
+        function walk(chain, depth,    i, n, t, words, hit, sure, not, list, word, verdict, back) {
             if (depth > 20) return ""
             for (i = 1; i <= count[chain]; i++) {
                 n = split(rules[chain, i], words, " ")
@@ -99,7 +103,8 @@ nft_verdict() {
                         if (words[t + 1] == "!=") { not = 1; t++ }
                         at = t; list = values(words, n); t = at
                         if ((list ~ /,new,/) == not) hit = 0
-                    } else if (word ~ /^(iif|iifname|oif|oifname)$/) {
+                    } else if (word == "ct" && words[t + 1] == "status") hit = 0 # of one that was translated
+                    else if (word ~ /^(iif|iifname|oif|oifname)$/) {
                         if (words[t + 1] == "!=") { not = 1; t++ }
                         at = t; list = values(words, n); t = at
                         gsub(/"/, "", list)
@@ -127,11 +132,12 @@ nft_verdict() {
                 }
                 if (!hit || t > n) continue
                 if (word == "accept") return "ACCEPT"
-                if (word == "drop" || word == "reject") { if (sure) return toupper(word); continue }
-                if (word == "return") { if (sure) return ""; continue }
+                if (word == "drop" || word == "reject") { if (sure) return unless(back, chain, toupper(word)); continue }
+                if (word == "return") { if (sure) return policy[chain]; back = 1; continue }
                 if (word == "jump" || word == "goto") {
                     verdict = walk(table SUBSEP words[t + 1], depth + 1)
-                    if (verdict == "ACCEPT" || verdict != "" && sure) return verdict
+                    if (verdict == "ACCEPT" || verdict != "" && sure) return unless(back, chain, verdict)
+                    if (word == "goto" && sure) return policy[chain]
                 }
             }
             return policy[chain]

@@ -72,10 +72,20 @@ def iptables(
             "-A ufw-before-input -j ufw-user-input\n"
             "-A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN\n"
             "-A ufw-not-local -m limit --limit 3/min --limit-burst 10 -j LOG\n"
+            "-A ufw-not-local -j DROP\n"
             "-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT\n",
             "DROP",
             "DROP",
         ),
+        # What may go back to the caller is not dropped for sure; what goes back from the first chain has its policy.
+        (
+            ":mine - [0:0]\n-A INPUT -j mine\n-A INPUT -p tcp -j ACCEPT\n-A mine -s 10.0.0.1/32 -j RETURN\n"
+            "-A mine -j DROP\n",
+            "DROP",
+            "ACCEPT",
+        ),
+        ("-A INPUT -p tcp -m tcp --dport 8080 -j RETURN\n-A INPUT -j ACCEPT\n", "DROP", "DROP"),
+        (":mine - [0:0]\n-A INPUT -g mine\n-A INPUT -j ACCEPT\n-A mine -p udp -j ACCEPT\n", "DROP", "DROP"),
     ],
 )
 def test_iptables_rules_are_followed(rules: str, policy: str, expected: str) -> None:
@@ -136,10 +146,50 @@ def nft(rules: str, policy: str = "accept", port: int = 8080, hook: str = "input
         ("\t\tjump mine\n", "drop", "ACCEPT"),
         ("\t\tjump nowhere\n", "drop", "DROP"),
         ("\t\tip saddr 10.0.0.1 jump mine\n", "drop", "ACCEPT"),
+        ("\t\tip saddr 10.0.0.1 return\n\t\tdrop\n", "accept", "ACCEPT"),
+        ("\t\ttcp dport 8080 return\n\t\taccept\n", "drop", "DROP"),
+        ("\t\tgoto nowhere\n\t\taccept\n", "drop", "DROP"),
     ],
 )
 def test_nftables_rules_are_followed(rules: str, policy: str, expected: str) -> None:
     assert nft(rules, policy) == expected
+
+
+FIREWALLD = """table inet firewalld {
+	chain filter_INPUT {
+		type filter hook input priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname "lo" accept
+		ct state invalid drop
+		jump filter_INPUT_ZONES
+		reject with icmpx admin-prohibited
+	}
+	chain filter_INPUT_ZONES {
+		goto filter_IN_public
+	}
+	chain filter_IN_public {
+		jump filter_IN_public_deny
+		jump filter_IN_public_allow
+		meta l4proto { icmp, ipv6-icmp } accept
+		reject with icmpx admin-prohibited
+	}
+	chain filter_IN_public_deny {
+	}
+	chain filter_IN_public_allow {
+		tcp dport 22 accept
+		ip6 daddr fe80::/64 udp dport 546 accept
+	}
+}
+"""
+"""What `nft list ruleset` shows of firewalld 1.3.3 as installed, cut to what is for incoming connections."""
+
+
+def test_firewalld_lets_in_what_its_zone_lists() -> None:
+    assert verdict("nft_verdict", "input", 22, FIREWALLD) == "ACCEPT"
+    assert verdict("nft_verdict", "input", 8080, FIREWALLD) == "REJECT"
+    opened = FIREWALLD.replace("tcp dport 22 accept", "tcp dport 22 accept\n\t\ttcp dport 8080 accept")
+    assert verdict("nft_verdict", "input", 8080, opened) == "ACCEPT"
 
 
 def test_every_nftables_chain_counts_and_those_of_iptables_are_left_to_iptables() -> None:
