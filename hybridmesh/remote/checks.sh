@@ -188,26 +188,28 @@ list_has() {
     esac
 }
 
-# Redirecting sshd's port to Envoy would lock everyone out.
-check_ssh() {
+# is_redirected PORT: whether connections to it go to Envoy, by cluster.env or, in a preflight, by what it will say
+is_redirected() {
     inbound=$(setting inbound-ports)
     excluded=$(setting inbound-ports-excluded)
     if [ -f files/cluster.env ]; then
         inbound=$(cluster_env ISTIO_INBOUND_PORTS)
         excluded=$(cluster_env ISTIO_LOCAL_EXCLUDE_PORTS)
     fi
-    for port in "$SSH_PORT" $(sshd_ports); do
-        if [ "$inbound" = '*' ]; then
-            list_has "$excluded" "$port" || redirected "$port"
-        elif list_has "$inbound" "$port"; then
-            redirected "$port"
-        fi
-    done
+    [ "$inbound" = '*' ] || {
+        list_has "$inbound" "$1"
+        return
+    }
+    if list_has "$excluded" "$1"; then return 1; fi
 }
 
-redirected() {
-    finding ssh "cluster.env would redirect port $1, sshd's, to Envoy" 'nobody could log in any more' \
-        "keep $1 in ISTIO_LOCAL_EXCLUDE_PORTS and out of ISTIO_INBOUND_PORTS: hybrid-mesh:sidecar.capture.excludeInboundPorts"
+# Redirecting sshd's port to Envoy would lock everyone out.
+check_ssh() {
+    for port in "$SSH_PORT" $(sshd_ports); do
+        is_redirected "$port" || continue
+        finding ssh "cluster.env would redirect port $port, sshd's, to Envoy" 'nobody could log in any more' \
+            "keep $port in ISTIO_LOCAL_EXCLUDE_PORTS and out of ISTIO_INBOUND_PORTS: hybrid-mesh:sidecar.capture.excludeInboundPorts"
+    done
 }
 
 # ---------------------------------------------------------------- the gateway

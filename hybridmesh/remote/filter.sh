@@ -4,9 +4,10 @@
 # that cannot be judged here (addresses, rates, owners): such a rule may let pass, and is never taken for one that
 # drops. Sourced by preflight.sh.
 
-# iptables_verdict CHAIN PORT INTERFACE <iptables-save: what table filter does: ACCEPT, DROP or REJECT
+# iptables_verdict CHAIN PORT INTERFACE [1] <iptables-save: what table filter does: ACCEPT, DROP or REJECT; 1: with a
+# connection that a rule of table nat has redirected to PORT
 iptables_verdict() {
-    awk -v start="$1" -v port="$2" -v interface="$3" '
+    awk -v start="$1" -v port="$2" -v interface="$3" -v redirected="${4-}" '
         function has_port(list,    n, i, parts, ends) {
             n = split(list, parts, ",")
             for (i = 1; i <= n; i++) {
@@ -34,7 +35,9 @@ iptables_verdict() {
                     else if (words[t] ~ /^--(dport|dports|destination-port|destination-ports)$/) {
                         t++; if (has_port(words[t]) == not) hit = 0
                     }
-                    else if (words[t] == "--ctstate" || words[t] == "--state") { t++; if ((words[t] ~ /NEW/) == not) hit = 0 }
+                    else if (words[t] == "--ctstate" || words[t] == "--state") {
+                        t++; if ((words[t] ~ /NEW/ || redirected && words[t] ~ /DNAT/) == not) hit = 0
+                    }
                     else if (words[t] == "--tcp-flags") { t += 2; if (words[t] != "SYN") sure = 0; else if (not) hit = 0 }
                     else if (words[t] == "--syn") { if (not) hit = 0 }
                     else if (words[t] == "--comment") {
@@ -63,10 +66,10 @@ iptables_verdict() {
         END { print start in count ? walk(start, 0) : "ACCEPT" }'
 }
 
-# nft_verdict HOOK PORT INTERFACE <nft list ruleset: the worst of all chains at that hook. Tables that iptables keeps
+# nft_verdict HOOK PORT INTERFACE [1] <nft list ruleset: the worst of all chains at that hook. Tables that iptables keeps
 # there are left to iptables.
 nft_verdict() {
-    awk -v hook="$1" -v port="$2" -v interface="$3" '
+    awk -v hook="$1" -v port="$2" -v interface="$3" -v redirected="${4-}" '
         # The words of a set or of one value, from words[at] on; leaves the place of the last one in `at`
         function values(words, n,    text) {
             at++
@@ -103,8 +106,10 @@ nft_verdict() {
                         if (words[t + 1] == "!=") { not = 1; t++ }
                         at = t; list = values(words, n); t = at
                         if ((list ~ /,new,/) == not) hit = 0
-                    } else if (word == "ct" && words[t + 1] == "status") hit = 0 # of one that was translated
-                    else if (word ~ /^(iif|iifname|oif|oifname)$/) {
+                    } else if (word == "ct" && words[t + 1] == "status" && words[t + 2] == "dnat") {
+                        t += 2
+                        if (!redirected) hit = 0
+                    } else if (word ~ /^(iif|iifname|oif|oifname)$/) {
                         if (words[t + 1] == "!=") { not = 1; t++ }
                         at = t; list = values(words, n); t = at
                         gsub(/"/, "", list)
@@ -163,19 +168,19 @@ nft_verdict() {
         }'
 }
 
-# dropped_by HOOK PORT INTERFACE: what of this machine's own drops such a connection; nothing if nothing does
+# dropped_by HOOK PORT INTERFACE [1]: what of this machine's own drops such a connection; nothing if nothing does
 dropped_by() {
     chain=$(echo "$1" | tr '[:lower:]' '[:upper:]')
     for tool in iptables iptables-nft iptables-legacy; do
         command -v "$tool-save" >/dev/null || continue
-        verdict=$("$tool-save" -t filter 2>/dev/null | iptables_verdict "$chain" "$2" "$3")
+        verdict=$("$tool-save" -t filter 2>/dev/null | iptables_verdict "$chain" "$2" "$3" "${4-}")
         if [ "$verdict" = DROP ] || [ "$verdict" = REJECT ]; then
             echo "$(firewall_name iptables) ($verdict)"
             return
         fi
     done
     command -v nft >/dev/null || return 0
-    verdict=$(nft list ruleset 2>/dev/null | nft_verdict "$1" "$2" "$3")
+    verdict=$(nft list ruleset 2>/dev/null | nft_verdict "$1" "$2" "$3" "${4-}")
     case $verdict in DROP | REJECT) echo "$(firewall_name nftables) ($verdict)" ;; esac
 }
 

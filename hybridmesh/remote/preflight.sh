@@ -146,14 +146,22 @@ interface_in() {
     echo "${found:-$(ip -o route show default 2>/dev/null | sed -n '1s/.* dev \([^ ]*\).*/\1/p')}"
 }
 
+# Rules see a connection after Istio's redirection, with Envoy's port in place of the application's.
 check_firewall() {
     interface=$(interface_in)
     [ -n "$interface" ] || return 0
+    redirected=''
     for port in $APP_PORTS; do
-        dropper=$(dropped_by input "$port" "$interface")
-        [ -z "$dropper" ] || finding firewall "port $port of the application is closed on $interface by $dropper" \
-            'requests from the mesh would not come in' "$(how_to_open "$dropper" "$port")"
+        if is_redirected "$port"; then redirected="$redirected $port"; else closed "$port" "port $port of the application"; fi
     done
+    [ -z "$redirected" ] || closed 15006 "port 15006, where the proxy takes what comes for the application at$redirected," 1
+}
+
+# closed PORT WHAT [1]: a finding if a new connection, or with 1 a redirected one, does not come in
+closed() {
+    dropper=$(dropped_by input "$1" "$interface" "${3-}")
+    [ -z "$dropper" ] || finding firewall "$2 is closed on $interface by $dropper" \
+        'requests from the mesh would not come in' "$(how_to_open "$dropper" "$1")"
 }
 
 # ---------------------------------------------------------------- the package, and the time

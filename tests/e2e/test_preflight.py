@@ -36,7 +36,7 @@ touch /usr/local/bin/pilot-agent
 groupadd --system istio-proxy
 systemd-run -q --unit=squatter --collect python3 -B -m http.server 15001
 systemd-run -q --unit=broken /bin/false || :
-iptables -A INPUT -p tcp --dport 8080 -j DROP
+iptables -A INPUT -p tcp --dport 15006 -j DROP
 iptables -A OUTPUT -p tcp --dport 15443 -j REJECT
 iptables -A OUTPUT -p tcp --dport 15012 -j REJECT
 cp /etc/resolv.conf /root/resolv.conf; echo 'search lab.internal' >/etc/resolv.conf
@@ -50,7 +50,7 @@ FOUND = {
     "clock": "s ahead of that of the package's server",
     "disk": "0 MiB free at /usr/local",
     "eastwest": ":15443, the gateway, cannot be reached: Connection refused",
-    "firewall": "port 8080 of the application is closed",
+    "firewall": "port 15006, where the proxy takes what comes for the application at 8080, is closed",
     "gateway": ":15012, the gateway, cannot be reached: Connection refused, this machine's own iptables (REJECT) drops",
     "leftovers": "an Istio that hybrid-mesh did not install is here",
     "libc": "glibc 2.17",

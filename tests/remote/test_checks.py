@@ -279,14 +279,28 @@ def test_connecting_is_tried_for_real(sandbox: Sandbox) -> None:
 
 def test_a_port_of_the_application_that_the_firewall_closes_is_found(sandbox: Sandbox) -> None:
     fakes = f"ip() {{ cat <<'END'\n{ADDRESSES}END\n}}\ndropped_by() {{ [ $2 = 9090 ] && echo 'ufw (DROP)' || :; }}"
-    found = sandbox.run("check_firewall", fakes=fakes, mesh_address="192.0.2.11", app_ports="8080 9090")
+    settings = {"mesh_address": "192.0.2.11", "app_ports": "8080 9090"}
+    found = sandbox.run("check_firewall", fakes=fakes, **settings)
     one(found, "firewall", "port 9090 of the application is closed on eth0 by ufw (DROP)", "ufw allow 9090/tcp")
+    assert sandbox.run("check_firewall", fakes=fakes, **settings, inbound_ports="9090") == ()
     fakes = (
         "ip() { [ $2 = route ] && echo 'default via 192.0.2.1 dev eth9 proto dhcp'; }; "
         "dropped_by() { [ $3 = eth9 ] && echo 'iptables (DROP)'; }"
     )
     found = sandbox.run("check_firewall", fakes=fakes, mesh_address="203.0.113.7", app_ports="8080")
     one(found, "firewall", "closed on eth9 by iptables (DROP)")
+
+
+def test_what_the_proxy_takes_must_come_in_at_its_port(sandbox: Sandbox) -> None:
+    fakes = (
+        f"ip() {{ cat <<'END'\n{ADDRESSES}END\n}}\ndropped_by() {{ [ $2-$4 = 15006-1 ] && echo 'ufw (DROP)' || :; }}"
+    )
+    settings = {"fakes": fakes, "mesh_address": "192.0.2.11", "app_ports": "8080 9090"}
+    for inbound, ports in (("*", "8080 9090"), ("8080", "8080")):
+        found = sandbox.run("check_firewall", **settings, inbound_ports=inbound)
+        what = f"port 15006, where the proxy takes what comes for the application at {ports}, is closed on eth0"
+        one(found, "firewall", what, "ufw allow 15006/tcp")
+    assert sandbox.run("check_firewall", **settings, inbound_ports="*", inbound_ports_excluded="8080,9090") == ()
 
 
 # ---------------------------------------------------------------- the package, and the time

@@ -10,9 +10,11 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "hybridmesh" / "remote" / "filter.sh"
 
 
-def verdict(function: str, chain: str, port: int, rules: str, interface: str = "eth0") -> str:
+def verdict(
+    function: str, chain: str, port: int, rules: str, interface: str = "eth0", *, redirected: bool = False
+) -> str:
     done = subprocess.run(
-        ["sh", "-euc", f". {SCRIPT}; {function} {chain} {port} {interface}"],
+        ["sh", "-euc", f". {SCRIPT}; {function} {chain} {port} {interface} {'1' * redirected}"],
         input=rules,
         capture_output=True,
         text=True,
@@ -92,6 +94,15 @@ def test_iptables_rules_are_followed(rules: str, policy: str, expected: str) -> 
     declared = "".join(line + "\n" for line in rules.splitlines() if line.startswith(":"))
     rest = "".join(line + "\n" for line in rules.splitlines() if not line.startswith(":"))
     assert iptables(declared + rest, policy) == expected
+
+
+def test_a_rule_may_know_a_redirected_connection() -> None:
+    rules = (
+        "*filter\n:INPUT DROP [0:0]\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT\n"
+        "-A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT\nCOMMIT\n"
+    )
+    assert verdict("iptables_verdict", "INPUT", 15006, rules) == "DROP"
+    assert verdict("iptables_verdict", "INPUT", 15006, rules, redirected=True) == "ACCEPT"
 
 
 def test_the_way_out_is_another_chain() -> None:
@@ -188,6 +199,7 @@ FIREWALLD = """table inet firewalld {
 def test_firewalld_lets_in_what_its_zone_lists() -> None:
     assert verdict("nft_verdict", "input", 22, FIREWALLD) == "ACCEPT"
     assert verdict("nft_verdict", "input", 8080, FIREWALLD) == "REJECT"
+    assert verdict("nft_verdict", "input", 15006, FIREWALLD, redirected=True) == "ACCEPT"
     opened = FIREWALLD.replace("tcp dport 22 accept", "tcp dport 22 accept\n\t\ttcp dport 8080 accept")
     assert verdict("nft_verdict", "input", 8080, opened) == "ACCEPT"
 
