@@ -22,7 +22,7 @@ OTHER_SYSTEM = (
     "sed 's/^VERSION_ID=.*/VERSION_ID=\"10\"/' /usr/lib/os-release >/etc/os-release.new && "
     "mv /etc/os-release.new /etc/os-release"
 )
-REFUSED = "system debian 10 is not in the table of supported ones"
+REFUSED = "system: debian 10 is not in the table of supported ones"
 MAY_BREAK = "the VM may not join, or not after its next update"
 
 
