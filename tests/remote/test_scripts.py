@@ -288,7 +288,7 @@ def test_a_redirection_of_sshds_port_is_found(
     (tmp_path / "files").mkdir()
     lines = f"ISTIO_INBOUND_PORTS={inbound}\nISTIO_LOCAL_EXCLUDE_PORTS={excluded}\n"
     (tmp_path / "files/cluster.env").write_text(lines)
-    parts = [function("checks.sh", n) for n in ("cluster_env", "list_has", "check_ssh", "redirected", "finding")]
+    parts = [function("checks.sh", n) for n in ("cluster_env", "list_has", "check_ssh", "is_redirected", "finding")]
     text = "\n".join([*parts, "sshd_ports() { :; }", f"SSH_PORT={port}", ": >findings", "check_ssh", "cat findings"])
     assert bool(sh(text, folder=tmp_path)) is redirected
 
