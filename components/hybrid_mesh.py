@@ -604,6 +604,7 @@ class HybridMesh(pulumi.ComponentResource):
                 connection=made.connection,
                 mesh_address=made.mesh_address,
                 scrapers=self._scrapers(network),
+                metrics_agent=self._reads_others(machine),
                 **choices,
                 gateway_ports=gateway_ports(settings, workload),
                 turn=lane.of(machine),

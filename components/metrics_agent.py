@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_command
 
-from hybridmesh.remote import COMMAND_AGENT, COMMAND_AGENT_LEAVE, payload
+from hybridmesh.remote import COMMAND_AGENT, payload
 
 from .connection import Connection
 
@@ -17,7 +17,7 @@ class MetricsAgentArgs:
     connection: Connection
     """How to reach the machine that it runs on."""
     joined: pulumi.Input[str]
-    """Anything of the machine's membership: the agent comes after it, and goes before."""
+    """Anything of the machine's membership: the agent comes after it."""
     url: str
     """Where the machine downloads Prometheus: a release archive."""
     sha256: str
@@ -38,7 +38,8 @@ class MetricsAgent(pulumi.ComponentResource):
     """Owns a Prometheus in agent mode on a machine of the mesh: it scrapes the machines of its network, and writes on
     by mutual TLS what it finds. `up` waits until that has arrived.
 
-    It owns neither the machine nor its membership, whose identity it calls with.
+    It owns neither the machine nor its membership, whose identity it calls with. Nor the agent's end:
+    that is part of the machine's departure, by its `Sidecar`'s `metrics_agent`, so that a lost machine blocks nothing.
     """
 
     def __init__(self, name: str, args: MetricsAgentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -64,7 +65,6 @@ class MetricsAgent(pulumi.ComponentResource):
             f"{name}-agent",
             connection=args.connection.for_commands(args.dial_seconds, args.dial_attempts),
             create=COMMAND_AGENT,
-            delete=COMMAND_AGENT_LEAVE,
             stdin=stdin,
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,

@@ -179,6 +179,9 @@ class SidecarArgs:
     """The application's systemd units: at boot they start once the proxy is ready."""
     scrapers: Sequence[pulumi.Input[str]] = ()
     """CIDR ranges that may read metrics on the machine, which are outside of mutual TLS; none: the machine itself."""
+    metrics_agent: bool = False
+    """Whether a `MetricsAgent` runs on it. A machine that leaves takes it away; one that stays does
+    as soon as this is not said any more."""
     supported_systems: str = ""
     """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
     gateway_ports: Sequence[int] = (ISTIOD_XDS, EAST_WEST_TLS)
@@ -264,6 +267,7 @@ class Sidecar(pulumi.ComponentResource):
                     lambda known: entry_of(args, known[0], known[1])
                 ),
                 static_entry=args.static_entry,
+                metrics_agent=args.metrics_agent,
                 dial_seconds=args.limits.dial,
                 dial_attempts=args.limits.dial_attempts,
                 rotation_seconds=args.limits.rotation,

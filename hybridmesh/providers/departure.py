@@ -11,7 +11,7 @@ import pulumi
 from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 from pulumi.runtime.rpc import UNKNOWN
 
-from hybridmesh.remote import COMMAND_LEAVE, payload
+from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, payload
 from hybridmesh.settings.lost import (
     STACK_FILE_VARIABLE,
     declared_lost,
@@ -28,6 +28,10 @@ SECTIONS = ("workloads", "networks")
 LEAVE_SECONDS = 600
 """Limit for all that leave.sh does: each of its steps has a limit of its own, and these are the worst that add up."""
 _PAUSE_SECONDS = 2.0
+_STAYS = (
+    "It is out of rotation, and stays in the stack until it has left: if it still runs, it would come back into the "
+    "mesh by itself."
+)
 _WATCHED = (
     "address",
     "connection",
@@ -36,6 +40,7 @@ _WATCHED = (
     "namespace",
     "entry",
     "staticEntry",
+    "metricsAgent",
     "rotationSeconds",
     "drainSeconds",
     "dialSeconds",
@@ -55,6 +60,8 @@ class DepartureProvider(ResourceProvider):
 
     Its delete is the VM's leaving, in one order: the WorkloadEntry goes, clients are given time to see that, the proxy
     drains and stops, and the VM is cleaned. A VM that is declared lost is not asked.
+
+    The VM's metrics agent goes with it; where the VM stays without, by the update that says so.
     """
 
     serialize_as_secret_always = False
@@ -86,8 +93,10 @@ class DepartureProvider(ResourceProvider):
             )
         return DiffResult(changes=True, replaces=["address", "connection"], delete_before_replace=False)
 
-    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Notes how to leave by now."""
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Notes how to leave by now, and takes a metrics agent away that is not to be there any more."""
+        if olds.get("metricsAgent") and not news.get("metricsAgent"):
+            _run(news, COMMAND_AGENT_LEAVE, "take its metrics agent away", "Its metrics agent may still run.")
         return UpdateResult(news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
@@ -138,13 +147,14 @@ def _leave(props: Mapping[str, Any]) -> None:
         served = True
     if served:
         time.sleep(number(props, "rotationSeconds"))
-    _run_leave(props)
+    _run(props, COMMAND_LEAVE, "leave the mesh", _STAYS)
     # While it still was connected, another istiod may have taken it for new.
     if not props.get("staticEntry"):
         cluster.delete_workload_entry(namespace, entry)
 
 
-def _run_leave(props: Mapping[str, Any]) -> None:
+def _run(props: Mapping[str, Any], command: str, what: str, consequence: str) -> None:
+    """Runs a script on the VM that can be run twice. Raises DepartureError, which says what that leads to."""
     # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
     from hybridmesh.ops.ssh import Answer, Limits, run_on_all
 
@@ -153,26 +163,25 @@ def _run_leave(props: Mapping[str, Any]) -> None:
     stdin = payload({}, {"drain-seconds": str(number(props, "drainSeconds"))})
     attempts = number(props, "dialAttempts")
     for attempt in range(1, attempts + 1):
-        answer = run_on_all({machine.name: machine}, COMMAND_LEAVE, stdin, limits)[machine.name]
-        # A machine that boots, or a connection that broke: leave.sh can be run twice.
+        answer = run_on_all({machine.name: machine}, command, stdin, limits)[machine.name]
+        # A machine that boots, or a connection that broke.
         if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or attempt == attempts:
             break
         time.sleep(_PAUSE_SECONDS)
     if not isinstance(answer, Answer):
-        raise DepartureError(_stays(props, answer.problem))
+        raise DepartureError(_remedy(props, f"{answer.problem}. {consequence}"))
     if answer.code != 0:
         said = answer.stderr.strip().splitlines()[-20:]
-        raise DepartureError("\n".join([f"{machine.name} could not leave the mesh:", *said]))
+        raise DepartureError("\n".join([f"{machine.name} could not {what}:", *said]))
     for line in answer.stderr.splitlines():
         if "note: " in line:
             _say(f"{machine.name}: {line.partition('note: ')[2]}")
 
 
-def _stays(props: Mapping[str, Any], problem: str) -> str:
+def _remedy(props: Mapping[str, Any], problem: str) -> str:
     machine, file = text(props, "machine"), stack_file(props)
     return (
-        f"{machine}: {problem}. It is out of rotation, and stays in the stack until it has left: if it still runs, it "
-        "would come back into the mesh by itself. Fix: make it reachable and run this again. If it is gone for good, "
+        f"{machine}: {problem} Fix: make it reachable and run this again. If it is gone for good, "
         f"declare it lost (`hosts.{machine}.lost: true` in {file}, or `lost: [{_address(props)}]` if {machine} is "
         "another machine by now; docs/leaving.md), and run this again. With `--config-file`, name the file in "
         f"{STACK_FILE_VARIABLE} too."
@@ -198,6 +207,8 @@ class DepartureArgs:
     """Name of the VM's WorkloadEntry."""
     static_entry: bool = False
     """Whether that is not istiod's, but a resource of the stack. It must be made after this, and so goes before."""
+    metrics_agent: bool = False
+    """Whether a Prometheus agent runs on it, which has to go before the VM stays without."""
     connection: Mapping[str, Any] = field(repr=False)
     """The way to it, as `Connection.properties` gives it; its keys are secrets."""
     dial_seconds: int = 15
@@ -227,6 +238,7 @@ class Departure(Resource, name="Departure"):
                 "namespace": args.namespace,
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
+                "metricsAgent": args.metrics_agent or None,
                 # Apart, since one secret key hides the whole connection from a preview.
                 "address": args.connection["address"],
                 "connection": args.connection,

@@ -196,7 +196,7 @@ COMMAND_AGENT: Final = _command("agent.sh")
 """Runs a Prometheus agent on a member; idempotent. Needs a payload with `prometheus.yml`, and no secret."""
 
 COMMAND_AGENT_LEAVE: Final = _command("agent-leave.sh")
-"""Undoes that. Takes the same payload, and reads nothing of it."""
+"""Undoes that, on a machine that stays; else COMMAND_LEAVE does. Needs a payload, and reads nothing of it."""
 
 COMMAND_LEAVE: Final = _command("leave.sh")
 """Undoes a join, a half one too. Needs a payload without files; reads only `drain-seconds` of it."""

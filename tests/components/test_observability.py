@@ -168,7 +168,15 @@ def test_an_agent_s_configuration_is_shown_and_names_its_network(preview: bool) 
         assert "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE='15020,15090'" in files, "it reads other VMs past its own proxy"
 
 
-def test_an_agent_comes_after_its_vm_has_joined_and_prometheus_is_there_and_goes_before() -> None:
+@MODES
+def test_an_agent_goes_by_the_departure_of_its_vm_and_by_nothing_else(preview: bool) -> None:
+    world = mesh(None, with_agent, preview=preview)
+    assert world.one("mesh-far-1-departure").value("metricsAgent") is True
+    assert "metricsAgent" not in world.one("mesh-vm-1-departure").plain
+    assert "delete" not in world.one("mesh-far-metrics-agent").plain, "it would ask a VM that is lost"
+
+
+def test_an_agent_comes_after_its_vm_has_joined_and_prometheus_is_there() -> None:
     world = mesh(None, with_agent)
     agent = world.one("mesh-far-metrics-agent")
     for earlier in ("mesh-far-1-membership", "mesh-metrics-prometheus-deployment", "mesh-metrics-server-deployment"):

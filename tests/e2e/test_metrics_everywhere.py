@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.full]
 
 AGENT, OTHER = FAR
 WRITE = "http://hybrid-mesh-prometheus.hybrid-mesh-metrics.svc.cluster.local:9090/api/v1/write"
+LOST_SECONDS = 120
+"""More than `up` takes; less than four attempts to reach each dead VM, and one that hangs."""
 STATUS = "curl -s -o /dev/null -w '%{http_code}' --connect-timeout 2 --max-time 5"
 # That istiod knows the service is enough: what is sent there is nobody's concern here.
 PROVIDER = {"name": "zipkin", "zipkin": {"service": "echo.demo.svc.cluster.local", "port": 8080}}
@@ -154,13 +157,32 @@ def test_sampling_and_tags_reach_the_proxies_of_vms_and_pods(lab: Lab, everywher
         assert tags["tenant"]["request_header"] == {"name": "x-tenant", "default_value": "none"}
 
 
+def test_a_lost_vm_with_the_agent_holds_up_nothing_and_another_takes_over(
+    lab: Lab, stack: Stack, everywhere: str
+) -> None:
+    assert everywhere
+    address = lab.machine(AGENT).address
+    lab.machine(AGENT).kill()
+    stack.change(f"workloads.remote.machines.hosts.{AGENT}.lost", True)
+    stack.change("observability.agents.cutoff.machine", OTHER)
+    before = time.monotonic()
+    assert f"{AGENT} ({address}) is declared lost: it is out of the mesh, and was not asked" in stack.up_in_words()
+    assert time.monotonic() - before < LOST_SECONDS
+    assert not [resource for resource in stack.resources() if AGENT in resource["urn"]]
+    assert stack.steps() == []
+    wanted = {OTHER, GATEWAY}
+    wait_for("the far VMs", lambda: prometheus.values(lab, 'up{network="cutoff"} == 1', "vm").keys() == wanted, 90)
+
+
 def test_the_agent_goes_with_its_settings(lab: Lab, stack: Stack, everywhere: str) -> None:
     assert everywhere
     stack.change("observability.agents", {})
+    preview = stack.preview()
+    assert re.search(r"- metricsAgent *: true", preview), preview
     stack.up()
     places = "/var/lib/hybrid-mesh-agent /var/lib/private/hybrid-mesh-agent-data /etc/systemd/system/hybrid-mesh-agent*"
-    assert lab.machine(AGENT).ssh([f"ls -d {places} 2>/dev/null || true"]) == ""
-    assert lab.machine(AGENT).ssh(["pgrep -c prometheus || true"]).strip() == "0"
+    assert lab.machine(OTHER).ssh([f"ls -d {places} 2>/dev/null || true"]) == ""
+    assert lab.machine(OTHER).ssh(["pgrep -c prometheus || true"]).strip() == "0"
 
 
 def test_the_operator_s_own_definitions_take_scrape_configs_and_rules(lab: Lab, stack: Stack) -> None:

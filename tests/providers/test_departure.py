@@ -14,7 +14,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
 from hybridmesh.providers.departure import DepartureError, DepartureProvider
-from hybridmesh.remote import COMMAND_LEAVE
+from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE
 from tests.components.harness import KEY
 from tests.providers.fake_cluster import FakeCluster, entry
 
@@ -60,10 +60,9 @@ def machine(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> SimpleName
     def run_on_all(
         machines: Mapping[str, Reachable], command: str, stdin: str, limits: Limits
     ) -> dict[str, Answer | SshError]:
-        assert command == COMMAND_LEAVE
         assert stdin
         seen.asked.append((machines["vm-1"], limits))
-        cluster.done.append("leave.sh")
+        cluster.done.append({COMMAND_LEAVE: "leave.sh", COMMAND_AGENT_LEAVE: "agent-leave.sh"}[command])
         return {"vm-1": seen.fails.pop(0) if seen.fails else seen.answer}
 
     monkeypatch.setattr(ssh, "run_on_all", run_on_all)
@@ -140,6 +139,37 @@ def test_a_dead_machine_stays_until_it_is_declared_lost_and_says_how(
     for part in ("vm-1: SSH does not answer", "hosts.vm-1.lost: true", "Pulumi.dev.yaml", "lost: [192.0.2.11]"):
         assert part in str(refused.value)
     assert cluster.entries == {}, "requests do not wait for that"
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_metrics_agent_goes_where_it_is_not_wanted_any_more_and_with_a_machine_that_leaves(
+    cluster: FakeCluster,
+) -> None:
+    carrier = {**INPUTS, "metricsAgent": True}
+    assert DepartureProvider().diff("id", carrier, dict(INPUTS)).changes
+    for olds, news in ((INPUTS, carrier), (carrier, carrier), (INPUTS, INPUTS)):
+        DepartureProvider().update("id", dict(olds), dict(news))
+    assert cluster.done == []
+    DepartureProvider().update("id", dict(carrier), dict(INPUTS))
+    assert cluster.done == ["agent-leave.sh"], "it stays in rotation"
+    cluster.done.clear()
+    DepartureProvider().delete("id", carrier)
+    assert "agent-leave.sh" not in cluster.done, "leave.sh takes all away"
+
+
+def test_an_agent_that_cannot_be_reached_says_so_and_a_lost_machine_s_is_not_looked_for(
+    cluster: FakeCluster, machine: SimpleNamespace
+) -> None:
+    carrier = {**INPUTS, "metricsAgent": True}
+    machine.fails = [unreachable()] * 4
+    with pytest.raises(DepartureError) as refused:
+        DepartureProvider().update("id", carrier, dict(INPUTS))
+    for part in ("vm-1: SSH does not answer", "Its metrics agent may still run.", "hosts.vm-1.lost: true"):
+        assert part in str(refused.value)
+    assert cluster.done == ["agent-leave.sh"] * 4
+    cluster.done.clear()
+    configured(workloads=LOST % "true").delete("id", carrier)
+    assert cluster.done == ["delete entry demo/echo-192.0.2.11"]
 
 
 def test_a_script_that_fails_says_what_it_said(machine: SimpleNamespace) -> None:
