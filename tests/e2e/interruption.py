@@ -123,14 +123,25 @@ def listing_of_state(stack: Stack) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Without what differs from run to run: ciphertexts, and digests of tokens."""
+    """Without what differs from run to run: ciphertexts, digests of tokens and of roots, keys of machines made anew."""
     if isinstance(value, dict):
         if _SECRET in value:
             return "[secret]"
-        return {key: _plain(inner) for key, inner in value.items() if key not in ("joined", "__provider")}
+        return {key: _plain(inner) for key, inner in value.items() if key not in _OF_ONE_RUN}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
-    return value
+    return _without_certificate(value)
+
+
+_OF_ONE_RUN = ("joined", "trust", "hostKey", "__provider")
+
+
+def _without_certificate(value: Any) -> Any:
+    """An istiod that is installed anew makes itself a new root."""
+    return _CERTIFICATE.sub("[certificate]", value) if isinstance(value, str) else value
+
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
 _KINDS_THAT_COME_AND_GO = {
@@ -141,6 +152,7 @@ _KINDS_THAT_COME_AND_GO = {
     "pods",
     "replicasets",
     "controllerrevisions",
+    "ipaddresses",
 }
 _NOT_ASKED_FOR = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 _VOLATILE = ("clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort", "caBundle", "last-applied-configuration")
@@ -172,7 +184,7 @@ def _constant(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_constant(inner) for inner in value]
-    return value
+    return _without_certificate(value)
 
 
 _CHANGES_BY_ITSELF = re.compile(
@@ -180,7 +192,7 @@ _CHANGES_BY_ITSELF = re.compile(
         (
             r" /etc/certs/(cert-chain|key|root-cert)\.pem$",
             r" /var/log/(istio/|hybrid-mesh\.log)",
-            r" /var/lib/hybrid-mesh/(delivered|scripts)/",
+            r" /var/lib/hybrid-mesh/(delivered/|scripts/|generation$)",
             r" /var/lib/istio/envoy/",
             r" /etc/istio/proxy/",
             r"^listener .*:(3\d{4}|4\d{4}|5\d{4}|6\d{4})$",

@@ -106,6 +106,9 @@ def test_a_run_killed_anywhere_is_made_good_by_recover_and_another_run(
     on_the_way_down: Moment,
 ) -> None:
     there, cluster, machine = clean
+    if up.resources():  # what another test left that failed
+        recover(lab)
+        up.destroy()
     if killed(up, "up", on_the_way_up):
         recover(lab)
     else:
