@@ -64,5 +64,5 @@ test: tools check test-unit ## Everything but what takes long, on an embedded en
 
 .PHONY: test-full
 test-full: tools check test-unit ## Everything: each feature on the environment, ten thousand random configurations
-	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py --timeout 3600
+	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py tests/istio/test_fuzz.py tests/remote/test_fuzz.py --timeout 3600
 	$(PYTHON) -m pytest -m lab

@@ -47,6 +47,7 @@ from .traffic_policy import (
     TrafficPolicy,
 )
 from .turns import Lane, Turns
+from .whole import parts, whole
 from .workload import Workload, WorkloadArgs, WorkloadPort
 from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
@@ -172,7 +173,7 @@ class HybridMesh(pulumi.ComponentResource):
             workloads=workloads,
             machines=machines,
             google=by_themselves,
-        )
+        ).apply(parts)
         self.drawing = self.topology.apply(drawing)
         if settings.control_plane.mode == "install":
             self._ask_for_adopters(sorted(namespaces))
@@ -848,22 +849,25 @@ def _machine_facts(
     made: SshHost | CommandHost, member: Sidecar, host: given.Host, **own: str
 ) -> pulumi.Output[dict[str, Any]]:
     access = host.ssh or host.command
-    return pulumi.Output.all(
+    settled = {
         **own,
-        locality=host.locality,
-        kind="ssh" if host.ssh else "command",
+        "locality": host.locality,
+        "kind": "ssh" if host.ssh else "command",
+        "privateKeyFile": access.private_key_file if access else None,
+    }
+    found = pulumi.Output.all(
         address=made.address,
         meshAddress=made.mesh_address,
         port=made.connection.port,
         user=made.connection.user,
         hostKey=made.connection.host_key,
-        privateKeyFile=access.private_key_file if access else None,
         identity=member.identity,
         entry=member.entry,
         synced=member.synced,
         certificateExpiry=member.certificate_expiry,
         sidecarVersion=member.version,
     )
+    return whole(found.apply(lambda known: {**settled, **known}))
 
 
 def _workload_facts(key: str, settings: Settings, component: Workload) -> pulumi.Output[dict[str, Any]]:

@@ -38,7 +38,7 @@ from hybridmesh.providers import (
     PreflightArgs,
     PreflightCheck,
 )
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, READY_SCRIPTS, payload, payload_digest
 from hybridmesh.remote.preflight import Preflight, package_settings
 
 from .connection import Connection
@@ -46,6 +46,7 @@ from .preflight_gate import PreflightGate
 from .proxy_choices import ProxyChoices
 from .ssh_help import SshHelp
 from .turns import Turn
+from .whole import whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,7 +235,8 @@ class Sidecar(pulumi.ComponentResource):
         gate: PreflightGate | None = None,
     ) -> None:
         """Makes it. `gate`: what the preflights of several machines lead to; without one, its own alone counts."""
-        files = bootstrap_files(args)
+        group = whole(_group_here(args))
+        files = bootstrap_files(args, group)
         super().__init__(
             "hybridmesh:sidecar:Sidecar",
             name,
@@ -252,9 +254,8 @@ class Sidecar(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         ssh_help = SshHelp(name, args.machine, patience_seconds(args.limits))
         over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=ssh_help.hooks()))
-        preflight = self._make_preflight(name, args, files["cluster.env"], gate)
+        preflight = self._make_preflight(name, args, group, files["cluster.env"], gate)
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
-        group = _group_here(args)
         departure = Departure(
             f"{name}-departure",
             DepartureArgs(
@@ -303,15 +304,17 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        settings = pulumi.Output.all(
-            args.identity,
-            args.istio_namespace,
-            args.connection.port,
-            pulumi.Output.all(*args.scrapers),
-            drift.generation,
-        ).apply(lambda known: join_settings(args, *known))
-        secret_files = {**files, "istio-token": token.token}
-        everything = pulumi.Output.all(pulumi.Output.all(**secret_files), settings)
+        settings = whole(
+            pulumi.Output.all(
+                args.identity,
+                args.istio_namespace,
+                args.connection.port,
+                pulumi.Output.all(*args.scrapers),
+                drift.generation,
+            ).apply(lambda known: join_settings(args, *known))
+        )
+        secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))
+        everything = pulumi.Output.all(secret_files, settings)
         join_payload: pulumi.Output[str] = pulumi.Output.secret(everything.apply(lambda both: dated_payload(*both)))
         join = pulumi_command.remote.Command(
             f"{name}-join",
@@ -330,7 +333,7 @@ class Sidecar(pulumi.ComponentResource):
         due = joined if args.turn is None else args.turn.when_due(joined, pulumi.Output.unsecret(join.stdout))
         # Nothing in it is secret, and nothing in it can be read: a preview had better not print it.
         ready_payload: pulumi.Output[str] = pulumi.Output.secret(
-            pulumi.Output.all(settings, due).apply(lambda both: payload({}, ready_settings(*both)))
+            pulumi.Output.all(settings, due).apply(lambda both: payload({}, ready_settings(*both), READY_SCRIPTS))
         )
         ready = pulumi_command.remote.Command(
             f"{name}-ready",
@@ -381,11 +384,16 @@ class Sidecar(pulumi.ComponentResource):
         )
 
     def _make_preflight(
-        self, name: str, args: SidecarArgs, cluster_env_file: "pulumi.Output[str]", gate: PreflightGate | None
+        self,
+        name: str,
+        args: SidecarArgs,
+        group: "pulumi.Output[Mapping[str, Any]]",
+        cluster_env_file: "pulumi.Output[str]",
+        gate: PreflightGate | None,
     ) -> "pulumi.Input[Sequence[pulumi.Resource]]":
         """What finds out whether the machine can join; and what a join has to wait for."""
         known = pulumi.Output.all(
-            args.group, cluster_env_file, args.gateway_address, args.mesh_address, args.connection.port
+            group, cluster_env_file, args.gateway_address, args.mesh_address, args.connection.port
         )
         preflight = PreflightCheck(
             f"{name}-preflight",
@@ -432,7 +440,7 @@ class Sidecar(pulumi.ComponentResource):
 
 def _group_here(args: SidecarArgs) -> "pulumi.Output[Mapping[str, Any]]":
     """The group's manifest with what is this machine's alone: its locality, which its proxy is told by a label."""
-    return pulumi.Output.from_input(args.group).apply(lambda group: group_at(group, args.locality))
+    return whole(args.group).apply(lambda group: group_at(group, args.locality))
 
 
 def group_at(group: Mapping[str, Any], locality: str | None) -> Mapping[str, Any]:
@@ -472,14 +480,16 @@ def canonical_labels(group: Mapping[str, Any]) -> dict[str, str]:
     return {**labels, CANONICAL_NAME_LABEL: canonical.name, CANONICAL_REVISION_LABEL: canonical.revision}
 
 
-def bootstrap_files(args: SidecarArgs) -> dict[str, pulumi.Output[str]]:
+def bootstrap_files(args: SidecarArgs, group: "pulumi.Output[Mapping[str, Any]]") -> dict[str, pulumi.Output[str]]:
     """The files that the machine gets, the token apart: each hangs on nothing but what is in it."""
-    inputs = pulumi.Output.all(
-        group=_group_here(args),
-        mesh_config=args.mesh_config,
-        cluster_name=args.cluster_name,
-        istio_namespace=args.istio_namespace,
-        revision=args.revision,
+    inputs = whole(
+        pulumi.Output.all(
+            group=group,
+            mesh_config=args.mesh_config,
+            cluster_name=args.cluster_name,
+            istio_namespace=args.istio_namespace,
+            revision=args.revision,
+        )
     )
     on_machine = pulumi.Output.all(inputs, args.mesh_address, args.connection.port)
     way = pulumi.Output.all(args.gateway_address, args.istio_namespace, args.revision)

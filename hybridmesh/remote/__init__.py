@@ -31,6 +31,7 @@ __all__ = [
     "FILES",
     "MANIFESTS",
     "PREFLIGHT_SCRIPTS",
+    "READY_SCRIPTS",
     "SETTINGS",
     "payload",
     "payload_digest",
@@ -56,7 +57,10 @@ SCRIPTS: Final = (
     "token.sh",
     "upkeep.sh",
 )
-"""The scripts of every payload but a preflight's, as they lie beside this module."""
+"""The scripts of every payload that names no others, as they lie beside this module."""
+
+READY_SCRIPTS: Final = ("lib.sh", "ready.sh")
+"""Those of a question whether a machine is ready: the join has left it all others."""
 
 PREFLIGHT_SCRIPTS: Final = ("checks.sh", "filter.sh", "lib.sh", "manifest.sh", "preflight.sh")
 """Those of a preflight: a startup script, which has to fit into a cloud's metadata, does without."""
@@ -190,7 +194,7 @@ COMMAND_PREFLIGHT: Final = _command("preflight.sh")
 """Says all that would keep the machine out, at once; changes nothing. Needs settings and PREFLIGHT_SCRIPTS."""
 
 COMMAND_READY: Final = _command("ready.sh")
-"""Waits until the proxy is ready; prints one JSON line. Needs a payload with settings only, and no secret."""
+"""Waits until the proxy is ready; prints one JSON line. Needs settings and READY_SCRIPTS, and no secret."""
 
 COMMAND_AGENT: Final = _command("agent.sh")
 """Runs a Prometheus agent on a member; idempotent. Needs a payload with `prometheus.yml`, and no secret."""

@@ -98,6 +98,12 @@ own_architecture() {
     esac
 }
 
+# Whether what was downloaded has left no room for the rest
+is_full() {
+    free=$(df -Pk "$1" | awk 'NR == 2 { print $4 }')
+    [ "$free" -lt 1024 ]
+}
+
 # obtain_package FILE: downloads it there, and makes sure of it
 obtain_package() {
     file=$1
@@ -105,6 +111,10 @@ obtain_package() {
     mkdir -p "$(dirname "$file")"
     fetch GET "$URL" "$DOWNLOAD_LIMIT" >"$file" 2>output || {
         tail -n 5 output >&2
+        if is_full "$(dirname "$file")"; then
+            rm -f "$file"
+            fail "the disk is full at $(dirname "$file")" "free $((NEEDED_KIB / 1024)) MiB there, then pulumi up; nothing that runs was changed"
+        fi
         fail "cannot download $URL within ${DOWNLOAD_LIMIT}s" \
             'make the address reachable from this VM, or set hybrid-mesh:sidecar.package.url to a mirror'
     }

@@ -87,6 +87,16 @@ def test_a_script_that_a_command_does_not_need_stays_away() -> None:
     assert {name for name in names if name.endswith(".sh")} == set(remote.PREFLIGHT_SCRIPTS)
 
 
+def test_a_question_whether_a_machine_is_ready_carries_no_script_that_the_join_has_left_there() -> None:
+    names = entries(remote.payload({}, SETTINGS, remote.READY_SCRIPTS))
+    assert {name for name in names if name.endswith(".sh")} == {"lib.sh", "ready.sh"}
+    here = Path(remote.__file__).parent
+    sourced = {
+        name for script in remote.READY_SCRIPTS for name in re.findall(r"(?m)^\. \./(\S+)", (here / script).read_text())
+    }
+    assert sourced <= set(remote.READY_SCRIPTS)
+
+
 def test_ready_gets_a_payload_without_a_file() -> None:
     names = entries(remote.payload({}, SETTINGS)).keys()
     assert not [name for name in names if name.startswith("files/")]

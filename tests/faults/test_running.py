@@ -1,0 +1,177 @@
+"""What happens to a mesh that runs: docs/faults.md. Two VMs serve all requests: one can stand in for the other."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from lab.cluster import wait_for
+from lab.machines import Machine
+from tests.e2e.machine import property_of
+from tests.e2e.mesh import kubectl
+from tests.e2e.stack import Stack
+from tests.environment import Lab
+from tests.faults.seen import Seen, is_in, wait_until_in, wait_until_served_by, watched
+
+pytestmark = pytest.mark.lab
+
+ISTIOD_AWAY_SECONDS = 120
+CUT_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def resilient(up: Stack) -> Stack:
+    """Settings that say to try again, quickly, and to leave out who fails: what docs/faults.md recommends."""
+    up.change("routing.echo", RESILIENT)
+    up.up()
+    return up
+
+
+RESILIENT = {
+    "subsets": {"k8s": {"version": "k8s"}, "vm": {"version": "vm"}},
+    "weights": {"k8s": 0, "vm": 100},
+    "retries": {"attempts": 4, "perTrySeconds": 2},
+    "connectionPool": {"tcp": {"connectTimeout": "500ms"}},
+    "outlierDetection": {"consecutiveErrors": 2, "intervalSeconds": 1, "baseEjectionSeconds": 5},
+}
+
+
+def killed(machine: Machine, name: str) -> None:
+    """SIGKILL to a process of a machine, by its own systemd's word which those are."""
+    machine.look(["sh", "-c", f"pkill -9 -x {name}"])
+
+
+def came_back(machine: Machine, since: int) -> None:
+    """Until istio.service has started a new agent."""
+    started = lambda: property_of(machine, "istio.service", "ExecMainStartTimestampMonotonic")  # noqa: E731
+    wait_for("a new agent", lambda: started() > since, 60)
+
+
+def agent_since(machine: Machine) -> int:
+    return property_of(machine, "istio.service", "ExecMainStartTimestampMonotonic")
+
+
+def assert_none_failed(seen: Seen) -> None:
+    for source in seen.loads:
+        assert seen.failed(source) == [], seen
+
+
+def test_a_killed_proxy_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
+    machine = lab.machine("vm-1")
+    since = agent_since(machine)
+    with watched(lab, "proxy killed", lab.machine("vm-2")) as seen:
+        killed(machine, "envoy")
+        came_back(machine, since)
+        wait_until_in(lab, machine)
+        seen.note("vm-1 is in")
+        wait_until_served_by(seen, "pod", machine)
+        seen.note("it serves")
+    assert_none_failed(seen)
+    assert resilient.steps() == []
+
+
+@pytest.mark.full
+def test_a_killed_agent_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
+    machine = lab.machine("vm-1")
+    since = agent_since(machine)
+    with watched(lab, "agent killed", lab.machine("vm-2")) as seen:
+        killed(machine, "pilot-agent")
+        came_back(machine, since)
+        wait_until_in(lab, machine)
+        seen.note("vm-1 is in")
+        wait_until_served_by(seen, "pod", machine)
+        seen.note("it serves")
+    assert_none_failed(seen)
+    assert machine.look(["pgrep", "-cx", "envoy"]).strip() == "1", "no proxy of before is left"
+    assert resilient.steps() == []
+
+
+@pytest.mark.full
+def test_a_machine_whose_plug_is_pulled_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
+    machine = lab.machine("vm-1")
+    with watched(lab, "VM hard-rebooted", lab.machine("vm-2")) as seen:
+        machine.kill()
+        wait_for("vm-1 to be out", lambda: not is_in(lab, machine), 120)
+        seen.note("vm-1 is out")
+        time.sleep(5)
+        machine.start()
+        wait_until_in(lab, machine)
+        seen.note("it is in")
+        wait_until_served_by(seen, "pod", machine)
+        seen.note("it serves")
+    assert_none_failed(seen)
+    assert resilient.steps() == []
+
+
+@pytest.mark.full
+def test_without_istiod_all_goes_on_and_with_it_again_too(lab: Lab, resilient: Stack) -> None:
+    machines = [lab.machine(name) for name in ("vm-1", "vm-2")]
+    with watched(lab, f"istiod away for {ISTIOD_AWAY_SECONDS} s", *machines) as seen:
+        kubectl(lab, "scale", "-n", "istio-system", "deploy/istiod", "--replicas=0")
+        time.sleep(ISTIOD_AWAY_SECONDS)
+        kubectl(lab, "scale", "-n", "istio-system", "deploy/istiod", "--replicas=1")
+        kubectl(lab, "rollout", "status", "-n", "istio-system", "deploy/istiod", "--timeout=90s")
+        seen.note("istiod is back")
+        for machine in machines:
+            wait_until_in(lab, machine, 120)
+        seen.note("both VMs are in")
+        time.sleep(15)  # istiod's grace period for entries whose proxies did not come back
+        for machine in machines:
+            assert is_in(lab, machine)
+    assert_none_failed(seen)
+    assert resilient.steps() == []
+
+
+@pytest.mark.full
+def test_a_replaced_gateway_pod_costs_no_request(lab: Lab, resilient: Stack) -> None:
+    machines = [lab.machine(name) for name in ("vm-1", "vm-2")]
+    with watched(lab, "gateway pod replaced", *machines) as seen:
+        kubectl(lab, "delete", "pod", "-n", "istio-system", "-l", "istio=eastwestgateway", "--wait=true")
+        kubectl(lab, "rollout", "status", "-n", "istio-system", "deploy/istio-eastwestgateway", "--timeout=90s")
+        seen.note("the new pod is ready")
+        for machine in machines:
+            wait_until_in(lab, machine)
+        seen.note("both VMs are in")
+    assert_none_failed(seen)
+    assert resilient.steps() == []
+
+
+@pytest.mark.full
+def test_a_machine_that_is_cut_off_from_the_gateway_for_a_minute_costs_no_request(lab: Lab, resilient: Stack) -> None:
+    machine = lab.machine("vm-1")
+    gateway = resilient.outputs()["topology"]["gateway"]["address"]
+    chains = [("OUTPUT", "-d"), ("INPUT", "-s")]
+    with watched(lab, f"VM cut off from the gateway for {CUT_SECONDS} s", machine, lab.machine("vm-2")) as seen:
+        for chain, end in chains:
+            machine.look(["iptables", "-w", "-I", chain, end, gateway, "-j", "DROP"])
+        try:
+            time.sleep(CUT_SECONDS)
+        finally:
+            for chain, end in chains:
+                machine.look(["iptables", "-w", "-D", chain, end, gateway, "-j", "DROP"])
+        back = time.time()
+        wait_until_in(lab, machine)
+        seen.notes.append(f"vm-1 is in {time.time() - back:.1f} s after the cut's end")
+        wait_until_served_by(seen, "pod", machine)
+    assert_none_failed(seen)
+    assert resilient.steps() == []
+
+
+@pytest.mark.full
+def test_without_its_dns_server_a_machine_still_finds_the_mesh(lab: Lab, resilient: Stack) -> None:
+    machine = lab.machine("vm-1")
+    drop = [["-p", kind, "--dport", "53", "!", "-o", "lo", "-j", "DROP"] for kind in ("udp", "tcp")]
+    with watched(lab, f"DNS server away for {CUT_SECONDS} s", machine) as seen:
+        for rule in drop:
+            machine.look(["iptables", "-w", "-I", "OUTPUT", *rule])
+        try:
+            time.sleep(CUT_SECONDS)
+            assert is_in(lab, machine)
+        finally:
+            for rule in drop:
+                machine.look(["iptables", "-w", "-D", "OUTPUT", *rule])
+    assert_none_failed(seen)
+    assert json.loads(machine.ssh(["curl -s localhost:15000/server_info"]))["state"] == "LIVE"
+    assert resilient.steps() == []

@@ -1,0 +1,173 @@
+"""What somebody can do who has a VM, as docs/security.md says it: its token, its certificate and root on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from lab.cluster import wait_for
+from lab.machines import Machine
+from tests.e2e.mesh import ask_kubectl, kubectl, objects
+from tests.e2e.stack import Stack
+from tests.environment import Lab
+from tests.faults.seen import is_in, wait_until_in
+
+pytestmark = [pytest.mark.lab, pytest.mark.full]
+
+TOKEN = "/run/secrets/tokens/istio-token"
+IDENTITY = "spiffe://cluster.local/ns/demo/sa/echo"
+SETTINGS = ("/var/lib/istio/envoy/cluster.env", "/etc/istio/config/mesh")
+ASKED = {
+    "own namespace's secrets": "/api/v1/namespaces/demo/secrets",
+    "istio's secrets": "/api/v1/namespaces/istio-system/secrets/istio-ca-secret",
+    "another namespace's secrets": "/api/v1/namespaces/kube-system/secrets",
+    "pods": "/api/v1/namespaces/demo/pods",
+    "workload entries": "/apis/networking.istio.io/v1/namespaces/demo/workloadentries",
+    "a token of itself": "/api/v1/namespaces/demo/serviceaccounts/echo/token",
+}
+
+
+@dataclass(frozen=True)
+class Thief:
+    """Root on a VM of the mesh, who knows where Kubernetes is."""
+
+    machine: Machine
+    api: str
+
+    def asks(self, path: str, *credentials: str) -> int:
+        """Which status Kubernetes answers with."""
+        command = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", *credentials]
+        return int(self.machine.ssh([" ".join([*command, f"{self.api}{path}"])]))
+
+    def claims(self, **values: str) -> None:
+        """Says that it is somebody else, and starts the proxy anew without the certificate that it had."""
+        edits = "; ".join(
+            f"sed -i \"s|^{name}=.*|{name}='{value}'|\" {SETTINGS[0]}; "
+            f"sed -i 's|{name}: .*|{name}: {value}|' {SETTINGS[1]}"
+            for name, value in values.items()
+        )
+        self.machine.ssh([f"systemctl stop istio; rm -f /etc/certs/cert-chain.pem /etc/certs/key.pem; {edits}"])
+        self.machine.ssh(["systemctl start --no-block istio"])
+
+    def identities(self) -> set[str]:
+        """Of the certificates that its proxy has."""
+        answer = self.machine.ssh(["curl -s --max-time 5 localhost:15000/certs || true"])
+        certificates = json.loads(answer or "{}").get("certificates", [])
+        return {
+            name["uri"]
+            for certificate in certificates
+            for part in certificate["cert_chain"]
+            for name in part["subject_alt_names"]
+        }
+
+
+@pytest.fixture(scope="module")
+def thief(lab: Lab, up: Stack) -> Iterator[Thief]:
+    """vm-1, stolen; given back as it was."""
+    machine = lab.machine("vm-1")
+    up.up()
+    api = kubectl(lab, "config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
+    token = kubectl(lab, "create", "token", "echo", "-n", "demo", "--audience", "istio-ca").strip()
+    folder = f"install -d -o istio-proxy -m 700 {TOKEN.rpartition('/')[0]}"
+    machine.ssh([f"{folder}; umask 077; cat >{TOKEN}; chown istio-proxy: {TOKEN}"], input_text=token)
+    kept = " ".join(SETTINGS)
+    machine.ssh([f"tar -C / -cpf /root/kept.tar {kept.replace('/', '', 1).replace(' /', ' ')}"])
+    yield Thief(machine, api)
+    machine.ssh(["systemctl stop istio; tar -C / -xpf /root/kept.tar; rm -f /root/kept.tar"])
+    machine.ssh(["rm -f /etc/certs/cert-chain.pem /etc/certs/key.pem; systemctl start --no-block istio"])
+    wait_until_in(lab, machine)
+
+
+def test_its_token_and_its_certificate_open_nothing_in_kubernetes(thief: Thief) -> None:
+    with_token = ("-H", f'"Authorization: Bearer $(cat {TOKEN})"')
+    with_certificate = ("--cert", "/etc/certs/cert-chain.pem", "--key", "/etc/certs/key.pem")
+    for what, path in ASKED.items():
+        assert thief.asks(path, *with_token) == 401, f"{what}, by token"
+        assert thief.asks(path, *with_certificate) in (401, 403), f"{what}, by certificate"
+        assert thief.asks(path) in (401, 403), f"{what}, by nothing"
+
+
+def test_its_files_hold_no_other_token_key_or_kubeconfig(thief: Thief) -> None:
+    found = thief.machine.ssh(
+        [
+            "grep -rlE --no-messages 'eyJhbGciOi[A-Za-z0-9_-]+\\.|certificate-authority-data|PRIVATE KEY' "
+            "/etc /var/lib /run /root /home /usr/local/bin --exclude-dir=ssl | sort || true"
+        ]
+    ).split()
+    assert set(found) <= {TOKEN, "/etc/certs/key.pem", "/etc/ssh/ssh_host_ed25519_key"} | {
+        path
+        for path in found
+        if path.startswith(("/var/lib/dpkg", "/usr/local/bin/", "/var/lib/hybrid-mesh/installed"))
+    }, found
+
+
+CLAIMS = {
+    "another service account": {"ISTIO_META_AUTO_REGISTER_GROUP": "stolen", "SERVICE_ACCOUNT": "client"},
+    "a group of another service account": {"ISTIO_META_AUTO_REGISTER_GROUP": "stolen"},
+    "another namespace": {"POD_NAMESPACE": "other", "ISTIO_NAMESPACE": "other"},
+}
+
+
+@pytest.fixture(scope="module")
+def other_groups(lab: Lab, up: Stack) -> Iterator[None]:
+    """A group of another service account, and one like its own in another namespace."""
+    assert up
+    kubectl(lab, "create", "namespace", "other")
+    manifests = [
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadGroup",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"metadata": {"labels": {"app": name}}, "template": {"serviceAccount": account}},
+        }
+        for name, namespace, account in (("stolen", "demo", "client"), ("echo", "other", "echo"))
+    ]
+    for manifest in manifests:
+        done = ask_kubectl(lab, "apply", "-f", "-", document=manifest)
+        assert done.returncode == 0, done.stderr
+    yield
+    kubectl(lab, "delete", "workloadgroup", "-n", "demo", "stolen")
+    kubectl(lab, "delete", "namespace", "other")
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.usefixtures("other_groups")
+def test_istiod_lets_it_be_nobody_else(lab: Lab, thief: Thief, claim: str) -> None:
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    thief.claims(**CLAIMS[claim])
+    try:
+        wait_for("istiod's refusal", lambda: refusals(lab, since) != [], 60)
+        print(f"{claim}: {refusals(lab, since)[-1]}")
+        time.sleep(5)
+        mine = {**objects(lab, "workloadentries"), **objects(lab, "workloadentries", "other")}
+        registered = {n: e for n, e in mine.items() if e["spec"]["address"] == thief.machine.address and connected(e)}
+        assert registered == {}, "it is registered as nothing"
+        assert thief.identities() <= {IDENTITY}, "its token is worth one identity, whatever it claims"
+    finally:
+        thief.machine.ssh(["systemctl stop istio; tar -C / -xpf /root/kept.tar; systemctl start --no-block istio"])
+    wait_until_in(lab, thief.machine)
+    assert thief.identities() == {IDENTITY}
+    assert is_in(lab, lab.machine("vm-2"))
+
+
+def connected(entry: dict[str, dict[str, dict[str, str]]]) -> bool:
+    return "istio.io/disconnectedAt" not in (entry["metadata"].get("annotations") or {})
+
+
+def refusals(lab: Lab, since: str) -> list[str]:
+    """What istiod says of proxies that it refuses."""
+    log = kubectl(lab, "logs", "-n", "istio-system", "deploy/istiod", f"--since-time={since}")
+    words = (
+        "no identities",
+        "not authorized",
+        "Unauthorized",
+        "does not match",
+        "mismatch",
+        "denied",
+        "authorization failed",
+    )
+    return [line for line in log.splitlines() if any(word in line for word in words)]
