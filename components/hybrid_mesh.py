@@ -120,7 +120,7 @@ class HybridMesh(pulumi.ComponentResource):
         namespaces = self._make_namespaces()
         workloads: dict[str, pulumi.Output[dict[str, Any]]] = {}
         components: dict[str, Workload] = {}
-        machines: dict[str, pulumi.Output[dict[str, Any]]] = {}
+        machines: dict[str, pulumi.Output[Mapping[str, Any]]] = {}
         by_themselves: dict[str, pulumi.Output[dict[str, Any]]] = {}
         networks: dict[str, pulumi.Output[dict[str, Any]]] = {}
         with self._gate:
@@ -499,7 +499,7 @@ class HybridMesh(pulumi.ComponentResource):
 
     def _make_machine(
         self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload, lane: Lane
-    ) -> pulumi.Output[dict[str, Any]]:
+    ) -> pulumi.Output[Mapping[str, Any]]:
         settings = self._settings
         made = self._host(machine, host)
         static = workload.machines is not None and workload.machines.registration == "static"
@@ -530,7 +530,7 @@ class HybridMesh(pulumi.ComponentResource):
         gateway: given.NetworkGateway,
         made: Mapping[str, SshHost | CommandHost],
         namespace: pulumi.Output[str],
-    ) -> dict[str, pulumi.Output[dict[str, Any]]]:
+    ) -> dict[str, pulumi.Output[Mapping[str, Any]]]:
         component = NetworkGateway(
             f"{self._name}-{network}-gateway",
             NetworkGatewayArgs(
@@ -847,7 +847,7 @@ def _network_facts(network: given.Network, hosts: Mapping[str, SshHost | Command
 
 def _machine_facts(
     made: SshHost | CommandHost, member: Sidecar, host: given.Host, **own: str
-) -> pulumi.Output[dict[str, Any]]:
+) -> pulumi.Output[Mapping[str, Any]]:
     access = host.ssh or host.command
     settled = {
         **own,

@@ -45,8 +45,7 @@ def killed(machine: Machine, name: str) -> None:
 
 def came_back(machine: Machine, since: int) -> None:
     """Until istio.service has started a new agent."""
-    started = lambda: property_of(machine, "istio.service", "ExecMainStartTimestampMonotonic")  # noqa: E731
-    wait_for("a new agent", lambda: started() > since, 60)
+    wait_for("a new agent", lambda: agent_since(machine) > since, 60)
 
 
 def agent_since(machine: Machine) -> int:

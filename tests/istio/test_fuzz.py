@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from hybridmesh.istio import BootstrapError, BootstrapOptions, bootstrap_files
+from hybridmesh.istio import BootstrapError, BootstrapOptions, bootstrap_files, group_from_yaml
 from tests.istio.cases import PLAIN, Case, cases, groups, mesh_configs, quotable, spelled, tricky
 
 MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "100"))
@@ -64,9 +64,8 @@ def attacked(draw: st.DrawFn) -> Case:
 def made(case: Case, environment: dict[str, str]) -> tuple[str, str]:
     """cluster.env; or nothing, and the message that the input is refused with."""
     try:
-        documents = list(yaml.safe_load_all(case.group))
         files = bootstrap_files(
-            documents[0],
+            group_from_yaml(case.group),
             case.mesh_config,
             BootstrapOptions(
                 cluster_id=case.cluster_id,
