@@ -62,7 +62,13 @@ RELEASES: Final = (
 )
 SYSTEMS: Final = (
     System("Debian 12", "debian", "12", "deb", "the end-to-end tests' VMs [4]; Istio's tests [2]"),
-    System("Debian 11", "debian", "11", "deb", "a VM of it joins, serves and leaves in a test [4]; older than Istio tests [2]"),
+    System(
+        "Debian 11",
+        "debian",
+        "11",
+        "deb",
+        "a VM of it joins, serves and leaves in a test [4]; older than Istio tests [2]",
+    ),
     System("Ubuntu 24.04", "ubuntu", "24.04", "deb", "Istio's tests [2]"),
     System("Ubuntu 22.04", "ubuntu", "22.04", "deb", "between 18.04 and 24.04, Istio's oldest and newest [2]"),
     System("Rocky Linux 9", "rocky", "9", "rpm", "Istio's tests [2]"),
