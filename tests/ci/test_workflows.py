@@ -250,6 +250,14 @@ def test_jobs_may_do_no_more_than_they_need(file: Path) -> None:
         assert checkout["with"] == {"persist-credentials": False}
 
 
+def test_a_kubeconfig_finds_the_program_that_it_calls() -> None:
+    action = yaml.safe_load((PROJECT_ROOT / ".github" / "actions" / "setup" / "action.yml").read_text())
+    *before, last = action["runs"]["steps"]
+    assert "-m ci kubeconfig" in last["run"]
+    (gcloud,) = (step for step in before if "setup-gcloud" in step.get("uses", ""))
+    assert (gcloud["with"], gcloud["if"]) == ({"install_components": "gke-gcloud-auth-plugin"}, last["if"])
+
+
 def test_two_runs_never_change_one_stack_at_once() -> None:
     for name, job in (("up", "up"), ("nightly", "drift")):
         document = yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
