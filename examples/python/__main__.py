@@ -40,7 +40,8 @@ vm = config.get_object("vm")
 render_to = config.get("renderTo")
 
 provider = (
-    pulumi_kubernetes.Provider("cluster", render_yaml_to_directory=render_to)
+    # An empty kubeconfig, as the shell's KUBECONFIG would come in otherwise, and the plugin takes one of the two.
+    pulumi_kubernetes.Provider("cluster", kubeconfig="", render_yaml_to_directory=render_to)
     if render_to
     else pulumi_kubernetes.Provider("cluster", kubeconfig=kubeconfig)
 )

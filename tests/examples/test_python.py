@@ -55,7 +55,10 @@ def engine(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> En
 
 
 @pytest.mark.lab
-def test_on_the_engine_it_makes_the_objects_and_removes_them(engine: Engine, tmp_path: Path) -> None:
+def test_on_the_engine_it_makes_the_objects_and_removes_them(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "of a person's shell: not for what goes to a folder")
     engine.run("config", "set", "renderTo", str(tmp_path))
     engine.run("up", "--yes", "--skip-preview")
     objects = rendered(tmp_path)

@@ -26,7 +26,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine.on(folder / "source", folder, tools=(*TOOLS, "pulumi-language-yaml"))
 
 
-def test_it_makes_what_the_same_components_make_in_python(engine: Engine) -> None:
+def test_it_makes_what_the_same_components_make_in_python(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "of a person's shell: not for what goes to a folder")
     engine.run("up", "--yes", "--skip-preview")
     objects = rendered(engine.folder / "program" / "rendered")
     assert objects["WorkloadGroup/cart"]["spec"]["template"] == {"serviceAccount": "cart", "ports": {"http": 8080}}
