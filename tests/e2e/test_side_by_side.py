@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from ci.ephemeral import ephemeral, stack_name
+from tests.e2e.guest import beside, teardown
 from tests.e2e.mesh import kubectl, objects
 from tests.e2e.stack import PulumiError, Stack, console
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
 NAMESPACE = "demo-pr-7"
+GATEWAY = "eastwest-pr-7"
 
 
 @pytest.fixture(scope="module")
@@ -24,27 +25,24 @@ def owner(stack: Stack) -> Stack:
 
 @pytest.fixture(scope="module")
 def guest(owner: Stack) -> Iterator[Stack]:
-    """The mesh of pull request 7, put up beside the owner's."""
-    guest = Stack(owner.lab, stack_name(7))
-    content = owner.settings()
-    prefix = "hybrid-mesh:"
-    sections = {key.removeprefix(prefix): value for key, value in content["config"].items()}
-    made = {f"{prefix}{key}": value for key, value in ephemeral(sections, 7).items()}
-    guest.write({**content, "config": made})
-    guest.up()
-    yield guest
-    if guest.resources():
-        guest.destroy()
-    guest.run("stack", "rm", "--yes", "--stack", guest.name)
-    guest.run("stack", "select", owner.name)
+    """The mesh of pull request 7, put up beside the owner's, with a gateway of its own."""
+    with beside(owner, 7, own_gateway) as guest:
+        yield guest
+
+
+def own_gateway(mine: dict[str, Any], owners: dict[str, Any]) -> None:
+    mine["gateway"] = {**owners["gateway"], "mode": "install", "name": GATEWAY}
+    mine["controlPlane"]["charts"] = owners["controlPlane"]["charts"]
 
 
 def test_the_guest_has_its_own_and_takes_nothing_of_the_owner_s(owner: Stack, guest: Stack) -> None:
     topology = guest.outputs()["topology"]
     assert set(topology["machines"]) == {"vm-2-pr-7"}
-    assert topology["gateway"] == owner.outputs()["topology"]["gateway"]
+    assert topology["gateway"]["name"] == GATEWAY
+    assert topology["gateway"]["address"] != owner.outputs()["topology"]["gateway"]["address"]
     assert console(guest.lab, "status", "--stack", guest.name).returncode == 0
-    assert not [r for r in guest.resources() if r["type"] == "kubernetes:helm.sh/v3:Release"]
+    releases = [r["inputs"]["name"] for r in guest.resources() if r["type"] == "kubernetes:helm.sh/v3:Release"]
+    assert releases == [GATEWAY]
     assert set(objects(guest.lab, "workloadgroups", NAMESPACE)) == {"echo"}
     assert owner.steps() == []
 
@@ -91,10 +89,6 @@ def test_teardown_takes_the_guest_and_the_owner_stays(owner: Stack, guest: Stack
     assert not guest.resources()
     assert NAMESPACE not in kubectl(owner.lab, "get", "namespaces", "-o", "name")
     assert not owner.lab.machine("vm-2-pr-7").exists
+    assert GATEWAY not in kubectl(owner.lab, "get", "services,gateways.networking.istio.io", "-A", "-o", "name")
     assert owner.steps() == []
     assert console(owner.lab, "status", "--stack", owner.name).returncode == 0
-
-
-def teardown(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["teardown", "--stack", stack.name, "--config-file", str(stack.file), *options]
-    return console(stack.lab, *arguments, check=False)
