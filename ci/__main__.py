@@ -12,10 +12,11 @@ import typer
 import yaml
 
 from ci.drawings import planned_drawing
-from ci.engine import PACK, EngineError, output, planned, policies, pulumi, stacks
+from ci.engine import PACK, EngineError, output, policies, pulumi, stacks
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from ci.github import Github, GithubError
 from ci.review import comment, marker
+from hybridmesh.ops.preview import planned
 from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
 from hybridmesh.settings import SettingsError
@@ -40,6 +41,7 @@ def preview(
     refused = done.returncode != 0 and "[mandatory]" in done.stdout
     if done.returncode != 0 and not refused:
         raise EngineError(done.stdout + done.stderr)
+    print(done.stdout)
     text = comment(
         stack,
         plan,
@@ -50,7 +52,6 @@ def preview(
         failed=refused,
     )
     out.write_text(text)
-    print(text)
     if refused:
         raise typer.Exit(1)
 

@@ -34,12 +34,6 @@ def policies(pack: str) -> list[str]:
     return ["--policy-pack", pack, "--policy-pack-config", "policy/config.json"]
 
 
-def planned(stack: str) -> dict[str, Any]:
-    """What a preview would do, as Pulumi tells it to machines."""
-    document: dict[str, Any] = json.loads(pulumi("preview", "--stack", stack, "--json").stdout)
-    return document
-
-
 def output(stack: str, name: str) -> Any:
     """An output of a stack; None where there is none yet."""
     done = pulumi("stack", "output", "--stack", stack, "--json", check=False)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridmesh.ops.preview import readable
+
 LIMIT = 60_000
 """GitHub takes 65,536 characters."""
 _WORDS = {
@@ -31,7 +33,7 @@ def comment(
 
     Args:
         plan: `pulumi preview --json`.
-        text: `pulumi preview --diff` under the policy pack.
+        text: `pulumi preview --diff` under the policy pack, for what that says.
         before: the drawing of what is there; None where there is nothing yet.
         after: the drawing of what would be; None where the settings do not tell.
         failed: whether a policy refused it.
@@ -52,7 +54,8 @@ def comment(
     if before != after or rows:
         parts += [_drawing("before", before), _drawing("after", after)]
     body = "\n\n".join(part for part in parts if part)
-    return f"{body}\n\n{_details('every line', text, LIMIT - len(body))}\n"
+    lines = readable(plan)
+    return f"{body}\n\n{_details('every line that changes', lines, LIMIT - len(body))}\n" if lines else f"{body}\n"
 
 
 def changes(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -98,17 +101,8 @@ def _drawing(when: str, drawing: str | None) -> str:
     return f"**The mesh {when}**\n\n```mermaid\n{drawing.rstrip()}\n```"
 
 
-def _details(title: str, text: str, room: int) -> str:
-    fence = "````"  # a diff may hold three
+def _details(title: str, lines: Sequence[str], room: int) -> str:
+    text = "\n".join(f"!{line[1:]}" if line.startswith("~") else line for line in lines)  # coloured as a change
+    fence = "````"  # a file may hold three
     cut = text if len(text) < room - 200 else text[: max(room - 300, 0)] + "\n… cut here; the run's log has all of it"
-    return f"<details><summary>{title}</summary>\n\n{fence}diff\n{_signs_first(cut)}\n{fence}\n\n</details>"
-
-
-def _signs_first(text: str) -> str:
-    """A preview's lines with their sign in the first column, where a diff is coloured by it."""
-    lines = []
-    for line in text.splitlines():
-        found = re.match(r"^(\s+)([+\-~])(.*)$", line)
-        sign = {"~": "!"}.get(found[2], found[2]) if found else ""
-        lines.append(f"{sign}{found[1]}{found[3]}" if found else line)
-    return "\n".join(lines)
+    return f"<details open><summary>{title}</summary>\n\n{fence}diff\n{cut}\n{fence}\n\n</details>"

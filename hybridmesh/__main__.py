@@ -11,6 +11,7 @@ from .ops.bootstrap import GoSwitches, bootstrap
 from .ops.doctor import doctor
 from .ops.metrics import app as metrics
 from .ops.preflight import preflight
+from .ops.preview import preview
 from .ops.recover import recover
 from .ops.report import report
 from .ops.settings import app as settings
@@ -43,6 +44,7 @@ def _console() -> None:
 app.command("bootstrap", cls=GoSwitches)(bootstrap)
 app.command("doctor")(doctor)
 app.command("preflight")(preflight)
+app.command("preview")(preview)
 app.command("recover")(recover)
 app.command("report")(report)
 app.command("status")(status)

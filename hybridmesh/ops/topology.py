@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PULUMI_SECONDS = 120
+NO_PULUMI = 'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(.venv/bin/python -m lab env)"`.'
 
 
 class StackError(Exception):
@@ -49,9 +50,7 @@ def run_pulumi(*arguments: str, document: str | None = None) -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise StackError(
-            'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(.venv/bin/python -m lab env)"`.'
-        ) from None
+        raise StackError(NO_PULUMI) from None
     except subprocess.TimeoutExpired:
         raise StackError(f"`pulumi {arguments[0]}` did not end within {PULUMI_SECONDS} s. Run this again.") from None
     if done.returncode != 0:

@@ -16,12 +16,7 @@ from tests.settings.test_google import gcp_settings
 from tests.settings.test_network_rules import far
 
 STACK = "urn:pulumi:gcp::hybrid-mesh::"
-TEXT = """Previewing update (gcp):
-  ~ kubernetes:networking.istio.io/v1:VirtualService: (update)
-      ~ weight: 90 => 80
-      - old: 1
-```
-"""
+TEXT = "Previewing update (gcp):\n"
 REFUSED = """Policies:
     ❌ hybrid-mesh@v0.1.0 (local: policy)
         - [mandatory]  strict-mtls  (kubernetes:x:PeerAuthentication: peers)
@@ -33,9 +28,10 @@ Resources:
 """
 
 
-def step(operation: str, kind: str, name: str, *differing: str) -> dict[str, Any]:
+def step(operation: str, kind: str, name: str, *differing: str, old: Any = None, new: Any = None) -> dict[str, Any]:
     urn = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh${kind}::{name}"
-    return {"op": operation, "urn": urn, "detailedDiff": {path: {} for path in differing}}
+    states = {"oldState": {"inputs": old or {}}, "newState": {"inputs": new or {}}}
+    return {"op": operation, "urn": urn, "detailedDiff": {path: {} for path in differing}, **states}
 
 
 STEPS = [
@@ -75,10 +71,20 @@ def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> 
 
 
 def test_the_lines_are_coloured_as_a_diff_and_cannot_end_their_fence() -> None:
-    said = body()
-    assert "\n!       weight: 90 => 80" in said
-    assert "\n-       old: 1" in said
-    assert said.count("````") == 2
+    files = [{"hosts": f"{line}\n````\n"} for line in ("old", "new")]
+    weights = [{"weight": weight} for weight in (90, 80)]
+    said = body(
+        plan={
+            "steps": [
+                step("update", "hybridmesh:sidecar:Sidecar", "vm-1", old=files[0], new=files[1]),
+                step("update", "hybridmesh:routing:Routing", "echo", old=weights[0], new=weights[1]),
+            ]
+        }
+    )
+    assert "\n!     weight: 90 => 80\n" in said
+    assert "\n-         old\n+         new\n" in said
+    assert sum(line == "````" for line in said.splitlines()) == 1
+    assert said.rstrip().endswith("````\n\n</details>")
 
 
 def test_nothing_changes_and_nothing_is_there() -> None:
@@ -95,7 +101,8 @@ def test_a_refusal_is_shown_with_rule_and_resource() -> None:
 
 
 def test_a_long_preview_is_cut_to_what_github_takes() -> None:
-    said = body(text="x" * 200_000)
+    long = {"file": "line\n" * 100_000}
+    said = body(plan={"steps": [step("update", "hybridmesh:sidecar:Sidecar", "vm-1", new=long)]})
     assert len(said) < 65_000
     assert "cut here" in said
     assert said.rstrip().endswith("</details>")

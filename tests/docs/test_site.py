@@ -63,6 +63,11 @@ def test_the_readme_s_links_lead_somewhere() -> None:
         assert target.startswith("http") or (PROJECT_ROOT / target).exists(), target
 
 
+def test_the_readme_s_preview_is_the_recorded_one() -> None:
+    (shown,) = re.findall(r"```text\n(~ .*?)```", (PROJECT_ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert shown.replace("dev: ", "") == (PROJECT_ROOT / "tests/e2e/previews/canary-weight.txt").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_page_exists(page: Path) -> None:
     text = page.read_text()

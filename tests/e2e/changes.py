@@ -36,10 +36,13 @@ class Change:
     """Changes the stack's sections in place."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """What happens, by resource: exactly this. Components, which own no more than their parts, are not named."""
-    lines: tuple[str, ...] = ()
-    """Changed lines that a reviewer must find, without their indentation."""
     sample: bool = False
     """Whether `make test` looks at it, too."""
+
+    @property
+    def file_name(self) -> str:
+        """Of its preview, as it is recorded."""
+        return self.name.replace(" ", "-")
 
 
 def echo(sections: Sections) -> dict[str, Any]:
@@ -49,6 +52,12 @@ def echo(sections: Sections) -> dict[str, Any]:
 
 def routing(sections: Sections) -> dict[str, Any]:
     found: dict[str, Any] = sections["routing"]["echo"]
+    return found
+
+
+def mesh_config(sections: Sections) -> dict[str, Any]:
+    values = sections["controlPlane"]["values"]
+    found: dict[str, Any] = values.setdefault("meshConfig", {}).setdefault("defaultConfig", {})
     return found
 
 
@@ -73,14 +82,12 @@ CHANGES = (
         name="canary weight",
         make=lambda s: routing(s).update(weights={"k8s": 80, "vm": 20}),
         steps={"mesh-echo-virtual-service": "update"},
-        lines=("~ k8s: 90 => 80", "~ weight: 10 => 20", '+   service-echo --" 80 % "--> pods-echo'),
         sample=True,
     ),
     Change(
         name="new VM",
         make=add_vm,
         steps={**of_vms("create", VM_PARTS, "vm-3"), **VERDICT},
-        lines=('hosts        : "',),
         sample=True,
     ),
     Change(
@@ -98,79 +105,63 @@ CHANGES = (
             "mesh-echo-deployment": "update",
             **ALL_REJOIN,
         },
-        lines=(
-            '+ team: "shop"',
-            """- ISTIO_METAJSON_LABELS='{"app":"echo","service.istio.io/canonical-name":"echo",\
-"service.istio.io/canonical-revision":"vm","version":"vm"}'""",
-        ),
         sample=True,
     ),
     Change(
         name="sidecar version",
         make=lambda s: s["sidecar"]["package"].update(version="1.31.1"),
         steps={**ALL_REJOIN, **LOOKED_AT},
-        lines=("~ package      : ",),
     ),
     Change(
         name="gateway address",
         make=lambda s: s["gateway"].update(address="192.0.2.77"),
         steps={"mesh-gateway-service": "discard", **ALL_REJOIN, **LOOKED_AT},
-        lines=("+ 192.0.2.77 istiod.istio-system.svc",),
         sample=True,
     ),
     Change(
         name="access rule",
         make=lambda s: s.update(access={"echo": {"allow": [{"from": ["client"], "methods": ["GET"]}]}}),
         steps={"mesh-echo-allow": "create", "mesh-echo-default-deny": "create"},
-        lines=('[0]: "cluster.local/ns/demo/sa/client"',),
     ),
     Change(
         name="probe",
         make=lambda s: echo(s)["probe"].update(periodSeconds=5),
         steps={"mesh-echo-group": "update", "mesh-echo-deployment": "update", **ALL_REJOIN},
-        lines=("~ periodSeconds   : 2 => 5",),
     ),
     Change(
         name="mTLS permissive",
         make=lambda s: s.update(mtls="PERMISSIVE"),
         steps={"mesh-demo-peers": "update"},
-        lines=('~ mode: "STRICT" => "PERMISSIVE"',),
     ),
     Change(
         name="more pods",
         make=lambda s: echo(s)["pods"].update(replicas=2),
         steps={"mesh-echo-deployment": "update"},
-        lines=("~ replicas: 1 => 2",),
     ),
     Change(
         name="new image",
         make=lambda s: echo(s)["pods"].update(image="hybrid-mesh.lab/echo:1.32"),
         steps={"mesh-echo-deployment": "update"},
-        lines=('~ image: "hybrid-mesh.lab/echo:1.31" => "hybrid-mesh.lab/echo:1.32"',),
     ),
     Change(
         name="limits of the proxies",
         make=lambda s: s["sidecar"].update(limits={"memory": "512M"}),
         steps=ALL_REJOIN,
-        lines=('+ memory-max: "512M"',),
     ),
     Change(
         name="log level of the proxies",
         make=lambda s: s["sidecar"].update(logLevel="debug"),
         steps=ALL_REJOIN,
-        lines=("+ ISTIO_AGENT_FLAGS='--proxyLogLevel=debug'",),
     ),
     Change(
         name="timeout",
         make=lambda s: routing(s).update(timeout="2s"),
         steps={"mesh-echo-virtual-service": "update"},
-        lines=('+ timeout: "2s"',),
     ),
     Change(
         name="connection pool",
         make=lambda s: routing(s).update(connectionPool={"tcp": {"maxConnections": 100}}),
         steps={"mesh-echo-destination-rule": "update"},
-        lines=("+ maxConnections: 100",),
     ),
     Change(
         name="new workload",
@@ -191,17 +182,13 @@ CHANGES = (
     ),
     Change(
         name="Helm value of istiod",
-        make=lambda s: s["controlPlane"]["values"].update(resources={"requests": {"cpu": "20m"}}),
+        make=lambda s: s["controlPlane"]["values"]["resources"]["requests"].update(cpu="20m"),
         steps={"mesh-control-plane-istiod": "update"},
-        lines=('~ cpu   : "10m" => "20m"',),
     ),
     Change(
         name="mesh config",
-        make=lambda s: s["controlPlane"]["values"].update(
-            meshConfig={"defaultConfig": {"holdApplicationUntilProxyStarts": True}}
-        ),
+        make=lambda s: mesh_config(s).update(holdApplicationUntilProxyStarts=True),
         steps={"mesh-control-plane-istiod": "update", **ALL_REJOIN},
-        lines=("+ holdApplicationUntilProxyStarts: true",),
     ),
     Change(
         name="second port",

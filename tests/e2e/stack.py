@@ -38,6 +38,15 @@ class Step:
         return self.urn.split("::")[2].rsplit("$", 1)[-1]
 
 
+def steps_of(plan: dict[str, Any]) -> list[Step]:
+    """What a preview would do, resources that stay the same left out."""
+    return [
+        Step(step["op"], step["urn"], frozenset(step.get("detailedDiff") or step.get("diffReasons") or ()))
+        for step in plan["steps"]
+        if step["op"] != "same" and step["op"] != "read"
+    ]
+
+
 class Stack:
     """The committed stack `dev`, with the tests' environment in place of a person's, and changes to its settings."""
 
@@ -122,14 +131,14 @@ class Stack:
         """What a person reads."""
         return self._on_stack("preview", "--diff", "--show-full-output", warnings=True)
 
+    def plan(self) -> dict[str, Any]:
+        """A preview as Pulumi tells it to machines."""
+        answer: dict[str, Any] = json.loads(self._on_stack("preview", "--json"))
+        return answer
+
     def steps(self) -> list[Step]:
         """What a preview would do, resources that stay the same left out."""
-        answer = json.loads(self._on_stack("preview", "--json"))
-        return [
-            Step(step["op"], step["urn"], frozenset(step.get("detailedDiff") or step.get("diffReasons") or ()))
-            for step in answer["steps"]
-            if step["op"] != "same" and step["op"] != "read"
-        ]
+        return steps_of(self.plan())
 
     def destroy(self, env: dict[str, str] | None = None) -> str:
         return self._on_stack("destroy", "--yes", "--skip-preview", env=env)
@@ -148,12 +157,15 @@ class Stack:
         return found
 
 
-def console(lab: Lab, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run `python -m hybridmesh` on the tests' environment."""
+def console(
+    lab: Lab, *arguments: str, check: bool = True, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m hybridmesh` on the tests' environment; `typed`: what a person answers."""
     return subprocess.run(
         [sys.executable, "-m", "hybridmesh", *arguments],
         cwd=PROJECT_ROOT,
         env=lab.env,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,25 +1,32 @@
 """What a reviewer sees: twenty typical changes, previewed on the running stack. None of them is made.
 
-The texts are kept in build/previews, to be read.
+The texts are recorded in tests/e2e/previews. Those of the last run are in build/previews, to be read, and copied over
+the recorded ones where the change was meant.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from hybridmesh.ops.preview import counted, readable
 from lab.instance import PROJECT_ROOT
-from tests.e2e.changes import CHANGES, Change
-from tests.e2e.stack import Stack
+from tests.e2e.changes import CHANGES, Change, add_vm
+from tests.e2e.stack import Stack, console, steps_of
 
 pytestmark = pytest.mark.lab
+RECORDED = PROJECT_ROOT / "tests" / "e2e" / "previews"
 KEPT = PROJECT_ROOT / "build" / "previews"
+SECRETS = ("PRIVATE KEY", "eyJ")
+"""What a key and a token would be known by."""
 
 TWENTY = [
-    pytest.param(change, id=change.name.replace(" ", "-"), marks=() if change.sample else pytest.mark.full)
-    for change in CHANGES
+    pytest.param(change, id=change.file_name, marks=() if change.sample else pytest.mark.full) for change in CHANGES
 ]
 
 
@@ -30,34 +37,70 @@ def running(stack: Stack) -> Stack:
     return stack
 
 
-@pytest.mark.parametrize("change", TWENTY)
-def test_a_change_s_preview(running: Stack, change: Change) -> None:
-    def sections(change_to: Any) -> None:
-        content = running.settings()
-        prefix = "hybrid-mesh:"
-        found = {key.removeprefix(prefix): value for key, value in content["config"].items()}
-        change_to(found)
-        running.write({**content, "config": {f"{prefix}{key}": value for key, value in found.items()}})
-
-    sections(change.make)
+@contextmanager
+def changed(running: Stack, make: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """The stack's settings, for a while."""
+    content = running.settings()
+    prefix = "hybrid-mesh:"
+    sections = {key.removeprefix(prefix): value for key, value in content["config"].items()}
+    make(sections)
+    running.write({**content, "config": {f"{prefix}{key}": value for key, value in sections.items()}})
     try:
-        steps = [step for step in running.steps() if not step.type.startswith("hybridmesh:")]
-        text = running.preview()
+        yield
     finally:
         running.restore()
-    KEPT.mkdir(parents=True, exist_ok=True)
-    (KEPT / f"{change.name.replace(' ', '-')}.txt").write_text(text)
+
+
+def everywhere(line: str) -> str:
+    """A line as it is on every environment: addresses of one, and no digests."""
+    line = re.sub(r"\b10\.\d+\.(\d+\.\d+)\b", r"10.64.\1", line)
+    return re.sub(r"\b[0-9a-f]{12}(…|[0-9a-f]{52}\b)", "…", line)
+
+
+@pytest.mark.parametrize("change", TWENTY)
+def test_a_change_s_preview(running: Stack, change: Change) -> None:
+    with changed(running, change.make):
+        plan = running.plan()
+    steps = [step for step in steps_of(plan) if not step.type.startswith("hybridmesh:")]
     assert {step.name: step.operation for step in steps} == dict(change.steps)
     assert len(steps) == len(change.steps), "two resources of one name"
-    lines = [line.strip() for line in text.splitlines()]
-    for wanted in change.lines:
-        assert any(line.startswith(wanted) for line in lines), wanted
-    assert "PRIVATE KEY" not in text
-    assert "eyJ" not in text, "a token"
+    text = json.dumps(plan)
+    assert not [secret for secret in SECRETS if secret in text]
+    shown = "".join(f"{everywhere(line).rstrip()}\n" for line in [*readable(plan), "", counted(plan)])
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{change.file_name}.txt").write_text(shown)
+    assert shown == (RECORDED / f"{change.file_name}.txt").read_text(), "see the module's docstring"
+
+
+def test_the_console_shows_the_same(running: Stack) -> None:
+    weights = next(change for change in CHANGES if change.name == "canary weight")
+    with changed(running, weights.make):
+        done = console(running.lab, "preview", "--stack", running.name, "--config-file", str(running.file))
+    said = "".join(f"{everywhere(line).rstrip()}\n" for line in done.stdout.splitlines())
+    *lines, _, total = (RECORDED / f"{weights.file_name}.txt").read_text().splitlines()
+    assert said.splitlines() == [*lines, f"{running.name}: {total}"]
+
+
+@pytest.mark.full
+def test_the_engine_s_own_text_has_no_secret_and_no_warning_of_ours(running: Stack) -> None:
+    with changed(running, add_vm):
+        text = running.preview()
+    assert '"vm-3"' in text
+    assert not [secret for secret in SECRETS if secret in text]
     # The environment's plugins are those on PATH, of versions of their own.
-    ours = [line for line in lines if "warning: " in line and not re.search("warning: (using|resource plugin) ", line)]
-    assert ours == []
+    assert not re.findall("warning: (?!using|resource plugin).*", text)
+
+
+@pytest.mark.full
+def test_settings_that_are_wrong_are_said_and_nothing_else_is(running: Stack) -> None:
+    with changed(running, lambda sections: sections["workloads"]["echo"].update(namespace="Demo")):
+        done = console(running.lab, "preview", "--stack", running.name, "--config-file", str(running.file), check=False)
+    assert done.returncode == 1
+    assert "workloads.echo.namespace" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_changed_is_nothing_to_read(running: Stack) -> None:
-    assert running.steps() == []
+    plan = running.plan()
+    assert steps_of(plan) == []
+    assert (readable(plan), counted(plan)) == ([], "nothing changes")

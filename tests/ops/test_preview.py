@@ -1,0 +1,187 @@
+"""What a reviewer reads of a plan. On the environment: tests/e2e/test_previews.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+from hybridmesh.ops.preview import counted, readable
+
+STACK = "urn:pulumi:dev::hybrid-mesh::"
+MESH = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh::mesh"
+SIDECAR = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh$hybridmesh:sidecar:Sidecar::mesh-vm-1"
+ROUTING = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh$hybridmesh:routing:Routing::mesh-echo"
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+
+def step(
+    operation: str,
+    kind: str,
+    name: str,
+    old: dict[str, Any] | None = None,
+    new: dict[str, Any] | None = None,
+    parent: str = MESH,
+    **more: Any,
+) -> dict[str, Any]:
+    states = {"oldState": old, "newState": new}
+    urn = f"{parent.rpartition('::')[0]}${kind}::{name}"
+    found = {key: {"inputs": inputs, "parent": parent} for key, inputs in states.items() if inputs is not None}
+    return {"op": operation, "urn": urn, **found, **more}
+
+
+def shown(*steps: dict[str, Any]) -> list[str]:
+    return readable({"steps": list(steps)})
+
+
+def updated(old: dict[str, Any], new: dict[str, Any], **more: Any) -> list[str]:
+    title, *lines = shown(step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", old, new, **more))
+    assert title == "~ Sidecar mesh-vm-1"
+    return lines
+
+
+def test_only_what_differs_is_shown_by_where_it_stands() -> None:
+    old = {"same": 1, "spec": {"a": {"b": 1, "c": 2}, "x.y/z": "old"}, "__internal": 1}
+    new = {"same": 1, "spec": {"a": {"b": 3, "c": 2}, "x.y/z": "new"}, "__internal": 2}
+    assert updated(old, new) == ["~     spec.a.b: 1 => 3", '~     spec["x.y/z"]: old => new']
+
+
+def test_a_file_s_lines_are_shown_with_two_around_them() -> None:
+    old = "\n".join(f"line {n}" for n in range(20))
+    new = old.replace("line 3\n", "line three\n").replace("line 15\n", "")
+    assert updated({"hosts": old}, {"hosts": new}) == [
+        "~     hosts:",
+        "          line 1",
+        "          line 2",
+        "-         line 3",
+        "+         line three",
+        "          line 4",
+        "          line 5",
+        "          …",
+        "          line 13",
+        "          line 14",
+        "-         line 15",
+        "          line 16",
+        "          line 17",
+    ]
+
+
+def test_what_is_new_or_gone_is_shown_whole() -> None:
+    lines = updated({"gone": {"a": [1.0]}}, {"file": "a: 1\nb: 2\n", "none": {}})
+    assert lines == [
+        "+     file: |",
+        "+       a: 1",
+        "+       b: 2",
+        "-     gone:",
+        "-       a:",
+        "-       - 1",
+        "+     none: {}",
+    ]
+
+
+def test_items_of_lists_are_the_same_by_name() -> None:
+    old = {"ports": [{"name": "http", "port": 1}, {"name": "raw", "port": 2}], "units": ["a", "b"], "hosts": [{"x": 1}]}
+    new = {"ports": [{"name": "raw", "port": 2}, {"name": "http", "port": 9}], "units": ["b", "c"], "hosts": [{"x": 2}]}
+    assert updated(old, new) == [
+        "~     hosts[0].x: 1 => 2",
+        "~     ports[http].port: 1 => 9",
+        "-     units: a",
+        "+     units: c",
+    ]
+    assert updated({"units": ["a", "b"]}, {"units": ["b", "a"]}) == ["~     units: in another order"]
+    assert updated({"x": ["a", "a"]}, {"x": ["a"]}) == ["~     x: other counts"]
+
+
+def test_secrets_unknown_values_digests_and_certificates_are_told_and_not_shown() -> None:
+    digest, certificate = "0123456789ab" + "0" * 52, "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+    _, *lines = shown(
+        step("update", "kubernetes:core/v1:Secret", "s", {"a": digest, "c": 1}, {"a": "1" * 64, "c": UNKNOWN})
+    )
+    assert lines == ["~     a: 0123456789ab… => 111111111111…", "~     c: 1 => (known after the update)"]
+    secret = {"k": "[secret]", "in": {"key": "[secret]"}}
+    assert updated(secret, secret, diffReasons=["k", "in"]) == [
+        "~     in: a secret in it, changed",
+        "~     k: secret, changed",
+    ]
+    assert updated({}, {"root": certificate}) == ["+     root: (certificate, 3 lines)"]
+
+
+def test_what_the_cluster_or_a_vm_has_otherwise_is_said() -> None:
+    same = {"spec": {"a": 1}}
+    assert updated(same, same, detailedDiff={"spec.a": {"inputDiff": False}}) == ["~     spec: not as it was put up"]
+
+
+def test_resources_stand_below_their_component_and_objects_have_their_name_in_the_cluster() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "echo", "namespace": "demo"}, "spec": {}}
+    assert shown(
+        step("update", "command:remote:Command", "mesh-vm-1-ready", {"stdin": "a"}, {"stdin": "b"}, parent=SIDECAR),
+        step("create", "command:remote:Command", "mesh-vm-1-join", None, {"create": "long shell"}, parent=SIDECAR),
+        step("same", "kubernetes:core/v1:Service", "unchanged"),
+        step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", {"a": 1}, {"a": 2}),
+        step("delete", "kubernetes:core/v1:Service", "mesh-echo-service", service, None, parent=ROUTING),
+        step("update", "hybridmesh:hybrid_mesh:HybridMesh", "mesh", {}, {}, parent=f"{STACK}pulumi:pulumi:Stack::s"),
+    ) == [
+        "  Routing mesh-echo",
+        "-   Service demo/echo",
+        "",
+        "~ Sidecar mesh-vm-1",
+        "~     a: 1 => 2",
+        "+   Command mesh-vm-1-join",
+        "~   Command mesh-vm-1-ready: stdin: a => b",
+    ]
+
+
+def test_a_replacement_is_named_with_its_reason_and_counted_once() -> None:
+    plan = {
+        "steps": [
+            step("create-replacement", "command:local:Command", "vm", {"create": "a"}, {"create": "b"}),
+            step("replace", "command:local:Command", "vm", {"create": "a"}, {"create": "b"}, replaceReasons=["create"]),
+            step("delete-replaced", "command:local:Command", "vm", {"create": "a"}, None),
+            step("create", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", None, {}),
+        ]
+    }
+    assert readable(plan)[:2] == ["! Command vm: replaced, because of create", "~     create: a => b"]
+    assert counted(plan) == "1 replaced"
+    assert counted({}) == "nothing changes"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: int = 0, out: str = "{}") -> Any:
+    """The console, with a pulumi that says `out`; its arguments are in the answer's `asked`."""
+    program = tmp_path / "pulumi"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncat {tmp_path}/out\necho broken >&2\nexit {code}\n')
+    program.chmod(0o755)
+    (tmp_path / "out").write_text(out)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return CliRunner().invoke(app, ["preview", "--stack", "dev", *options])
+
+
+def test_the_console_asks_pulumi_and_shows_lines_and_total(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan = {"steps": [step("update", "hybridmesh:routing:Routing", "mesh-echo", {"a": "[b]"}, {"a": "[c]"})]}
+    done = run(monkeypatch, tmp_path, "--refresh", "--config-file", "x.yaml", out=json.dumps(plan))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == ["~ Routing mesh-echo", "~     a: [b] => [c]", "dev: nothing changes"]
+    asked = (tmp_path / "asked").read_text()
+    assert "preview --json" in asked
+    assert "--stack dev --refresh --config-file x.yaml" in asked
+
+
+def test_what_pulumi_refuses_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = {"diagnostics": [{"severity": "error", "message": "a wrong value"}, {"severity": "info", "message": "x"}]}
+    for out in (json.dumps(said), "no JSON"):
+        done = run(monkeypatch, tmp_path, code=255, out=out)
+        assert done.exit_code == 1
+        assert "ended with 255" in done.stderr
+        assert ("a wrong value" in done.stderr) == (out != "no JSON")
+        assert "broken" in done.stderr
+
+
+def test_without_pulumi_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "Fix: install the Pulumi CLI" in CliRunner().invoke(app, ["preview", "--stack", "dev"]).stderr
+    with pytest.raises(FileNotFoundError):
+        subprocess.run(["pulumi"], check=False)
