@@ -188,7 +188,7 @@ dropped_by() {
 firewall_name() {
     if systemctl is-active --quiet firewalld 2>/dev/null; then
         echo firewalld
-    elif command -v ufw >/dev/null && ufw status 2>/dev/null | grep -q '^Status: active'; then
+    elif command -v ufw >/dev/null && PYTHONDONTWRITEBYTECODE=1 ufw status 2>/dev/null | grep -q '^Status: active'; then
         echo ufw
     else
         echo "$1"
