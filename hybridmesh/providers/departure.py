@@ -19,7 +19,7 @@ from hybridmesh.settings.lost import (
     sections_of_file,
 )
 
-from .cluster import ClusterAccess, connect
+from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, number, text
 from .reach import reachable
 
@@ -62,6 +62,9 @@ class DepartureProvider(ResourceProvider):
     drains and stops, and the VM is cleaned. A VM that is declared lost is not asked.
 
     The VM's metrics agent goes with it; where the VM stays without, by the update that says so.
+
+    What another VM of the stack has by now, which came up at the same address or is the same under another name, it
+    keeps.
     """
 
     serialize_as_secret_always = False
@@ -74,6 +77,7 @@ class DepartureProvider(ResourceProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Notes how to leave."""
+        _heard_of(props)
         return CreateResult(f"{props['machine']}@{_address(props)}", props)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -83,6 +87,7 @@ class DepartureProvider(ResourceProvider):
         the same or has taken the old one's place; in both cases nobody is left behind. Nor is anybody where the mesh
         reaches the new one at the address of the old.
         """
+        _heard_of(news)
         if not _is_another(olds, news):
             return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
         if news.get("staticEntry") and olds.get("staticEntry"):
@@ -101,7 +106,10 @@ class DepartureProvider(ResourceProvider):
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Takes the VM out of the mesh."""
-        if self._is_lost(props):
+        heir = _STAYING.get(_machine_itself(props))
+        if heir not in (None, text(props, "machine")):
+            _say(f"{props['machine']} ({_address(props)}) is {heir} by now, which stays in the mesh.")
+        elif self._is_lost(props):
             _forget(props)
         else:
             _leave(props)
@@ -109,6 +117,33 @@ class DepartureProvider(ResourceProvider):
     def _is_lost(self, props: Mapping[str, Any]) -> bool:
         places = (self._configured, sections_of_file(stack_file(props)))
         return any(declared_lost(sections, text(props, "machine"), _address(props)) for sections in places)
+
+
+_STAYING: dict[tuple[str, ...], str] = {}
+"""Machines of the settings, by what is theirs: their WorkloadEntry, and the machine itself. An engine has one process
+for all dynamic resources of a run, and asks after every one that stays before it deletes the first. A `destroy` asks
+after none."""
+
+
+def _heard_of(news: Mapping[str, Any]) -> None:
+    """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
+    if UNKNOWN not in (news["connection"], news["entry"]):
+        _STAYING[_its_entry(news)] = _STAYING[_machine_itself(news)] = text(news, "machine")
+
+
+def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:
+    return text(props, "namespace"), text(props, "entry")
+
+
+def _machine_itself(props: Mapping[str, Any]) -> tuple[str, ...]:
+    way = props["connection"]
+    return str(way.get("address")), str(way.get("port")), str(way.get("hostKey"))
+
+
+def _delete_entry(cluster: Cluster, props: Mapping[str, Any]) -> None:
+    """Takes a machine out of rotation; a static entry is a resource of the stack, and gone already."""
+    if not props.get("staticEntry") and _STAYING.get(_its_entry(props), props["machine"]) == props["machine"]:
+        cluster.delete_workload_entry(*_its_entry(props))
 
 
 def _address(props: Mapping[str, Any]) -> str:
@@ -131,26 +166,20 @@ def stack_file(props: Mapping[str, Any]) -> Path:
 
 
 def _forget(props: Mapping[str, Any]) -> None:
-    """Takes a lost machine's WorkloadEntry away; a static one is a resource of the stack, and gone already."""
-    if not props.get("staticEntry"):
-        connect(props).delete_workload_entry(text(props, "namespace"), text(props, "entry"))
+    """Takes a lost machine's WorkloadEntry away."""
+    _delete_entry(connect(props), props)
     _say(f"{props['machine']} ({_address(props)}) is declared lost: it is out of the mesh, and was not asked.")
 
 
 def _leave(props: Mapping[str, Any]) -> None:
-    cluster, namespace, entry = connect(props), text(props, "namespace"), text(props, "entry")
-    # A static one is a resource of the stack, which has removed it already.
-    if not props.get("staticEntry"):
-        served = cluster.workload_entry(namespace, entry) is not None
-        cluster.delete_workload_entry(namespace, entry)
-    else:
-        served = True
+    cluster = connect(props)
+    served = bool(props.get("staticEntry")) or cluster.workload_entry(*_its_entry(props)) is not None
+    _delete_entry(cluster, props)
     if served:
         time.sleep(number(props, "rotationSeconds"))
     _run(props, COMMAND_LEAVE, "leave the mesh", _STAYS)
     # While it still was connected, another istiod may have taken it for new.
-    if not props.get("staticEntry"):
-        cluster.delete_workload_entry(namespace, entry)
+    _delete_entry(cluster, props)
 
 
 def _run(props: Mapping[str, Any], command: str, what: str, consequence: str) -> None:

@@ -150,6 +150,45 @@ def test_another_machine_under_the_name_joins_and_then_the_old_one_leaves_and_no
 
 
 @pytest.mark.full
+def test_another_machine_at_the_address_of_a_lost_one_is_not_taken_for_it(lab: Lab, up: Stack) -> None:
+    lost, new = lab.machine("vm-1"), lab.machine("vm-9")
+    key = f"{lab.instance.folder / 'ssh' / 'id_ed25519'}"
+    address = lost.address
+    up.restore()
+    up.change(f"{VM_1}.ssh", {"address": address, "hostKey": lost.host_key, "privateKeyFile": key})
+    up.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+    up.up()
+    lost.kill()
+    lost.delete()
+    new.create(lab.tools)
+    try:
+        assert new.address == address
+        up.change(f"{VM_1}.lost", True)
+        ssh = {"address": address, "hostKey": new.host_key, "privateKeyFile": key}
+        up.change("workloads.echo.machines.hosts.vm-9", {"ssh": ssh})
+        assert f"vm-1 ({address}) is declared lost" in up.up_in_words()
+        assert addresses(lab) == {address, lab.machine("vm-2").address}, "the entry is the new one's by now"
+        assert up.steps() == []
+        # The same machine under another name.
+        before = new.look(["sh", "-c", "stat -c %i /var/lib/hybrid-mesh/before"])
+        up.change("workloads.echo.machines.hosts.vm-9", None)
+        up.change("workloads.echo.machines.hosts.vm-8", {"ssh": ssh})
+        assert f"vm-9 ({address}) is vm-8 by now, which stays in the mesh" in up.up_in_words()
+        assert new.look(["sh", "-c", "stat -c %i /var/lib/hybrid-mesh/before"]) == before, "it did not leave"
+        assert addresses(lab) == {address, lab.machine("vm-2").address}
+        assert up.steps() == []
+        up.change("workloads.echo.machines.hosts.vm-8", None)
+        up.up()
+        assert is_left(new)
+    finally:
+        new.delete()
+        lost.create(lab.tools)
+        up.restore()
+        up.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+        up.up()
+
+
+@pytest.mark.full
 def test_a_destroy_alone_passes_over_a_lost_machine_and_leaves_the_others_clean(lab: Lab, up: Stack) -> None:
     lost, other = lab.machine("vm-2"), lab.machine("vm-1")
     up.restore()

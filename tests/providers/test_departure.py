@@ -13,6 +13,7 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
+from hybridmesh.providers import departure
 from hybridmesh.providers.departure import DepartureError, DepartureProvider
 from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE
 from tests.components.harness import KEY
@@ -49,6 +50,7 @@ LOST = '{"echo": {"machines": {"hosts": {"vm-1": {"lost": %s}}}}}'
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYBRID_MESH_STACK_FILE", raising=False)
+    monkeypatch.setattr(departure, "_STAYING", {})
 
 
 @pytest.fixture
@@ -61,9 +63,10 @@ def machine(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> SimpleName
         machines: Mapping[str, Reachable], command: str, stdin: str, limits: Limits
     ) -> dict[str, Answer | SshError]:
         assert stdin
-        seen.asked.append((machines["vm-1"], limits))
+        ((name, asked),) = machines.items()
+        seen.asked.append((asked, limits))
         cluster.done.append({COMMAND_LEAVE: "leave.sh", COMMAND_AGENT_LEAVE: "agent-leave.sh"}[command])
-        return {"vm-1": seen.fails.pop(0) if seen.fails else seen.answer}
+        return {name: seen.fails.pop(0) if seen.fails else seen.answer}
 
     monkeypatch.setattr(ssh, "run_on_all", run_on_all)
     return seen
@@ -170,6 +173,37 @@ def test_an_agent_that_cannot_be_reached_says_so_and_a_lost_machine_s_is_not_loo
     cluster.done.clear()
     configured(workloads=LOST % "true").delete("id", carrier)
     assert cluster.done == ["delete entry demo/echo-192.0.2.11"]
+
+
+@pytest.mark.parametrize("heard", ["created", "asked after"])
+def test_what_another_machine_at_the_address_of_a_lost_one_has_it_keeps(
+    cluster: FakeCluster, machine: SimpleNamespace, heard: str
+) -> None:
+    newcomer = {**INPUTS, "machine": "vm-9", "connection": {**WAY, "hostKey": "ssh-ed25519 B"}}
+    provider = configured(workloads=LOST % "true")
+    if heard == "created":
+        provider.create(newcomer)
+    else:
+        assert not provider.diff("id", newcomer, dict(newcomer)).changes
+    provider.delete("id", dict(INPUTS))
+    assert cluster.done == []
+    assert machine.asked == []
+    machine.fails = [SshError("vm-1", "host key", "shows another host key", "", "")]
+    with pytest.raises(DepartureError, match="shows another host key"):
+        configured().delete("id", dict(INPUTS))
+    assert "delete entry demo/echo-192.0.2.11" not in cluster.done, "nor when the old one is not declared lost"
+
+
+def test_a_machine_under_another_name_stays_in_the_mesh(
+    cluster: FakeCluster, machine: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DepartureProvider().create({**INPUTS, "machine": "web-1"})
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert cluster.done == []
+    assert machine.asked == []
+    assert capsys.readouterr().out == "vm-1 (192.0.2.11) is web-1 by now, which stays in the mesh.\n"
+    DepartureProvider().delete("id", {**INPUTS, "machine": "web-1"})
+    assert "leave.sh" in cluster.done, "and leaves under that one"
 
 
 def test_a_script_that_fails_says_what_it_said(machine: SimpleNamespace) -> None:
