@@ -363,7 +363,8 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
                 "The two could not be told apart.",
                 "give each machine a name of its own in the whole stack.",
             )
-        if host.ssh is not None:
+        # Where one was that is gone for good, another may be by now.
+        if host.ssh is not None and not host.gone:
             first = endpoints.setdefault((host.ssh.address, host.ssh.port), path)
             if first != path:
                 yield Finding(

@@ -14,7 +14,8 @@ from hybridmesh.settings.lost import declared_lost, lost_machines, present, sect
 from tests.components.harness import dev_sections, dev_settings
 from tests.settings.test_rules import findings
 
-PLACE = "workloads.echo.machines.hosts.vm-1.lost"
+HOSTS = "workloads.echo.machines.hosts"
+PLACE = f"{HOSTS}.vm-1.lost"
 
 
 def lost(value: Any, machine: str = "vm-1") -> Any:
@@ -60,6 +61,16 @@ def test_a_lost_machine_is_in_no_setting_any_more_and_is_named() -> None:
     (said,) = losses(settings)
     assert said.startswith(f"vm-1 is declared lost ({PLACE})")
     assert "switch it off" in said
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_another_machine_may_have_the_address_of_a_lost_one_and_of_no_other(gone: bool) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+        hosts["vm-9"] = {"ssh": dict(hosts["vm-1"]["ssh"])}
+        hosts["vm-1"]["lost"] = gone
+
+    assert [finding.path for finding in findings(change)] == ([] if gone else [f"{HOSTS}.vm-9.ssh.address"])
 
 
 @pytest.mark.parametrize("value", [False, ["192.0.2.99"]])
