@@ -172,7 +172,7 @@ def listing_of_cluster(lab: Lab) -> list[str]:
                 body = {"type": item["type"], "keys": sorted(item.get("data") or {})}
             body["labels"] = {k: v for k, v in (metadata.get("labels") or {}).items() if k != "modifiedAt"}
             found.append(f"{name} {json.dumps(_constant(body), sort_keys=True)}")
-    return found
+    return sorted(found)
 
 
 def _constant(value: Any) -> Any:
