@@ -35,6 +35,9 @@ class GceFleetArgs:
     """From a machine's making until it is ready: as long, it is neither healed nor counted in scaling."""
     max_surge: int = 3
     """How many machines more there are during an update; at least as many as zones."""
+    ready_seconds: int = 15
+    """In an update, from when a new machine's proxy is ready until an old one may go: time for the application to
+    start and to be found healthy, which the group cannot see."""
     update_seconds: int = 1800
     """Limit for an update of all machines."""
     app_ports: Sequence[int] = ()
@@ -177,6 +180,7 @@ class GceFleet(pulumi.ComponentResource):
                 replacement_method="SUBSTITUTE",
                 max_surge_fixed=args.max_surge,
                 max_unavailable_fixed=0,
+                min_ready_sec=args.ready_seconds,
             ),
             # `up` is done when every machine runs the new template and is healthy: in the mesh, as 15021 says.
             wait_for_instances=True,

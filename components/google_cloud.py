@@ -147,6 +147,7 @@ class GoogleCloud(pulumi.ComponentResource):
                 cpu_target_percent=fleet.cpu_target_percent,
                 boot_seconds=fleet.boot_seconds,
                 max_surge=fleet.max_surge,
+                ready_seconds=fleet.ready_seconds,
                 update_seconds=fleet.update_seconds,
                 app_ports=ports,
                 ssh=fleet.ssh,

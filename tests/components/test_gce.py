@@ -268,6 +268,7 @@ def test_the_group_heals_by_readiness_and_rolls_with_a_surge(world: World) -> No
         "replacementMethod": "SUBSTITUTE",
         "maxSurgeFixed": 3,
         "maxUnavailableFixed": 0,
+        "minReadySec": 15,
     }
     assert group.value("versions") == [{"instanceTemplate": ANSWERS["echo-fleet-template"]["selfLinkUnique"]}]
     assert (group.value("waitForInstances"), group.value("waitForInstancesStatus")) == (True, "UPDATED")

@@ -129,9 +129,15 @@ def test_a_single_instance_joins_by_itself_as_a_fleet_does(world: World) -> None
 
 
 def test_fleets_of_these_settings_are_made_so() -> None:
-    world = stack(at(FLEET, {"minSize": 3, "spot": True, "ssh": True, "zones": ["europe-west3-a"], "maxSurge": 1}))
+    world = stack(
+        at(
+            FLEET,
+            {"minSize": 3, "spot": True, "ssh": True, "zones": ["europe-west3-a"], "maxSurge": 1, "readySeconds": 60},
+        )
+    )
     group = world.one("mesh-shop-fleet-group")
     assert (group.value("targetSize"), group.value("distributionPolicyZones")) == (3, ["europe-west3-a"])
+    assert (group.value("updatePolicy")["maxSurgeFixed"], group.value("updatePolicy")["minReadySec"]) == (1, 60)
     assert world.one("mesh-shop-fleet-template").value("scheduling")["provisioningModel"] == "SPOT"
     assert world.one("mesh-shop-fleet-in-iap").value("sourceRanges") == ["35.235.240.0/20"]
 

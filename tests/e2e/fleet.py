@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Mapping
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import yaml
@@ -36,6 +40,8 @@ class Fleet:
     """Where the east-west gateway is."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables of the agents."""
+    surge: int = 3
+    """How many machines more there are in an update."""
 
     @cached_property
     def tools(self) -> toolchain.Toolset:
@@ -76,7 +82,11 @@ class Fleet:
         place = GcePlace(project=PROJECT, region="europe-west3", network="lab", subnetwork="lab")
         answers = {"echo-fleet-account": {"email": ACCOUNT, "uniqueId": "1"}}
         return run(
-            lambda: GceFleet("echo-fleet", GceFleetArgs(fleet="echo-fleet", place=place, join=join)).service_account,
+            lambda: (
+                GceFleet(
+                    "echo-fleet", GceFleetArgs(fleet="echo-fleet", place=place, join=join, max_surge=self.surge)
+                ).service_account
+            ),
             answers=answers,
         )
 
@@ -120,6 +130,25 @@ class Fleet:
                 each.result()
             return [each.result() for each in made]
 
+    def roll(self, old: Sequence[Machine], names: Sequence[str]) -> list[Machine]:
+        """What the group does once it has this fleet's template: by the update policy and health check that the
+        component registers, which see no more of a machine than 15021. `names`: of the machines that take their places.
+        """
+        policy = self.world.one("echo-fleet-group").value("updatePolicy")
+        check = self.world.one("echo-fleet-health").value("httpHealthCheck")
+        assert (policy["type"], policy["minimalAction"]) == ("PROACTIVE", "REPLACE")
+        assert (policy["replacementMethod"], policy["maxUnavailableFixed"]) == ("SUBSTITUTE", 0)
+        surge, made = policy["maxSurgeFixed"], list[Machine]()
+        for begin in range(0, len(names), surge):
+            new = self.resize(add=names[begin : begin + surge])
+            for machine in new:
+                url = f"http://{machine.address}:{check['port']}{check['requestPath']}"
+                wait_for(f"{machine.name} to be healthy", partial(answers, url), 90)
+            time.sleep(policy["minReadySec"])
+            self.resize(remove=old[begin : begin + surge])
+            made += new
+        return made
+
     def members(self) -> set[str]:
         """Addresses of whoever is in: connected, and healthy."""
         return {
@@ -140,3 +169,34 @@ class Fleet:
         answer = json.loads(kubectl(self.lab, "get", "configmap", name, "-n", namespace, "-o", "json"))
         data: dict[str, str] = answer["data"]
         return data
+
+
+def answers(url: str) -> bool:
+    """Whether a health check would be content."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+class Members:
+    """How many of fleets' machines are in, looked at again and again for as long as it is open."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fewest = sys.maxsize
+        self._fleet, self._over = fleet, threading.Event()
+        self._stack = {fleet.lab.machine(name).address for name in ("vm-1", "vm-2")}
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._over.wait(1):
+            self.fewest = min(self.fewest, len(self._fleet.members() - self._stack))
+
+    def __enter__(self) -> Members:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(30)

@@ -12,7 +12,7 @@ import pytest
 from lab.cloud import PROJECT
 from lab.cluster import wait_for
 from lab.machines import Machine, machines
-from tests.e2e.fleet import Fleet
+from tests.e2e.fleet import Fleet, Members
 from tests.e2e.load import Load
 from tests.e2e.machine import property_of
 from tests.e2e.mesh import ask_kubectl, objects
@@ -99,6 +99,30 @@ def test_a_fleet_scales_up_and_down_with_no_ssh_no_secret_and_no_failed_request(
     console = (fleet.lab.instance.folder / "log" / f"{more[1].program}.log").read_text()
     assert "hybrid-mesh: in the mesh: " in console
     assert "hybrid-mesh: in the mesh: " in journal(more[1], "google-startup-scripts")
+
+
+@pytest.mark.full
+def test_a_changed_template_rolls_through_the_group_one_by_one_with_no_failed_request(
+    fleet: Fleet, one: Machine
+) -> None:
+    fleet = replace(fleet, surge=1)
+    changed = replace(fleet, environment={"SECRET_TTL": "12h"})
+    assert changed.template != fleet.template
+    two = fleet.add("two")
+    fleet.wait_for_members([one, two])
+    with Load(fleet.lab) as load, Members(fleet) as counted:
+        began = time.monotonic()
+        new = changed.roll([one, two], ["three", "four"])
+        print(f"2 of 2 rolled after {time.monotonic() - began:.1f} s")
+        changed.wait_for_members(new, 20)
+        done = time.time()
+        load.wait("requests afterwards", lambda r: len([x for x in r if x.began > done]) > 200, 30)
+    assert [r for r in load.requests if r.status != 200] == []
+    late = {r.instance for r in load.requests if r.began > done}
+    assert late == EVERYONE_ELSE | {machine.name for machine in new}
+    assert counted.fewest >= 2, "there were never fewer than before"
+    for machine in new:
+        assert "SECRET_TTL='12h'" in machine.look(["cat", "/var/lib/istio/envoy/cluster.env"])
 
 
 @pytest.mark.full

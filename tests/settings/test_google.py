@@ -80,6 +80,7 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at(f"{FLEET}/image", "debian 12"), f"{FLEET}/image", "an image such as"),
         (at(f"{FLEET}/minSize", 0), f"{FLEET}/minSize", "greater than or equal to 1"),
         (at(f"{FLEET}/maxSize", 1), f"{FLEET}/maxSize", "is less than `minSize`, 2"),
+        (at(f"{FLEET}/readySeconds", 3601), f"{FLEET}/readySeconds", "less than or equal to 3600"),
         (at(f"{FLEET}/maxSurge", 2), f"{FLEET}/maxSurge", "is less than the number of zones, 3"),
         (at(f"{FLEET}/zones", ["europe-west3"]), f"{FLEET}/zones[0]", "a zone such as"),
         (at(f"{FLEET}/zones", ["europe-west1-b"]), f"{FLEET}/zones[0]", "not a zone of `google.region`"),

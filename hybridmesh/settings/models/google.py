@@ -322,6 +322,14 @@ class Fleet(GceHardware):
         wrong="the fleet could not be made.",
         fix="the number of zones, 3 by default, or more.",
     )
+    ready_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=3600)] = setting(
+        15,
+        meaning="In an update, from when a new machine's proxy is ready until an old one may go: the time that the "
+        "application takes to start after that, and to be found healthy by the workload's probe.",
+        example=60,
+        wrong="old machines would go before new ones serve.",
+        fix="seconds, 0 to 3600.",
+    )
     spot: bool = setting(
         False,
         meaning="Whether its machines are cheap, and may be taken away with 30 seconds' notice.",
