@@ -16,6 +16,7 @@ from cryptography import x509
 
 from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
 
+from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
 from .topology import all_revisions
 
@@ -61,6 +62,8 @@ class MeshFacts:
     """The mesh's root certificates, as each namespace has them."""
     requests: Mapping[str, int]
     """Requests that pods have sent, by Envoy cluster, as their proxies count them."""
+    passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Addresses with ports that get nothing from pods, for all have others nearer to them; by Envoy cluster."""
     certificates: Mapping[str, datetime] = field(default_factory=dict)
     """End of the certificate that a machine's proxy shows to whoever connects, by machine."""
 
@@ -82,7 +85,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             for ns in sorted({m["namespace"] for m in machines.values()})
         }
         endpoints = pool.submit(_endpoints, cluster, topology)
-        requests = pool.submit(_requests, cluster, topology)
+        callers = pool.submit(_callers, cluster, topology)
         kinds = {
             (ns, kind): pool.submit(cluster.objects_in, *group, kind, ns)
             for ns in namespaces
@@ -107,7 +110,8 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             istiods=sum(pod.ready for pod in istiods.result()),
             gateways=sum(pod.ready for pod in gateways.result()),
             roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
-            requests=requests.result(),
+            requests=_requests(callers.result()),
+            passed_over=passed_over(callers.result()),
             certificates={name: end for name, found in shown.items() if (end := found.result()) is not None},
         )
 
@@ -144,8 +148,8 @@ def endpoints_of(shards: Mapping[str, Any], hosts: Sequence[str]) -> list[Endpoi
     ]
 
 
-def _requests(cluster: Cluster, topology: Mapping[str, Any]) -> dict[str, int]:
-    counted: dict[str, int] = {}
+def _callers(cluster: Cluster, topology: Mapping[str, Any]) -> list[str]:
+    """`/clusters` of the proxies of pods: whom they know, and what they have sent to whom."""
     pods = [
         (workload["namespace"], pod.name)
         for name, workload in topology["workloads"].items()
@@ -153,9 +157,14 @@ def _requests(cluster: Cluster, topology: Mapping[str, Any]) -> dict[str, int]:
         for pod in cluster.pods(workload["namespace"], f"app={name}")[:CALLERS]
     ]
     with ThreadPoolExecutor(CALLERS) as pool:
-        for page in pool.map(lambda pod: cluster.ask_pod(pod[0], pod[1], ENVOY_ADMIN, "/clusters"), pods):
-            for name, count in requests_by_cluster(page).items():
-                counted[name] = counted.get(name, 0) + count
+        return list(pool.map(lambda pod: cluster.ask_pod(pod[0], pod[1], ENVOY_ADMIN, "/clusters"), pods))
+
+
+def _requests(pages: Sequence[str]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for page in pages:
+        for name, count in requests_by_cluster(page).items():
+            counted[name] = counted.get(name, 0) + count
     return counted
 
 

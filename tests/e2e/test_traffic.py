@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.traffic import Answers, ask, in_pod
 from tests.e2e.mesh import cluster, kubectl, localities, objects
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, console
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full, pytest.mark.usefixtures("routed")]
@@ -76,6 +77,10 @@ def renew_pods(lab: Lab) -> None:
 
 def from_client(lab: Lab, requests: int, *options: str) -> Answers:
     return ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), URL, requests, options)
+
+
+def doctor(lab: Lab, stack: Stack) -> subprocess.CompletedProcess[str]:
+    return console(lab, "doctor", "--json", "--stack", "dev", "--config-file", str(stack.file), check=False)
 
 
 def curl(lab: Lab, *arguments: str) -> str:
@@ -169,6 +174,11 @@ def test_the_next_region_takes_over_and_hands_back(lab: Lab, routed: Stack) -> N
     routed.up()
     wait_for("the near machine alone", lambda: from_client(lab, 20, *TESTER).by_instance == {"vm-1": 20}, 20)
     assert from_client(lab, 100, *TESTER).by_instance == {"vm-1": 100}
+    told = doctor(lab, routed)
+    far = f"vm-2 ({lab.machine('vm-2').address}): no request to echo:8080, subset vm, goes there from pods"
+    [note] = [f for f in json.loads(told.stdout)["findings"] if f["id"] == "farther-than-others"]
+    assert note["what"].startswith(far), "who asks why that machine gets no traffic is told"
+    assert (note["severity"], told.returncode) == ("note", 0)
     near = lab.machine("vm-1")
     near.ssh(["mkdir -p /run/echo && touch /run/echo/unhealthy"])
     try:
@@ -178,6 +188,15 @@ def test_the_next_region_takes_over_and_hands_back(lab: Lab, routed: Stack) -> N
     finally:
         near.ssh(["rm -f /run/echo/unhealthy"])
     wait_for("the near machine again", lambda: from_client(lab, 20, *TESTER).by_instance == {"vm-1": 20}, 60)
+
+
+def test_distance_counts_for_nothing_where_requests_are_spread_over_all(lab: Lab, routed: Stack) -> None:
+    routed.change("routing.echo.loadBalancer", {"localityLbSetting": {"distribute": [{"from": "*", "to": {"*": 100}}]}})
+    routed.up()
+    wait_for("both machines", lambda: len(from_client(lab, 20, *TESTER).by_instance) == 2, 20)
+    answers = from_client(lab, 200, *TESTER)
+    assert min(answers.by_instance.values()) > 50, answers
+    assert json.loads(doctor(lab, routed).stdout)["findings"] == []
 
 
 def test_a_changed_pool_is_one_rule_in_the_preview_and_overflows_with_503(lab: Lab, routed: Stack) -> None:

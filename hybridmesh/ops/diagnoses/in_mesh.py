@@ -153,6 +153,23 @@ def _subset_empty(case: Case) -> Iterator[Found]:
                 )
 
 
+def _farther_than_others(case: Case) -> Iterator[Found]:
+    machines = {machine["meshAddress"]: name for name, machine in case.topology["machines"].items()}
+    for name, workload in sorted(case.topology["workloads"].items()):
+        subsets = sorted(workload["subsets"] or {}) or [""]
+        for cluster, endpoints in sorted(case.mesh.passed_over.items()):
+            _, port, subset, host = [*cluster.split("|"), "", "", ""][:4]
+            if host != workload["host"] or subset not in subsets:
+                continue
+            addresses = [endpoint.rpartition(":")[0].strip("[]") for endpoint in endpoints]
+            named = ", ".join(f"{machines[a]} ({a})" if a in machines else a for a in addresses)
+            yield Found(
+                f"{named}: no request to {name}:{port}{f', subset {subset},' if subset else ''} goes there from pods; "
+                "each has healthy endpoints of it nearer to it",
+                "/clusters of the pods' proxies: priority",
+            )
+
+
 DIAGNOSES = (
     Diagnosis(
         id="not-connected",
@@ -230,6 +247,14 @@ DIAGNOSES = (
         check=_subset_empty,
         remedy="what is said of its machines; until then take its weight away (hybrid-mesh:routing).",
         explained_by=frozenset({"istiod-down"}),
+        of_stack=True,
+    ),
+    Diagnosis(
+        id="farther-than-others",
+        title="Others are nearer to all callers",
+        severity="note",
+        check=_farther_than_others,
+        remedy="as it should be where distance counts; else docs/traffic.md#locality: give all a locality, or spread.",
         of_stack=True,
     ),
 )
