@@ -138,7 +138,7 @@ class Fleet:
         check = self.world.one("echo-fleet-health").value("httpHealthCheck")
         assert (policy["type"], policy["minimalAction"]) == ("PROACTIVE", "REPLACE")
         assert (policy["replacementMethod"], policy["maxUnavailableFixed"]) == ("SUBSTITUTE", 0)
-        surge, made = policy["maxSurgeFixed"], list[Machine]()
+        surge, made = int(policy["maxSurgeFixed"]), list[Machine]()
         for begin in range(0, len(names), surge):
             new = self.resize(add=names[begin : begin + surge])
             for machine in new:
