@@ -42,9 +42,13 @@ def has_proxy(entry: Mapping[str, Any]) -> bool:
     return _GROUP in annotations or HEALTH_CHECKS_ANNOTATION in annotations
 
 
+def group_of(entry: Mapping[str, Any]) -> str:
+    """The WorkloadGroup by which its VM registered itself; empty for an entry that somebody wrote."""
+    return str((entry["metadata"].get("annotations") or {}).get(_GROUP, ""))
+
+
 def workload_of(entry: Mapping[str, Any]) -> CanonicalService:
     """The workload, and its version, that the entry's VM runs."""
     metadata = entry["metadata"]
     labels = {**(metadata.get("labels") or {}), **((entry.get("spec") or {}).get("labels") or {})}
-    group = (metadata.get("annotations") or {}).get(_GROUP)
-    return canonical_service(labels, group or metadata["name"])
+    return canonical_service(labels, group_of(entry) or metadata["name"])

@@ -18,6 +18,7 @@ from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
 
 from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
+from .others import others
 from .topology import all_revisions
 
 NETWORKING = ("networking.istio.io", "v1")
@@ -25,6 +26,8 @@ SECURITY = ("security.istio.io", "v1")
 ENVOY_ADMIN = 15000
 CALLERS = 10
 """Of each workload's pods at most so many are asked what they have sent where."""
+OTHERS = 32
+"""Of machines that are not the stack's own at most so many are asked for their certificate."""
 HANDSHAKE_SECONDS = 2.0
 _UNHEALTHY = (2, 3, 4)
 """`HealthStatus` in istiod's endpoints: unhealthy, draining, terminating (pilot/pkg/model/service.go)."""
@@ -98,9 +101,11 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
         maps = {ns: pool.submit(cluster.config_map, ns, "istio-ca-root-cert") for ns in namespaces}
         istiods = pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev in ({all_revisions(plane)})")
         gateways = pool.submit(cluster.pods, root, f"istio={topology['gateway']['name'].removeprefix('istio-')}")
-        shown = {name: pool.submit(_shown_certificate, machine, workloads) for name, machine in machines.items()}
+        entries = _named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries")
+        asked = {**dict(list(others(topology, entries).items())[:OTHERS]), **machines}
+        shown = {name: pool.submit(_shown_certificate, machine, workloads) for name, machine in asked.items()}
         return MeshFacts(
-            entries=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries"),
+            entries=entries,
             groups=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadgroups"),
             policies={
                 ns: [*policies[ns].result(), *(policies[root].result() if ns != root else [])] for ns in namespaces

@@ -22,6 +22,7 @@ from hybridmesh.providers.membership import sync_objection
 
 from .look import Seen, Source, View, look
 from .mesh import MeshFacts, shares
+from .others import others
 
 SSH_SECONDS = 30.0
 """With `--watch` machines are asked over SSH no more often than this."""
@@ -42,7 +43,7 @@ class MachineStatus:
     connected: bool
     """Whether istiod holds a connection to it."""
     sync: str
-    """`in sync`, or why not."""
+    """`in sync`, or why not; `connected` where nobody knows which proxy of istiod's list it is."""
     healthy: bool | None
     """By the workload's probe; None where istiod knows of none."""
     health: str
@@ -50,7 +51,7 @@ class MachineStatus:
     endpoint: str
     """What others are told of it: `seen by all`, `not seen`, or `has no service`."""
     certificate_expiry: str
-    """End of its certificate (RFC 3339)."""
+    """End of its certificate (RFC 3339); empty: not known."""
     certificate_of: str
     """Whose end that is: `now`, the certificate that its proxy has; `join`, the one that it joined with, which is
     renewed at half its time."""
@@ -61,7 +62,8 @@ class MachineStatus:
 
     @property
     def good(self) -> bool:
-        return self.connected and self.sync == "in sync" and self.healthy is not False and self.endpoint != "not seen"
+        in_sync = self.sync in ("in sync", "connected")
+        return self.connected and in_sync and self.healthy is not False and self.endpoint != "not seen"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +147,37 @@ def machine_statuses(view: View) -> list[MachineStatus]:
     ]
 
 
+def other_statuses(view: View) -> list[MachineStatus]:
+    """Judge the machines that the stack has no resource of, as far as the mesh tells. It must have been seen."""
+    topology, mesh = view.topology, view.mesh
+    assert mesh is not None
+    found = []
+    for name, machine in others(topology, mesh.entries).items():
+        entry = mesh.entries[machine["entry"]]
+        probed = bool((entry.get("status") or {}).get("conditions"))
+        healthy, said = health(entry) if probed else (None, "not probed")
+        end = mesh.certificates.get(name)
+        found.append(
+            MachineStatus(
+                name=name,
+                workload=f"{machine['namespace']}/{machine['workload']}",
+                identity=machine["identity"],
+                address=machine["meshAddress"],
+                sidecar_version="",
+                connected=True,
+                sync="connected",
+                healthy=healthy,
+                health="healthy" if healthy else said,
+                endpoint=_endpoint(machine, topology["workloads"][machine["workload"]], mesh),
+                certificate_expiry=end.strftime("%Y-%m-%dT%H:%M:%SZ") if end else "",
+                certificate_of="now",
+                drift=None,
+                refusal="",
+            )
+        )
+    return found
+
+
 def workload_statuses(view: View, since: Mapping[str, int] | None = None) -> list[WorkloadStatus]:
     """The split of each workload that has one.
 
@@ -191,15 +224,15 @@ def status(
         _watch(source, ssh, interval)
         return
     view = _seen(source, ssh)
-    machines = machine_statuses(view)
+    machines, more = machine_statuses(view), other_statuses(view)
     if as_json:
-        print(json.dumps(document(view, machines), indent=2))
+        print(json.dumps(document(view, machines, more), indent=2))
     else:
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 200  # a log is read with its lines whole
-        console.print(page(view, machines, workload_statuses(view)))
-    if not all(machine.good for machine in machines):
+        console.print(page(view, [*machines, *more], workload_statuses(view)))
+    if not all(machine.good for machine in (*machines, *more)):
         raise typer.Exit(1)
 
 
@@ -211,7 +244,7 @@ def _seen(source: Source, ssh: bool) -> View:
     return view
 
 
-def document(view: View, machines: Sequence[MachineStatus]) -> dict[str, Any]:
+def document(view: View, machines: Sequence[MachineStatus], more: Sequence[MachineStatus]) -> dict[str, Any]:
     """What `--json` prints."""
     assert view.mesh is not None
     return {
@@ -219,6 +252,7 @@ def document(view: View, machines: Sequence[MachineStatus]) -> dict[str, Any]:
         "istiods": view.mesh.istiods,
         "gateways": view.mesh.gateways,
         "machines": [asdict(machine) | {"good": machine.good} for machine in machines],
+        "others": [asdict(machine) | {"good": machine.good} for machine in more],
         "workloads": [asdict(split) | {"measured": split.measured} for split in workload_statuses(view)],
     }
 
@@ -229,7 +263,8 @@ def _watch(source: Source, ssh: bool, interval: float) -> None:
     since = requests(view)
     with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
         while True:
-            live.update(page(view, machine_statuses(view), workload_statuses(view, since)), refresh=True)
+            machines = [*machine_statuses(view), *other_statuses(view)]
+            live.update(page(view, machines, workload_statuses(view, since)), refresh=True)
             time.sleep(interval)
             if ssh and time.monotonic() - asked > SSH_SECONDS:
                 view, asked = _seen(source, ssh), time.monotonic()
@@ -282,14 +317,20 @@ def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
             machine.identity,
             machine.address,
             machine.endpoint,
-            machine.sidecar_version,
+            machine.sidecar_version or "not asked",
             machine.sync,
             machine.health,
-            f"{remaining(machine.certificate_expiry, now)}, until {machine.certificate_expiry}"
-            + (" (of its join)" if machine.certificate_of == "join" else ""),
+            _certificate_text(machine, now),
             "not asked" if machine.drift is None else f"{len(machine.drift)} changes" if machine.drift else "nothing",
         )
     return table
+
+
+def _certificate_text(machine: MachineStatus, now: datetime) -> str:
+    if not machine.certificate_expiry:
+        return "not known"
+    text = f"{remaining(machine.certificate_expiry, now)}, until {machine.certificate_expiry}"
+    return f"{text} (of its join)" if machine.certificate_of == "join" else text
 
 
 def _running(count: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.e2e.fleet import Fleet, Members
 from tests.e2e.load import Load
 from tests.e2e.machine import property_of
 from tests.e2e.mesh import ask_kubectl, objects
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, console
 from tests.environment import Lab
 
 pytestmark = pytest.mark.lab
@@ -123,6 +125,28 @@ def test_a_changed_template_rolls_through_the_group_one_by_one_with_no_failed_re
     assert counted.fewest >= 2, "there were never fewer than before"
     for machine in new:
         assert "SECRET_TTL='12h'" in machine.look(["cat", "/var/lib/istio/envoy/cluster.env"])
+
+
+@pytest.mark.full
+def test_status_and_doctor_tell_of_a_fleet_s_machines(fleet: Fleet, up: Stack, one: Machine) -> None:
+    def ask(verb: str) -> dict[str, Any]:
+        arguments = (verb, "--json", "--stack", "dev", "--config-file", str(up.file))
+        answer: dict[str, Any] = json.loads(console(fleet.lab, *arguments, check=False).stdout)
+        return answer
+
+    [seen] = ask("status")["others"]
+    assert (seen["address"], seen["identity"]) == (one.address, "spiffe://cluster.local/ns/demo/sa/echo")
+    assert (seen["good"], seen["health"], seen["endpoint"]) == (True, "healthy", "seen by all")
+    assert seen["certificate_expiry"] > time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "as its proxy shows it"
+    one.look(["sh", "-c", "mkdir -p /run/echo && touch /run/echo/unhealthy"])
+    wait_for("it to be out of rotation", lambda: one.address not in fleet.members(), 30)
+    [ill] = ask("status")["others"]
+    assert (ill["good"], ill["endpoint"]) == (False, "not seen")
+    [finding] = [f for f in ask("doctor")["findings"] if f["id"] == "member-unhealthy"]
+    assert seen["name"] in finding["what"]
+    one.look(["rm", "/run/echo/unhealthy"])
+    wait_for("it to be back", lambda: one.address in fleet.members(), 30)
+    assert ask("doctor")["findings"] == []
 
 
 @pytest.mark.full

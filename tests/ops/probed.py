@@ -184,6 +184,18 @@ def entry(**changes: Any) -> dict[str, Any]:
     return {**made, **changes}
 
 
+def member(**changes: Any) -> dict[str, Any]:
+    """The WorkloadEntry of a machine that joined by itself."""
+    made = entry(**changes)
+    made["metadata"] = {
+        **made["metadata"],
+        "name": "echo-192.0.2.77",
+        "annotations": {**made["metadata"]["annotations"], "istio.io/autoRegistrationGroup": "echo"},
+    }
+    made["spec"] = {**made["spec"], "address": "192.0.2.77", "serviceAccount": "echo"}
+    return made
+
+
 GROUP = {"spec": {"metadata": {"labels": {"app": "echo", "version": "vm"}}, "template": {"ports": {"http": 8080}}}}
 
 

@@ -27,6 +27,7 @@ from tests.ops.probed import (
     claims,
     endpoint,
     entry,
+    member,
     state,
     unit,
 )
@@ -155,6 +156,10 @@ WRONG: dict[str, Spoiled] = {
         "subset vm of echo gets 10 % of the requests, and has no endpoint",
         mesh={"endpoints": [endpoint("10.0.0.5", "k8s"), endpoint(ADDRESS, "hand")]},
     ),
+    "member-unhealthy": Spoiled(
+        "echo-192.0.2.77, a machine that joined echo by itself, is not healthy by the workload's probe: status 503",
+        mesh={"entries": {ENTRY: entry(), "demo/echo-192.0.2.77": member(status=UNHEALTHY)}},
+    ),
     "farther-than-others": Spoiled(
         f"vm-1 ({ADDRESS}), 192.0.2.77: no request to echo:8080, subset vm, goes there from pods",
         mesh={
@@ -271,5 +276,7 @@ def test_the_runbook_has_an_entry_for_each_and_no_other() -> None:
 def test_each_is_provoked_on_real_machines() -> None:
     folder = PROJECT / "tests" / "e2e"
     provoked = {name for name in BY_ID if f'"{name}")' in (folder / "test_doctor.py").read_text()}
-    assert '"farther-than-others"' in (folder / "test_traffic.py").read_text()
-    assert provoked | {"farther-than-others"} == set(BY_ID)
+    elsewhere = {"farther-than-others": "test_traffic.py", "member-unhealthy": "test_fleet.py"}
+    for name, file in elsewhere.items():
+        assert f'"{name}"' in (folder / file).read_text()
+    assert provoked | set(elsewhere) == set(BY_ID)

@@ -16,8 +16,20 @@ from hybridmesh.__main__ import app
 from hybridmesh.ops import status, topology
 from hybridmesh.ops.look import Seen, Source, View
 from hybridmesh.ops.mesh import NOTHING
-from hybridmesh.ops.status import MachineStatus, machine_status, remaining, workload_statuses
-from tests.ops.probed import ADDRESS, HOST, MANIFEST, NOW, TOPOLOGY, entry, machine_facts, mesh_facts, state
+from hybridmesh.ops.status import MachineStatus, machine_status, other_statuses, remaining, workload_statuses
+from tests.ops.probed import (
+    ADDRESS,
+    HOST,
+    MANIFEST,
+    NOW,
+    TOPOLOGY,
+    endpoint,
+    entry,
+    machine_facts,
+    member,
+    mesh_facts,
+    state,
+)
 
 ENTRY = f"demo/echo-{ADDRESS}-embedded"
 MACHINE = TOPOLOGY["machines"]["vm-1"]
@@ -156,6 +168,35 @@ def test_the_way_into_each_network_is_shown(monkeypatch: pytest.MonkeyPatch) -> 
         "network   callers: its machines call, and are not called",
     ):
         assert line in [s.rstrip() for s in shown]
+
+
+def with_a_member(**changes: Any) -> View:
+    made = member(**changes)
+    known = {f"demo/echo-{ADDRESS}-embedded": entry(), "demo/echo-192.0.2.77": made}
+    return view(entries=known, endpoints=[endpoint(ADDRESS, "vm"), endpoint("192.0.2.77", "vm")])
+
+
+def test_machines_that_joined_by_themselves_have_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, text = run(monkeypatch, with_a_member())
+    [row] = [line for line in text.splitlines() if "echo-192.0.2.77" in line]
+    assert code == 0
+    assert row.split() == [
+        *("●", "echo-192.0.2.77", MACHINE["identity"], "192.0.2.77", "seen", "by", "all", "not", "asked", "connected"),
+        *("healthy", "not", "known", "not", "asked"),
+    ]
+    code, text = run(monkeypatch, with_a_member(status=UNHEALTHY))
+    assert (code, "status 503" in text) == (1, True)
+
+
+def test_what_leaves_or_is_not_the_stack_s_has_none() -> None:
+    gone, stranger, static = member(), member(), member()
+    gone["metadata"]["annotations"]["istio.io/disconnectedAt"] = "2026-11-25T11:30:00Z"
+    stranger["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = "elsewhere"
+    del static["metadata"]["annotations"]["istio.io/autoRegistrationGroup"]
+    elsewhere = member()
+    elsewhere["metadata"]["namespace"] = "other"
+    for each in (gone, stranger, static, elsewhere):
+        assert other_statuses(view(entries={"demo/x": each})) == []
 
 
 def test_fleets_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

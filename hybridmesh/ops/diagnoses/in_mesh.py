@@ -9,6 +9,7 @@ from hybridmesh.istio.names import LOCALITY_LABEL
 from hybridmesh.providers.entries import entry_patch, health, is_connected
 from hybridmesh.providers.membership import sync_objection
 
+from ..others import others
 from .model import CANNOT_COME, Case, Diagnosis, Found
 
 
@@ -153,6 +154,20 @@ def _subset_empty(case: Case) -> Iterator[Found]:
                 )
 
 
+def _member_unhealthy(case: Case) -> Iterator[Found]:
+    for name, machine in others(case.topology, case.mesh.entries).items():
+        entry = case.mesh.entries[machine["entry"]]
+        if not (entry.get("status") or {}).get("conditions"):
+            continue
+        healthy, said = health(entry)
+        if not healthy:
+            yield Found(
+                f"{name}, a machine that joined {machine['workload']} by itself, is not healthy by the workload's "
+                f"probe: {said}",
+                f"WorkloadEntry {machine['entry']}",
+            )
+
+
 def _farther_than_others(case: Case) -> Iterator[Found]:
     machines = {machine["meshAddress"]: name for name, machine in case.topology["machines"].items()}
     for name, workload in sorted(case.topology["workloads"].items()):
@@ -247,6 +262,14 @@ DIAGNOSES = (
         check=_subset_empty,
         remedy="what is said of its machines; until then take its weight away (hybrid-mesh:routing).",
         explained_by=frozenset({"istiod-down"}),
+        of_stack=True,
+    ),
+    Diagnosis(
+        id="member-unhealthy",
+        title="The application on a fleet's machine is not healthy",
+        severity="warning",
+        check=_member_unhealthy,
+        remedy="its serial console, or journalctl there; the group replaces it only if its proxy is not ready either.",
         of_stack=True,
     ),
     Diagnosis(
