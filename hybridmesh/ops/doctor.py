@@ -107,14 +107,17 @@ def _print(view: View, findings: Sequence[Finding], bundle: Path | None) -> None
     if view.mesh is None:
         console.print(Text(f"The mesh could not be looked at: {view.mesh_refusal}", "red"))
     for finding in findings:
-        head = Text("● ", _COLOURS[finding.severity])
+        head = Text(f"● {finding.severity:<8}  ", _COLOURS[finding.severity])
         head.append(finding.machine or "stack", "bold").append(f"  {finding.id}  ").append(finding.what)
         console.print(head)
         if finding.evidence:
             console.print(Text(f"  seen   {finding.evidence}", "dim"))
         console.print(Text(f"  do     {finding.remedy}"))
         console.print(Text(f"  more   {finding.runbook}", "dim"))
-    if not findings and view.mesh is not None:
+    if findings:
+        counts = {severity: sum(f.severity == severity for f in findings) for severity in _COLOURS}
+        console.print(Text(", ".join(f"{count} {severity}" for severity, count in counts.items() if count), "bold"))
+    elif view.mesh is not None:
         console.print(Text(f"All well: istiod, gateway, {_counted(len(view.machines), 'machine')}.", "green"))
     if bundle is not None:
         console.print(Text(f"Written: {bundle}"))

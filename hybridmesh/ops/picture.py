@@ -6,7 +6,7 @@ Two layouts of the same things: `wide` for a desk, `tall` for a phone. Colours a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -61,8 +61,9 @@ def scene(
     splits: Sequence[WorkloadStatus],
     istiods: int,
     gateways: int,
+    states: Mapping[str, str],
 ) -> Scene:
-    """What there is to draw of a stack."""
+    """What there is to draw of a stack; `states`: `good`, `warn` or `bad`, by machine."""
     workloads, plane, gateway = topology["workloads"], topology["controlPlane"], topology["gateway"]
     known = {split.name: split for split in splits}
     services = {name: w["host"] for name, w in sorted(workloads.items()) if w["host"]}
@@ -94,7 +95,7 @@ def scene(
         ),
         services=list(services),
         pods=sorted(pods, key=lambda card: not card.flows),
-        networks=_networks(topology, machines, known, services),
+        networks=_networks(topology, machines, known, services, states),
     )
 
 
@@ -103,15 +104,19 @@ def _networks(
     machines: Sequence[MachineStatus],
     known: Mapping[str, WorkloadStatus],
     services: Mapping[str, str],
+    states: Mapping[str, str],
 ) -> list[Network]:
     facts, found = topology["machines"], []
     names = {facts[machine.name]["network"] for machine in machines}
     for network in sorted(names, key=lambda name: (name != topology["cluster"]["network"], name)):
         mine = [machine for machine in machines if facts[machine.name]["network"] == network]
-        mine.sort(key=lambda machine: (("bad", "warn", "good").index(state_of(machine)), machine.name))
-        cards = [_machine(machine, facts[machine.name], topology, known, services) for machine in mine[:MOST]]
+        mine.sort(key=lambda machine: (("bad", "warn", "good").index(states[machine.name]), machine.name))
+        cards = [
+            replace(_machine(machine, facts[machine.name], topology, known, services), state=states[machine.name])
+            for machine in mine[:MOST]
+        ]
         rest = mine[MOST:]
-        well = all(state_of(machine) == "good" for machine in rest)
+        well = all(states[machine.name] == "good" for machine in rest)
         found.append(
             Network(
                 name=network,
@@ -141,17 +146,10 @@ def _machine(
     return Card(
         title=machine.name,
         detail=" · ".join(part for part in (name, facts["version"], machine.address) if part),
-        state=state_of(machine),
+        state="plain",
         flows=flows,
         weight=weight,
     )
-
-
-def state_of(machine: MachineStatus) -> str:
-    """`good`, `warn` or `bad`."""
-    if not machine.good:
-        return "bad"
-    return "warn" if machine.drift or machine.refusal else "good"
 
 
 def _flow(workload: Mapping[str, Any], version: str, split: WorkloadStatus | None) -> tuple[str, float]:

@@ -19,7 +19,7 @@ from hybridmesh.providers.cluster import ClusterError
 from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look
-from .picture import scene, state_of, tall, wide
+from .picture import scene, tall, wide
 from .status import MachineStatus, WorkloadStatus, machine_statuses, remaining, workload_statuses
 
 LIFE_HOURS = 24
@@ -53,7 +53,8 @@ def html(view: View, findings: Sequence[Finding]) -> str:
     """The page. The mesh must have been seen."""
     assert view.mesh is not None
     machines, splits = machine_statuses(view), workload_statuses(view)
-    drawn = scene(view.topology, machines, splits, view.mesh.istiods, view.mesh.gateways)
+    states = {machine.name: state_of(machine, findings) for machine in machines}
+    drawn = scene(view.topology, machines, splits, view.mesh.istiods, view.mesh.gateways, states)
     state = overall(findings)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     environment.filters["code"] = code
@@ -64,7 +65,7 @@ def html(view: View, findings: Sequence[Finding]) -> str:
         now=view.now,
         state=state,
         headline=headline(findings),
-        tiles=tiles(view, machines, splits),
+        tiles=tiles(view, machines, splits, findings),
         findings=grouped(findings),
         wide=wide(drawn),
         tall=tall(drawn),
@@ -102,10 +103,12 @@ def headline(findings: Sequence[Finding]) -> str:
     return "all well" if not count else f"{count} finding" + ("s" if count > 1 else "")
 
 
-def tiles(view: View, machines: Sequence[MachineStatus], splits: Sequence[WorkloadStatus]) -> list[dict[str, str]]:
+def tiles(
+    view: View, machines: Sequence[MachineStatus], splits: Sequence[WorkloadStatus], findings: Sequence[Finding]
+) -> list[dict[str, str]]:
     """What is to be seen at a glance."""
     assert view.mesh is not None
-    well = sum(machine.good for machine in machines)
+    well = sum(state_of(machine, findings) != "bad" for machine in machines)
     next_end = min((machine.certificate_expiry for machine in machines), default="")
     left = _hours(next_end, view.now) if next_end else LIFE_HOURS
     requests = sum(sum(split.requests.values()) for split in splits)
@@ -141,6 +144,19 @@ def _tile(what: str, value: str, detail: str, good: bool) -> dict[str, str]:
     return {"what": what, "value": value, "detail": detail, "state": "good" if good else "bad"}
 
 
+def state_of(machine: MachineStatus, findings: Sequence[Finding]) -> str:
+    """`good`, `warn` or `bad`: by what the mesh says, and by what the doctor found."""
+    severities = {found.severity for found in findings if found.machine == machine.name and _weighs(found)}
+    if not machine.good or "critical" in severities:
+        return "bad"
+    return "warn" if machine.drift or machine.refusal or severities else "good"
+
+
+def _weighs(found: Finding) -> bool:
+    """A machine that cannot be looked at may be well all the same, and a note is nothing wrong."""
+    return found.severity != "note" and found.id != "ssh-unreachable"
+
+
 def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
     """One machine of the table."""
     hours = _hours(machine.certificate_expiry, now)
@@ -151,7 +167,8 @@ def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> d
         trouble.append({"not seen": "no endpoint of its service"}.get(machine.endpoint, machine.endpoint))
     if machine.refusal:
         trouble.append(f"not asked over SSH: {machine.refusal}")
-    state = state_of(machine)
+    state = state_of(machine, findings)
+    trouble += [f"{found.id}, above" for found in findings if found.machine == machine.name and _weighs(found)]
     return {
         "name": machine.name,
         "state": state,

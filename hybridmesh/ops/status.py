@@ -311,9 +311,12 @@ def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
     for header in ("machine", "identity", "address", "endpoint", "sidecar", "sync", "health", "certificate", "by hand"):
         table.add_column(header, overflow="fold")
     for machine in machines:
-        colour = ("yellow" if machine.drift or machine.refusal else "green") if machine.good else "red"
+        # By shape too: a log has no colours.
+        colour, shape = ("green", "●") if machine.good else ("red", "✗")
+        if machine.good and (machine.drift or machine.refusal):
+            colour, shape = "yellow", "▲"
         table.add_row(
-            f"[{colour}]●[/] {machine.name}",
+            f"[{colour}]{shape}[/] {machine.name}",
             machine.identity,
             machine.address,
             machine.endpoint,

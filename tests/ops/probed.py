@@ -115,6 +115,7 @@ LISTENERS = (
     + '\n15020 users:(("pilot-agent",pid=6,fd=9))\n22 users:(("sshd",pid=1,fd=3))'
     + '\n8080 users:(("echo-app",pid=3,fd=3))\n'
 )
+ENVIRONMENT = "ISTIO_META_CLUSTER_ID='embedded'\nISTIO_META_NETWORK='embedded'\nISTIO_META_DNS_CAPTURE='true'\n"
 MANIFEST = (
     "package istio-sidecar\tinstalled 1.31.0\nfile /etc/istio/config/mesh\t0123456789abcdef 640 root:istio-proxy\n"
     "unit istio.service\tenabled\nfile /etc/systemd/system/istio.service.d/hybrid-mesh-limits.conf\tabsent\n"
@@ -131,8 +132,7 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "starting": "",
         "version": "1.31.0",
         "joined": "yes",
-        "cluster.env": "ISTIO_META_CLUSTER_ID='embedded'\nISTIO_META_NETWORK='embedded'\n"
-        "ISTIO_META_DNS_CAPTURE='true'\n",
+        "cluster.env": ENVIRONMENT,
         "hosts-block": "192.0.2.100 istiod.istio-system.svc",
         "hosts-wanted": "192.0.2.100 istiod.istio-system.svc",
         "certificate": certificate(identity=IDENTITY),

@@ -59,7 +59,11 @@ def test_a_stack_that_is_well_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_finding_says_where_what_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = run(monkeypatch, machine=seen(STOPPED), mesh=mesh_facts())
     assert code == 1
-    for part in ("vm-1  service-stopped  istio.service does not run (failed", "do     `systemctl start istio`"):
+    for part in (
+        "● critical  vm-1  service-stopped  istio.service does not run (failed",
+        "do     `systemctl start istio`",
+        "\n1 critical\n",
+    ):
         assert part in text
     assert "docs/runbook.md#service-stopped" in text
 

@@ -18,7 +18,19 @@ from hybridmesh.ops.doctor import examine
 from hybridmesh.ops.look import Seen, Source, View
 from hybridmesh.ops.picture import MOST
 from hybridmesh.ops.report import code, html
-from tests.ops.probed import MANIFEST, NOW, TOPOLOGY, TRACKER, endpoint, entry, machine_facts, mesh_facts, state, unit
+from tests.ops.probed import (
+    ENVIRONMENT,
+    MANIFEST,
+    NOW,
+    TOPOLOGY,
+    TRACKER,
+    endpoint,
+    entry,
+    machine_facts,
+    mesh_facts,
+    state,
+    unit,
+)
 
 STOPPED = {"units": f"{unit(ActiveState='inactive', SubState='dead')}\n\n{TRACKER}", "rules": "", "certs": ""}
 VOID = {"meta", "br"}
@@ -73,7 +85,8 @@ def many(count: int) -> View:
         name, address = f"vm-{number}", f"192.0.2.{number}"
         place = {"meshAddress": address, "entry": f"demo/{name}", "network": "far" if number % 2 else "embedded"}
         topology["machines"][name] = {**TOPOLOGY["machines"]["vm-1"], **place}
-        machines[name] = Seen(facts=machine_facts(STOPPED if number == count else None))
+        there = {"cluster.env": ENVIRONMENT.replace("NETWORK='embedded'", f"NETWORK='{place['network']}'")}
+        machines[name] = Seen(facts=machine_facts({**there, **(STOPPED if number == count else {})}))
         if number < count:
             entries[f"demo/{name}"] = entry()
             endpoints.append(endpoint(address, "vm"))
@@ -136,6 +149,15 @@ def test_machines_that_are_not_well_are_drawn_and_the_rest_is_counted() -> None:
     assert tree.text.count("through gw-1") == 2
     rows = re.findall(r'<td data-label="machine"><b>(vm-\d+)</b>', text)
     assert len(rows) == count, "the table has all"
+
+
+def test_a_machine_that_the_doctor_finds_ill_is_not_called_well() -> None:
+    """Though the mesh has it in sync and healthy."""
+    ill = {"vm-1": Seen(facts=machine_facts({"cluster.env": ENVIRONMENT.replace("NETWORK='embedded'", "NETWORK='x'")}))}
+    text = page(view(machines=ill))
+    assert "0 of 1" in Tree(text).text
+    assert text.count('class="card bad"') == 2
+    assert '<span class="state bad">not well</span><br><span class="soft">wrong-network, above</span>' in text
 
 
 def test_the_same_finding_of_several_machines_is_said_once() -> None:
