@@ -20,6 +20,7 @@ RULES = rules([Gateway("istio-system", "istio-eastwestgateway", "of VMs to istio
 VM = 'vm="vm-1", namespace="demo", workload="echo", version="vm", network="embedded"'
 ON_VM = f'{VM}, platform="vm"'
 IN_POD = 'pod="echo-1", namespace="demo", workload="echo", version="k8s", network="embedded", platform="pod"'
+OUTBOUND = 'http_conn_manager_prefix="outbound_0.0.0.0_8080"'
 INBOUND = 'http_conn_manager_prefix="inbound_0.0.0.0_8080"'
 GATEWAY_UP = 'up{job="hybrid-mesh-pods", namespace="istio-system", workload="istio-eastwestgateway", pod="gw-1"}'
 OTHER_GATEWAY_UP = GATEWAY_UP.replace("gw-1", "gw-2")
@@ -42,8 +43,9 @@ class Case:
 
 
 def envoy(where: str, good: int, bad: int) -> dict[str, str]:
-    """Requests a minute, as upstream Envoy counts them."""
+    """Requests a minute, as upstream Envoy counts them, and beside them calls of its own."""
     return {
+        f'envoy_http_downstream_rq{{{where}, {OUTBOUND}, response_code_class="5xx"}}': "0+600x30",
         f'envoy_http_downstream_rq{{{where}, {INBOUND}, response_code_class="2xx"}}': f"0+{good}x30",
         f'envoy_http_downstream_rq{{{where}, {INBOUND}, response_code_class="5xx"}}': f"0+{bad}x30",
     }

@@ -62,7 +62,7 @@ def test_a_finding_says_where_what_and_what_to_do(monkeypatch: pytest.MonkeyPatc
     for part in (
         "● critical  vm-1  service-stopped  istio.service does not run (failed",
         "do     `systemctl start istio`",
-        "\n1 critical\n",
+        "\n1 critical",
     ):
         assert part in text
     assert "docs/runbook.md#service-stopped" in text
