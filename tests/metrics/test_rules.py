@@ -71,6 +71,30 @@ UP = {
     'hybrid_mesh_istiods{answers="yes"}': "1x30",
 }
 CASES = [
+    *(
+        Case(
+            f"what callers ask wrongly is no failure, on {whose}",
+            {**UP, **counted},
+            values={ERRORS: [(BY_VERSION.format("vm"), 0)]},
+            quiet=("HybridMeshErrors", "HybridMeshVersionWorse"),
+        )
+        for whose, counted in (
+            (
+                "upstream Envoy",
+                {
+                    **envoy(ON_VM, 60, 0),
+                    f'envoy_http_downstream_rq{{{ON_VM}, {INBOUND}, response_code_class="4xx"}}': "0+60x30",
+                },
+            ),
+            (
+                "Istio's own",
+                {
+                    **istio(ON_VM, 60, 0),
+                    f'istio_requests_total{{{ON_VM}, reporter="destination", response_code="404"}}': "0+60x30",
+                },
+            ),
+        )
+    ),
     Case(
         "all is well, on upstream Envoy",
         {
