@@ -193,7 +193,11 @@ CASES = [
     Case(
         "one of two proxies of a gateway is enough", {**UP, OTHER_GATEWAY_UP: "0x30"}, quiet=("HybridMeshGatewayDown",)
     ),
-    Case("a gateway that nobody has ever seen", {}, firing={"HybridMeshGatewayDown": [OF_GATEWAY]}),
+    Case(
+        "a gateway that nobody has ever seen, and one elsewhere that has its name",
+        {GATEWAY_UP.replace("istio-system", "elsewhere"): "1x30"},
+        firing={"HybridMeshGatewayDown": [OF_GATEWAY]},
+    ),
 ]
 
 
