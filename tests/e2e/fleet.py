@@ -142,7 +142,7 @@ class Fleet:
         for begin in range(0, len(names), surge):
             new = self.resize(add=names[begin : begin + surge])
             for machine in new:
-                url = f"http://{machine.address}:{check['port']}{check['requestPath']}"
+                url = f"http://{machine.address}:{int(check['port'])}{check['requestPath']}"
                 wait_for(f"{machine.name} to be healthy", partial(answers, url), 90)
             time.sleep(policy["minReadySec"])
             self.resize(remove=old[begin : begin + surge])
