@@ -60,6 +60,11 @@ def istio(where: str, good: int, bad: int) -> dict[str, str]:
     return found
 
 
+def times(series: str) -> dict[str, str]:
+    """A hundred requests a minute: half of them below 10 ms, the others evenly up to 100."""
+    return {f'{series}, le="{most}"}}': f"0+{count}x30" for most, count in (("10", 50), ("100", 100), ("+Inf", 100))}
+
+
 OF_VM = {"namespace": "demo", "workload": "echo", "vm": "vm-1"}
 OF_ENTRY = {**OF_VM, "version": "vm", "network": "embedded"}
 VERSION = {"namespace": "demo", "workload": "echo", "version": "vm"}
@@ -71,6 +76,21 @@ UP = {
     'hybrid_mesh_istiods{answers="yes"}': "1x30",
 }
 CASES = [
+    *(
+        Case(f"the time that 95 of 100 stay below, by {whose}", {**UP, **times(series)}, values={LATENCY: [(of, 91)]})
+        for whose, series, of in (
+            (
+                "upstream Envoy",
+                f"envoy_http_downstream_rq_time_bucket{{{ON_VM}, {INBOUND}",
+                BY_VERSION.format("vm"),
+            ),
+            (
+                "Istio's own",
+                f'istio_request_duration_milliseconds_bucket{{{IN_POD}, reporter="destination"',
+                BY_VERSION.format("k8s"),
+            ),
+        )
+    ),
     *(
         Case(
             f"what callers ask wrongly is no failure, on {whose}",
