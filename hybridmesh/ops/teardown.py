@@ -18,6 +18,7 @@ from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
 from hybridmesh.ops.topology import StackError, run_pulumi, stack_topology
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, ClusterError, connect
+from hybridmesh.providers.remains import is_ours
 from hybridmesh.remote import COMMAND_LEAVE, payload
 from hybridmesh.settings import NAMESPACE, Settings
 from hybridmesh.settings.lost import STACK_FILE_VARIABLE
@@ -71,22 +72,26 @@ def declared_lost(document: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
 
 def leftovers(
-    settings: Settings, cluster: Cluster | None, answers: Mapping[str, Answer | Exception], lost: Sequence[str]
+    deployment: Mapping[str, Any],
+    cluster: Cluster | None,
+    answers: Mapping[str, Answer | Exception],
+    lost: Sequence[str],
 ) -> list[str]:
     """What is still there afterwards, one line each, with what to do.
 
     Args:
+        deployment: the state before.
         cluster: None where it is gone.
         answers: what each VM says to `LEFT_ON_A_VM`; those that the stack had made itself are not among them.
         lost: the VMs that nobody asked.
     """
     found = []
     if cluster is not None:
-        own = {w.namespace for w in settings.workloads.values()} - {
-            n for n, s in settings.namespaces.items() if s.existing
-        }
         there = set(cluster.namespaces_labelled(""))
-        found += [f"namespace {name}: kubectl delete namespace {name}" for name in sorted(own & there)]
+        own = _of_type(deployment, "kubernetes:core/v1:Namespace")
+        names = {str(namespace.get("metadata", {}).get("name")) for namespace in own}
+        found += [f"namespace {name}: kubectl delete namespace {name}" for name in sorted(names & there)]
+        found += _crds_left(deployment, cluster)
     for name, answer in sorted(answers.items()):
         if name in lost:
             continue
@@ -96,6 +101,28 @@ def leftovers(
             found.append(f"{name}: {', '.join(answer.stdout.split())}: see docs/on-the-vm.md, how to leave by hand")
     found += [f"{name}: was not asked: switch it off, or run leave.sh on it (docs/leaving.md)" for name in sorted(lost)]
     return found
+
+
+def _crds_left(deployment: Mapping[str, Any], cluster: Cluster) -> list[str]:
+    """Istio's definitions that the stack brought, where nobody else has an istiod that needs them."""
+    installed = _of_type(deployment, "pulumi-python:dynamic:IstioRemains")
+    if not installed or cluster.istiods():
+        return []
+    left = [crd for crd in cluster.istio_crds() if any(is_ours(crd, props) for props in installed)]
+    names = sorted(str(crd["metadata"]["name"]) for crd in left)
+    if not names:
+        return []
+    objects = [name for crd in left for name in cluster.objects_of(crd)]
+    why = f"in them are {', '.join(objects[:5])}; see to these, then " if objects else ""
+    return [f"{len(names)} CRDs of Istio: {why}kubectl delete crd {' '.join(names)}"]
+
+
+def _of_type(deployment: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    """What the state knows of each resource of a type."""
+    resources = deployment.get("deployment", {}).get("resources") or []
+    return [
+        resource.get("outputs") or resource.get("inputs") or {} for resource in resources if resource["type"] == kind
+    ]
 
 
 def teardown(
@@ -137,7 +164,7 @@ def teardown(
     answers = run_on_all(
         {vm: w for vm, w in existing.items() if vm not in lost_vms}, LEFT_ON_A_VM, "", limits(settings)
     )
-    left = leftovers(settings, cluster, answers, lost_vms)
+    left = leftovers(deployment, cluster, answers, lost_vms)
     for line in left:
         console.print(f"left: {line}", markup=False, style="red")
     if left:

@@ -55,7 +55,7 @@ def clean_up(cluster: Cluster, props: Mapping[str, Any], seconds: float) -> Sequ
     others = list(cluster.istiods())
     if others:
         return [f"Istio's CRDs and root certificates are kept: istiod still runs as {', '.join(sorted(others))}."]
-    crds = [crd for crd in cluster.istio_crds() if _is_ours(crd, props)]
+    crds = [crd for crd in cluster.istio_crds() if is_ours(crd, props)]
     # WorkloadEntries go a moment after their WorkloadGroup, by Kubernetes' garbage collection.
     wait_until(lambda: ", ".join(_objects(cluster, crds)), seconds)
     objects = _objects(cluster, crds)
@@ -75,7 +75,7 @@ def clean_up(cluster: Cluster, props: Mapping[str, Any], seconds: float) -> Sequ
     return [f"CRD {name} is kept: it was there before this stack." for name in crds_before]
 
 
-def _is_ours(crd: Mapping[str, Any], props: Mapping[str, Any]) -> bool:
+def is_ours(crd: Mapping[str, Any], props: Mapping[str, Any]) -> bool:
     """Whether our Helm release brought the CRD; Helm writes itself into its annotations, and leaves them."""
     annotations = crd["metadata"].get("annotations") or {}
     return (

@@ -19,6 +19,7 @@ from hybridmesh.providers.cluster import ClusterError
 from tests.ci.fakes import calls, program
 from tests.components.harness import FILES, PROJECT_ROOT
 from tests.providers.fake_cluster import FakeCluster
+from tests.providers.test_remains import ENTRIES, GATEWAYS, crd
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 PULUMI = """
@@ -173,13 +174,29 @@ def test_without_its_cluster_the_vms_are_cleaned_and_the_rest_is_forgotten(world
     assert imported["dependencies"] == []
 
 
+def namespace(name: str) -> dict[str, Any]:
+    return resource("kubernetes:core/v1:Namespace", f"mesh-{name}-namespace", outputs={"metadata": {"name": name}})
+
+
 def test_what_is_left_is_named_and_ends_with_status_1(world: World) -> None:
-    world.cluster.namespaces = {"": ["default", "demo"]}
+    installed = {"namespace": "istio-system", "baseRelease": "istio-base", "crdsBefore": [ENTRIES]}
+    remains = resource("pulumi-python:dynamic:IstioRemains", "mesh-control-plane-remains", outputs=installed)
+    world.state(namespace("demo"), namespace("istio-system"), namespace("gone"), remains)
+    world.cluster.namespaces = {"": ["default", "demo", "istio-system"]}
+    world.cluster.crds = [crd(GATEWAYS), crd(ENTRIES), crd("x.istio.io", release="somebody")]
     world.answers = {"vm-1": Answer("vm-1", 0, "/etc/istio\n/var/lib/istio\n", "")}
     code, said = world.run("--yes")
     assert code == 1
-    assert "left: namespace demo: kubectl delete namespace demo" in said
-    assert "left: vm-1: /etc/istio, /var/lib/istio" in said
+    assert [line for line in said.splitlines() if line.startswith("left: ")] == [
+        "left: namespace demo: kubectl delete namespace demo",
+        "left: namespace istio-system: kubectl delete namespace istio-system",
+        f"left: 1 CRDs of Istio: kubectl delete crd {GATEWAYS}",
+        "left: vm-1: /etc/istio, /var/lib/istio: see docs/on-the-vm.md, how to leave by hand",
+    ]
+    world.cluster.objects = {GATEWAYS: ["Gateway shop/theirs"]}
+    assert f"in them are Gateway shop/theirs; see to these, then kubectl delete crd {GATEWAYS}" in world.run("--yes")[1]
+    world.cluster.deployments = ["elsewhere/istiod"]
+    assert "CRDs" not in world.run("--yes")[1], "somebody else's istiod needs them"
 
 
 def test_a_destroy_that_fails_says_so(world: World) -> None:
