@@ -10,6 +10,8 @@ from hybridmesh.ops.preview import readable
 
 LIMIT = 60_000
 """GitHub takes 65,536 characters."""
+SHORT = 100
+"""So many lines are shown without being asked for."""
 _WORDS = {
     "create": "new",
     "update": "changed",
@@ -51,8 +53,10 @@ def comment(
     verdicts = refusals(text)
     if verdicts:
         parts.append(f"**Policies**\n\n```\n{verdicts}\n```")
-    if before != after or rows:
+    if before != after:
         parts += [_drawing("before", before), _drawing("after", after)]
+    elif rows and before is not None:
+        parts.append(_drawing("before and after", before))
     body = "\n\n".join(part for part in parts if part)
     lines = readable(plan)
     return f"{body}\n\n{_details('every line that changes', lines, LIMIT - len(body))}\n" if lines else f"{body}\n"
@@ -105,4 +109,5 @@ def _details(title: str, lines: Sequence[str], room: int) -> str:
     text = "\n".join(f"!{line[1:]}" if line.startswith("~") else line for line in lines)  # coloured as a change
     fence = "````"  # a file may hold three
     cut = text if len(text) < room - 200 else text[: max(room - 300, 0)] + "\n… cut here; the run's log has all of it"
-    return f"<details open><summary>{title}</summary>\n\n{fence}diff\n{cut}\n{fence}\n\n</details>"
+    opened = " open" if len(lines) <= SHORT else ""
+    return f"<details{opened}><summary>{title}</summary>\n\n{fence}diff\n{cut}\n{fence}\n\n</details>"

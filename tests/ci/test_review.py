@@ -87,6 +87,12 @@ def test_the_lines_are_coloured_as_a_diff_and_cannot_end_their_fence() -> None:
     assert said.rstrip().endswith("````\n\n</details>")
 
 
+def test_a_mesh_that_stays_as_drawn_is_drawn_once() -> None:
+    said = body(before="flowchart A", after="flowchart A")
+    assert said.count("```mermaid") == 1
+    assert "**The mesh before and after**" in said
+
+
 def test_nothing_changes_and_nothing_is_there() -> None:
     assert "Nothing changes." in body(plan={"steps": [STEPS[0]]}, before="A", after="A")
     assert "mermaid" not in body(plan={}, before="A", after="A")
@@ -97,12 +103,14 @@ def test_a_refusal_is_shown_with_rule_and_resource() -> None:
     assert refusals(TEXT) == ""
     said = body(text=REFUSED, failed=True)
     assert "❌ A policy refuses this" in said
-    assert "- [mandatory]  strict-mtls" in said.partition("<details>")[0]
+    assert "- [mandatory]  strict-mtls" in said.partition("<details")[0]
 
 
 def test_a_long_preview_is_cut_to_what_github_takes() -> None:
     long = {"file": "line\n" * 100_000}
     said = body(plan={"steps": [step("update", "hybridmesh:sidecar:Sidecar", "vm-1", new=long)]})
+    assert "<details>" in said, "nobody asked for so many lines"
+    assert "<details open>" in body()
     assert len(said) < 65_000
     assert "cut here" in said
     assert said.rstrip().endswith("</details>")
