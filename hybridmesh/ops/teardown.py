@@ -72,6 +72,7 @@ def declared_lost(document: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
 
 def leftovers(
+    settings: Settings,
     deployment: Mapping[str, Any],
     cluster: Cluster | None,
     answers: Mapping[str, Answer | Exception],
@@ -88,9 +89,11 @@ def leftovers(
     found = []
     if cluster is not None:
         there = set(cluster.namespaces_labelled(""))
-        own = _of_type(deployment, "kubernetes:core/v1:Namespace")
-        names = {str(namespace.get("metadata", {}).get("name")) for namespace in own}
-        found += [f"namespace {name}: kubectl delete namespace {name}" for name in sorted(names & there)]
+        made = _of_type(deployment, "kubernetes:core/v1:Namespace")
+        own = {str((namespace.get("metadata") or {}).get("name")) for namespace in made}
+        own |= {workload.namespace for workload in settings.workloads.values()}  # of a run that was interrupted, too
+        own -= {name for name, given in settings.namespaces.items() if given.existing}
+        found += [f"namespace {name}: kubectl delete namespace {name}" for name in sorted(own & there)]
         found += _crds_left(deployment, cluster)
     for name, answer in sorted(answers.items()):
         if name in lost:
@@ -164,7 +167,7 @@ def teardown(
     answers = run_on_all(
         {vm: w for vm, w in existing.items() if vm not in lost_vms}, LEFT_ON_A_VM, "", limits(settings)
     )
-    left = leftovers(deployment, cluster, answers, lost_vms)
+    left = leftovers(settings, deployment, cluster, answers, lost_vms)
     for line in left:
         console.print(f"left: {line}", markup=False, style="red")
     if left:

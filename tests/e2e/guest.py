@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ci.ephemeral import ephemeral, stack_name
@@ -40,7 +41,9 @@ def beside(
         guest.run("stack", "select", owner.name)
 
 
-def teardown(stack: Stack, *options: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+def teardown(
+    stack: Stack, *options: str, typed: str = "", path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """`python -m hybridmesh teardown`, however it ends."""
     arguments = ["teardown", "--stack", stack.name, "--config-file", str(stack.file), *options]
-    return console(stack.lab, *arguments, check=False, typed=typed)
+    return console(stack.lab, *arguments, check=False, typed=typed, path=path)

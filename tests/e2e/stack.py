@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -158,13 +159,18 @@ class Stack:
 
 
 def console(
-    lab: Lab, *arguments: str, check: bool = True, typed: str | None = None
+    lab: Lab, *arguments: str, check: bool = True, typed: str | None = None, path: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m hybridmesh` on the tests' environment; `typed`: what a person answers."""
+    """Run `python -m hybridmesh` on the tests' environment.
+
+    Args:
+        typed: what a person answers.
+        path: a folder of programs before all others.
+    """
     return subprocess.run(
         [sys.executable, "-m", "hybridmesh", *arguments],
         cwd=PROJECT_ROOT,
-        env=lab.env,
+        env=lab.env if path is None else {**lab.env, "PATH": f"{path}:{lab.env['PATH']}"},
         input=typed,
         capture_output=True,
         text=True,

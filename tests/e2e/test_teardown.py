@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 import yaml
@@ -47,24 +46,14 @@ def without_cluster(guest: Stack) -> Iterator[None]:
         kubeconfig.unlink()
 
 
-@contextmanager
-def made_again(guest: Stack, namespace: str) -> Iterator[None]:
-    """Somebody who makes a namespace again as soon as it is gone."""
-    enough = Event()
-
-    def make() -> None:
-        command = ["kubectl", "create", "namespace", namespace]
-        while not enough.wait(0.3):
-            if subprocess.run(command, env=guest.lab.env, capture_output=True, timeout=60, check=False).returncode == 0:
-                return
-
-    somebody = Thread(target=make)
-    somebody.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        somebody.join()
+def who_makes_it_again(guest: Stack, folder: Path) -> Path:
+    """Programs with which the namespace is there again once it was destroyed, as a GitOps controller would have it."""
+    pulumi = shutil.which("pulumi", path=guest.lab.env["PATH"])
+    again = f'if [ "$1" = destroy ]; then kubectl create namespace {NAMESPACE}; fi'
+    program = folder / "pulumi"
+    program.write_text(f'#!/bin/sh\n{pulumi} "$@"; code=$?\n{again}\nexit $code\n')
+    program.chmod(0o755)
+    return folder
 
 
 def urns(stack: Stack) -> set[str]:
@@ -108,10 +97,10 @@ def test_a_cluster_that_does_not_answer_is_a_choice(guest: Stack) -> None:
     assert urns(guest) == before
 
 
-def test_a_lost_vm_is_forgotten_and_what_is_left_is_named(guest: Stack) -> None:
+def test_a_lost_vm_is_forgotten_and_what_is_left_is_named(guest: Stack, tmp_path: Path) -> None:
     guest.lab.machine(MACHINE).kill()
-    with made_again(guest, NAMESPACE):
-        done = teardown(guest, f"--lost={MACHINE}", f"--even-protected={guest.name}")
+    programs = who_makes_it_again(guest, tmp_path)
+    done = teardown(guest, f"--lost={MACHINE}", f"--even-protected={guest.name}", path=programs)
     assert done.returncode == 1, done.stdout + done.stderr
     left = [line for line in done.stdout.splitlines() if line.startswith("left: ")]
     assert left == [
