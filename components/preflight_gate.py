@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import pulumi
+from pulumi.resource import DependencyResource
 
 from hybridmesh.providers import PreflightCheck, PreflightVerdict
 
@@ -34,6 +35,17 @@ class PreflightGate:
         """One more preflight to wait for."""
         self._preflights[machine] = preflight
 
+    async def _settle(self, verdict: pulumi.Resource) -> None:
+        """Lets the joins go on, once the verdict is there.
+
+        They are told by its URN: with the resource itself, Pulumi looks for cycles through all preflights again for
+        each thing that depends on it, which for a thousand machines is a million times.
+        """
+        try:
+            self._verdict.set_result([DependencyResource(await verdict.urn.future() or "")])
+        except Exception as refused:
+            self._verdict.set_exception(refused)
+
     def __enter__(self) -> PreflightGate:
         return self
 
@@ -45,6 +57,7 @@ class PreflightGate:
             self._verdict.set_exception(RuntimeError(f"no machine is joined: {error}"))
         elif self._preflights:
             findings = {machine: preflight.findings for machine, preflight in self._preflights.items()}
-            self._verdict.set_result([PreflightVerdict(self._name, findings, self._opts)])
+            verdict = PreflightVerdict(self._name, findings, self._opts)
+            asyncio.ensure_future(self._settle(verdict))  # noqa: RUF006 - pulumi waits for what depends on it
         else:
             self._verdict.set_result([])
