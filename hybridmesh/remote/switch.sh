@@ -162,7 +162,7 @@ back() {
     clean_rules
     restore_package
     restore_parts
-    rm -f "$STATE/switching"
+    rm -rf "$STATE/switching" "$PREVIOUS"
     open_gates INPUT OUTPUT
 }
 
