@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hybridmesh.ops.preview import readable
+from hybridmesh.ops.preview import readable, remarks
 
 LIMIT = 60_000
 """GitHub takes 65,536 characters."""
@@ -50,6 +50,8 @@ def comment(
         lines = ["| | resource | what |", "| --- | --- | --- |"]
         lines += [f"| {_WORDS.get(op, op)} | {name} | {_cell(what)} |" for op, name, what in rows]
         parts.append("\n".join(lines))
+    if said := remarks(plan):
+        parts.append("\n".join(f"> {_cell(remark)}" for remark in said))
     verdicts = refusals(text)
     if verdicts:
         parts.append(f"**Policies**\n\n```\n{verdicts}\n```")

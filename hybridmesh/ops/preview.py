@@ -74,6 +74,17 @@ def readable(plan: Mapping[str, Any]) -> list[str]:
     return lines[:-1]
 
 
+def remarks(plan: Mapping[str, Any]) -> list[str]:
+    """What the program and its resources say of it, each once: risks, losses, what was changed by hand."""
+    said = [
+        str(found["message"]).strip()
+        for found in plan.get("diagnostics") or []
+        # Without a resource it is the engine that speaks, of itself.
+        if found.get("urn") and found.get("severity") in ("info", "warning")
+    ]
+    return list(dict.fromkeys(filter(None, said)))
+
+
 def _told(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [s for s in plan.get("steps") or [] if s["op"] in _SIGNS and not type_of(s["urn"]).startswith(_TOP)]
 
@@ -283,6 +294,8 @@ def preview(
     console = Console(highlight=False, soft_wrap=True)
     for line in readable(plan):
         console.print(Text(line, style=_STYLES.get(line[:1], "")))
+    for remark in remarks(plan):
+        console.print(Text(remark, style="yellow"))
     console.print(Text(f"{name}: {counted(plan)}", style="bold"))
 
 

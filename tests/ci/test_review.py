@@ -87,6 +87,11 @@ def test_the_lines_are_coloured_as_a_diff_and_cannot_end_their_fence() -> None:
     assert said.rstrip().endswith("````\n\n</details>")
 
 
+def test_what_the_program_says_of_it_is_quoted() -> None:
+    lost = {"urn": STACK, "severity": "warning", "message": "warning: vm-2 is declared lost"}
+    assert "\n> warning: vm-2 is declared lost\n" in body(plan={"steps": STEPS, "diagnostics": [lost]})
+
+
 def test_a_mesh_that_stays_as_drawn_is_drawn_once() -> None:
     said = body(before="flowchart A", after="flowchart A")
     assert said.count("```mermaid") == 1

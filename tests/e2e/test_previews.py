@@ -16,7 +16,7 @@ import pytest
 
 from hybridmesh.ops.preview import counted, readable
 from lab.instance import PROJECT_ROOT
-from tests.e2e.changes import CHANGES, Change, add_vm
+from tests.e2e.changes import CHANGES, Change, add_vm, echo
 from tests.e2e.stack import Stack, console, steps_of
 
 pytestmark = pytest.mark.lab
@@ -98,6 +98,14 @@ def test_settings_that_are_wrong_are_said_and_nothing_else_is(running: Stack) ->
     assert done.returncode == 1
     assert "workloads.echo.namespace" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.full
+def test_what_is_lost_is_said(running: Stack) -> None:
+    with changed(running, lambda sections: echo(sections)["machines"]["hosts"]["vm-2"].update(lost=True)):
+        done = console(running.lab, "preview", "--stack", running.name, "--config-file", str(running.file))
+    assert "vm-2 is declared lost" in done.stdout
+    assert "$PATH" not in done.stdout
 
 
 def test_nothing_changed_is_nothing_to_read(running: Stack) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
-from hybridmesh.ops.preview import counted, readable
+from hybridmesh.ops.preview import counted, readable, remarks
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 MESH = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh::mesh"
@@ -150,6 +150,17 @@ def test_a_replacement_is_named_with_its_reason_and_counted_once() -> None:
     assert counted({}) == "nothing changes"
 
 
+LOST = {"urn": MESH, "severity": "warning", "message": "warning: vm-2 is declared lost\n"}
+BY_HAND = {"urn": SIDECAR, "severity": "info", "message": "vm-1 was changed by hand: file /etc/hosts: edited"}
+ENGINE = {"severity": "warning", "message": "warning: using a plugin from $PATH"}
+
+
+def test_what_the_program_says_of_it_is_said_once_and_the_engine_s_own_is_not() -> None:
+    failure = {"urn": MESH, "severity": "error", "message": "error"}
+    plan = {"diagnostics": [ENGINE, LOST, BY_HAND, LOST, failure, {**BY_HAND, "message": "\n"}]}
+    assert remarks(plan) == ["warning: vm-2 is declared lost", BY_HAND["message"]]
+
+
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: int = 0, out: str = "{}") -> Any:
     """The console, with a pulumi that says `out`; its arguments are in the answer's `asked`."""
     program = tmp_path / "pulumi"
@@ -161,10 +172,12 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: in
 
 
 def test_the_console_asks_pulumi_and_shows_lines_and_total(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plan = {"steps": [step("update", "hybridmesh:routing:Routing", "mesh-echo", {"a": "[b]"}, {"a": "[c]"})]}
+    steps = [step("update", "hybridmesh:routing:Routing", "mesh-echo", {"a": "[b]"}, {"a": "[c]"})]
+    plan = {"steps": steps, "diagnostics": [ENGINE, BY_HAND]}
     done = run(monkeypatch, tmp_path, "--refresh", "--config-file", "x.yaml", out=json.dumps(plan))
     assert done.exit_code == 0
-    assert done.stdout.splitlines() == ["~ Routing mesh-echo", "~     a: [b] => [c]", "dev: nothing changes"]
+    lines = ["~ Routing mesh-echo", "~     a: [b] => [c]", BY_HAND["message"], "dev: nothing changes"]
+    assert done.stdout.splitlines() == lines
     asked = (tmp_path / "asked").read_text()
     assert "preview --json" in asked
     assert "--stack dev --refresh --config-file x.yaml" in asked
