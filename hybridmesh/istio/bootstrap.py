@@ -30,8 +30,9 @@ from .names import (
 from .ports import AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, SSH
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NEEDS_QUOTES = re.compile(r"[^\\w@%+=:,./-]")
-"""As istioctl has it: the backslash and the letter w are safe, other letters are not."""
+_NEEDS_QUOTES = re.compile(r"[^w@%+=:,./-]")
+"""As istioctl has it, where the letter w is safe and others are not; but for the backslash, which it leaves bare: a
+shell drops it, and one at the end of a line joins the next variable to this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,7 @@ def unknown_fields(group: Mapping[str, Any], mesh_config: str) -> tuple[str, ...
 
 
 def shell_quote(value: str) -> str:
-    """`value` as istioctl quotes it in `cluster.env` (pkg/util/shellescape)."""
+    """`value` as istioctl quotes it in `cluster.env` (pkg/util/shellescape), and backslashes too."""
     if not value:
         return "''"
     return "'" + value.replace("'", "'\"'\"'") + "'" if _NEEDS_QUOTES.search(value) else value

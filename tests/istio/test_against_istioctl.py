@@ -1,6 +1,7 @@
 """The real istioctl is the judge of what bootstrap files mean. Where we differ from it on purpose, a test says so."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -139,6 +140,8 @@ def comparable(files: BootstrapFiles) -> dict[str, Any]:
         name, separator, ports = line.partition("=")
         if name == "ISTIO_INBOUND_PORTS":
             ports = "'" + ",".join(sorted(ports.strip("'").split(","))) + "'"
+        elif "\\" in ports and re.fullmatch(r"[\\w@%+=:,./-]+", ports):
+            ports = f"'{ports}'"  # istioctl leaves it bare, and a shell changes it
         variables.append(name + separator + ports)
     mesh = _with_doubles(goyaml.load(files.mesh_yaml, "mesh.yaml"))
     return {"cluster.env": variables, "mesh.yaml": mesh, "hosts": files.hosts}
