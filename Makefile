@@ -33,7 +33,7 @@ dev: tools ## Two VMs join a real mesh on this machine: starts the environment, 
 
 .PHONY: preview
 preview: ## Show what `pulumi up` would change
-	@$(ON_LAB) python -m hybridmesh preview --stack $(STACK)
+	@$(ON_LAB) pulumi preview --stack $(STACK) --diff --show-full-output
 
 .PHONY: destroy
 destroy: ## Remove the stack from cluster and VMs
@@ -66,3 +66,9 @@ test: tools check test-unit ## Everything but what takes long, on an embedded en
 test-full: tools check test-unit ## Everything: each feature on the environment, ten thousand random configurations
 	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py tests/istio/test_fuzz.py tests/remote/test_fuzz.py --timeout 3600
 	$(PYTHON) -m pytest -m lab
+
+.PHONY: bench
+bench: tools ## Measure beside an Ansible playbook and the bare floor; writes docs/benchmarks.md (an hour, on a quiet machine)
+	@sed 's/#.*//' bench/debian-packages.txt | xargs dpkg-query --show >/dev/null 2>&1 || \
+		{ apt-get update && sed 's/#.*//' bench/debian-packages.txt | xargs apt-get install -y --no-install-recommends; }
+	@for point in preview environment one join many; do $(PYTHON) -m bench $$point; done

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from lab.cluster import wait_for
 from lab.instance import PROJECT_ROOT
 from lab.machines import Machine
 from tests.e2e.stack import Stack
@@ -51,7 +52,8 @@ def test_a_join_opens_what_is_listed_and_nothing_else(lab: Lab, up: Stack) -> No
     machine, before = lab.machine("vm-1"), lab.machine("not-joined")
     before.create(lab.tools)
     try:
-        # The app of the machine's image, and its sshd.
+        # Its sshd, and the app of the machine's image.
+        wait_for("the app", lambda: any(port == "8080" for _, _, port, _ in listening(before)), 30)
         was_open = listening(before)
     finally:
         before.delete()

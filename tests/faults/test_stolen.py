@@ -58,7 +58,7 @@ class Thief:
         answer = self.machine.ssh(["curl -s --max-time 5 localhost:15000/certs || true"])
         certificates = json.loads(answer or "{}").get("certificates", [])
         return {
-            name["uri"]
+            name.get("uri", "")
             for certificate in certificates
             for part in certificate["cert_chain"]
             for name in part["subject_alt_names"]

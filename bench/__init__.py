@@ -1,0 +1,1 @@
+"""What `make bench` measures; results go to docs/benchmarks.md."""

@@ -1,0 +1,231 @@
+"""`python -m bench POINT…`: measures, and writes what it measured into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import peers
+from bench.page import Figure, ratio, write
+from bench.site import Site, answer, engine, grow, site, timed
+from lab import packages
+from lab.instance import PROJECT_ROOT
+from lab.machines import Machine
+from tests.e2e.machine import connections
+from tests.e2e.mesh import kubectl
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+SIZES = (125, 250, 500, 1000)
+MOST_MIB = 500
+SOCKET_LIMIT = 3
+
+
+@app.command()
+def preview(runs: Annotated[int, typer.Option(help="Of each size.")] = 1) -> None:
+    """The program with up to 1,000 VMs, engine and providers mocked: time and memory."""
+    rows = []
+    for mode, what in (("preview", "preview of a new stack"), ("up", "a stack where all is known")):
+        figures: dict[int, list[dict[str, float]]] = {}
+        for count in SIZES:
+            command = [sys.executable, "-m", "bench.program", str(count), mode]
+            figures[count] = [
+                answer(subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout)
+                for _ in range(runs)
+            ]
+        for count, found in figures.items():
+            cpu, rss = (Figure([one[key] for one in found], unit) for key, unit in (("cpu", "s"), ("rss", "MiB")))
+            least = Figure([one["cpu"] for one in figures[SIZES[0]]])
+            growth = cpu.median / least.median / (count / SIZES[0])
+            rows.append((f"{what}, {count} VMs: CPU time", str(cpu), f"linear; this is {growth:.2f} times that"))
+            limit = f"{MOST_MIB} MiB" if count == SIZES[-1] else ""
+            rows.append(
+                (f"the same: resident memory, mocks included, {found[0]['resources']} resources", str(rss), limit)
+            )
+    write("preview", rows)
+
+
+def joined(here: Site, machines: Sequence[Machine]) -> tuple[float, list[int]]:
+    """Ours: seconds of `up`, and SSH connections a VM."""
+    before = [connections(machine) for machine in machines]
+    here.want(machines)
+    seconds = timed(here.stack.up)
+    return seconds, [connections(machine) - was for machine, was in zip(machines, before, strict=True)]
+
+
+def left(here: Site) -> float:
+    """Ours taken back: seconds of `up`."""
+    here.want([])
+    return timed(here.stack.up)
+
+
+@app.command()
+def join(
+    vms: Annotated[int, typer.Option(help="How many join at once.")] = 20,
+    runs: Annotated[int, typer.Option(help="Rounds of ours, playbook and floor.")] = 3,
+) -> None:
+    """VMs joined at once: ours, the playbook, the floor, in turn."""
+    ours: list[float] = []
+    playbook: list[float] = []
+    floor: list[float] = []
+    leave: list[float] = []
+    seen: list[int] = []
+    with site() as here:
+        here.make(vms)
+        for _ in range(runs):
+            seconds, counts = joined(here, here.machines)
+            ours.append(seconds)
+            seen += counts
+            leave.append(left(here))
+            playbook.append(timed(lambda: peers.playbook(here, here.machines)))
+            here.delete()
+            here.make(vms)
+            floor.append(timed(lambda: peers.floor(here, here.machines)))
+            here.delete()
+            here.make(vms)
+    figures = Figure(ours), Figure(playbook), Figure(floor)
+    write(
+        f"join-{'one' if vms == 1 else 'many'}",
+        [
+            (f"{vms} VMs join at once: `pulumi up`", str(figures[0]), ""),
+            ("the playbook (ansible-core, istioctl, as many forks)", str(figures[1]), ""),
+            ("the bare floor (scp, dpkg, start, wait; `xargs -P`)", str(figures[2]), ""),
+            ("ours / playbook", ratio(figures[0], figures[1]), "0.25" if vms > 1 else ""),
+            ("ours / floor", ratio(figures[0], figures[2]), "0.8" if vms > 1 else ""),
+            ("SSH connections a VM, preflight included", f"{min(seen)} to {max(seen)}", f"{SOCKET_LIMIT}"),
+            (f"{vms} VMs leave at once: `pulumi up`", str(Figure(leave)), ""),
+        ],
+    )
+
+
+@app.command()
+def one(runs: Annotated[int, typer.Option()] = 3) -> None:
+    """One VM joined, beside the engine's own time for as many resources and the floor."""
+    ours: list[float] = []
+    floor: list[float] = []
+    floors: list[float] = []
+    with site() as here, tempfile.TemporaryDirectory() as folder:
+        here.make(1)
+        base = here.resources()
+        idle = engine(Path(folder), base)
+        for _ in range(runs):
+            ours.append(joined(here, here.machines)[0])
+            grown = here.resources()
+            floors.append(grow(idle, grown))
+            left(here)
+            grow(idle, base)
+            floor.append(timed(lambda: peers.floor(here, here.machines)))
+            here.delete()
+            here.make(1)
+    limit = Figure(floors).median + 1.3 * Figure(floor).median
+    write(
+        "join-one",
+        [
+            ("one VM joins: `pulumi up`", str(Figure(ours)), f"{limit:.1f} s: the engine + 1.3 times the floor"),
+            (
+                f"the engine alone, {grown} resources that do nothing, {grown - base} of them new",
+                str(Figure(floors)),
+                "",
+            ),
+            ("the bare floor", str(Figure(floor)), ""),
+        ],
+    )
+
+
+def _upgraded(package: packages.Package, at_once: int) -> Any:
+    def change(config: dict[str, Any]) -> None:
+        config["hybrid-mesh:sidecar"]["package"] = asdict(package)
+        config["hybrid-mesh:sidecar"]["upgrade"] = {"batchSize": at_once}
+
+    return change
+
+
+@app.command()
+def many(
+    vms: Annotated[int, typer.Option(help="Besides the first.")] = 59,
+    at_once: Annotated[int, typer.Option(help="Restarted at a time in the upgrade.")] = 10,
+    runs: Annotated[int, typer.Option(help="Of `up` with no change.")] = 3,
+) -> None:
+    """Many real VMs in one stack: join, no change, canary, upgrade, destroy; state and memory."""
+    rows: list[tuple[str, str, str]] = []
+
+    def row(what: str, values: Sequence[float], limit: str = "", unit: str = "s") -> None:
+        rows.append((what, str(Figure(values, unit)), limit))
+        print(*rows[-1], flush=True)
+
+    with site() as here, tempfile.TemporaryDirectory() as folder:
+        small_state, small = here.state_bytes(), here.resources()
+        row(f"{vms} VMs boot", [here.make(vms)])
+        seconds, counts = joined(here, here.machines)
+        row(f"{vms} VMs join at once: `pulumi up`", [seconds])
+        rows.append(("SSH connections a VM", f"{min(counts)} to {max(counts)}", f"{SOCKET_LIMIT}"))
+        resources = here.resources()
+        row("state a VM", [(here.state_bytes() - small_state) / vms / 1024], unit="KiB")
+        row("resources a VM", [(resources - small) / vms], unit="")
+        top = kubectl(here.lab, "exec", "-n", "istio-system", "deploy/istiod", "--", "cat", "/proc/1/status")
+        found = re.search(r"VmRSS:\s+(\d+)", top)
+        if found:
+            row("istiod's resident memory", [int(found.group(1)) / 1024], unit="MiB")
+        before = [connections(machine) for machine in here.machines]
+        quiet = [timed(here.stack.up) for _ in range(runs)]
+        idle = engine(Path(folder), resources)
+        nothing = [grow(idle, resources) for _ in range(runs)]
+        row(
+            f"`up` with no change, {vms + 1} VMs, {resources} resources", quiet, f"{1.5 * Figure(nothing).median:.1f} s"
+        )
+        row("the engine alone, as many resources that do nothing", nothing)
+        rows.append(("ratio", ratio(Figure(quiet), Figure(nothing)), "1.5"))
+        opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
+        rows.append(("SSH connections of these", str(sum(opened)), "0"))
+
+        def canary(config: dict[str, Any]) -> None:
+            config["hybrid-mesh:routing"]["echo"]["weights"] = {"k8s": 50, "vm": 50}
+
+        here.want(here.machines, canary)
+        row("canary from 90/10 to 50/50", [timed(here.stack.up)])
+        upgrade = packages.make(here.lab.instance, "1.31.8")
+        here.want(here.machines, _upgraded(upgrade, at_once))
+        before = [connections(machine) for machine in here.machines]
+        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [timed(here.stack.up)])
+        opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
+        rows.append(("SSH connections a VM, of the upgrade", f"{min(opened)} to {max(opened)}", f"{SOCKET_LIMIT}"))
+        row("destroy of all", [timed(here.stack.destroy)])
+    write("sixty", rows)
+
+
+@app.command()
+def environment(runs: Annotated[int, typer.Option()] = 3) -> None:
+    """`make dev` from nothing, and again; tools are built."""
+
+    def make(verb: str) -> None:
+        subprocess.run(["make", verb], cwd=PROJECT_ROOT, check=True, capture_output=True, timeout=600)
+
+    first: list[float] = []
+    again: list[float] = []
+    up: list[float] = []
+    for _ in range(runs):
+        make("down")
+        up.append(timed(lambda: subprocess.run([sys.executable, "-m", "lab", "up"], cwd=PROJECT_ROOT, check=True)))
+        first.append(up[-1] + timed(lambda: make("dev")))
+        again.append(timed(lambda: make("dev")))
+        make("destroy")
+    make("down")
+    write(
+        "environment",
+        [
+            ("the environment from nothing, tools built: `python -m lab up`", str(Figure(up)), "60 s"),
+            ("`make dev` from nothing, tools built", str(Figure(first)), ""),
+            ("`make dev` again", str(Figure(again)), "20 s"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    app()
