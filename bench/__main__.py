@@ -56,14 +56,14 @@ def joined(here: Site, machines: Sequence[Machine]) -> tuple[float, list[int]]:
     """Ours: seconds of `up`, and SSH connections a VM."""
     before = [connections(machine) for machine in machines]
     here.want(machines)
-    seconds = timed(here.stack.up)
+    seconds = timed(here.stack.up_in_words)
     return seconds, [connections(machine) - was for machine, was in zip(machines, before, strict=True)]
 
 
 def left(here: Site) -> float:
     """Ours taken back: seconds of `up`."""
     here.want([])
-    return timed(here.stack.up)
+    return timed(here.stack.up_in_words)
 
 
 @app.command()
@@ -78,8 +78,8 @@ def join(
     leave: list[float] = []
     seen: list[int] = []
     with site() as here:
-        here.make(vms)
         for _ in range(runs):
+            here.make(vms)
             seconds, counts = joined(here, here.machines)
             ours.append(seconds)
             seen += counts
@@ -89,7 +89,6 @@ def join(
             here.make(vms)
             floor.append(timed(lambda: peers.floor(here, here.machines)))
             here.delete()
-            here.make(vms)
     figures = Figure(ours), Figure(playbook), Figure(floor)
     write(
         f"join-{'one' if vms == 1 else 'many'}",
@@ -112,10 +111,10 @@ def one(runs: Annotated[int, typer.Option()] = 3) -> None:
     floor: list[float] = []
     floors: list[float] = []
     with site() as here, tempfile.TemporaryDirectory() as folder:
-        here.make(1)
         base = here.resources()
         idle = engine(Path(folder), base)
         for _ in range(runs):
+            here.make(1)
             ours.append(joined(here, here.machines)[0])
             grown = here.resources()
             floors.append(grow(idle, grown))
@@ -123,7 +122,6 @@ def one(runs: Annotated[int, typer.Option()] = 3) -> None:
             grow(idle, base)
             floor.append(timed(lambda: peers.floor(here, here.machines)))
             here.delete()
-            here.make(1)
     limit = Figure(floors).median + 1.3 * Figure(floor).median
     write(
         "join-one",
@@ -174,7 +172,7 @@ def many(
         if found:
             row("istiod's resident memory", [int(found.group(1)) / 1024], unit="MiB")
         before = [connections(machine) for machine in here.machines]
-        quiet = [timed(here.stack.up) for _ in range(runs)]
+        quiet = [timed(here.stack.up_in_words) for _ in range(runs)]
         idle = engine(Path(folder), resources)
         nothing = [grow(idle, resources) for _ in range(runs)]
         row(
@@ -189,11 +187,11 @@ def many(
             config["hybrid-mesh:routing"]["echo"]["weights"] = {"k8s": 50, "vm": 50}
 
         here.want(here.machines, canary)
-        row("canary from 90/10 to 50/50", [timed(here.stack.up)])
+        row("canary from 90/10 to 50/50", [timed(here.stack.up_in_words)])
         upgrade = packages.make(here.lab.instance, "1.31.8")
         here.want(here.machines, _upgraded(upgrade, at_once))
         before = [connections(machine) for machine in here.machines]
-        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [timed(here.stack.up)])
+        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [timed(here.stack.up_in_words)])
         opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
         rows.append(("SSH connections a VM, of the upgrade", f"{min(opened)} to {max(opened)}", f"{SOCKET_LIMIT}"))
         row("destroy of all", [timed(here.stack.destroy)])
