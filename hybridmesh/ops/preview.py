@@ -248,14 +248,14 @@ _Dumper.add_representer(str, _as_it_stands)
 def _whole(urn: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What is told of a resource that is new: of an object in the cluster not what its title says, of a Helm release
     what was chosen."""
-    rest = {key: value for key, value in inputs.items() if value not in _NOTHING}
+    rest = dict(inputs)
     if type_of(urn) == "kubernetes:helm.sh/v3:Release":
         return {key: rest[key] for key in ("chart", "name", "namespace", "version", "values") if key in rest}
     if type_of(urn).startswith("kubernetes:"):
         rest = {key: value for key, value in rest.items() if key not in ("apiVersion", "kind")}
         if isinstance(rest.get("metadata"), Mapping):
             rest["metadata"] = {k: v for k, v in rest["metadata"].items() if k not in ("name", "namespace")}
-    return rest
+    return {key: value for key, value in rest.items() if value not in _NOTHING}
 
 
 def _named(items: Sequence[Any]) -> bool:

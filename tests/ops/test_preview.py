@@ -136,6 +136,24 @@ def test_resources_stand_below_their_component_and_objects_have_their_name_in_th
     ]
 
 
+def test_of_a_new_object_is_shown_what_its_title_does_not_say_and_of_a_release_what_was_chosen() -> None:
+    policy = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "echo", "namespace": "demo"}, "spec": {"a": 1}}
+    release = {"name": "istiod", "namespace": "istio-system", "values": {"a": {}}, "atomic": False, "keyring": ""}
+    assert shown(
+        step("create", "kubernetes:security.istio.io/v1:X", "x", None, policy),
+        step("create", "kubernetes:helm.sh/v3:Release", "y", None, release),
+    ) == [
+        "+ X demo/echo",
+        "+     spec:",
+        "+       a: 1",
+        "",
+        "+ Release y",
+        "+     name: istiod",
+        "+     namespace: istio-system",
+        "+     values: {}",
+    ]
+
+
 def test_a_replacement_is_named_with_its_reason_and_counted_once() -> None:
     plan = {
         "steps": [
