@@ -5,6 +5,5 @@ cd -- "$(dirname -- "$0")"
 . ./lib.sh
 
 only_one
-step agent 'take it away'
 remove_agent
 step end

@@ -60,6 +60,8 @@ StateDirectory=hybrid-mesh-agent-data
 ExecStart=$AGENT/prometheus $(mode) --config.file=$AGENT/prometheus.yml --storage.agent.path=/var/lib/hybrid-mesh-agent-data --web.listen-address=127.0.0.1:$AGENT_PORT
 Restart=always
 RestartSec=2
+# As it ends it tries to write what it still has, by default for a minute where nobody takes it.
+TimeoutStopSec=10
 
 [Install]
 WantedBy=multi-user.target

@@ -49,7 +49,6 @@ clean_iptables() {
 
 remove_units() {
     step units
-    remove_agent
     for unit in $UPKEEP; do
         [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl disable --now "$unit" || :
         rm -f "/etc/systemd/system/$unit"
@@ -145,6 +144,7 @@ fi
 only_one
 remove_stale_payloads
 if [ -d "$BEFORE" ]; then
+    remove_agent # it writes through the mesh
     stop_istio
     clean_iptables
     remove_units

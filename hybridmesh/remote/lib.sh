@@ -358,6 +358,7 @@ without_istio() {
 
 remove_agent() {
     if [ -e "/etc/systemd/system/$AGENT_UNIT" ]; then
+        step agent 'take it away'
         quietly timeout 60 systemctl disable --now "$AGENT_UNIT" || fail 'the agent cannot be stopped' 'see the output above'
         rm -f "/etc/systemd/system/$AGENT_UNIT"
         timeout 60 systemctl daemon-reload
