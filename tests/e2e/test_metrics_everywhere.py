@@ -34,6 +34,11 @@ def mirror(lab: Lab, name: str) -> dict[str, str]:
     return {"fromFile": str((lab.instance.folder / "mirror" / name).relative_to(PROJECT_ROOT))}
 
 
+def agent_on(lab: Lab, machine: str) -> dict[str, Any]:
+    package = {"url": mirror(lab, "prometheus-url"), "sha256": mirror(lab, "prometheus-sha256")}
+    return {"cutoff": {"machine": machine, "package": package}}
+
+
 @pytest.fixture(scope="module")
 def everywhere(lab: Lab, stack: Stack) -> Iterator[str]:
     """The stack with a cut-off network, an agent in it, an app with metrics, and traces; and its preview."""
@@ -42,8 +47,7 @@ def everywhere(lab: Lab, stack: Stack) -> Iterator[str]:
     stack.up()
     change(lab, stack)
     prometheus.turn_on(lab, stack)
-    package = {"url": mirror(lab, "prometheus-url"), "sha256": mirror(lab, "prometheus-sha256")}
-    stack.change("observability.agents", {"cutoff": {"machine": AGENT, "package": package}})
+    stack.change("observability.agents", agent_on(lab, AGENT))
     stack.change("workloads.echo.metrics", {"port": 9100, "path": "/metrics"})
     values = stack.settings()["config"]["hybrid-mesh:controlPlane"]["values"]
     stack.change(
@@ -157,14 +161,27 @@ def test_sampling_and_tags_reach_the_proxies_of_vms_and_pods(lab: Lab, everywher
         assert tags["tenant"]["request_header"] == {"name": "x-tenant", "default_value": "none"}
 
 
+def test_the_agent_goes_with_its_settings(lab: Lab, stack: Stack, everywhere: str) -> None:
+    assert everywhere
+    stack.change("observability.agents", {})
+    preview = stack.preview()
+    assert re.search(r"- metricsAgent *: true", preview), preview
+    stack.up()
+    places = "/var/lib/hybrid-mesh-agent /var/lib/private/hybrid-mesh-agent-data /etc/systemd/system/hybrid-mesh-agent*"
+    assert lab.machine(AGENT).ssh([f"ls -d {places} 2>/dev/null || true"]) == ""
+    assert lab.machine(AGENT).ssh(["pgrep -c prometheus || true"]).strip() == "0"
+
+
 def test_a_lost_vm_with_the_agent_holds_up_nothing_and_another_takes_over(
     lab: Lab, stack: Stack, everywhere: str
 ) -> None:
     assert everywhere
+    stack.change("observability.agents", agent_on(lab, AGENT))
+    stack.up()
     address = lab.machine(AGENT).address
     lab.machine(AGENT).kill()
     stack.change(f"workloads.remote.machines.hosts.{AGENT}.lost", True)
-    stack.change("observability.agents.cutoff.machine", OTHER)
+    stack.change("observability.agents", agent_on(lab, OTHER))
     before = time.monotonic()
     assert f"{AGENT} ({address}) is declared lost: it is out of the mesh, and was not asked" in stack.up_in_words()
     assert time.monotonic() - before < LOST_SECONDS
@@ -174,17 +191,9 @@ def test_a_lost_vm_with_the_agent_holds_up_nothing_and_another_takes_over(
     far = 'up{network="cutoff"}'
     by_now = f"timestamp({far}) > {time.time()} and {far} == 1"
     wait_for("the far VMs", lambda: prometheus.values(lab, by_now, "vm").keys() == {OTHER, GATEWAY}, 90)
-
-
-def test_the_agent_goes_with_its_settings(lab: Lab, stack: Stack, everywhere: str) -> None:
-    assert everywhere
-    stack.change("observability.agents", {})
-    preview = stack.preview()
-    assert re.search(r"- metricsAgent *: true", preview), preview
+    # One that leaves takes its agent along, although the mesh that it writes through goes at the same time.
+    stack.restore()
     stack.up()
-    places = "/var/lib/hybrid-mesh-agent /var/lib/private/hybrid-mesh-agent-data /etc/systemd/system/hybrid-mesh-agent*"
-    assert lab.machine(OTHER).ssh([f"ls -d {places} 2>/dev/null || true"]) == ""
-    assert lab.machine(OTHER).ssh(["pgrep -c prometheus || true"]).strip() == "0"
 
 
 def test_the_operator_s_own_definitions_take_scrape_configs_and_rules(lab: Lab, stack: Stack) -> None:
