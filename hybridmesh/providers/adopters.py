@@ -1,6 +1,6 @@
 """Who else uses an istiod that this stack owns: a mesh must not be taken from under others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,20 @@ class AdoptersProvider(ResourceProvider):
         """What is this stack's own is noted."""
         return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
 
-    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Keeps what is given."""
-        return UpdateResult(news)
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Keeps what is given, and which namespaces are about to go: the rest of the run may fail before they do."""
+        before = {*(olds.get("own") or []), *(olds.get("going") or {})} - set(news.get("own") or [])
+        there = using(connect(news), text(news, "revision")) if before else {}
+        going = {name: uid for name, uid in there.items() if name in before}
+        return UpdateResult({**news, "going": going} if going else news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Raises `ClusterError` while others use it."""
-        used = adopters(connect(props), text(props, "revision"), [text(props, "namespace"), *(props.get("own") or [])])
+        going = props.get("going") or {}
+        mine = {text(props, "namespace"), *(props.get("own") or [])}
+        there = using(connect(props), text(props, "revision"))
+        # By uid: a namespace made anew under an old name may be somebody else's.
+        used = sorted(name for name, uid in there.items() if name not in mine and going.get(name) != uid)
         if used:
             raise ClusterError(
                 f"istiod in {props['namespace']} is used by namespaces that are not this stack's: {', '.join(used)}. "
@@ -44,10 +51,10 @@ class AdoptersProvider(ResourceProvider):
             )
 
 
-def adopters(cluster: Cluster, revision: str, own: Sequence[str]) -> list[str]:
-    """The namespaces that istiod of a revision injects, without our own."""
+def using(cluster: Cluster, revision: str) -> Mapping[str, str]:
+    """The namespaces that istiod of a revision injects, by name, each with its uid."""
     key, value = _label(revision)
-    return sorted(set(cluster.namespaces_labelled(f"{key}={value}")) - set(own))
+    return cluster.namespaces_labelled(f"{key}={value}")
 
 
 def _label(revision: str) -> tuple[str, str]:

@@ -88,8 +88,8 @@ class Cluster(Protocol):
     def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
         """Every object of a CRD, as Kind namespace/name."""
 
-    def namespaces_labelled(self, selector: str) -> Sequence[str]:
-        """The namespaces with labels, those on their way out left out."""
+    def namespaces_labelled(self, selector: str) -> Mapping[str, str]:
+        """The namespaces with labels, by name, each with its uid; those on their way out left out."""
 
     def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
         """ConfigMaps of all namespaces by label: namespace and name."""
@@ -287,9 +287,10 @@ class _RealCluster:
         items = found["items"] if found else []
         return [f"{kind} {i['metadata'].get('namespace', '')}/{i['metadata']['name']}" for i in items]
 
-    def namespaces_labelled(self, selector: str) -> Sequence[str]:
+    def namespaces_labelled(self, selector: str) -> Mapping[str, str]:
         found = self._ask("list namespaces", self._core.list_namespace, label_selector=selector)
-        return [n.metadata.name for n in found.items if n.status.phase != "Terminating"] if found else []
+        there = [n for n in found.items if n.status.phase != "Terminating"] if found else []
+        return {n.metadata.name: n.metadata.uid for n in there}
 
     def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
         found = self._ask("list ConfigMaps", self._core.list_config_map_for_all_namespaces, label_selector=selector)

@@ -110,8 +110,8 @@ class FakeCluster:
     def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
         return self.objects.get(crd["metadata"]["name"], [])
 
-    def namespaces_labelled(self, selector: str) -> Sequence[str]:
-        return self.namespaces.get(selector, [])
+    def namespaces_labelled(self, selector: str) -> Mapping[str, str]:
+        return {name: f"{name}-1" for name in self.namespaces.get(selector, [])}
 
     def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
         assert selector == "istio.io/config=true"

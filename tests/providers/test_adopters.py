@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.providers.adopters import AdoptersProvider, adopters
+from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.cluster import ClusterError
 from tests.providers.fake_cluster import FakeCluster
 
@@ -33,12 +33,29 @@ def test_with_others_it_is_refused_by_their_names(cluster: FakeCluster) -> None:
 
 
 def test_another_revision_s_namespaces_are_not_its_concern(cluster: FakeCluster) -> None:
-    cluster.namespaces = {"istio-injection=enabled": ["shop"], "istio.io/rev=canary": ["a", "b"]}
-    assert adopters(cluster, "canary", ["a"]) == ["b"]
+    cluster.namespaces = {"istio-injection=enabled": ["shop"], "istio.io/rev=canary": ["demo"]}
+    AdoptersProvider().delete("id", {**STATE, "revision": "canary"})
+    cluster.namespaces["istio.io/rev=canary"].append("b")
+    with pytest.raises(ClusterError, match="not this stack's: b"):
+        AdoptersProvider().delete("id", {**STATE, "revision": "canary"})
 
 
-def test_a_new_namespace_of_ours_is_noted() -> None:
+def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
     provider = AdoptersProvider()
     assert provider.diff("id", dict(STATE), dict(STATE)).changes is False
-    assert provider.diff("id", dict(STATE), {**STATE, "own": ["demo", "shop"]}).changes is True
-    assert provider.update("id", dict(STATE), {**STATE, "own": ["shop"]}).outs == {**STATE, "own": ["shop"]}
+    more = {**STATE, "own": ["demo", "shop"]}
+    assert provider.diff("id", dict(STATE), more).changes is True
+    assert provider.update("id", dict(STATE), more).outs == more
+
+
+def test_one_that_was_to_go_and_is_still_there_is_ours_until_it_is_somebody_else_s(cluster: FakeCluster) -> None:
+    cluster.namespaces = {"istio-injection=enabled": ["demo", "shop"]}
+    provider, less = AdoptersProvider(), dict(STATE)
+    state = provider.update("id", {**STATE, "own": ["demo", "shop", "gone"]}, less).outs
+    assert state == {**less, "going": {"shop": "shop-1"}}
+    assert provider.diff("id", state, less).changes is False
+    provider.delete("id", state)
+    with pytest.raises(ClusterError, match="not this stack's: shop"):
+        provider.delete("id", {**state, "going": {"shop": "of another age"}})
+    cluster.namespaces = {"istio-injection=enabled": ["demo"]}
+    assert provider.update("id", state, less).outs == less
