@@ -6,6 +6,7 @@ The engine's own `pulumi preview --diff` has every change, too, among some hundr
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 import subprocess
@@ -274,7 +275,8 @@ def _short(value: Any) -> Any:
     if value == _UNKNOWN:
         return _LATER
     if value.startswith("-----BEGIN"):
-        return f"({value.partition('-----BEGIN ')[2].partition('-----')[0].lower()}, {len(value.splitlines())} lines)"
+        kind = value.partition("-----BEGIN ")[2].partition("-----")[0].lower()
+        return f"({kind} {hashlib.sha256(value.encode()).hexdigest()[:12]}…)"
     return f"{value[:12]}…" if re.fullmatch("[0-9a-f]{40,}", value) else value
 
 
