@@ -122,9 +122,9 @@ def test_no_shell_runs_what_an_input_says(tmp_path: Path) -> None:
         assert (shell.returncode, shell.stderr) == (0, b""), text
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cluster.env"], text
         read = dict(part.split("=", 1) for part in shell.stdout.decode().split("\0") if part)
-        assert read["ISTIO_META_CLUSTER_ID"] == environment.get("ISTIO_META_CLUSTER_ID", case.cluster_id)
-        for name, value in environment.items():
-            assert read[name] == value
+        for name, value in {"ISTIO_META_CLUSTER_ID": case.cluster_id, **environment}.items():
+            # No variable can have a NUL, which a shell drops.
+            assert read[name] == value.replace("\0", "")
 
     one()
     print(count)
