@@ -15,7 +15,9 @@ cat /tmp/hosts >>/etc/hosts
 echo CLOUD_PLATFORM=none >>/var/lib/istio/envoy/cluster.env
 chown -R istio-proxy /etc/certs /var/run/secrets /etc/istio /var/lib/istio
 systemd-run -q --on-active=0.5 --timer-property=AccuracySec=100ms systemctl start istio" 
+# A session that is open when the redirection comes would hang for ever.
+sleep 1.5
 end=$(($(date +%s) + 300))
-until ssh -F "$config" "root@$vm" "for i in \$(seq 50); do curl -sf -o /dev/null localhost:15021/healthz/ready && exit 0; sleep 0.2; done; exit 1"; do
+until timeout 30 ssh -F "$config" "root@$vm" "for i in \$(seq 50); do curl -sf -o /dev/null localhost:15021/healthz/ready && exit 0; sleep 0.2; done; exit 1"; do
     [ "$(date +%s)" -lt "$end" ]
 done
