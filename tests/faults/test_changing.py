@@ -102,9 +102,12 @@ def test_a_mirror_with_a_fault_changes_nothing_and_is_named(lab: Lab, up: Stack,
 @contextlib.contextmanager
 def small_disk(machine: Machine) -> Iterator[None]:
     """What the join writes into has a few MiB left, from when the preflight has looked on."""
-    state, size = "/var/lib/hybrid-mesh", "$(($(du -sk /var/lib/hybrid-mesh | cut -f1) + 8192))k"
-    fill = f"cp -a {state} /root/kept && s={size} && mount -t tmpfs -o size=$s,mode=700 tmpfs {state}"
-    machine.ssh([f"{fill} && cp -a /root/kept/. {state}/ && rm -rf /root/kept"])
+    state = "/var/lib/hybrid-mesh"
+    size = f"$(($(du -sk {state} | cut -f1) + 8192))k"
+    machine.ssh([f"rm -rf {state}/next.new"])  # of a download that failed: the next one makes room by it
+    mount = f"mount -t tmpfs -o size=$size,mode=700 tmpfs {state}"
+    machine.ssh([f"cp -a {state} /root/kept && size={size} && {mount} && cp -a /root/kept/. {state}/"])
+    machine.ssh(["rm -rf /root/kept"])
     try:
         yield
     finally:
