@@ -62,7 +62,8 @@ def labels(stack: Stack) -> None:
 
 def ports(stack: Stack) -> None:
     more = {"name": "http-more", "port": 8081, "targetPort": 8081, "protocol": "HTTP"}
-    stack.change("workloads.echo.ports", [*stack.settings()["config"]["hybrid-mesh:workloads"]["echo"]["ports"], more])
+    there = stack.settings()["config"]["hybrid-mesh:workloads"]["echo"]["ports"]
+    stack.change("workloads.echo.ports", [*(port for port in there if port["name"] != more["name"]), more])
 
 
 def probe(stack: Stack) -> None:
