@@ -57,33 +57,29 @@ def assert_none_failed(seen: Seen) -> None:
         assert seen.failed(source) == [], seen
 
 
-def test_a_killed_proxy_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
+def assert_costs_no_request_and_comes_back(lab: Lab, fault: str, process: str) -> None:
+    """Of a process of vm-1's proxy that is killed."""
     machine = lab.machine("vm-1")
     since = agent_since(machine)
-    with watched(lab, "proxy killed", lab.machine("vm-2")) as seen:
-        killed(machine, "envoy")
+    with watched(lab, fault, lab.machine("vm-2")) as seen:
+        killed(machine, process)
         came_back(machine, since)
         wait_until_in(lab, machine)
         seen.note("vm-1 is in")
         wait_until_served_by(seen, "pod", machine)
         seen.note("it serves")
     assert_none_failed(seen)
+
+
+def test_a_killed_proxy_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
+    assert_costs_no_request_and_comes_back(lab, "proxy killed", "envoy")
     assert resilient.steps() == []
 
 
 @pytest.mark.full
 def test_a_killed_agent_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
-    machine = lab.machine("vm-1")
-    since = agent_since(machine)
-    with watched(lab, "agent killed", lab.machine("vm-2")) as seen:
-        killed(machine, "pilot-agent")
-        came_back(machine, since)
-        wait_until_in(lab, machine)
-        seen.note("vm-1 is in")
-        wait_until_served_by(seen, "pod", machine)
-        seen.note("it serves")
-    assert_none_failed(seen)
-    assert machine.look(["pgrep", "-cx", "envoy"]).strip() == "1", "no proxy of before is left"
+    assert_costs_no_request_and_comes_back(lab, "agent killed", "pilot-agent")
+    assert lab.machine("vm-1").look(["pgrep", "-cx", "envoy"]).strip() == "1", "no proxy of before is left"
     assert resilient.steps() == []
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridmesh.istio import BootstrapError, BootstrapOptions, bootstrap_files, group_from_yaml
+from tests.fuzz import MANY, random
 from tests.istio.cases import PLAIN, Case, cases, groups, mesh_configs, quotable, spelled, tricky
 
-MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "100"))
 """How many; `make test-full` asks for ten thousand."""
 ATTACKS = [
     "$(touch executed)",
@@ -90,14 +89,7 @@ def made(case: Case, environment: dict[str, str]) -> tuple[str, str]:
 def test_no_shell_runs_what_an_input_says(tmp_path: Path) -> None:
     count = {"files": 0, "message": 0}
 
-    @settings(
-        max_examples=MANY,
-        deadline=None,
-        database=None,
-        derandomize=MANY <= 1000,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
+    @random()
     @given(
         st.one_of(attacked(), cases()),
         st.dictionaries(st.one_of(st.from_regex(r"[A-Z][A-Z_]{0,8}", fullmatch=True), odd), odd, max_size=2),

@@ -7,13 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridmesh import remote
+from tests.fuzz import MANY, random
 from tests.istio.test_fuzz import odd
 
-MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "100"))
 """How many values; each payload has some ten. `make test-full` asks for ten thousand."""
 PLAIN_TEXT = st.one_of(odd, st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 COPY = """. ./lib.sh
@@ -41,14 +41,7 @@ def test_what_a_payload_carries_is_data(tmp_path: Path, monkeypatch: pytest.Monk
     command = remote.COMMAND_READY.replace("/run/", f"{run}/").replace('test "$(id -u)" = 0', "true")
     count = {"carried": 0, "message": 0}
 
-    @settings(
-        max_examples=max(10, MANY // 10),
-        deadline=None,
-        database=None,
-        derandomize=MANY <= 1000,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
+    @random(max(10, MANY // 10))
     @given(
         st.dictionaries(st.sampled_from(sorted(remote.FILES)), PLAIN_TEXT, min_size=1, max_size=5),
         st.dictionaries(st.sampled_from(sorted(remote.SETTINGS)), PLAIN_TEXT, min_size=1, max_size=5),

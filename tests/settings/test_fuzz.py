@@ -1,20 +1,19 @@
 """Random configurations end in settings, a sample of them in a resource graph, or in a clear message: no traceback."""
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import pulumi
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import Finding, Settings, SettingsError, parse
 from tests.components.harness import SECRETS, read_file, run
+from tests.fuzz import MANY, random
 from tests.settings.configurations import configurations
 
-MANY = int(os.environ.get("HYBRID_MESH_FUZZ", "100"))
 """How many; `make test-full` asks for ten thousand."""
 GRAPH_OF_EACH = 10
 """Every tenth good one becomes a graph: that takes ten times as long as reading it."""
@@ -41,14 +40,7 @@ def test_random_configurations_end_in_a_graph_or_a_message(monkeypatch: Any) -> 
     monkeypatch.setattr(pulumi.log, "warn", lambda *_: None)
     ends = {"good": 0, "message": 0, "graph": 0}
 
-    @settings(
-        max_examples=MANY,
-        deadline=None,
-        database=None,
-        derandomize=MANY <= 1000,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
+    @random()
     @given(configurations())
     def one(sections: dict[str, Any]) -> None:
         parsed, findings = outcome(sections)
