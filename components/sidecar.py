@@ -653,7 +653,7 @@ def fingerprint(root_certificate: str) -> str:
 
 def generation_of(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
     """What tells one join from another: files, settings and scripts."""
-    return payload_digest(payload(files, settings))
+    return payload_digest(files, settings)
 
 
 def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:

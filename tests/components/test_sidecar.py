@@ -1,9 +1,6 @@
 """One machine's membership, apart from the stack that it is in."""
 
-import base64
-import io
 import json
-import tarfile
 from typing import Any
 
 import pytest
@@ -22,6 +19,7 @@ from components.sidecar import (
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY
 from tests.components.harness import KEY, REPORT, TOKEN, World, run
+from tests.remote.unpacked import texts
 
 GROUP: dict[str, Any] = {
     "apiVersion": "networking.istio.io/v1",
@@ -58,15 +56,10 @@ def sidecar(answers: dict[str, Any] | None = None, **changes: Any) -> World:
     return run(lambda: Sidecar("vm-1", arguments(**changes)).version, answers=answers)
 
 
-def unpacked(payload: str) -> dict[str, str]:
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
-        return {m.name: archive.extractfile(m).read().decode() for m in archive if m.isfile()}  # type: ignore[union-attr]
-
-
 def test_a_join_carries_the_files_that_the_component_shows_and_the_token() -> None:
     world = sidecar()
     shown = world.one("vm-1", "Sidecar").plain
-    sent = unpacked(world.one("vm-1-join").value("stdin"))
+    sent = texts(world.one("vm-1-join").value("stdin"))
     for name in ("cluster.env", "mesh.yaml", "hosts", "root-cert.pem"):
         assert sent[f"files/{name}"] == shown[name]
     assert sent["files/istio-token"] == TOKEN
@@ -149,7 +142,7 @@ def test_a_preflight_looks_again_for_what_it_looks_at_and_for_no_label() -> None
 
 
 def test_what_is_accepted_goes_with_the_join_too_which_looks_once_more() -> None:
-    sent = unpacked(sidecar(accept_findings=["system", "clock"]).one("vm-1-join").value("stdin"))
+    sent = texts(sidecar(accept_findings=["system", "clock"]).one("vm-1-join").value("stdin"))
     assert sent["settings/accept"] == "clock system\n"
 
 
@@ -160,7 +153,7 @@ def test_a_join_waits_for_its_preflight() -> None:
 
 def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:
     def ready(world: World) -> dict[str, str]:
-        return unpacked(world.one("vm-1-ready").value("stdin"))
+        return texts(world.one("vm-1-ready").value("stdin"))
 
     first, second = ready(sidecar()), ready(sidecar(gateway_address="192.0.2.101"))
     assert [name for name in first if name.startswith("files/")] == []
@@ -171,8 +164,8 @@ def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:
 
 def test_a_machine_is_told_its_generation_by_which_readiness_tells_what_runs_there() -> None:
     world = sidecar()
-    joined = unpacked(world.one("vm-1-join").value("stdin"))["settings/generation"]
-    ready = unpacked(world.one("vm-1-ready").value("stdin"))["settings/generation"]
+    joined = texts(world.one("vm-1-join").value("stdin"))["settings/generation"]
+    ready = texts(world.one("vm-1-ready").value("stdin"))["settings/generation"]
     assert joined == ready
     assert joined.strip() == world.one("vm-1-membership").plain["joined"]
 
@@ -198,7 +191,7 @@ def test_a_gateway_by_name_is_shown_as_the_name_that_the_machine_resolves() -> N
 def test_the_applications_units_are_shown_and_sent() -> None:
     world = sidecar(app_units=["shop.service", "shop.socket"])
     assert world.one("vm-1", "Sidecar").plain["appUnits"] == ["shop.service", "shop.socket"]
-    assert unpacked(world.one("vm-1-join").value("stdin"))["settings/app-units"] == "shop.service shop.socket\n"
+    assert texts(world.one("vm-1-join").value("stdin"))["settings/app-units"] == "shop.service shop.socket\n"
     assert "appUnits" not in sidecar().one("vm-1", "Sidecar").plain
 
 
@@ -249,14 +242,14 @@ def test_limits_are_shown_and_sent() -> None:
     world = sidecar(resources=SidecarResources(cpu_percent=150, memory="512M", memory_high="384M", tasks=512))
     expected = {"cpu-quota": "150%", "memory-max": "512M", "memory-high": "384M", "tasks-max": "512"}
     assert world.one("vm-1", "Sidecar").plain["limits"] == expected
-    sent = unpacked(world.one("vm-1-join").value("stdin"))
+    sent = texts(world.one("vm-1-join").value("stdin"))
     assert {name: sent[f"settings/{name}"].strip() for name in expected} == expected
 
 
 def test_without_limits_nothing_is_said_of_them() -> None:
     world = sidecar()
     assert "limits" not in world.one("vm-1", "Sidecar").plain
-    assert not [name for name in unpacked(world.one("vm-1-join").value("stdin")) if "memory" in name or "cpu" in name]
+    assert not [name for name in texts(world.one("vm-1-join").value("stdin")) if "memory" in name or "cpu" in name]
 
 
 def cluster_env(**changes: Any) -> list[str]:
@@ -297,13 +290,13 @@ def test_a_log_level_joins_flags_that_are_there() -> None:
 
 
 def test_the_systems_that_may_join_go_with_the_join() -> None:
-    sent = unpacked(sidecar(supported_systems="debian:12 rocky:9").one("vm-1-join").value("stdin"))
+    sent = texts(sidecar(supported_systems="debian:12 rocky:9").one("vm-1-join").value("stdin"))
     assert sent["settings/supported-systems"] == "debian:12 rocky:9\n"
 
 
 def test_a_machine_that_was_changed_by_hand_joins_again() -> None:
     def settings(world: World) -> dict[str, str]:
-        join = unpacked(world.one("vm-1-join").value("stdin"))
+        join = texts(world.one("vm-1-join").value("stdin"))
         return {k: v for k, v in join.items() if k.startswith("settings/") and k != "settings/generation"}
 
     def joined(**drift: object) -> World:
@@ -326,7 +319,7 @@ def test_the_way_to_a_machine_that_may_have_drifted_has_its_keys_as_secrets() ->
 def test_a_machine_is_told_of_every_kind_of_package_and_a_preview_shows_each() -> None:
     files = {"deb-amd64": ("http://m/x.deb", "ab" * 32), "rpm-arm64": ("http://m/x.rpm", "cd" * 32)}
     world = sidecar(package=SidecarPackage(version="1.31.0", files=files))
-    sent = unpacked(world.one("vm-1-join").value("stdin"))
+    sent = texts(world.one("vm-1-join").value("stdin"))
     assert sent["settings/package-url-deb-amd64"] == "http://m/x.deb\n"
     assert sent["settings/package-sha256-rpm-arm64"] == "cd" * 32 + "\n"
     assert "settings/package-url" not in sent

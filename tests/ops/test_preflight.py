@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import tarfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +17,7 @@ from hybridmesh.ops.topology import StackError
 from hybridmesh.remote import COMMAND_PREFLIGHT
 from hybridmesh.settings import Settings
 from tests.components.harness import KEY, dev_settings
+from tests.remote.unpacked import texts
 
 TOPOLOGY: dict[str, Any] = {
     "gateway": {"address": "192.0.2.100"},
@@ -41,11 +39,6 @@ BAD = (
 UNREACHABLE = SshError("vm-1", "unreachable", "SSH does not answer", "Nothing is known of the machine.", "see to it.")
 
 
-def unpacked(payload: str) -> dict[str, str]:
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
-        return {m.name: archive.extractfile(m).read().decode().strip() for m in archive if m.isfile()}  # type: ignore[union-attr]
-
-
 class Machines:
     """Machines that answer as a test wants it, and what they were asked."""
 
@@ -59,7 +52,7 @@ class Machines:
         assert command == COMMAND_PREFLIGHT
         assert limits.connect == 15
         for name in machines:
-            self.asked[name] = unpacked(stdin(name))
+            self.asked[name] = {entry: text.strip() for entry, text in texts(stdin(name)).items()}
         return {name: self.answers.get(name.replace("-", "_"), Answer(name, 0, "", GOOD)) for name in machines}
 
 

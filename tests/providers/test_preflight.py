@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import tarfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +12,7 @@ from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
 from hybridmesh.providers import preflight
 from hybridmesh.providers.preflight import PreflightError, PreflightProvider, VerdictProvider
 from hybridmesh.remote import COMMAND_PREFLIGHT
+from tests.remote.unpacked import texts
 
 INPUTS: dict[str, Any] = {
     "machine": "vm-1",
@@ -66,9 +64,7 @@ def machines(monkeypatch: pytest.MonkeyPatch, *answers: Answer | SshError) -> Ma
 
 
 def sent(payload: str) -> dict[str, str]:
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
-        names = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(("settings/", "files/"))]
-        return {m.name: archive.extractfile(m).read().decode().strip() for m in names}  # type: ignore[union-attr]
+    return {name: text.strip() for name, text in texts(payload).items() if name.startswith(("settings/", "files/"))}
 
 
 def test_a_good_machine_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

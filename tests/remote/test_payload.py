@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 import re
 import shutil
 import signal
 import subprocess
-import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridmesh import remote
+from tests.remote.unpacked import entries, unpacked
 
 COMMANDS = {
     "preflight": remote.COMMAND_PREFLIGHT,
@@ -45,18 +44,6 @@ ODD_VALUES = [
     "\ttab",
     "Zürich 東京 🜁",
 ]
-
-
-def entries(payload: str) -> dict[str, tarfile.TarInfo]:
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
-        return {member.name: member for member in archive.getmembers()}
-
-
-def content(payload: str, name: str) -> bytes:
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(payload))) as archive:
-        member = archive.extractfile(name)
-        assert member is not None
-        return member.read()
 
 
 # ---------------------------------------------------------------- the string
@@ -103,11 +90,11 @@ def test_ready_gets_a_payload_without_a_file() -> None:
 
 
 def test_a_digest_tells_payloads_apart_and_not_more() -> None:
-    payload = remote.payload(FILES, SETTINGS)
-    other = remote.payload({**FILES, "istio-token": "other"}, SETTINGS)
-    assert remote.payload_digest(payload) == remote.payload_digest(remote.payload(FILES, SETTINGS))
-    assert remote.payload_digest(payload) != remote.payload_digest(other)
-    assert re.fullmatch("[0-9a-f]{64}", remote.payload_digest(payload))
+    digest = remote.payload_digest(FILES, SETTINGS)
+    assert digest == remote.payload_digest(dict(reversed(FILES.items())), SETTINGS)
+    assert digest != remote.payload_digest({**FILES, "istio-token": "other"}, SETTINGS)
+    assert digest != remote.payload_digest(FILES, {**SETTINGS, "ssh-port": "2222"})
+    assert re.fullmatch("[0-9a-f]{64}", digest)
 
 
 def test_the_digest_of_the_scripts_changes_with_any_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +127,7 @@ def test_a_wrong_entry_is_refused_by_name(files: Mapping[str, str], settings: Ma
 
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_any_text_is_in_the_payload_byte_for_byte(text: str) -> None:
-    assert content(remote.payload({"mesh.yaml": text}, {}), "files/mesh.yaml") == text.encode()
+    assert unpacked(remote.payload({"mesh.yaml": text}, {}))["files/mesh.yaml"] == text.encode()
 
 
 def test_a_command_is_one_line_without_any_value() -> None:
