@@ -38,7 +38,7 @@ from hybridmesh.providers import (
     PreflightArgs,
     PreflightCheck,
 )
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, READY_SCRIPTS, payload, payload_digest
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, JOIN_SCRIPTS, READY_SCRIPTS, payload, payload_digest
 from hybridmesh.remote.preflight import Preflight, package_settings
 
 from .connection import Connection
@@ -658,7 +658,7 @@ def generation_of(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
 
 def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
     """A join's payload, which tells the machine its generation, for the machine to tell what it runs."""
-    return payload(files, {**settings, "generation": generation_of(files, settings)})
+    return payload(files, {**settings, "generation": generation_of(files, settings)}, JOIN_SCRIPTS)
 
 
 def ready_report(stdout: str, machine: str) -> ReadyReport:

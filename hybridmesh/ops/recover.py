@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -118,17 +120,49 @@ def cluster_of(deployment: Mapping[str, Any], operation: Interrupted) -> Cluster
     raise StackError(f"the state does not tell which cluster {operation.name} is in. Fix: `pulumi refresh`.")
 
 
+def cut_off_notes(backend: str) -> list[Path]:
+    """Of a backend that is a folder, the notes beside its files (`*.attrs`) that a killed pulumi wrote half.
+
+    With one of them pulumi reads no state, not even to release a lock: `failed to load checkpoint: EOF`. State files
+    are written beside and renamed; these notes are not, and say nothing that pulumi needs: it takes a missing one for
+    empty. Source: gocloud.dev/blob/fileblob/attrs.go, setAttrs and getAttrs.
+    """
+    if urlsplit(backend).scheme != "file":
+        return []
+    return sorted(path for path in _folder(backend).rglob("*.attrs") if not _is_json(path))
+
+
+def _folder(backend: str) -> Path:
+    return Path(backend.removeprefix("file://").partition("?")[0]).expanduser() / ".pulumi"
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
 def recover(
     stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Make a stack fit for the next `pulumi up` or `destroy` after one that was killed.
 
-    Releases the stack's lock, repairs Helm releases that were caught half-way, and clears the engine's notes of
-    operations that did not end. It asks before it does anything. Then run again what was interrupted.
+    Takes away what was written half in a state that is a file, releases the stack's lock, repairs Helm releases that
+    were caught half-way, and clears the engine's notes of operations that did not end. It asks before it does
+    anything. Then run again what was interrupted.
     """
     console = Console(highlight=False, soft_wrap=True)
     chosen = ["--stack", stack] if stack else []
+    if half := cut_off_notes(json.loads(run_pulumi("whoami", "--verbose", "--json"))["url"]):
+        for path in half:
+            console.print(f"will do: delete {path}, which was written half; pulumi cannot read the state", markup=False)
+        if not yes:
+            typer.confirm("Go ahead?", abort=True)
+        for path in half:
+            path.unlink()
     deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", *chosen) or "{}")
     operations = interrupted(deployment)
     plan = repairs(operations, _records(deployment, operations))

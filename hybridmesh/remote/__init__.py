@@ -31,6 +31,7 @@ __all__ = [
     "COMMAND_PROBE",
     "COMMAND_READY",
     "FILES",
+    "JOIN_SCRIPTS",
     "MANIFESTS",
     "PREFLIGHT_SCRIPTS",
     "READY_SCRIPTS",
@@ -61,6 +62,21 @@ SCRIPTS: Final = (
     "upkeep.sh",
 )
 """The scripts of every payload that names no others, as they lie beside this module."""
+
+JOIN_SCRIPTS: Final = (
+    "checks.sh",
+    "firewall.sh",
+    "join.sh",
+    "leave.sh",
+    "lib.sh",
+    "manifest.sh",
+    "ready.sh",
+    "restart.sh",
+    "self_units.sh",
+    "switch.sh",
+    "upkeep.sh",
+)
+"""Those of a join over SSH, which are kept there: none of an agent's, or of a machine that joins by itself."""
 
 READY_SCRIPTS: Final = ("lib.sh", "ready.sh")
 """Those of a question whether a machine is ready: the join has left it all others."""

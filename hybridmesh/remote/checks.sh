@@ -144,7 +144,8 @@ check_disk() {
 
 # Listening TCP ports, a line each: PORT HOLDER
 listeners() {
-    ss -Hltnp 2>/dev/null | awk '{ sub(/.*:/, "", $4); print $4, $NF }'
+    [ -e listening ] || ss -Hltnp 2>/dev/null | awk '{ sub(/.*:/, "", $4); print $4, $NF }' >listening
+    cat listening
 }
 
 check_leftovers() {

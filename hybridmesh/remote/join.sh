@@ -376,11 +376,18 @@ set_upkeep() {
     done
 }
 
-enable_upkeep() {
-    quietly timeout 60 systemctl enable hybrid-mesh-ready.service hybrid-mesh-metrics.service &&
-        { ! gets_own_token || quietly timeout 60 systemctl enable --now hybrid-mesh-farewell.service; } &&
-        quietly timeout 60 systemctl reload-or-restart hybrid-mesh-metrics.service &&
-        for unit in hybrid-mesh-*.timer; do quietly timeout 60 systemctl enable --now "$unit" || return 1; done
+# A reload of systemd costs more than all else here: once, and only if something changed.
+enable_units() {
+    set -- istio "$TRACKER" hybrid-mesh-ready.service hybrid-mesh-metrics.service hybrid-mesh-*.timer
+    if gets_own_token; then set -- "$@" hybrid-mesh-farewell.service; fi
+    quietly timeout 60 systemctl --no-reload enable "$@" || return 1
+    [ ! -s output ] || : >reload-needed
+}
+
+start_upkeep() {
+    set -- hybrid-mesh-*.timer
+    if gets_own_token; then set -- "$@" hybrid-mesh-farewell.service; fi
+    quietly timeout 60 systemctl reload-or-restart hybrid-mesh-metrics.service && quietly timeout 60 systemctl start "$@"
 }
 
 # A file of its own: systemd applies a limit to the running proxy, which a restart would cut off for nothing.
@@ -420,9 +427,9 @@ set_units() {
     deliver drop-in "$DROP_IN/hybrid-mesh.conf" 644 root:root
     set_limits
     set_upkeep
+    enable_units || fail 'units cannot be enabled' 'see the output above'
     if units_changed; then timeout 60 systemctl daemon-reload; fi
-    quietly timeout 60 systemctl enable istio "$TRACKER" || fail 'units cannot be enabled' 'see the output above'
-    enable_upkeep || fail 'units cannot be enabled' 'see the output above'
+    start_upkeep || fail 'units cannot be started' 'see the output above'
     quietly timeout 60 systemctl start "$TRACKER" ||
         fail 'connection tracking cannot be turned on' "see: systemctl status $TRACKER; the kernel needs nf_conntrack"
 }

@@ -22,7 +22,7 @@ stop_istio() {
         if fetch POST http://127.0.0.1:15020/drain 5 >/dev/null 2>&1; then sleep "$DRAIN"; fi
     fi
     quietly timeout 90 systemctl stop istio || fail 'Istio cannot be stopped' 'see: systemctl status istio'
-    quietly timeout 60 systemctl disable istio || fail 'Istio cannot be disabled' 'see the output above'
+    quietly timeout 60 systemctl --no-reload disable istio || fail 'Istio cannot be disabled' 'see the output above'
 }
 
 # Both kinds of iptables: pilot-agent picks one by what it finds, at times not the one that `iptables` stands for.
@@ -50,12 +50,12 @@ clean_iptables() {
 remove_units() {
     step units
     for unit in $UPKEEP; do
-        [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl disable --now "$unit" || :
+        [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl --no-reload disable --now "$unit" || :
         rm -f "/etc/systemd/system/$unit"
     done
     rm -rf /run/hybrid-mesh-upkeep.*
     if systemctl cat "$TRACKER" >/dev/null 2>&1; then
-        quietly timeout 60 systemctl disable --now "$TRACKER" || fail "$TRACKER cannot be stopped" 'see the output above'
+        quietly timeout 60 systemctl --no-reload disable --now "$TRACKER" || fail "$TRACKER cannot be stopped" 'see the output above'
     fi
     rm -f "/etc/systemd/system/$TRACKER" "$DROP_IN"/hybrid-mesh.conf* "$DROP_IN"/hybrid-mesh-limits.conf*
     rmdir "$DROP_IN" 2>/dev/null || :

@@ -36,7 +36,9 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 log() {
-    set -- "$(printf '%s' "$*" | scrub)"
+    case $* in
+        *eyJ* | *earer* | *://*@*) set -- "$(printf '%s' "$*" | scrub)" ;;
+    esac
     printf 'hybrid-mesh: %s\n' "$*" >&2
     if [ "${HYBRID_MESH_CONSOLE-}" ]; then
         { printf 'hybrid-mesh: %s\n' "$*" >"$HYBRID_MESH_CONSOLE"; } 2>/dev/null || :
@@ -109,9 +111,13 @@ remove_stale_payloads() {
     done
 }
 
+proxy_group() {
+    getent group istio-proxy | cut -d : -f 3
+}
+
 # Istio redirects no traffic of its own group: a download works whatever state the proxy here is in.
 unredirected() {
-    group=$(getent group istio-proxy | cut -d : -f 3)
+    group=${PROXY_GROUP:-$(proxy_group)}
     if [ "$group" ] && command -v setpriv >/dev/null; then
         setpriv --regid "$group" --clear-groups "$@"
     else
@@ -137,10 +143,13 @@ with urllib.request.urlopen(request, timeout=10) as answer:
 
 # deb or rpm, by the system's own word; empty for any other
 package_family() {
-    ids=$(sed -n 's/^\(ID\|ID_LIKE\)=//p' /etc/os-release | tr -d '"' | tr '\n' ' ')
-    case " $ids " in
-        *' debian '* | *' ubuntu '*) echo deb ;;
-        *' rhel '* | *' fedora '* | *' centos '*) echo rpm ;;
+    ids=' '
+    while IFS='=' read -r key words; do
+        case $key in ID | ID_LIKE) ids="$ids$words " ;; esac
+    done </etc/os-release
+    case $ids in
+        *[' "']debian[' "']* | *[' "']ubuntu[' "']*) echo deb ;;
+        *[' "']rhel[' "']* | *[' "']fedora[' "']* | *[' "']centos[' "']*) echo rpm ;;
     esac
 }
 
@@ -196,12 +205,8 @@ install_file() {
 
 # write_file SOURCE TARGET MODE OWNER: atomic; nobody else can read it at any moment, nor put a link in its way
 write_file() {
-    new=$2.hybrid-mesh-new
-    rm -f "$new"
-    (set -C && cat "$1" >"$new")
-    chown "$4" "$new"
-    chmod "$3" "$new"
-    mv -f "$new" "$2"
+    install -T -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.hybrid-mesh-new"
+    mv -f "$2.hybrid-mesh-new" "$2"
     if command -v restorecon >/dev/null; then restorecon "$2" || :; fi
 }
 

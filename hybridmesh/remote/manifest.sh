@@ -15,7 +15,8 @@ line() {
 }
 
 content() {
-    sha256sum <"$1" | cut -c 1-16
+    sum=$(sha256sum <"$1")
+    printf '%.16s\n' "$sum"
 }
 
 # delivered PATH: content, mode and owner

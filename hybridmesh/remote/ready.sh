@@ -10,6 +10,7 @@ SPIFFE_ID=$(setting spiffe-id)
 LIMIT=$(setting ready-timeout-seconds 90)
 NAMESPACE=$(setting istio-namespace istio-system)
 GENERATION=$(setting generation)
+PROXY_GROUP=$(proxy_group) # it is asked for again and again
 
 json_string() {
     printf '"%s"' "$(printf '%s' "$1" | tr -d '[:cntrl:]' | sed 's/[\\"]/\\&/g')"

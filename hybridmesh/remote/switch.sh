@@ -146,9 +146,9 @@ restore_parts() {
     tar -C / -xpf "$PREVIOUS/parts.tar"
     rm -f "$STATE/restart-needed"
     timeout 60 systemctl daemon-reload
-    quietly timeout 60 systemctl enable istio "$TRACKER" || :
+    quietly timeout 60 systemctl --no-reload enable istio "$TRACKER" || :
     for unit in $UPKEEP; do
-        [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl enable "$unit" || :
+        [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl --no-reload enable "$unit" || :
     done
     quietly timeout 60 systemctl reload hybrid-mesh-metrics.service || :
     [ ! -s "$STATE/hosts" ] || refresh_hosts || :

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
 from hybridmesh.ops import recover
-from hybridmesh.ops.recover import cluster_of, interrupted, recovered, repairs
+from hybridmesh.ops.recover import cluster_of, cut_off_notes, interrupted, recovered, repairs
 from hybridmesh.ops.topology import StackError
 from tests.providers.fake_cluster import FakeCluster
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 PROVIDER = f"{STACK}pulumi:providers:kubernetes::mesh-kubernetes"
+WHO = ("whoami", "--verbose", "--json")
 ISTIOD = f"{STACK}kubernetes:helm.sh/v3:Release::mesh-control-plane-istiod"
 
 
@@ -91,12 +93,14 @@ def test_the_cluster_is_the_one_that_the_operation_was_about() -> None:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
     """What pulumi is called for, on a stack that was killed while it installed istiod."""
     made: list[tuple[str, ...]] = []
 
     def pulumi(*arguments: str, document: str | None = None) -> str:
         made.append(arguments)
+        if arguments[0] == "whoami":
+            return json.dumps({"user": "me", "url": f"file://{tmp_path}?no_tmp_dir=true"})
         if document is not None:
             assert "pending_operations" not in json.loads(document)["deployment"]
         return json.dumps(state(operation("creating")))
@@ -112,11 +116,48 @@ def test_it_says_what_it_will_do_and_does_nothing_until_it_is_told_to(calls: lis
     assert done.exit_code == 1
     for part in ("interrupted: creating mesh-control-plane-istiod", "release the stack's lock", "istiod.v1"):
         assert part in done.output
-    assert calls == [("stack", "export", "--stack", "dev")]
+    assert calls == [WHO, ("stack", "export", "--stack", "dev")]
 
 
 def test_told_to_it_unlocks_first_and_clears_the_state_last(calls: list[tuple[str, ...]]) -> None:
     done = CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"])
     assert done.exit_code == 0, done.output
-    assert [call[:2] for call in calls] == [("stack", "export"), ("cancel", "--yes"), ("stack", "import")]
+    assert [call[:2] for call in calls[1:]] == [("stack", "export"), ("cancel", "--yes"), ("stack", "import")]
     assert "pulumi up" in done.output
+
+
+def notes(folder: Path) -> list[Path]:
+    """A backend's: a whole one, and two that were cut off."""
+    stacks = folder / ".pulumi/stacks/hybrid-mesh"
+    stacks.mkdir(parents=True)
+    for name, text in {"a.json": "", "a.json.attrs": "", "b.json.attrs": '{"user.md5":', "c.json.attrs": "{}"}.items():
+        (stacks / name).write_text(text)
+    return [stacks / "a.json.attrs", stacks / "b.json.attrs"]
+
+
+def test_what_was_written_half_is_deleted_before_the_state_is_read(
+    tmp_path: Path, calls: list[tuple[str, ...]]
+) -> None:
+    half = notes(tmp_path)
+    done = CliRunner().invoke(app, ["recover", "--stack", "dev"], input="n\n")
+    assert done.exit_code == 1
+    assert f"will do: delete {half[0]}, which was written half" in done.output
+    assert calls == [WHO], "the state cannot be read as long as they are there"
+    assert all(path.exists() for path in half)
+    done = CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"])
+    assert done.exit_code == 0, done.output
+    assert not any(path.exists() for path in half)
+    assert sorted(path.name for path in half[0].parent.iterdir()) == ["a.json", "c.json.attrs"]
+
+
+@pytest.mark.parametrize(
+    "backend", ["https://api.pulumi.com", "gs://bucket", "s3://bucket?region=x", "file://./nothing"]
+)
+def test_a_backend_elsewhere_has_no_such_files(backend: str) -> None:
+    assert cut_off_notes(backend) == []
+
+
+def test_a_backend_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    half = notes(tmp_path)
+    assert cut_off_notes("file://~") == half
