@@ -12,11 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
+import pulumi
 import yaml
 
 from components.gce_fleet import GceFleet, GceFleetArgs
+from components.gce_instance import GceInstance, GceInstanceArgs
 from components.gce_machine import GcePlace
 from components.self_join import ApiServer, SelfJoinArgs
 from components.sidecar import SidecarLimits, SidecarPackage
@@ -28,12 +30,14 @@ from tests.components.harness import World, run
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
 from tests.environment import Lab
 
-ACCOUNT = f"echo-fleet@{PROJECT}.iam.gserviceaccount.com"
-
 
 @dataclass(frozen=True)
 class Fleet:
     """A fleet of the demo app, beside the stack's own VMs and in the same WorkloadGroup."""
+
+    called: ClassVar[str] = "echo-fleet"
+    described_by: ClassVar[str] = "template"
+    """The resource that says what its machines are."""
 
     lab: Lab
     gateway: str
@@ -54,7 +58,7 @@ class Fleet:
         server = kubeconfig["clusters"][0]["cluster"]
         mirror = self.lab.instance.folder / "mirror"
         join = SelfJoinArgs(
-            machines="echo-fleet",
+            machines=self.called,
             api_server=ApiServer(
                 url=server["server"],
                 certificate_authorities=base64.b64decode(server["certificate-authority-data"]).decode(),
@@ -80,26 +84,24 @@ class Fleet:
             limits=SidecarLimits(ready=40),
         )
         place = GcePlace(project=PROJECT, region="europe-west3", network="lab", subnetwork="lab")
-        answers = {"echo-fleet-account": {"email": ACCOUNT, "uniqueId": "1"}}
-        return run(
-            lambda: (
-                GceFleet(
-                    "echo-fleet", GceFleetArgs(fleet="echo-fleet", place=place, join=join, max_surge=self.surge)
-                ).service_account
-            ),
-            answers=answers,
-        )
+        account = f"{self.called}@{PROJECT}.iam.gserviceaccount.com"
+        answers = {f"{self.called}-account": {"email": account, "uniqueId": "1"}}
+        return run(lambda: self._register(place, join), answers=answers)
+
+    def _register(self, place: GcePlace, join: SelfJoinArgs) -> pulumi.Output[str]:
+        args = GceFleetArgs(fleet=self.called, place=place, join=join, max_surge=self.surge)
+        return GceFleet(self.called, args).service_account
 
     @cached_property
     def template(self) -> Template:
-        """What an instance sees of the component's instance template."""
-        registered = self.world.one("echo-fleet-template")
+        """What an instance sees of what the component registers of it."""
+        registered = self.world.one(f"{self.called}-{self.described_by}")
         account = registered.value("serviceAccount")
         return Template(registered.value("metadata"), account["email"], tuple(account["scopes"]))
 
     def rights(self) -> list[dict[str, Any]]:
         """The Kubernetes objects that the component registers."""
-        return [self.world.one(f"echo-fleet-{role}").plain for role in ("role", "role-binding")]
+        return [self.world.one(f"{self.called}-{role}").plain for role in ("role", "role-binding")]
 
     def allow(self) -> None:
         """What `up` would do in the cluster."""
@@ -108,10 +110,10 @@ class Fleet:
             assert done.returncode == 0, done.stderr
 
     def machine(self, name: str) -> Machine:
-        return self.lab.machine(f"echo-fleet-{name}")
+        return self.lab.machine(f"{self.called}-{name}" if name else self.called)
 
-    def add(self, name: str, template: Template | None = None) -> Machine:
-        """What the instance group does when it grows: a machine boots by the template."""
+    def add(self, name: str = "", template: Template | None = None) -> Machine:
+        """What the instance group does when it grows: a machine boots by the template. With no name, the only one."""
         machine = self.machine(name)
         machine.create(self.tools, template=template or self.template)
         return machine
@@ -169,6 +171,24 @@ class Fleet:
         answer = json.loads(kubectl(self.lab, "get", "configmap", name, "-n", namespace, "-o", "json"))
         data: dict[str, str] = answer["data"]
         return data
+
+
+@dataclass(frozen=True)
+class Alone(Fleet):
+    """One machine that joins by itself, and that is no group's."""
+
+    called: ClassVar[str] = "echo-alone"
+    described_by: ClassVar[str] = "instance"
+
+    def _register(self, place: GcePlace, join: SelfJoinArgs) -> pulumi.Output[str]:
+        args = GceInstanceArgs(
+            instance=self.called,
+            place=place,
+            zone=f"{place.region}-a",
+            gateway_address=self.gateway,
+            join=join,
+        )
+        return GceInstance(self.called, args).service_account
 
 
 def answers(url: str) -> bool:

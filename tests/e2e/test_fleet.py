@@ -14,7 +14,7 @@ import pytest
 from lab.cloud import PROJECT
 from lab.cluster import wait_for
 from lab.machines import Machine, machines
-from tests.e2e.fleet import Fleet, Members
+from tests.e2e.fleet import Alone, Fleet, Members
 from tests.e2e.load import Load
 from tests.e2e.machine import property_of
 from tests.e2e.mesh import ask_kubectl, objects
@@ -233,6 +233,43 @@ def test_a_machine_without_the_scope_for_kubernetes_is_refused_and_says_so(fleet
         assert "Kubernetes does not know who this machine is" in journal(machine, "google-startup-scripts")
     finally:
         machine.delete()
+
+
+@pytest.fixture
+def alone(lab: Lab, up: Stack) -> Iterator[Alone]:
+    """What one machine that is no group's needs in the cluster."""
+    alone = Alone(lab, up.outputs()["topology"]["gateway"]["address"])
+    alone.allow()
+    yield alone
+    for document in alone.rights():
+        ask_kubectl(lab, "delete", "--ignore-not-found", "-f", "-", document=document)
+
+
+@pytest.mark.full
+def test_a_single_instance_does_the_same(alone: Alone) -> None:
+    machine = alone.add()
+    try:
+        alone.wait_for_members([machine])
+        assert_it_has_only_the_token_that_it_asked_for(alone, machine)
+        first = machine.look(["cat", TOKEN])
+        with Load(alone.lab) as load:
+            load.wait("requests to reach it", lambda r: any(x.instance == machine.name for x in r), 30)
+            machine.reboot()
+            alone.wait_for_members([machine])
+            back = time.time()
+            assert machine.look(["cat", TOKEN]) != first, "it has asked for another"
+            load.wait(
+                "requests to reach it", lambda r: any(x.began > back and x.instance == machine.name for x in r), 30
+            )
+            alone.remove(machine)
+            alone.wait_for_members([], 20)
+            gone = time.time()
+            load.wait("requests afterwards", lambda r: len([x for x in r if x.began > gone]) > 200, 30)
+        assert [r for r in load.requests if r.status != 200] == []
+        assert {r.instance for r in load.requests if r.began > gone} == EVERYONE_ELSE
+    finally:
+        if machine.exists:
+            machine.delete()
 
 
 def test_the_account_may_ask_for_that_token_and_nothing_else(fleet: Fleet) -> None:
