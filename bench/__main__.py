@@ -31,15 +31,17 @@ SOCKET_LIMIT = 3
 @app.command()
 def preview(runs: Annotated[int, typer.Option(help="Of each size.")] = 1) -> None:
     """The program with up to 1,000 VMs, engine and providers mocked: time and memory."""
-    rows = []
+    rows: list[tuple[str, str, str]] = []
+
+    def measured(count: int, mode: str) -> list[dict[str, float]]:
+        command = [sys.executable, "-m", "bench.program", str(count), mode]
+        return [
+            answer(subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout)
+            for _ in range(runs)
+        ]
+
     for mode, what in (("preview", "preview of a new stack"), ("up", "a stack where all is known")):
-        figures: dict[int, list[dict[str, float]]] = {}
-        for count in SIZES:
-            command = [sys.executable, "-m", "bench.program", str(count), mode]
-            figures[count] = [
-                answer(subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout)
-                for _ in range(runs)
-            ]
+        figures = {count: measured(count, mode) for count in SIZES}
         for count, found in figures.items():
             cpu, rss = (Figure([one[key] for one in found], unit) for key, unit in (("cpu", "s"), ("rss", "MiB")))
             least = Figure([one["cpu"] for one in figures[SIZES[0]]])
@@ -49,6 +51,12 @@ def preview(runs: Annotated[int, typer.Option(help="Of each size.")] = 1) -> Non
             rows.append(
                 (f"the same: resident memory, mocks included, {found[0]['resources']} resources", str(rss), limit)
             )
+    resources = int(figures[SIZES[-1]][0]["resources"])
+    alone = measured(resources, "bare")
+    rows.append(
+        (f"Pulumi alone, {resources} resources of ten texts: CPU time", str(Figure([a["cpu"] for a in alone])), "")
+    )
+    rows.append(("the same: resident memory", str(Figure([a["rss"] for a in alone], "MiB")), ""))
     write("preview", rows)
 
 
@@ -56,14 +64,14 @@ def joined(here: Site, machines: Sequence[Machine]) -> tuple[float, list[int]]:
     """Ours: seconds of `up`, and SSH connections a VM."""
     before = [connections(machine) for machine in machines]
     here.want(machines)
-    seconds = timed(here.stack.up_in_words)
+    seconds = here.up()
     return seconds, [connections(machine) - was for machine, was in zip(machines, before, strict=True)]
 
 
 def left(here: Site) -> float:
     """Ours taken back: seconds of `up`."""
     here.want([])
-    return timed(here.stack.up_in_words)
+    return here.up()
 
 
 @app.command()
@@ -77,12 +85,18 @@ def join(
     floor: list[float] = []
     leave: list[float] = []
     seen: list[int] = []
-    with site() as here:
+    alone: list[float] = []
+    with site() as here, tempfile.TemporaryDirectory() as folder:
+        base = here.resources()
+        idle = engine(Path(folder), base)
         for _ in range(runs):
             here.make(vms)
             seconds, counts = joined(here, here.machines)
             ours.append(seconds)
             seen += counts
+            grown = here.resources()
+            alone.append(grow(idle, grown))
+            grow(idle, base)
             leave.append(left(here))
             playbook.append(timed(lambda: peers.playbook(here, here.machines)))
             here.delete()
@@ -98,6 +112,7 @@ def join(
             ("the bare floor (scp, dpkg, start, wait; `xargs -P`)", str(figures[2]), ""),
             ("ours / playbook", ratio(figures[0], figures[1]), "0.25" if vms > 1 else ""),
             ("ours / floor", ratio(figures[0], figures[2]), "0.8" if vms > 1 else ""),
+            (f"the engine alone, {grown - base} new resources that do nothing", str(Figure(alone)), ""),
             ("SSH connections a VM, preflight included", f"{min(seen)} to {max(seen)}", f"{SOCKET_LIMIT}"),
             (f"{vms} VMs leave at once: `pulumi up`", str(Figure(leave)), ""),
         ],
@@ -172,7 +187,7 @@ def many(
         if found:
             row("istiod's resident memory", [int(found.group(1)) / 1024], unit="MiB")
         before = [connections(machine) for machine in here.machines]
-        quiet = [timed(here.stack.up_in_words) for _ in range(runs)]
+        quiet = [here.up() for _ in range(runs)]
         idle = engine(Path(folder), resources)
         nothing = [grow(idle, resources) for _ in range(runs)]
         row(
@@ -187,11 +202,11 @@ def many(
             config["hybrid-mesh:routing"]["echo"]["weights"] = {"k8s": 50, "vm": 50}
 
         here.want(here.machines, canary)
-        row("canary from 90/10 to 50/50", [timed(here.stack.up_in_words)])
+        row("canary from 90/10 to 50/50", [here.up()])
         upgrade = packages.make(here.lab.instance, "1.31.8")
         here.want(here.machines, _upgraded(upgrade, at_once))
         before = [connections(machine) for machine in here.machines]
-        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [timed(here.stack.up_in_words)])
+        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [here.up()])
         opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
         rows.append(("SSH connections a VM, of the upgrade", f"{min(opened)} to {max(opened)}", f"{SOCKET_LIMIT}"))
         row("destroy of all", [timed(here.stack.destroy)])

@@ -1,6 +1,7 @@
 """The program with as many VMs as asked for, and with mocks in the place of engine and providers: `program.py N MODE`.
 
-MODE is `preview`, of a stack of which nothing is there, or `up`, where all is known. Prints JSON.
+MODE is `preview`, of a stack of which nothing is there, or `up`, where all is known; or `bare`, for Pulumi's own share:
+N resources of ten texts each, and nothing of ours. Prints JSON.
 """
 
 from __future__ import annotations
@@ -32,20 +33,32 @@ class Monitor(pulumi.runtime.mocks.MockMonitor):
         return answer
 
 
-def main(count: int, mode: str) -> None:
-    preview = mode == "preview"
+BARE_PROPERTIES = 10
+"""As many as a resource of ours has on average."""
+
+
+def bare(count: int) -> pulumi.Output[str]:
+    """Resources that do nothing."""
+    texts = {f"p{number}": "text" for number in range(BARE_PROPERTIES)}
+    return [pulumi.CustomResource("bench:index:Bare", f"bare-{number}", texts) for number in range(count)][-1].urn
+
+
+def mesh(count: int) -> pulumi.Output[Any]:
+    """The program."""
     config = document(made_up(count))["config"]
     settings = parse({key.removeprefix("hybrid-mesh:"): value for key, value in config.items()}, read_file)
+    return HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology
+
+
+def main(count: int, mode: str) -> None:
+    preview = mode != "up"
     answers = _Answers(World(preview=preview, first=preview))
     monitor = Monitor(answers)
     pulumi.runtime.mocks.set_mocks(answers, project="hybrid-mesh", stack="dev", preview=preview, monitor=monitor)
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
     # pulumi types none of its test helpers.
-    program = pulumi.runtime.test(  # type: ignore[no-untyped-call]
-        lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology
-    )
-    program()
+    pulumi.runtime.test(lambda: (bare if mode == "bare" else mesh)(count))()  # type: ignore[no-untyped-call]
     after = resource.getrusage(resource.RUSAGE_SELF)
     print(
         json.dumps(

@@ -124,9 +124,9 @@ class Stack:
         """What a person reads."""
         return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options, warnings=True)
 
-    def up_in_words(self) -> str:
+    def up_in_words(self, *options: str) -> str:
         """`up` with what is said on the way, which goes to stderr where differences are shown."""
-        return self._on_stack("up", "--yes", "--skip-preview")
+        return self._on_stack("up", "--yes", "--skip-preview", *options)
 
     def preview(self) -> str:
         """What a person reads."""

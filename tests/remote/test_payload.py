@@ -84,6 +84,18 @@ def test_a_question_whether_a_machine_is_ready_carries_no_script_that_the_join_h
     assert sourced <= set(remote.READY_SCRIPTS)
 
 
+def test_a_join_carries_every_script_that_it_or_what_it_leaves_there_runs() -> None:
+    here = Path(remote.__file__).parent
+    mentioned = {
+        name
+        for script in remote.JOIN_SCRIPTS
+        for name in re.findall(r"(?:\./|/scripts/|/next/|\bsh )([a-z_-]+\.sh)", (here / script).read_text())
+    }
+    # What machines get that join by themselves, in a startup script with all scripts.
+    assert mentioned - {"token.sh", "farewell.sh"} <= set(remote.JOIN_SCRIPTS)
+    assert {"checks.sh", "switch.sh", "restart.sh", "upkeep.sh", "manifest.sh", "firewall.sh", "leave.sh"} <= mentioned
+
+
 def test_ready_gets_a_payload_without_a_file() -> None:
     names = entries(remote.payload({}, SETTINGS)).keys()
     assert not [name for name in names if name.startswith("files/")]
