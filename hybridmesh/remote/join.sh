@@ -440,11 +440,11 @@ start() {
         step start 'nothing changed and Istio is running: no restart'
         return
     fi
-    step start 'Istio restarts in one second, detached from this session'
+    step start 'Istio restarts in half a second, detached from this session'
     cancel_start
     quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$(date +%s)" \
         --description='hybrid-mesh: restart Istio outside the SSH session' \
-        --on-active=1 --timer-property=AccuracySec=100ms /bin/sh "$STATE/scripts/restart.sh" ||
+        --on-active=0.5 --timer-property=AccuracySec=100ms /bin/sh "$STATE/scripts/restart.sh" ||
         fail 'the restart cannot be scheduled' 'see the output above and: systemctl status'
     rm -f "$STATE/restart-needed"
 }
