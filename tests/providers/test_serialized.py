@@ -11,18 +11,23 @@ from pulumi.dynamic.dynamic import ResourceProvider, serialize_provider
 
 from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.awaited import AwaitedConfigMapProvider
+from hybridmesh.providers.departure import DepartureProvider
+from hybridmesh.providers.drift import DriftProvider
 from hybridmesh.providers.membership import MembershipProvider
-from hybridmesh.providers.preflight import PreflightProvider
+from hybridmesh.providers.preflight import PreflightProvider, VerdictProvider
 from hybridmesh.providers.remains import IstioRemainsProvider
 from hybridmesh.providers.token import IstioTokenProvider
 
 PROVIDERS = [
     AdoptersProvider,
     AwaitedConfigMapProvider,
+    DepartureProvider,
+    DriftProvider,
     IstioRemainsProvider,
     IstioTokenProvider,
     MembershipProvider,
     PreflightProvider,
+    VerdictProvider,
 ]
 PROJECT_ROOT = Path(__file__).parents[2]
 
@@ -46,12 +51,12 @@ def test_it_is_no_secret_so_that_diffs_can_be_read(provider: type[ResourceProvid
 
 
 def test_it_is_the_same_in_every_process() -> None:
+    names = [(provider.__module__, provider.__name__) for provider in PROVIDERS]
     program = (
-        "from pulumi.dynamic.dynamic import serialize_provider as s\n"
-        "from hybridmesh.providers import adopters, awaited, membership, preflight, remains, token\n"
-        "print(s(adopters.AdoptersProvider()), s(awaited.AwaitedConfigMapProvider()),"
-        " s(remains.IstioRemainsProvider()), s(token.IstioTokenProvider()), s(membership.MembershipProvider()),"
-        " s(preflight.PreflightProvider()))"
+        "import importlib\n"
+        "from pulumi.dynamic.dynamic import serialize_provider\n"
+        f"for module, name in {names!r}:\n"
+        "    print(serialize_provider(getattr(importlib.import_module(module), name)()))"
     )
     said = subprocess.run(
         [sys.executable, "-c", program],
@@ -63,3 +68,8 @@ def test_it_is_the_same_in_every_process() -> None:
         check=True,
     ).stdout.split()
     assert said == [serialized(provider) for provider in PROVIDERS]
+
+
+def test_as_many_as_a_large_stack_has_are_no_too_many() -> None:
+    """Pulumi wraps a method of pickle's once more for each, which ends what is kept by value after some 300."""
+    assert len({serialized(provider) for _ in range(300) for provider in PROVIDERS}) == len(PROVIDERS)
