@@ -1,5 +1,8 @@
-"""A provider that does nothing; in a module of its own, for Pulumi keeps what is in `__main__` by value, and fails at it
-for some three hundred resources (pulumi.dynamic.serialize_provider wraps pickle's once more for each)."""
+"""A provider that does nothing, in a module of its own.
+
+Pulumi keeps what is in `__main__` by value, and fails at it for some three hundred resources: it wraps a method of
+pickle's once more for each (pulumi.dynamic.dynamic.serialize_provider).
+"""
 
 from typing import Any
 

@@ -70,6 +70,6 @@ def test_it_is_the_same_in_every_process() -> None:
     assert said == [serialized(provider) for provider in PROVIDERS]
 
 
-def test_as_many_as_a_large_stack_has_are_no_too_many() -> None:
+def test_as_many_as_a_large_stack_has_are_not_too_many() -> None:
     """Pulumi wraps a method of pickle's once more for each, which ends what is kept by value after some 300."""
     assert len({serialized(provider) for _ in range(300) for provider in PROVIDERS}) == len(PROVIDERS)
