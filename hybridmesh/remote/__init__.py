@@ -43,26 +43,6 @@ __all__ = [
     "scripts_payload",
 ]
 
-SCRIPTS: Final = (
-    "agent-leave.sh",
-    "agent.sh",
-    "boot.sh",
-    "checks.sh",
-    "farewell.sh",
-    "firewall.sh",
-    "join.sh",
-    "leave.sh",
-    "lib.sh",
-    "manifest.sh",
-    "ready.sh",
-    "restart.sh",
-    "self_units.sh",
-    "switch.sh",
-    "token.sh",
-    "upkeep.sh",
-)
-"""The scripts of every payload that names no others, as they lie beside this module."""
-
 JOIN_SCRIPTS: Final = (
     "checks.sh",
     "firewall.sh",
@@ -77,6 +57,9 @@ JOIN_SCRIPTS: Final = (
     "upkeep.sh",
 )
 """Those of a join over SSH, which are kept there: none of an agent's, or of a machine that joins by itself."""
+
+SCRIPTS: Final = (*JOIN_SCRIPTS, "agent-leave.sh", "agent.sh", "boot.sh", "farewell.sh", "token.sh")
+"""The scripts of every payload that names no others, as they lie beside this module."""
 
 READY_SCRIPTS: Final = ("lib.sh", "ready.sh")
 """Those of a question whether a machine is ready: the join has left it all others."""

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pulumi
 import yaml
@@ -108,6 +109,14 @@ class Fleet:
         for document in self.rights():
             done = ask_kubectl(self.lab, "apply", "-f", "-", document=document)
             assert done.returncode == 0, done.stderr
+
+    @contextmanager
+    def allowed(self) -> Iterator[Self]:
+        """For as long as it is open, the cluster lets its machines in."""
+        self.allow()
+        yield self
+        for document in self.rights():
+            ask_kubectl(self.lab, "delete", "--ignore-not-found", "-f", "-", document=document)
 
     def machine(self, name: str) -> Machine:
         return self.lab.machine(f"{self.called}-{name}" if name else self.called)

@@ -44,11 +44,8 @@ def up(lab: Lab, stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def fleet(lab: Lab, up: Stack) -> Iterator[Fleet]:
-    fleet = Fleet(lab, up.outputs()["topology"]["gateway"]["address"])
-    fleet.allow()
-    yield fleet
-    for document in fleet.rights():
-        ask_kubectl(lab, "delete", "--ignore-not-found", "-f", "-", document=document)
+    with Fleet(lab, up.outputs()["topology"]["gateway"]["address"]).allowed() as fleet:
+        yield fleet
 
 
 @pytest.fixture
@@ -238,11 +235,8 @@ def test_a_machine_without_the_scope_for_kubernetes_is_refused_and_says_so(fleet
 @pytest.fixture
 def alone(lab: Lab, up: Stack) -> Iterator[Alone]:
     """What one machine that is no group's needs in the cluster."""
-    alone = Alone(lab, up.outputs()["topology"]["gateway"]["address"])
-    alone.allow()
-    yield alone
-    for document in alone.rights():
-        ask_kubectl(lab, "delete", "--ignore-not-found", "-f", "-", document=document)
+    with Alone(lab, up.outputs()["topology"]["gateway"]["address"]).allowed() as alone:
+        yield alone
 
 
 @pytest.mark.full

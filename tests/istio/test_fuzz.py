@@ -15,7 +15,6 @@ from hybridmesh.istio import BootstrapError, BootstrapOptions, bootstrap_files, 
 from tests.fuzz import MANY, random
 from tests.istio.cases import PLAIN, Case, cases, groups, mesh_configs, quotable, spelled, tricky
 
-"""How many; `make test-full` asks for ten thousand."""
 ATTACKS = [
     "$(touch executed)",
     "`touch executed`",

@@ -14,7 +14,6 @@ from hybridmesh import remote
 from tests.fuzz import MANY, random
 from tests.istio.test_fuzz import odd
 
-"""How many values; each payload has some ten. `make test-full` asks for ten thousand."""
 PLAIN_TEXT = st.one_of(odd, st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 COPY = """. ./lib.sh
 for name in settings/*; do setting "${name#settings/}" >"$OUT/${name#settings/}"; done

@@ -14,7 +14,6 @@ from tests.components.harness import SECRETS, read_file, run
 from tests.fuzz import MANY, random
 from tests.settings.configurations import configurations
 
-"""How many; `make test-full` asks for ten thousand."""
 GRAPH_OF_EACH = 10
 """Every tenth good one becomes a graph: that takes ten times as long as reading it."""
 
