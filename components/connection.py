@@ -1,7 +1,7 @@
 """How to reach a machine by SSH, whoever made the machine."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pulumi_command
@@ -82,8 +82,10 @@ def _access(to: SshAccess) -> "dict[str, Any]":
     }
 
 
-def _port(port: pulumi.Input[int]) -> "pulumi.Output[float]":
-    return pulumi.Output.from_input(port).apply(float)
+def _port(port: pulumi.Input[int]) -> pulumi.Input[float]:
+    if isinstance(port, int):
+        return float(port)
+    return pulumi.Output.from_input(cast("pulumi.Output[int]", port)).apply(float)
 
 
 def secret(value: pulumi.Input[str] | None) -> "pulumi.Output[str] | None":

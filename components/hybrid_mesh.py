@@ -185,9 +185,13 @@ class HybridMesh(pulumi.ComponentResource):
         Adopters(
             f"{self._name}-adopters",
             AdoptersArgs(cluster=self._cluster, namespace=plane.namespace, revision=plane.revision, own=namespaces),
-            # All that this component has made so far; Pulumi has no public name for it.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=sorted(self._childResources, key=id)),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._all_so_far()),
         )
+
+    def _all_so_far(self) -> "pulumi.Output[Sequence[pulumi.Resource]]":
+        """All that this component has made, once its members are whole; Pulumi has no public name for it."""
+        made = sorted(self._childResources, key=id)
+        return pulumi.Output.all(*(member.asked_for for member in self._members.values())).apply(lambda _: made)
 
     def _make_control_plane(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlane:
         return ControlPlane(f"{self._name}-control-plane", self._plane_args(gateway_hosts), opts=self._child)

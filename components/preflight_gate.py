@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Sequence
 from types import TracebackType
 
 import pulumi
 from pulumi.resource import DependencyResource
+from pulumi.runtime.settings import SETTINGS
 
 from hybridmesh.providers import PreflightCheck, PreflightVerdict
+
+LEAST_AT_ONCE = 32
+"""Machines that may be in the making, however little the engine does at a time."""
 
 
 class PreflightGate:
@@ -17,7 +22,8 @@ class PreflightGate:
 
     It is one resource, so that a thousand joins have one dependency each, and not a thousand. Use it as a context
     manager: inside, machines are made and add their preflights; at its end the verdict is made, and the joins that
-    wait for `passed` go on.
+    wait for `admission` go on, as many at a time as the engine can work at (`--parallel`): what a thousand machines
+    would have the engine do, laid ready at once, takes twice the memory (docs/decisions/037).
     """
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
@@ -25,11 +31,27 @@ class PreflightGate:
         self._opts = opts
         self._preflights: dict[str, PreflightCheck] = {}
         self._verdict: asyncio.Future[Sequence[pulumi.Resource]] = asyncio.get_event_loop().create_future()
+        self._room = asyncio.Semaphore(max(LEAST_AT_ONCE, SETTINGS.parallel or 0))
 
     @property
     def passed(self) -> pulumi.Output[Sequence[pulumi.Resource]]:
         """What a join depends on."""
         return pulumi.Output.from_input(self._verdict)
+
+    async def admission(self) -> Sequence[pulumi.Resource]:
+        """Waits for the verdict, and for room; what a join depends on."""
+        verdict = await asyncio.shield(self._verdict)
+        await self._room.acquire()
+        return verdict
+
+    def is_over_with(self, member: pulumi.Resource) -> None:
+        """Makes room once the last thing of an admitted machine is made, or has failed."""
+        asyncio.ensure_future(self._make_room(member.urn.future()))  # noqa: RUF006 - pulumi waits for what it awaits
+
+    async def _make_room(self, member: Awaitable[object]) -> None:
+        with contextlib.suppress(Exception):  # the engine tells it
+            await member
+        self._room.release()
 
     def add(self, machine: str, preflight: PreflightCheck) -> None:
         """One more preflight to wait for."""

@@ -1,9 +1,12 @@
 """One machine's membership in the mesh."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import pulumi
@@ -197,6 +200,10 @@ class SidecarArgs:
     """When a proxy that serves may be restarted; default: at once."""
 
 
+_OUTPUTS = ("entry", "identity", "certificateExpiry", "version", "synced")
+"""The component's, as they are registered."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadyReport:
     """What a machine says of itself once its proxy is ready."""
@@ -225,6 +232,9 @@ class Sidecar(pulumi.ComponentResource):
     """The version of its sidecar."""
     synced: pulumi.Output[bool]
     """Whether istiod has had every type acknowledged by it."""
+    asked_for: pulumi.Output[bool]
+    """True, in a preview too, once all that it consists of is asked for. Made with a gate, it is not at first: who
+    depends on the component as a whole waits for this."""
 
     def __init__(
         self,
@@ -234,7 +244,8 @@ class Sidecar(pulumi.ComponentResource):
         *,
         gate: PreflightGate | None = None,
     ) -> None:
-        """Makes it. `gate`: what the preflights of several machines lead to; without one, its own alone counts."""
+        """Makes it. `gate`: what the preflights of several machines lead to, and what admits them; without one, its own
+        preflight alone counts."""
         group = whole(_group_here(args))
         files = bootstrap_files(args, group)
         super().__init__(
@@ -251,10 +262,51 @@ class Sidecar(pulumi.ComponentResource):
             },
             opts,
         )
+        if gate is None:
+            with PreflightGate(f"{name}-preflights", pulumi.ResourceOptions(parent=self)) as own:
+                self._look(name, args, group, files["cluster.env"], own)
+            _, outputs = self._make_membership(name, args, group, files, own.passed)
+            self.asked_for = pulumi.Output.from_input(True)
+        else:
+            self._look(name, args, group, files["cluster.env"], gate)
+            joining: pulumi.Output[Mapping[str, Any]] = pulumi.Output.from_input(
+                asyncio.ensure_future(self._join(name, args, group, files, gate))
+            )
+            outputs = {key: joining.apply(itemgetter(key)) for key in _OUTPUTS}
+            self.asked_for = joining.apply(lambda _: True)
+        self.entry = outputs["entry"]
+        self.identity = outputs["identity"]
+        self.certificate_expiry = outputs["certificateExpiry"]
+        self.version = outputs["version"]
+        self.synced = outputs["synced"]
+        self.register_outputs(outputs)
+
+    async def _join(
+        self,
+        name: str,
+        args: SidecarArgs,
+        group: "pulumi.Output[Mapping[str, Any]]",
+        files: Mapping[str, pulumi.Output[str]],
+        gate: PreflightGate,
+    ) -> Mapping[str, pulumi.Output[Any]]:
+        """Makes what changes the machine, once that is admitted; this component's outputs."""
+        membership, outputs = self._make_membership(name, args, group, files, await gate.admission())
+        gate.is_over_with(membership)
+        # A view, which Pulumi does not take apart: each output keeps what it depends on.
+        return MappingProxyType(outputs)
+
+    def _make_membership(
+        self,
+        name: str,
+        args: SidecarArgs,
+        group: "pulumi.Output[Mapping[str, Any]]",
+        files: Mapping[str, pulumi.Output[str]],
+        verdict: pulumi.Input[Sequence[pulumi.Resource]],
+    ) -> tuple[Membership, dict[str, pulumi.Output[Any]]]:
+        """All that is made once the machine was found good; and this component's outputs."""
         child = pulumi.ResourceOptions(parent=self)
         ssh_help = SshHelp(name, args.machine, patience_seconds(args.limits))
         over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=ssh_help.hooks()))
-        preflight = self._make_preflight(name, args, group, files["cluster.env"], gate)
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
         departure = Departure(
             f"{name}-departure",
@@ -275,7 +327,7 @@ class Sidecar(pulumi.ComponentResource):
                 drain_seconds=args.limits.drain,
             ),
             # One that would not join is never in the mesh, and so need not leave it.
-            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=preflight)),
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=verdict)),
         )
         # All that is done to the machine comes after it, by way of the namespace.
         namespace = pulumi.Output.all(departure.namespace, departure.urn).apply(lambda both: str(both[0]))
@@ -368,30 +420,23 @@ class Sidecar(pulumi.ComponentResource):
         )
         if args.turn is not None:
             args.turn.ends_with(membership)
-        self.entry = membership.registration
-        self.synced = membership.synced
-        self.identity = report.apply(lambda r: r.identity)
-        self.certificate_expiry = report.apply(lambda r: r.certificate_expiry)
-        self.version = report.apply(lambda r: r.version)
-        self.register_outputs(
-            {
-                "entry": self.entry,
-                "identity": self.identity,
-                "certificateExpiry": self.certificate_expiry,
-                "version": self.version,
-                "synced": self.synced,
-            }
-        )
+        return membership, {
+            "entry": membership.registration,
+            "identity": report.apply(lambda r: r.identity),
+            "certificateExpiry": report.apply(lambda r: r.certificate_expiry),
+            "version": report.apply(lambda r: r.version),
+            "synced": membership.synced,
+        }
 
-    def _make_preflight(
+    def _look(
         self,
         name: str,
         args: SidecarArgs,
         group: "pulumi.Output[Mapping[str, Any]]",
         cluster_env_file: "pulumi.Output[str]",
-        gate: PreflightGate | None,
-    ) -> "pulumi.Input[Sequence[pulumi.Resource]]":
-        """What finds out whether the machine can join; and what a join has to wait for."""
+        gate: PreflightGate,
+    ) -> None:
+        """Makes what finds out whether the machine can join."""
         known = pulumi.Output.all(
             group, cluster_env_file, args.gateway_address, args.mesh_address, args.connection.port
         )
@@ -406,12 +451,7 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        if gate is not None:
-            gate.add(args.machine, preflight)
-            return gate.passed
-        with PreflightGate(f"{name}-preflights", pulumi.ResourceOptions(parent=self)) as own:
-            own.add(args.machine, preflight)
-        return own.passed
+        gate.add(args.machine, preflight)
 
     def _make_entry(
         self,
@@ -653,7 +693,7 @@ def fingerprint(root_certificate: str) -> str:
 
 def generation_of(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
     """What tells one join from another: files, settings and scripts."""
-    return payload_digest(files, settings)
+    return payload_digest(files, settings, JOIN_SCRIPTS)
 
 
 def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:

@@ -237,12 +237,12 @@ def scripts_payload() -> str:
     return base64.b64encode(_packed(_tar_entries(_scripts()) + _END)).decode("ascii")
 
 
-def payload_digest(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    """Return the SHA-256, in hex, of what the payload with all scripts carries.
+def payload_digest(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequence[str] = SCRIPTS) -> str:
+    """Return the SHA-256, in hex, of what the payload with the same arguments carries.
 
     Safe to show: a token has far too many bits to be guessed. Raises ValueError as `payload` does.
     """
-    return hashlib.sha256(_tar_entries(_scripts()) + _content(files, settings)).hexdigest()
+    return hashlib.sha256(_tar_entries(_scripts(scripts)) + _content(files, settings)).hexdigest()
 
 
 def probe(mesh_name: str, *, bundle: bool = False) -> str:

@@ -57,7 +57,7 @@ record_before() {
         if [ -e "/$path" ] || [ -L "/$path" ]; then set -- "$@" "$path"; fi
     done
     [ $# = 0 ] || tar -C / -cpf "$STATE/before.new/saved.tar" "$@"
-    sync
+    sync "$STATE/before.new"/* "$STATE/before.new"
     mv "$STATE/before.new" "$STATE/before"
 }
 

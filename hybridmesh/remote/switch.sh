@@ -37,7 +37,7 @@ keep_previous() {
     tar -C / -cpf "$PREVIOUS.new/parts.tar" -T "$PREVIOUS.new/parts"
     cp "$STATE/package" "$PREVIOUS.new/package"
     [ ! -f "$STATE/installed-file" ] || ln "$STATE/installed-file" "$PREVIOUS.new/installed-file"
-    sync
+    sync "$PREVIOUS.new"/* "$PREVIOUS.new"
     mv "$PREVIOUS.new" "$PREVIOUS"
     this_boot >"$STATE/switching"
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime.settings import SETTINGS
 
 from components.connection import Connection
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
@@ -77,6 +79,44 @@ def test_a_stack_without_machines_has_no_gate() -> None:
         del sections["routing"]
 
     assert "mesh-preflights" not in mesh(no_machines).names()
+
+
+@MODES
+def test_no_more_machines_are_in_the_making_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, preview: bool
+) -> None:
+    monkeypatch.setattr("components.preflight_gate.LEAST_AT_ONCE", 4)
+    in_the_making, most, whole = 0, 0, 0
+    for resource in mesh(more_machines, preview=preview).found:
+        if resource.name.endswith("-departure"):
+            in_the_making += 1
+        elif resource.name.endswith("-membership"):
+            in_the_making -= 1
+            whole += 1
+        most = max(most, in_the_making)
+    assert whole == 30
+    assert 1 < most <= 4
+
+
+def test_there_is_room_for_what_the_engine_does_at_a_time_and_a_machine_that_failed_gives_its_own_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def admit() -> bool:
+        monkeypatch.setattr(SETTINGS, "parallel", 40)
+        with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
+            pass
+        for _ in range(40):
+            await asyncio.wait_for(gate.admission(), 1)
+        one_more = asyncio.ensure_future(gate.admission())
+        await asyncio.sleep(0.05)
+        waited = not one_more.done()
+        failed: asyncio.Future[str] = asyncio.get_event_loop().create_future()
+        failed.set_exception(RuntimeError("its join failed"))
+        await gate._make_room(failed)
+        await asyncio.wait_for(one_more, 1)
+        return waited
+
+    assert asyncio.run(admit())
 
 
 @pytest.mark.timeout(60)

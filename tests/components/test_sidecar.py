@@ -16,6 +16,7 @@ from components.sidecar import (
     entry_name,
     ready_report,
 )
+from hybridmesh import remote
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY
 from tests.components.harness import KEY, REPORT, TOKEN, World, run
@@ -168,6 +169,16 @@ def test_a_machine_is_told_its_generation_by_which_readiness_tells_what_runs_the
     ready = texts(world.one("vm-1-ready").value("stdin"))["settings/generation"]
     assert joined == ready
     assert joined.strip() == world.one("vm-1-membership").plain["joined"]
+
+
+@pytest.mark.parametrize(("script", "again"), [("join.sh", True), ("leave.sh", True), ("agent.sh", False)])
+def test_a_script_that_a_join_does_not_carry_runs_none_again(
+    monkeypatch: pytest.MonkeyPatch, script: str, again: bool
+) -> None:
+    read = remote._script
+    before = sidecar().one("vm-1-join").value("stdin")
+    monkeypatch.setattr(remote, "_script", lambda name: read(name) + (b"# another\n" if name == script else b""))
+    assert (sidecar().one("vm-1-join").value("stdin") != before) is again
 
 
 def test_the_mesh_is_asked_anew_after_every_join() -> None:

@@ -106,6 +106,7 @@ def test_a_digest_tells_payloads_apart_and_not_more() -> None:
     assert digest == remote.payload_digest(dict(reversed(FILES.items())), SETTINGS)
     assert digest != remote.payload_digest({**FILES, "istio-token": "other"}, SETTINGS)
     assert digest != remote.payload_digest(FILES, {**SETTINGS, "ssh-port": "2222"})
+    assert digest != remote.payload_digest(FILES, SETTINGS, remote.JOIN_SCRIPTS)
     assert re.fullmatch("[0-9a-f]{64}", digest)
 
 
