@@ -41,7 +41,7 @@ from hybridmesh.providers import (
     PreflightArgs,
     PreflightCheck,
 )
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, JOIN_SCRIPTS, READY_SCRIPTS, payload, payload_digest
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, JOIN_SCRIPTS, payload, payload_digest
 from hybridmesh.remote.preflight import Preflight, package_settings
 
 from .connection import Connection
@@ -383,15 +383,11 @@ class Sidecar(pulumi.ComponentResource):
         )
         # pulumi-command makes every output of a command with a secret input secret; a join says one word.
         due = joined if args.turn is None else args.turn.when_due(joined, pulumi.Output.unsecret(join.stdout))
-        # Nothing in it is secret, and nothing in it can be read: a preview had better not print it.
-        ready_payload: pulumi.Output[str] = pulumi.Output.secret(
-            pulumi.Output.all(settings, due).apply(lambda both: payload({}, ready_settings(*both), READY_SCRIPTS))
-        )
         ready = pulumi_command.remote.Command(
             f"{name}-ready",
             connection=connection,
             create=COMMAND_READY,
-            stdin=ready_payload,
+            stdin=due.apply(lambda generation: f"{generation}\n"),
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
             opts=over_ssh,
@@ -679,11 +675,6 @@ def resource_settings(resources: SidecarResources) -> dict[str, str]:
         "tasks-max": None if resources.tasks is None else str(resources.tasks),
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def ready_settings(settings: Mapping[str, str], joined: str) -> dict[str, str]:
-    """What the readiness script is told: it runs anew after every join."""
-    return {**settings, "generation": joined}
 
 
 def fingerprint(root_certificate: str) -> str:

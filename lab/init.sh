@@ -24,14 +24,16 @@ done
 
 echo 1 >/proc/sys/net/ipv4/ip_forward
 ip link set lo up
-ip link add br0 type bridge
+# With an address of its own: else it takes the lowest of its ports', and with each machine that boots it may be another
+# one, which everybody who talks to it learns after half a minute.
+ip link add br0 address 02:00:00:00:00:01 type bridge
 for address in "$@"; do
     ip addr add "$address" dev br0
 done
 ip link set br0 up
 # A second network, which leads nowhere but where its firewall lets it: the firewall is there first.
 iptables-restore <"$folder/system/firewall"
-ip link add br1 type bridge
+ip link add br1 address 02:00:00:00:00:02 type bridge
 ip addr add "$cutoff" dev br1
 ip link set br1 up
 # What the node itself sends to a Service must have a route before kube-proxy's rules can give it another address.

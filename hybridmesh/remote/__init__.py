@@ -34,7 +34,6 @@ __all__ = [
     "JOIN_SCRIPTS",
     "MANIFESTS",
     "PREFLIGHT_SCRIPTS",
-    "READY_SCRIPTS",
     "SETTINGS",
     "payload",
     "payload_digest",
@@ -61,9 +60,6 @@ JOIN_SCRIPTS: Final = (
 SCRIPTS: Final = (*JOIN_SCRIPTS, "agent-leave.sh", "agent.sh", "boot.sh", "farewell.sh", "token.sh")
 """The scripts of every payload that names no others, as they lie beside this module."""
 
-READY_SCRIPTS: Final = ("lib.sh", "ready.sh")
-"""Those of a question whether a machine is ready: the join has left it all others."""
-
 PREFLIGHT_SCRIPTS: Final = ("checks.sh", "filter.sh", "lib.sh", "manifest.sh", "preflight.sh")
 """Those of a preflight: a startup script, which has to fit into a cloud's metadata, does without."""
 
@@ -79,7 +75,7 @@ FILES: Final = frozenset(
     }
 )
 """The files a payload may carry. A join needs the five bootstrap files; a machine that gets its token by itself needs
-`kubernetes-ca.pem` in the place of `istio-token`; an agent needs `prometheus.yml`; ready and leave need none."""
+`kubernetes-ca.pem` in the place of `istio-token`; an agent needs `prometheus.yml`; leave needs none."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "package-url": "where the istio-sidecar package is downloaded from; http, https or file",
@@ -162,17 +158,34 @@ _PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
 
 _UNIT: Final = r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|mount|path|timer)"
 
-_UNPACK: Final = (
+_IN_A_FOLDER: Final = (
     "umask 077; "
     "d=$(mktemp -d /run/hybrid-mesh.XXXXXXXX) || exit 1; "
     'trap "rm -rf $d" EXIT; trap "exit 129" HUP; trap "exit 130" INT; trap "exit 143" TERM; '
-    "if ! base64 -d | tar -xzof - -C $d || ! test -f $d/{script}; then "
-    'echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; fi; '
-    "cd $d && "
-    'while IFS= read -r l; do printf "%s\\n" "${{l#* }}" >"settings/${{l%% *}}"; done <settings.lines && '
-    "/bin/sh ./{script} </dev/null"
 )
 """Runs as root. `exit` in a signal's trap runs the EXIT trap too, so that the directory goes on every path."""
+
+_UNPACK: Final = (
+    f"{_IN_A_FOLDER}"
+    "if ! base64 -d | tar -xzof - -C $d || ! test -f $d/@SCRIPT@; then "
+    'echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; fi; '
+    "cd $d && "
+    'while IFS= read -r l; do printf "%s\\n" "${l#* }" >"settings/${l%% *}"; done <settings.lines && '
+    "/bin/sh ./@SCRIPT@ </dev/null"
+)
+
+_KEPT: Final = (
+    f"{_IN_A_FOLDER}"
+    "IFS= read -r generation; "
+    "for kept in /var/lib/hybrid-mesh/next /var/lib/hybrid-mesh/scripts; do "
+    'if test -n "$generation" && test "$(cat $kept/settings/generation 2>/dev/null)" = "$generation"; then '
+    "cp -R $kept/lib.sh $kept/@SCRIPT@ $kept/settings $d && cd $d && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
+    'echo "hybrid-mesh: FAILED on $(uname -n) at step start: what the stack wants was not brought here by a join, '
+    'or was taken away" >&2; '
+    'echo "hybrid-mesh: remedy: let the join run again: pulumi up --target-replace, with the URN of the command '
+    'NAME-join of this VM" >&2; exit 1'
+)
+"""What a join has laid ready for a switch, or else what runs: whichever is of the generation that stdin names."""
 
 _AS_ROOT: Final = (
     'if test "$(id -u)" = 0; then exec /bin/sh -c "$1" hybrid-mesh; fi; '
@@ -183,12 +196,13 @@ _AS_ROOT: Final = (
 )
 
 
-def _command(script: str) -> str:
-    """Return the text that runs `script` of the payload on stdin; any login shell can read it.
+def _command(script: str, program: str = _UNPACK) -> str:
+    """Return the text that runs `script`, of the payload on stdin unless `program` says otherwise; any login shell can
+    read it.
 
     Both programs are single-quoted words without a quote inside, so that sh, csh and fish hand them over alike.
     """
-    return f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh '{_UNPACK.format(script=script)}'"
+    return f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh '{program.replace('@SCRIPT@', script)}'"
 
 
 COMMAND_JOIN: Final = _command("join.sh")
@@ -197,8 +211,9 @@ COMMAND_JOIN: Final = _command("join.sh")
 COMMAND_PREFLIGHT: Final = _command("preflight.sh")
 """Says all that would keep the machine out, at once; changes nothing. Needs settings and PREFLIGHT_SCRIPTS."""
 
-COMMAND_READY: Final = _command("ready.sh")
-"""Waits until the proxy is ready; prints one JSON line. Needs settings and READY_SCRIPTS, and no secret."""
+COMMAND_READY: Final = _command("ready.sh", _KEPT)
+"""Waits until the proxy is ready; prints one JSON line. Reads one line, the generation of the join, whose scripts and
+settings it takes: `payload_digest` of the join's payload, and no secret."""
 
 COMMAND_AGENT: Final = _command("agent.sh")
 """Runs a Prometheus agent on a member; idempotent. Needs a payload with `prometheus.yml`, and no secret."""
@@ -218,7 +233,7 @@ def payload(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequ
 
     The same arguments give the same string on every machine: entries are sorted, times and owners are zero, and the
     compressor is a pinned one, for zlib's output differs from build to build. It is compressed because a state has
-    four of them a machine, and is written as a whole after each step of the engine.
+    it twice a machine, and is written as a whole after each step of the engine.
     Directories have mode 0700, everything else 0600. With `istio-token` among `files` the result is as secret as
     the token; without it, it is as public as its arguments.
 

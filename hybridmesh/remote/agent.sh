@@ -24,8 +24,8 @@ install_agent() {
         fail "cannot download $URL within ${DOWNLOAD_LIMIT}s" \
             'make the address reachable from this VM, or set observability.agents.<network>.package.url to a mirror'
     }
-    [ "$(digest "$AGENT/new/archive")" = "$SHA256" ] ||
-        fail "$URL has SHA-256 $(digest "$AGENT/new/archive"), expected $SHA256" \
+    [ "$(large_digest "$AGENT/new/archive")" = "$SHA256" ] ||
+        fail "$URL has SHA-256 $(large_digest "$AGENT/new/archive"), expected $SHA256" \
             'set observability.agents.<network>.package.sha256 to that of the right archive, or repair the mirror'
     program=$(tar -tzf "$AGENT/new/archive" | grep -E '^([^/]+/)?prometheus$' | head -n 1 || :)
     [ "$program" ] || fail "$URL has no program prometheus in it" 'give a release archive of Prometheus (.tar.gz)'

@@ -118,8 +118,8 @@ obtain_package() {
         fail "cannot download $URL within ${DOWNLOAD_LIMIT}s" \
             'make the address reachable from this VM, or set hybrid-mesh:sidecar.package.url to a mirror'
     }
-    [ "$(digest "$file")" = "$SHA256" ] ||
-        fail "$URL has SHA-256 $(digest "$file"), expected $SHA256" \
+    [ "$(large_digest "$file")" = "$SHA256" ] ||
+        fail "$URL has SHA-256 $(large_digest "$file"), expected $SHA256" \
             'set hybrid-mesh:sidecar.package.sha256 to that of the right file, or repair the mirror'
     described=$(describe_package "$file")
     case $described in
@@ -483,11 +483,11 @@ reasons_to_restart() {
 # The file of the package that is installed; a member of old, which kept none, gets it from where it had it.
 keep_way_back() {
     was=$(cut -d ' ' -f 1 "$STATE/package")
-    if [ -f "$STATE/installed-file" ] && [ "$(digest "$STATE/installed-file")" = "$was" ]; then return; fi
+    if [ -f "$STATE/installed-file" ] && [ "$(large_digest "$STATE/installed-file")" = "$was" ]; then return; fi
     url=$(cat "$STATE/scripts/settings/package-url" 2>/dev/null || :)
     step package 'download what is installed, for the way back'
     fetch GET "$url" "$DOWNLOAD_LIMIT" >"$STATE/installed-file" 2>output || :
-    [ "$(digest "$STATE/installed-file")" = "$was" ] || fail "there would be no way back: $url no longer is what is installed" \
+    [ "$(large_digest "$STATE/installed-file")" = "$was" ] || fail "there would be no way back: $url no longer is what is installed" \
         "put the package with SHA-256 $was to $STATE/installed-file on this VM, then run it again"
 }
 

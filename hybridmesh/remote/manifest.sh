@@ -14,36 +14,60 @@ line() {
     printf '%s\t%s\n' "$1" "$2"
 }
 
-content() {
-    sum=$(sha256sum <"$1")
-    printf '%.16s\n' "$sum"
+# Whose content, mode and owner count
+FILES="/etc/istio/config/mesh /var/lib/istio/envoy/cluster.env $DROP_IN/hybrid-mesh.conf
+    /etc/systemd/system/hybrid-mesh-conntrack.service"
+# Whose content alone counts: systemd and sh do not care for more
+TEXTS=$DROP_IN/hybrid-mesh-limits.conf
+for unit in network.service ready.service follow.service follow.timer logs.service logs.timer metrics.service; do
+    TEXTS="$TEXTS /etc/systemd/system/hybrid-mesh-$unit"
+done
+for script in lib.sh restart.sh upkeep.sh firewall.sh; do TEXTS="$TEXTS $STATE/scripts/$script"; done
+# Whose size and time count, for they are large. The package's configuration files are the machine's to change.
+PROGRAMS='/usr/local/bin/envoy /usr/local/bin/pilot-agent /usr/local/bin/istio-start.sh /lib/systemd/system/istio.service'
+UNITS='istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer
+    hybrid-mesh-metrics.service'
+
+there() {
+    for path in "$@"; do
+        if [ -f "$path" ]; then printf '%s\n' "$path"; fi
+    done
 }
 
-# delivered PATH: content, mode and owner
-delivered() {
-    if [ -f "$1" ]; then
-        line "file $1" "$(content "$1") $(stat -c '%a %U:%G' "$1")"
-    else
-        line "file $1" absent
-    fi
-}
-
-# unit_file PATH: the content alone, for systemd does not care
-unit_file() {
-    if [ -f "$1" ]; then line "file $1" "$(content "$1")"; else line "file $1" absent; fi
-}
-
-# package_file PATH: size and time, for they are large. Its configuration files are the machine's to change.
-package_file() {
-    if [ -f "$1" ]; then
-        line "package-file $1" "$(stat -Lc '%s bytes of %Y, %a %U:%G' "$1")"
-    else
-        line "package-file $1" absent
-    fi
+# One process for each question, not for each file: a join asks, and a machine may be small.
+# shellcheck disable=SC2046,SC2086 # paths without blanks
+files() {
+    {
+        printf 'file %s\n' $FILES
+        printf 'text %s\n' $TEXTS
+        printf 'program %s\n' $PROGRAMS
+        sha256sum $(there $FILES $TEXTS)
+        stat -c 'mode %n %a %U:%G' $(there $FILES)
+        stat -Lc 'state %n %s bytes of %Y, %a %U:%G' $(there $PROGRAMS)
+    } 2>/dev/null </dev/null | awk '
+        $1 == "file" || $1 == "text" || $1 == "program" { kinds[$2] = $1; paths[++count] = $2; next }
+        $1 == "mode" { modes[$2] = " " $3 " " $4; next }
+        $1 == "state" { path = $2; sub(/^state [^ ]+ /, ""); states[path] = $0; next }
+        { states[$2] = substr($1, 1, 16) }
+        END {
+            for (i = 1; i <= count; i++) {
+                path = paths[i]
+                name = (kinds[path] == "program" ? "package-file " : "file ") path
+                print name "\t" (path in states ? states[path] modes[path] : "absent")
+            }
+        }'
 }
 
 enabled() {
-    line "unit $1" "$(systemctl is-enabled "$1" 2>/dev/null || :)"
+    # shellcheck disable=SC2086 # names
+    set -- $UNITS
+    words=$(systemctl is-enabled "$@" 2>/dev/null)
+    for word in $words; do
+        [ $# = 0 ] || line "unit $1" "$word"
+        [ $# = 0 ] || shift
+    done
+    # It says no more after one that is not there.
+    for unit in "$@"; do line "unit $unit" "$(systemctl is-enabled "$unit" 2>/dev/null)"; done
 }
 
 package_version() {
@@ -75,24 +99,7 @@ firewall() {
 }
 
 line 'package istio-sidecar' "$(package_version)"
-for path in /usr/local/bin/envoy /usr/local/bin/pilot-agent /usr/local/bin/istio-start.sh /lib/systemd/system/istio.service; do
-    package_file "$path"
-done
-delivered /etc/istio/config/mesh
-delivered /var/lib/istio/envoy/cluster.env
-delivered "$DROP_IN/hybrid-mesh.conf"
-delivered /etc/systemd/system/hybrid-mesh-conntrack.service
-unit_file "$DROP_IN/hybrid-mesh-limits.conf"
-for unit in network.service ready.service follow.service follow.timer logs.service logs.timer metrics.service; do
-    unit_file "/etc/systemd/system/hybrid-mesh-$unit"
-done
-# What those units run
-for script in lib.sh restart.sh upkeep.sh firewall.sh; do
-    unit_file "$STATE/scripts/$script"
-done
-for unit in istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer \
-    hybrid-mesh-metrics.service; do
-    enabled "$unit"
-done
+files
+enabled
 hosts
 firewall

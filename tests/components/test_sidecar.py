@@ -1,6 +1,7 @@
 """One machine's membership, apart from the stack that it is in."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_commands_are_the_constant_texts_and_say_nothing() -> None:
         assert "triggers" not in command.plain, "they replace, and an old delete would undo a new join"
         assert command.plain["logging"] == "none"
         assert command.plain["addPreviousOutputInEnv"] is False
-        assert command.plain["stdin"] == "[secret]"
+    assert join.plain["stdin"] == "[secret]"
 
 
 def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> None:
@@ -152,23 +153,17 @@ def test_a_join_waits_for_its_preflight() -> None:
     assert world.is_after(world.one("vm-1-join"), world.one("vm-1-preflight"))
 
 
-def test_readiness_carries_no_file_and_is_asked_anew_after_every_join() -> None:
-    def ready(world: World) -> dict[str, str]:
-        return texts(world.one("vm-1-ready").value("stdin"))
+def test_readiness_is_told_the_generation_of_the_join_alone_and_is_asked_anew_after_every_join() -> None:
+    def generation(world: World) -> str:
+        told: str = world.one("vm-1-ready").plain["stdin"]
+        assert told == texts(world.one("vm-1-join").value("stdin"))["settings/generation"]
+        assert told == world.one("vm-1-membership").plain["joined"] + "\n"
+        return told
 
-    first, second = ready(sidecar()), ready(sidecar(gateway_address="192.0.2.101"))
-    assert [name for name in first if name.startswith("files/")] == []
-    assert TOKEN not in json.dumps(first)
-    assert first["settings/generation"] != second["settings/generation"]
-    assert ready(sidecar()) == first
-
-
-def test_a_machine_is_told_its_generation_by_which_readiness_tells_what_runs_there() -> None:
-    world = sidecar()
-    joined = texts(world.one("vm-1-join").value("stdin"))["settings/generation"]
-    ready = texts(world.one("vm-1-ready").value("stdin"))["settings/generation"]
-    assert joined == ready
-    assert joined.strip() == world.one("vm-1-membership").plain["joined"]
+    first, second = generation(sidecar()), generation(sidecar(gateway_address="192.0.2.101"))
+    assert re.fullmatch("[0-9a-f]{64}\n", first)
+    assert first != second
+    assert generation(sidecar()) == first
 
 
 @pytest.mark.parametrize(("script", "again"), [("join.sh", True), ("leave.sh", True), ("agent.sh", False)])

@@ -19,7 +19,7 @@ COPY = """. ./lib.sh
 for name in settings/*; do setting "${name#settings/}" >"$OUT/${name#settings/}"; done
 cp files/* "$OUT/"
 """
-"""In the place of ready.sh: what the scripts' own way to read a setting gives, and each file."""
+"""In the place of preflight.sh: what the scripts' own way to read a setting gives, and each file."""
 
 
 def refusal(name: str, value: str) -> str:
@@ -33,11 +33,11 @@ def refusal(name: str, value: str) -> str:
 
 @pytest.mark.timeout(3000)
 def test_what_a_payload_carries_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripts = remote._scripts(remote.READY_SCRIPTS) | {"ready.sh": COPY.encode()}
+    scripts = {"lib.sh": remote._script("lib.sh"), "preflight.sh": COPY.encode()}
     monkeypatch.setattr(remote, "_scripts", lambda _names=(): scripts)
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
-    command = remote.COMMAND_READY.replace("/run/", f"{run}/").replace('test "$(id -u)" = 0', "true")
+    command = remote.COMMAND_PREFLIGHT.replace("/run/", f"{run}/").replace('test "$(id -u)" = 0', "true")
     count = {"carried": 0, "message": 0}
 
     @random(max(10, MANY // 10))

@@ -400,10 +400,10 @@ def test_a_package_is_downloaded_past_a_proxy_that_is_not_well(vm: Vm) -> None:
 
 
 def test_readiness_that_does_not_come_is_explained_and_no_token_shown(vm: Vm) -> None:
-    assert vm.join().code == 0
+    assert vm.join({"generation": "one"}).code == 0
     vm.wait_until_started()
     vm.out(f"echo 'error using {TOKEN}: connection refused' >>/var/log/istio/istio.log")
-    waited = vm.run(remote.COMMAND_READY, remote.payload({}, vm.settings))
+    waited = vm.run(remote.COMMAND_READY, "one\n")
     assert waited.code == 1
     assert waited.stdout == ""
     assert f"FAILED on {vm.machine.name} at step ready: the proxy is not ready, after 3s" in waited.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 import shutil
@@ -23,7 +24,6 @@ from tests.remote.unpacked import entries, unpacked
 COMMANDS = {
     "preflight": remote.COMMAND_PREFLIGHT,
     "join": remote.COMMAND_JOIN,
-    "ready": remote.COMMAND_READY,
     "leave": remote.COMMAND_LEAVE,
 }
 FILES = {
@@ -74,16 +74,6 @@ def test_a_script_that_a_command_does_not_need_stays_away() -> None:
     assert {name for name in names if name.endswith(".sh")} == set(remote.PREFLIGHT_SCRIPTS)
 
 
-def test_a_question_whether_a_machine_is_ready_carries_no_script_that_the_join_has_left_there() -> None:
-    names = entries(remote.payload({}, SETTINGS, remote.READY_SCRIPTS))
-    assert {name for name in names if name.endswith(".sh")} == {"lib.sh", "ready.sh"}
-    here = Path(remote.__file__).parent
-    sourced = {
-        name for script in remote.READY_SCRIPTS for name in re.findall(r"(?m)^\. \./(\S+)", (here / script).read_text())
-    }
-    assert sourced <= set(remote.READY_SCRIPTS)
-
-
 def test_a_join_carries_every_script_that_it_or_what_it_leaves_there_runs() -> None:
     here = Path(remote.__file__).parent
     mentioned = {
@@ -94,11 +84,6 @@ def test_a_join_carries_every_script_that_it_or_what_it_leaves_there_runs() -> N
     # What machines get that join by themselves, in a startup script with all scripts.
     assert mentioned - {"token.sh", "farewell.sh"} <= set(remote.JOIN_SCRIPTS)
     assert {"checks.sh", "switch.sh", "restart.sh", "upkeep.sh", "manifest.sh", "firewall.sh", "leave.sh"} <= mentioned
-
-
-def test_ready_gets_a_payload_without_a_file() -> None:
-    names = entries(remote.payload({}, SETTINGS)).keys()
-    assert not [name for name in names if name.startswith("files/")]
 
 
 def test_a_digest_tells_payloads_apart_and_not_more() -> None:
@@ -192,8 +177,9 @@ class Vm:
         )
 
     def local(self, command: str) -> str:
-        """The command as it is but for two paths: where it unpacks, and which shell takes over."""
-        return command.replace("/run/", f"{self.run_folder}/").replace("/bin/sh", self.shell)
+        """The command but for three paths: where it works, what a join has kept, and which shell takes over."""
+        paths = {"/run/": f"{self.run_folder}/", "/var/lib/": f"{self.folder}/lib/", "/bin/sh": self.shell}
+        return functools.reduce(lambda text, path: text.replace(path, paths[path]), paths, command)
 
     @property
     def env(self) -> dict[str, str]:
@@ -289,6 +275,48 @@ def test_an_interrupted_command_leaves_no_token_behind(
     assert list(vm.run_folder.iterdir())
     os.killpg(process.pid, sent)
     assert process.wait(timeout=10) == code
+    assert list(vm.run_folder.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What joins have kept on a machine: scripts that say which of them were run."""
+
+    folder: Path
+
+    def put(self, place: str, generation: str) -> None:
+        kept = self.folder / "lib" / "hybrid-mesh" / place
+        (kept / "settings").mkdir(parents=True)
+        (kept / "settings" / "generation").write_text(f"{generation}\n")
+        (kept / "settings" / "spiffe-id").write_text(f"of {place}\n")
+        (kept / "lib.sh").write_text(remote._script("lib.sh").decode())
+        (kept / "ready.sh").write_text(f". ./lib.sh\necho {place} $(setting spiffe-id)\npwd\nexit 3\n")
+
+
+@pytest.mark.parametrize("asked", ["new", "old"])
+def test_readiness_is_asked_with_the_scripts_and_settings_that_the_join_of_that_generation_has_brought(
+    vm: Vm, asked: str
+) -> None:
+    kept = Kept(vm.folder)
+    kept.put("next", "new")
+    kept.put("scripts", "old")
+    place = {"new": "next", "old": "scripts"}[asked]
+    before = sorted(vm.folder.rglob("*"))
+    answer = vm.run(remote.COMMAND_READY, f"{asked}\n")
+    said, where = answer.stdout.splitlines()
+    assert (answer.returncode, said) == (3, f"{place} of {place}"), answer.stderr
+    assert where.startswith(str(vm.run_folder)), "it writes nothing beside what is kept"
+    assert sorted(vm.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("asked", ["other\n", "\n", "", "$(touch executed)\n"])
+def test_a_machine_that_no_join_of_that_generation_was_run_on_says_so(vm: Vm, asked: str) -> None:
+    Kept(vm.folder).put("scripts", "")
+    answer = vm.run(remote.COMMAND_READY, asked)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "at step start: what the stack wants was not brought here by a join" in answer.stderr
+    assert "hybrid-mesh: remedy: let the join run again" in answer.stderr
+    assert not list(vm.folder.rglob("executed"))
     assert list(vm.run_folder.iterdir()) == []
 
 

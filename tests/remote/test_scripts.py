@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 
@@ -91,6 +92,13 @@ def test_the_package_carries_the_scripts() -> None:
 
 
 # ---------------------------------------------------------------- lib.sh
+
+
+@pytest.mark.parametrize("openssl", ["is here", "is not", "refuses"])
+def test_a_large_file_has_one_digest_whoever_makes_it(tmp_path: Path, openssl: str) -> None:
+    (tmp_path / "package").write_bytes(b"package")
+    kind = {"is here": "", "is not": "openssl() { return 127; }\n", "refuses": "openssl() { echo no; return 1; }\n"}
+    assert sh(f"{kind[openssl]}large_digest package", folder=tmp_path) == f"{sha256(b'package').hexdigest()}\n"
 
 
 def test_a_setting_that_is_absent_or_empty_has_its_default(tmp_path: Path) -> None:
