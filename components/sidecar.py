@@ -32,8 +32,6 @@ from hybridmesh.providers import (
     ClusterAccess,
     Departure,
     DepartureArgs,
-    Drift,
-    DriftArgs,
     IstioToken,
     IstioTokenArgs,
     Membership,
@@ -339,19 +337,13 @@ class Sidecar(pulumi.ComponentResource):
             f"{name}-token",
             IstioTokenArgs(
                 cluster=args.cluster,
+                machine=args.machine,
+                connection=args.connection.properties(),
                 namespace=namespace,
                 service_account=args.service_account,
                 entry=entry,
                 trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
                 expiration_seconds=args.token_seconds,
-            ),
-            opts=child,
-        )
-        drift = Drift(
-            f"{name}-drift",
-            DriftArgs(
-                machine=args.machine,
-                connection=args.connection.properties(),
                 dial_seconds=args.limits.dial,
             ),
             opts=child,
@@ -362,7 +354,7 @@ class Sidecar(pulumi.ComponentResource):
                 args.istio_namespace,
                 args.connection.port,
                 pulumi.Output.all(*args.scrapers),
-                drift.generation,
+                token.repair,
             ).apply(lambda known: join_settings(args, *known))
         )
         secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))

@@ -34,7 +34,7 @@ _HALVES = ("create-replacement", "delete-replaced", "discard-replaced")
 """Parts of a `replace`, which stands beside them."""
 _TOLD_BY_THEIR_COMPONENT = ("command:", "pulumi-python:", "pulumi:")
 """How things are done: what is done stands, to be read, in the component that they belong to."""
-_PARTS = ("machine", "preflight", "drift", "departure", "token", "join", "ready", "membership")
+_PARTS = ("machine", "preflight", "departure", "token", "join", "ready", "membership")
 """What a VM's membership is made of."""
 _NOTHING: tuple[object, ...] = (None, {}, [])
 _MISSING = object()

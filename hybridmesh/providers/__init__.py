@@ -9,7 +9,6 @@ from .adopters import Adopters, AdoptersArgs
 from .awaited import AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
 from .departure import Departure, DepartureArgs
-from .drift import Drift, DriftArgs
 from .membership import Membership, MembershipArgs
 from .preflight import PreflightArgs, PreflightCheck, PreflightVerdict
 from .remains import IstioRemains, IstioRemainsArgs
@@ -23,8 +22,6 @@ __all__ = [
     "ClusterAccess",
     "Departure",
     "DepartureArgs",
-    "Drift",
-    "DriftArgs",
     "IstioRemains",
     "IstioRemainsArgs",
     "IstioToken",

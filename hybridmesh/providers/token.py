@@ -1,12 +1,14 @@
-"""The token that a VM joins with, and the sense that a VM has fallen out of the mesh."""
+"""The token that a VM joins with, and the sense that it has to join again: it fell out, or was changed by hand."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from .cluster import ClusterAccess, connect
+from .drift import DriftError, found_on
 from .entries import is_connected
 from .inputs import changed, number, text
 
@@ -16,32 +18,52 @@ AUDIENCE = "istio-ca"
 _IDENTITY = ("namespace", "serviceAccount")
 _ENTRY = ("entry",)
 _TRUST = ("trust",)
-_KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds")
+_KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds", "connection", "dialSeconds")
 
 
 class IstioTokenProvider(ResourceProvider):
-    """Mints by TokenRequest. `diff` asks Kubernetes whether the VM is still in; if not, an update mints anew."""
+    """Mints by TokenRequest. `diff` asks Kubernetes whether the VM is still in; if not, an update mints anew.
+
+    `read` alone, under `--refresh`, opens a connection to the VM. What it finds to be changed by hand makes the next
+    update another `repair`, with which the VM joins again, by the token that it has.
+    """
 
     serialize_as_secret_always = False
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Mints a token."""
-        return CreateResult(f"{props['namespace']}/{props['serviceAccount']}/{props['entry']}", self._mint(props))
+        """Mints a token. A VM that is about to join has not been changed."""
+        made = {**self._mint(props), "drift": [], "repair": ""}
+        return CreateResult(f"{props['namespace']}/{props['serviceAccount']}/{props['entry']}", made)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Looks at the VM. One that does not answer is left as it was known: `up` has other eyes for that."""
+        # The engine shows what a plugin prints.
+        try:
+            found = found_on(props)
+        except DriftError as error:
+            print(f"{text(props, 'machine')} was not looked at for changes by hand: {error}", flush=True)
+            return ReadResult(id_, props)
+        for line in found:
+            print(f"{text(props, 'machine')} was changed by hand: {line}", flush=True)
+        return ReadResult(id_, {**props, "drift": found})
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Another identity or trust, or a VM that is out, takes a new token; a new way to the cluster none."""
-        different = changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_KEPT))
-        if different:
+        """Another identity or trust, or a VM that is out, takes a new token; other ways to cluster and VM take none."""
+        if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_KEPT)):
             return DiffResult(changes=True)
         return DiffResult(changes=not self._is_in(news))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Mints anew, except where only the way to the cluster changed, or how long the next token is valid."""
+        """Mints anew, except where the VM is in and only what is around the token changed."""
         # A state that an earlier version wrote knows no trust.
         trust = _TRUST if olds.get("trust") else ()
+        made = {**news, "token": olds["token"], "expires": olds["expires"]}
         if changed(olds, news, (*_IDENTITY, *_ENTRY, *trust)) or not self._is_in(news):
-            return UpdateResult(self._mint(news))
-        return UpdateResult({**news, "token": olds["token"], "expires": olds["expires"]})
+            made = self._mint(news)
+        repair = text(olds, "repair")
+        if olds.get("drift"):
+            repair = str(int(repair or 0) + 1)
+        return UpdateResult({**made, "drift": [], "repair": repair})
 
     @staticmethod
     def _is_in(props: dict[str, Any]) -> bool:
@@ -61,6 +83,10 @@ class IstioTokenArgs:
 
     cluster: ClusterAccess
     """The cluster."""
+    machine: str
+    """The VM's name in the settings, for messages."""
+    connection: Mapping[str, Any] = field(repr=False)
+    """The way to it, as `Connection.properties` gives it; its keys are secrets."""
     namespace: pulumi.Input[str]
     """The workload's namespace."""
     service_account: pulumi.Input[str]
@@ -71,6 +97,8 @@ class IstioTokenArgs:
     """Differs when the mesh has other root certificates: the VM's certificate may be worth nothing then."""
     expiration_seconds: int = 3600
     """How long the token is valid, in seconds; Kubernetes refuses less than 600."""
+    dial_seconds: int = 15
+    """Limit for a connection."""
 
 
 class IstioToken(Resource, name="IstioToken"):
@@ -80,6 +108,10 @@ class IstioToken(Resource, name="IstioToken"):
     """The token; secret."""
     expires: pulumi.Output[str]
     """When it expires (RFC 3339)."""
+    drift: pulumi.Output[list[str]]
+    """What was changed by hand on the VM, as the last refresh found it."""
+    repair: pulumi.Output[str]
+    """Differs once something was changed by hand; empty until then. Not known in the preview of an update."""
 
     def __init__(self, name: str, args: IstioTokenArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(
@@ -87,6 +119,9 @@ class IstioToken(Resource, name="IstioToken"):
             name,
             {
                 **args.cluster.properties(),
+                "machine": args.machine,
+                "connection": args.connection,
+                "dialSeconds": args.dial_seconds,
                 "namespace": args.namespace,
                 "serviceAccount": args.service_account,
                 "entry": args.entry,
@@ -94,6 +129,8 @@ class IstioToken(Resource, name="IstioToken"):
                 "expirationSeconds": args.expiration_seconds,
                 "token": None,
                 "expires": None,
+                "drift": None,
+                "repair": None,
             },
             pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["token"])),
         )

@@ -192,9 +192,7 @@ class _Answers(pulumi.runtime.Mocks):
             # As the official plugin does: an output of a command with a secret input is secret.
             return {"stdout": {rpc._special_sig_key: _SECRET, "value": REPORT}}
         if kind == "IstioToken":
-            return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z"}
-        if kind == "Drift":
-            return {"drift": [], "generation": ""}
+            return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z", "drift": [], "repair": ""}
         if kind == "Preflight":
             return {"findings": []}
         if kind == "Membership":

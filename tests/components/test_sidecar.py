@@ -305,10 +305,7 @@ def test_a_machine_that_was_changed_by_hand_joins_again() -> None:
         join = texts(world.one("vm-1-join").value("stdin"))
         return {k: v for k, v in join.items() if k.startswith("settings/") and k != "settings/generation"}
 
-    def joined(**drift: object) -> World:
-        return sidecar(answers={"vm-1-drift": drift} if drift else None)
-
-    untouched, changed = joined(), joined(drift=[], generation="2")
+    untouched, changed = sidecar(), sidecar(answers={"vm-1-token": {"drift": [], "repair": "2"}})
     assert "settings/repair" not in settings(untouched)
     assert settings(changed) == {**settings(untouched), "settings/repair": "2\n"}
     # And whoever waits for the join waits again.
@@ -317,9 +314,9 @@ def test_a_machine_that_was_changed_by_hand_joins_again() -> None:
 
 
 def test_the_way_to_a_machine_that_may_have_drifted_has_its_keys_as_secrets() -> None:
-    drift = sidecar().one("vm-1-drift")
-    assert drift.value("connection")["privateKey"] == KEY
-    assert "S3CRET-KEY" not in json.dumps(drift.plain)
+    token = sidecar().one("vm-1-token")
+    assert token.value("connection")["privateKey"] == KEY
+    assert "S3CRET-KEY" not in json.dumps(token.plain)
 
 
 def test_a_machine_is_told_of_every_kind_of_package_and_a_preview_shows_each() -> None:

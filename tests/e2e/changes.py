@@ -8,7 +8,7 @@ from typing import Any
 
 Sections = dict[str, Any]
 
-VM_PARTS = ("machine", "preflight", "drift", "departure", "token", "join", "ready", "membership")
+VM_PARTS = ("machine", "preflight", "departure", "token", "join", "ready", "membership")
 """The resources of a VM that a command makes."""
 REJOINED = ("join", "ready", "membership")
 """Those that change where what the VM gets changes; the VM stays, and so does its token."""

@@ -8,19 +8,11 @@ import pytest
 
 from hybridmesh import remote
 from hybridmesh.ops import ssh
-from hybridmesh.providers.drift import DriftProvider
+from hybridmesh.providers.token import IstioTokenProvider
 from tests.ops.probed import MANIFEST
+from tests.providers.fake_cluster import FakeCluster
+from tests.providers.test_token import INPUTS, MEMBER
 
-INPUTS: dict[str, Any] = {
-    "machine": "vm-1",
-    "connection": {
-        "address": "192.0.2.11", "port": 22.0, "user": "admin", "hostKey": "ssh-ed25519 AAAA", "privateKey": "KEY",
-        "passphrase": None, "bastion": None,
-    },
-    "dialSeconds": 15.0,
-    "drift": None,
-    "generation": None,
-}  # fmt: skip
 BASTION = {"address": "192.0.2.1", "port": 2222.0, "user": "jump", "hostKey": "ssh-ed25519 BBBB", "privateKey": None}
 
 
@@ -39,6 +31,11 @@ class Machines:
         return ssh.Answer(machine.name, 0, self.answer, "")
 
 
+@pytest.fixture(autouse=True)
+def member(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+
+
 def machines(monkeypatch: pytest.MonkeyPatch, answer: str | ssh.SshError) -> Machines:
     made = Machines(answer)
     monkeypatch.setattr(ssh, "run_on", made.run_on)
@@ -50,7 +47,7 @@ def manifests(now: str) -> str:
 
 
 def made(**changes: object) -> dict[str, Any]:
-    outs = DriftProvider().create(dict(INPUTS)).outs
+    outs = IstioTokenProvider().create(dict(INPUTS)).outs
     assert outs is not None
     return {**outs, **changes}
 
@@ -58,10 +55,10 @@ def made(**changes: object) -> dict[str, Any]:
 def test_only_a_refresh_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = machines(monkeypatch, manifests(MANIFEST)).asked
     state = made()
-    assert not DriftProvider().diff("id", state, dict(INPUTS)).changes
-    DriftProvider().update("id", state, dict(INPUTS))
+    assert not IstioTokenProvider().diff("id", state, dict(INPUTS)).changes
+    IstioTokenProvider().update("id", state, dict(INPUTS))
     assert asked == []
-    DriftProvider().read("id", state)
+    IstioTokenProvider().read("id", state)
     [(machine, command, stdin)] = asked
     assert (command, stdin) == (remote.COMMAND_PROBE, remote.MANIFESTS)
     assert (str(machine.door), machine.door.private_key, machine.bastion) == ("admin@192.0.2.11:22", "KEY", None)
@@ -70,36 +67,36 @@ def test_only_a_refresh_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_machine_as_it_was_left_shows_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     machines(monkeypatch, manifests(MANIFEST))
     state = made()
-    assert DriftProvider().read("id", state).outs == state
+    assert IstioTokenProvider().read("id", state).outs == state
 
 
 def test_metrics_that_were_opened_by_hand_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machines(monkeypatch, manifests(MANIFEST.replace("open to itself, 192.0.2.0/24", "open to all")))
-    state = DriftProvider().read("id", made()).outs
+    state = IstioTokenProvider().read("id", made()).outs
     said = "firewall of 15020 and 15090, IPv4: now open to all, was open to itself, 192.0.2.0/24"
     assert state is not None
     assert state["drift"] == [said]
     assert f"vm-1 was changed by hand: {said}" in capsys.readouterr().out
 
 
-def test_a_change_by_hand_is_told_and_leads_to_another_generation(
+def test_a_change_by_hand_is_told_and_leads_to_a_repair_with_the_same_token(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machines(monkeypatch, manifests(MANIFEST.replace("enabled", "disabled")))
-    state = DriftProvider().read("id", made()).outs
+    state = IstioTokenProvider().read("id", made()).outs
     assert state is not None
     assert state["drift"] == ["unit istio.service: now disabled, was enabled"]
     assert "vm-1 was changed by hand: unit istio.service: now disabled" in capsys.readouterr().out
-    assert DriftProvider().diff("id", state, dict(INPUTS)).changes
-    after = DriftProvider().update("id", state, dict(INPUTS)).outs
+    assert IstioTokenProvider().diff("id", state, dict(INPUTS)).changes
+    after = IstioTokenProvider().update("id", state, dict(INPUTS)).outs
     assert after is not None
-    assert (after["drift"], after["generation"]) == ([], "1")
-    assert not DriftProvider().diff("id", after, dict(INPUTS)).changes
-    again = DriftProvider().update("id", {**after, "drift": ["x"]}, dict(INPUTS)).outs
+    assert (after["drift"], after["repair"], after["token"]) == ([], "1", state["token"])
+    assert not IstioTokenProvider().diff("id", after, dict(INPUTS)).changes
+    again = IstioTokenProvider().update("id", {**after, "drift": ["x"]}, dict(INPUTS)).outs
     assert again is not None
-    assert again["generation"] == "2"
+    assert again["repair"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -111,18 +108,18 @@ def test_a_machine_that_cannot_be_looked_at_holds_up_no_refresh(
 ) -> None:
     machines(monkeypatch, answer)
     state = made(drift=["known before"])
-    assert DriftProvider().read("id", state).outs == state
+    assert IstioTokenProvider().read("id", state).outs == state
     assert "vm-1 was not looked at for changes by hand: " in capsys.readouterr().out
 
 
 def test_another_way_to_the_machine_is_noted_and_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = machines(monkeypatch, manifests(MANIFEST)).asked
     news = {**INPUTS, "connection": {**INPUTS["connection"], "bastion": BASTION}}
-    assert DriftProvider().diff("id", made(generation="3"), news).changes
-    after = DriftProvider().update("id", made(generation="3"), news).outs
+    assert IstioTokenProvider().diff("id", made(repair="3"), news).changes
+    after = IstioTokenProvider().update("id", made(repair="3"), news).outs
     assert after is not None
-    assert after["generation"] == "3"
-    DriftProvider().read("id", after)
+    assert after["repair"] == "3"
+    IstioTokenProvider().read("id", after)
     bastion = asked[0][0].bastion
     assert bastion is not None
     assert str(bastion) == "jump@192.0.2.1:2222"

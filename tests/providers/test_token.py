@@ -12,13 +12,24 @@ INPUTS: dict[str, Any] = {
     "kubeconfig": "kubeconfig",
     "context": None,
     "requestSeconds": 15.0,
+    "machine": "vm-1",
+    "connection": {
+        "address": "192.0.2.11",
+        "port": 22.0,
+        "user": "admin",
+        "hostKey": "ssh-ed25519 AAAA",
+        "privateKey": "KEY",
+        "passphrase": None,
+        "bastion": None,
+    },
+    "dialSeconds": 15.0,
     "namespace": "demo",
     "serviceAccount": "echo",
     "entry": "echo-192.0.2.11",
     "expirationSeconds": 3600.0,
     "trust": "root",
 }
-STATE = {**INPUTS, "token": "token-0", "expires": "2020-01-01T00:00:00Z"}
+STATE = {**INPUTS, "token": "token-0", "expires": "2020-01-01T00:00:00Z", "drift": [], "repair": ""}
 MEMBER = {"demo/echo-192.0.2.11": entry()}
 
 
@@ -91,9 +102,10 @@ def test_another_way_to_the_cluster_or_lifetime_is_noted_and_keeps_the_token(
     assert cluster.done == []
 
 
-def test_a_token_of_a_state_that_knows_no_trust_is_kept(cluster: FakeCluster) -> None:
+@pytest.mark.parametrize("unknown", [("trust",), ("machine", "connection", "dialSeconds", "drift", "repair")])
+def test_a_token_of_a_state_that_knows_less_is_kept(cluster: FakeCluster, unknown: tuple[str, ...]) -> None:
     cluster.entries = dict(MEMBER)
-    olds = {key: value for key, value in STATE.items() if key != "trust"}
+    olds = {key: value for key, value in STATE.items() if key not in unknown}
     updated = IstioTokenProvider().update("id", olds, dict(INPUTS))
     assert updated.outs is not None
     assert updated.outs["token"] == "token-0"
