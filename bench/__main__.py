@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -241,4 +242,6 @@ def environment(runs: Annotated[int, typer.Option()] = 3) -> None:
 
 
 if __name__ == "__main__":
+    # A shell has what it runs in the background ignore it, and Pulumi's plugins, which it ends by it, would wait for 5 s.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ from lab import toolchain
 from lab.__main__ import start
 from lab.instance import Instance
 from tests.environment import INSTANCE, Lab
+
+# A shell has what it runs in the background ignore it, and Pulumi's plugins, which it ends by it, would wait for 5 s.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
