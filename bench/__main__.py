@@ -242,6 +242,6 @@ def environment(runs: Annotated[int, typer.Option()] = 3) -> None:
 
 
 if __name__ == "__main__":
-    # A shell has what it runs in the background ignore it, and Pulumi's plugins, which it ends by it, would wait for 5 s.
+    # A shell has what it runs in the background ignore it; Pulumi ends its plugins by it, and would wait 5 s for each.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     app()

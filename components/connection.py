@@ -70,6 +70,17 @@ class Connection(SshAccess):
         """This as inputs of a dynamic resource, the keys as secrets."""
         return {**_access(self), "bastion": None if self.bastion is None else _access(self.bastion)}
 
+    def in_words(self) -> pulumi.Output[str]:
+        """This as a preview shows it: where to, as whom, and the host key; then the same of the bastion."""
+        ways = [_words(self), *([] if self.bastion is None else [_words(self.bastion)])]
+        return pulumi.Output.all(*ways).apply(" through ".join)
+
+
+def _words(to: SshAccess) -> pulumi.Output[str]:
+    return pulumi.Output.all(to.user, to.address, to.port, to.host_key).apply(
+        lambda known: "{}@{}:{:.0f} {}".format(*known)
+    )
+
 
 def _access(to: SshAccess) -> "dict[str, Any]":
     return {

@@ -720,7 +720,6 @@ class HybridMesh(pulumi.ComponentResource):
     def _make_host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
         if host.ssh is not None:
             return SshHost(
-                f"{self._name}-{machine}",
                 SshHostArgs(
                     address=host.ssh.address,
                     port=host.ssh.port,
@@ -730,8 +729,7 @@ class HybridMesh(pulumi.ComponentResource):
                     passphrase=host.ssh.passphrase,
                     bastion=bastion_of(host.ssh),
                     mesh_address=host.mesh_address,
-                ),
-                opts=self._child,
+                )
             )
         if host.command is not None:
             return CommandHost(

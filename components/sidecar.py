@@ -252,6 +252,7 @@ class Sidecar(pulumi.ComponentResource):
             {
                 "machine": args.machine,
                 "address": args.mesh_address,
+                "ssh": args.connection.in_words(),
                 **files,
                 "limits": resource_settings(args.resources) or None,
                 "appUnits": list(args.app_units) or None,

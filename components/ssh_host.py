@@ -15,10 +15,11 @@ class SshHostArgs(Connection):
     """IP address at which the mesh reaches it; default `address`."""
 
 
-class SshHost(pulumi.ComponentResource):
-    """Names a machine that exists.
+class SshHost:
+    """Names a machine that exists, in the words of `CommandHost`, which makes one.
 
-    Owns nothing: it neither makes the machine nor touches it. What runs on it is `Sidecar`'s.
+    It is no resource: nothing is made, and a preview shows the way to a machine at its `Sidecar`
+    (docs/decisions/038).
     """
 
     address: pulumi.Output[str]
@@ -28,19 +29,7 @@ class SshHost(pulumi.ComponentResource):
     connection: Connection
     """How to reach it, for `Sidecar`."""
 
-    def __init__(self, name: str, args: SshHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(
-            "hybridmesh:ssh_host:SshHost",
-            name,
-            {
-                "address": args.address,
-                "port": args.port,
-                "user": args.user,
-                "hostKey": args.host_key,
-                "meshAddress": args.mesh_address,
-            },
-            opts,
-        )
+    def __init__(self, args: SshHostArgs) -> None:
         self.address = pulumi.Output.from_input(args.address)
         self.mesh_address = self.address if args.mesh_address is None else pulumi.Output.from_input(args.mesh_address)
         self.connection = Connection(
@@ -52,5 +41,3 @@ class SshHost(pulumi.ComponentResource):
             passphrase=secret(args.passphrase),
             bastion=args.bastion,
         )
-        # Its inputs say it all: outputs would be one more write of the state for each machine.
-        self.register_outputs({})

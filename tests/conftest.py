@@ -14,7 +14,7 @@ from lab.__main__ import start
 from lab.instance import Instance
 from tests.environment import INSTANCE, Lab
 
-# A shell has what it runs in the background ignore it, and Pulumi's plugins, which it ends by it, would wait for 5 s.
+# A shell has what it runs in the background ignore it; Pulumi ends its plugins by it, and would wait 5 s for each.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -105,12 +105,11 @@ if vm is not None:
         opts,
     )
     host = SshHost(
-        "cart-vm",
         SshHostArgs(
             address=vm["address"],
             host_key=vm["hostKey"],
             private_key=config.require_secret("privateKey"),
-        ),
+        )
     )
     sidecar = Sidecar(
         "cart-vm",

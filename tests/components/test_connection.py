@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from components.connection import Bastion, Connection
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import KEY, dev_settings, run
+from tests.components.test_sidecar import sidecar
 
 BASTION = {"address": "203.0.113.5", "port": 2200, "user": "jump", "hostKey": "ssh-ed25519 AAAAJ"}
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "up"])
@@ -56,6 +58,31 @@ def test_a_bastion_has_its_host_key_checked_and_its_limits(preview: bool) -> Non
         "perDialTimeout": 15,
         "dialErrorLimit": 4,
     }
+
+
+@pytest.mark.parametrize(
+    ("bastion", "shown"),
+    [
+        (None, "admin@192.0.2.11:2222 ssh-ed25519 AAAA"),
+        (
+            Bastion(address="203.0.113.5", port=2200, user="jump", host_key="ssh-ed25519 AAAAJ"),
+            "admin@192.0.2.11:2222 ssh-ed25519 AAAA through jump@203.0.113.5:2200 ssh-ed25519 AAAAJ",
+        ),
+    ],
+)
+def test_the_way_to_a_machine_is_shown_with_its_host_keys_and_no_private_one(
+    bastion: Bastion | None, shown: str
+) -> None:
+    way = Connection(
+        address="192.0.2.11",
+        port=2222,
+        user="admin",
+        host_key="ssh-ed25519 AAAA",
+        private_key=KEY,
+        passphrase="S3CRET",
+        bastion=bastion,
+    )
+    assert sidecar(connection=way).one("vm-1", "Sidecar").plain["ssh"] == shown
 
 
 @MODES

@@ -47,9 +47,9 @@ def cost(monkeypatch: pytest.MonkeyPatch, machines: int) -> tuple[int, int]:
     return made, len(world.found)
 
 
-def test_a_vm_costs_eight_resources_and_no_more_outputs_the_more_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vm_costs_seven_resources_and_no_more_outputs_the_more_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     few, some, many = (cost(monkeypatch, machines) for machines in (2, 12, 32))
-    assert (some[1] - few[1], many[1] - some[1]) == (8 * 10, 8 * 20)
+    assert (some[1] - few[1], many[1] - some[1]) == (7 * 10, 7 * 20)
     first, later = (some[0] - few[0]) / 10, (many[0] - some[0]) / 20
     print(f"{first:.0f} and {later:.0f} outputs a VM")
     assert later <= first * 1.02

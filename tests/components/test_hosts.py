@@ -77,14 +77,13 @@ def test_an_existing_machine_is_named_and_not_touched() -> None:
 
     def program() -> object:
         host = SshHost(
-            "vm-1",
-            SshHostArgs(address="bastion.example.com", host_key="k", private_key=KEY, mesh_address="10.0.0.1"),
+            SshHostArgs(address="bastion.example.com", host_key="k", private_key=KEY, mesh_address="10.0.0.1")
         )
         return resolved(host.connection, host.mesh_address, seen)
 
     world = run(program)
     assert seen == [[["bastion.example.com", 22, "root", "k", "10.0.0.1"], True]]
-    assert world.names() == {"vm-1"}
+    assert world.names() == set()
 
 
 def test_a_private_key_is_in_no_repr() -> None:

@@ -31,7 +31,7 @@ def test_the_dev_stack_has_one_service_on_both_sides_and_one_of_each_kind_of_hos
     world = run(mesh(dev_settings()), preview=preview)
     assert world.one("mesh-echo-deployment").value("metadata")["name"] == "echo"
     assert world.one("mesh-echo-group").value("spec")["metadata"]["labels"] == {"app": "echo", "version": "vm"}
-    assert world.one("mesh-vm-1", "SshHost")
+    assert world.one("mesh-vm-1", "Sidecar").plain["ssh"] == "root@192.0.2.11:22 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"
     assert world.one("mesh-vm-2-machine").value("create") == "python -m lab machine create vm-2"
     for machine in ("vm-1", "vm-2"):
         for role in ("token", "join", "ready", "membership"):
