@@ -380,7 +380,7 @@ class Sidecar(pulumi.ComponentResource):
             f"{name}-ready",
             connection=connection,
             create=COMMAND_READY,
-            stdin=due.apply(lambda generation: f"{generation}\n"),
+            stdin=due,
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
             opts=over_ssh,

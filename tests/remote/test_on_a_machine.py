@@ -403,7 +403,7 @@ def test_readiness_that_does_not_come_is_explained_and_no_token_shown(vm: Vm) ->
     assert vm.join({"generation": "one"}).code == 0
     vm.wait_until_started()
     vm.out(f"echo 'error using {TOKEN}: connection refused' >>/var/log/istio/istio.log")
-    waited = vm.run(remote.COMMAND_READY, "one\n")
+    waited = vm.run(remote.COMMAND_READY, "one")
     assert waited.code == 1
     assert waited.stdout == ""
     assert f"FAILED on {vm.machine.name} at step ready: the proxy is not ready, after 3s" in waited.stderr

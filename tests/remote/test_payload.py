@@ -302,14 +302,14 @@ def test_readiness_is_asked_with_the_scripts_and_settings_that_the_join_of_that_
     kept.put("scripts", "old")
     place = {"new": "next", "old": "scripts"}[asked]
     before = sorted(vm.folder.rglob("*"))
-    answer = vm.run(remote.COMMAND_READY, f"{asked}\n")
+    answer = vm.run(remote.COMMAND_READY, asked)
     said, where = answer.stdout.splitlines()
     assert (answer.returncode, said) == (3, f"{place} of {place}"), answer.stderr
     assert where.startswith(str(vm.run_folder)), "it writes nothing beside what is kept"
     assert sorted(vm.folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("asked", ["other\n", "\n", "", "$(touch executed)\n"])
+@pytest.mark.parametrize("asked", ["other", "\n", "", "$(touch executed)"])
 def test_a_machine_that_no_join_of_that_generation_was_run_on_says_so(vm: Vm, asked: str) -> None:
     Kept(vm.folder).put("scripts", "")
     answer = vm.run(remote.COMMAND_READY, asked)
