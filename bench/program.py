@@ -6,6 +6,7 @@ N resources of ten texts each, and nothing of ours. Prints JSON.
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
@@ -51,6 +52,7 @@ def mesh(count: int) -> pulumi.Output[Any]:
 
 
 def main(count: int, mode: str) -> None:
+    gc.set_threshold(20_000)  # as in the program
     preview = mode != "up"
     answers = _Answers(World(preview=preview, first=preview))
     monitor = Monitor(answers)
