@@ -263,6 +263,8 @@ def test_an_interrupted_command_leaves_no_token_behind(
         stdin=subprocess.PIPE,
         env=vm.env,
         start_new_session=True,
+        # Under nohup, or in the background, a shell would have it ignored.
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),
         text=True,
     )
     assert process.stdin is not None
