@@ -264,7 +264,7 @@ def test_an_interrupted_command_leaves_no_token_behind(
         env=vm.env,
         start_new_session=True,
         # Under nohup, or in the background, a shell would have it ignored.
-        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),  # noqa: PLW1509 - the child has one thread
         text=True,
     )
     assert process.stdin is not None
