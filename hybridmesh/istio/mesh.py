@@ -1,5 +1,6 @@
 """The mesh config: what istiod's ConfigMap holds under the key `mesh`."""
 
+import functools
 from dataclasses import dataclass
 
 from . import goyaml, protojson
@@ -29,6 +30,7 @@ class MeshConfig:
         return self.trust_domain or DEFAULT_TRUST_DOMAIN
 
 
+@functools.lru_cache(maxsize=16)
 def parse_mesh_config(text: str) -> MeshConfig:
     """Reads the YAML text of a mesh config; only `trustDomain` and `defaultConfig` are looked at.
 

@@ -2,7 +2,9 @@
 
 import functools
 import http.client
+import importlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +120,12 @@ def _connect(kubeconfig: str, context: str, seconds: int) -> Cluster:
     return _RealCluster(kubeconfig, context, seconds)
 
 
+@functools.cache
+def load_ahead() -> None:
+    """Loads what minting a token takes, two thirds of a second, while whoever calls this waits for a VM."""
+    threading.Thread(target=importlib.import_module, args=("kubernetes.client.api.core_v1_api",), daemon=True).start()
+
+
 class _RealCluster:
     def __init__(self, kubeconfig: str, context: str, seconds: int) -> None:
         # Imported here, for it takes half a second, and programs import this package only to name its classes.
@@ -140,9 +148,25 @@ class _RealCluster:
         # One try more, at once, for a connection that the server closed while it was idle.
         api.configuration.retries = 1
         websocket.setdefaulttimeout(seconds)
-        self._configuration = api.configuration
-        self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
-        self._apps, self._extensions = client.AppsV1Api(api), client.ApiextensionsV1Api(api)
+        self._api, self._configuration = api, api.configuration
+
+    # Each when it is asked, for that loads its models, and most runs ask after a WorkloadEntry alone.
+
+    @functools.cached_property
+    def _core(self) -> Any:
+        return self._client.CoreV1Api(self._api)
+
+    @functools.cached_property
+    def _custom(self) -> Any:
+        return self._client.CustomObjectsApi(self._api)
+
+    @functools.cached_property
+    def _apps(self) -> Any:
+        return self._client.AppsV1Api(self._api)
+
+    @functools.cached_property
+    def _extensions(self) -> Any:
+        return self._client.ApiextensionsV1Api(self._api)
 
     def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
         request = self._client.AuthenticationV1TokenRequest(
@@ -317,7 +341,7 @@ class _RealCluster:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         try:
-            resource = DynamicClient(self._core.api_client).resources.get(api_version=api_version, kind=kind)
+            resource = DynamicClient(self._api).resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError:
             return False
         found = self._ask(

@@ -12,12 +12,6 @@ from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, Resource,
 from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, payload
-from hybridmesh.settings.lost import (
-    STACK_FILE_VARIABLE,
-    declared_lost,
-    sections_of_config,
-    sections_of_file,
-)
 
 from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, number, text
@@ -71,9 +65,9 @@ class DepartureProvider(ResourceProvider):
     _configured: Mapping[str, Any] = {}
 
     def configure(self, req: ConfigureRequest) -> None:
-        """Keeps the stack's settings: they say who is lost. At `destroy` they are those of the last `up`."""
-        known = {f"hybrid-mesh:{name}": req.config.get(f"hybrid-mesh:{name}") for name in SECTIONS}
-        self._configured = sections_of_config(known)
+        """Keeps the stack's settings as they come: they say who is lost. At `destroy` they are those of the last
+        `up`."""
+        self._configured = {key: req.config.get(key) for key in (f"hybrid-mesh:{name}" for name in SECTIONS)}
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Notes how to leave."""
@@ -115,8 +109,11 @@ class DepartureProvider(ResourceProvider):
             _leave(props)
 
     def _is_lost(self, props: Mapping[str, Any]) -> bool:
-        places = (self._configured, sections_of_file(stack_file(props)))
-        return any(declared_lost(sections, text(props, "machine"), _address(props)) for sections in places)
+        # Imported here, as below, for it takes a fifth of a second, and few runs take a VM out.
+        from hybridmesh.settings import lost
+
+        places = (lost.sections_of_config(self._configured), lost.sections_of_file(stack_file(props)))
+        return any(lost.declared_lost(sections, text(props, "machine"), _address(props)) for sections in places)
 
 
 _STAYING: dict[tuple[str, ...], str] = {}
@@ -162,6 +159,8 @@ def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
 
 def stack_file(props: Mapping[str, Any]) -> Path:
     """The file that says who is lost when no program runs, as in `destroy`."""
+    from hybridmesh.settings.lost import STACK_FILE_VARIABLE
+
     return Path(os.environ.get(STACK_FILE_VARIABLE) or f"Pulumi.{text(props, 'stack')}.yaml")
 
 
@@ -208,6 +207,8 @@ def _run(props: Mapping[str, Any], command: str, what: str, consequence: str) ->
 
 
 def _remedy(props: Mapping[str, Any], problem: str) -> str:
+    from hybridmesh.settings.lost import STACK_FILE_VARIABLE
+
     machine, file = text(props, "machine"), stack_file(props)
     return (
         f"{machine}: {problem} Fix: make it reachable and run this again. If it is gone for good, "

@@ -13,6 +13,7 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider,
 from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
 from hybridmesh.remote.preflight import findings_in, notes_in
 
+from .cluster import load_ahead
 from .inputs import changed, number, text
 from .reach import reachable
 
@@ -94,6 +95,7 @@ def look(props: Mapping[str, Any]) -> list[str]:
     # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
     from hybridmesh.ops.ssh import Answer, Limits, SshError, run_on_all
 
+    load_ahead()
     machine, told = reachable(text(props, "machine"), props["connection"]), dict(props["settings"])
     wait = int(told.get(_WAIT, "30"))
     limits = Limits(connect=number(props, "dialSeconds"), command=LOOK_SECONDS + wait)

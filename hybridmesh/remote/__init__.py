@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Final
 
-import zopfli.gzip  # type: ignore[import-untyped]
+import deflate
 
 __all__ = [
     "CHECKS",
@@ -244,7 +244,8 @@ def payload(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequ
     """
     content = _content(files, settings)
     # Two members of one gzip stream: the scripts are the same for all machines, and are compressed once.
-    return base64.b64encode(_packed(_tar_entries(_scripts(scripts))) + _pack(content + _END)).decode("ascii")
+    packed = _packed(_tar_entries(_scripts(scripts))) + deflate.gzip_compress(content + _END, _FAST)
+    return base64.b64encode(packed).decode("ascii")
 
 
 def scripts_payload() -> str:
@@ -345,10 +346,10 @@ def _tar_entries(entries: Mapping[str, bytes | None]) -> bytes:
     return b"".join(parts)
 
 
-def _pack(data: bytes) -> bytes:
-    # Without splitting and iterations: 1 % more bytes, in a twentieth of the time.
-    packed: bytes = zopfli.gzip.compress(data, numiterations=1, blocksplitting=False)
-    return packed
+_BEST, _FAST = 12, 9
+"""libdeflate's levels: 3 % fewer bytes, in ten times the time."""
 
 
-_packed: Final = functools.lru_cache(maxsize=8)(_pack)
+@functools.lru_cache(maxsize=8)
+def _packed(scripts: bytes) -> bytes:
+    return bytes(deflate.gzip_compress(scripts, _BEST))
