@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from lab.instance import PROJECT_ROOT
 from tests.environment import Lab
 
 STACK = "dev"
+GZIP = b"\x1f\x8b"
 
 
 class PulumiError(Exception):
@@ -151,6 +154,27 @@ class Stack:
     def state(self) -> str:
         """The state as it is stored, secrets encrypted."""
         return self.run("stack", "export", "--stack", self.name)
+
+    def secret_inputs(self, machine: str) -> str:
+        """What a VM's join reads on stdin, as it travels: a part out of the member that has the token."""
+        exported = json.loads(self.run("stack", "export", "--show-secrets", "--stack", self.name))
+        urn = f"::mesh-{machine}-join"
+        text = next(r["inputs"]["stdin"] for r in exported["deployment"]["resources"] if r["urn"].endswith(urn))
+        return str(json.loads(text["plaintext"]))[-400:-300]
+
+    def kept(self) -> Iterator[tuple[Path, bytes]]:
+        """What the files of whoever runs Pulumi have: backend, workspace, logs of the plugins, and Pulumi's own logs,
+        which it compresses until it knows the stack's key, and encrypts from then on."""
+        for folder in ("state", "pulumi-home", "log"):
+            for path in (self.lab.instance.folder / folder).rglob("*"):
+                if path.is_file():
+                    content = path.read_bytes()
+                    is_compressed = content.startswith(GZIP)
+                    # One that is being written has no end yet.
+                    yield (
+                        path,
+                        zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content) if is_compressed else content,
+                    )
 
     def resources(self) -> list[dict[str, Any]]:
         deployment = json.loads(self.state())["deployment"]

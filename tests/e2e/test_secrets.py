@@ -42,12 +42,9 @@ def assert_hidden(lab: Lab, stack: Stack, machine: Machine, found: dict[str, str
     for name, text in texts.items():
         for secret in (*found.values(), ssh_key):
             assert secret not in text, name
-    for folder in ("state", "pulumi-home", "log"):
-        for path in (lab.instance.folder / folder).rglob("*"):
-            if path.is_file():
-                content = path.read_bytes()
-                for secret in (*found.values(), ssh_key):
-                    assert secret.encode() not in content, path
+    for path, content in stack.kept():
+        for secret in (*found.values(), ssh_key):
+            assert secret.encode() not in content, path
     for place, secret in found.items():
         holders = machine.ssh([FIND], input_text=secret).split()
         assert set(holders) <= {place}, place
