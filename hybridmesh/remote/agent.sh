@@ -85,9 +85,10 @@ written() {
 
 wait_until_written() {
     step ready "wait until Prometheus takes what the agent writes, at most ${LIMIT}s"
-    end=$(($(date +%s) + LIMIT))
+    now
+    end=$((NOW + LIMIT))
     until written; do
-        [ "$(date +%s)" -lt "$end" ] || {
+        ! is_past "$end" || {
             timeout 10 journalctl -u "$AGENT_UNIT" -n 15 --no-pager -o cat 2>/dev/null | scrub | cut -c 1-400 >&2 || :
             fail "nothing was written after ${LIMIT}s" \
                 'see the lines above: the metrics server and the receiver must be services of the mesh that this VM may call'

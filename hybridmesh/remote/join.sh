@@ -442,7 +442,8 @@ start() {
     fi
     step start 'Istio restarts in half a second, detached from this session'
     cancel_start
-    quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$(date +%s)" \
+    now
+    quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$NOW" \
         --description='hybrid-mesh: restart Istio outside the SSH session' \
         --on-active=0.5 --timer-property=AccuracySec=100ms /bin/sh "$STATE/scripts/restart.sh" ||
         fail 'the restart cannot be scheduled' 'see the output above and: systemctl status'

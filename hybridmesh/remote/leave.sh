@@ -74,7 +74,8 @@ remove_package() {
         deb) dpkg-query -W "$PACKAGE" >/dev/null 2>&1 || return 0 ;;
         rpm) rpm -q "$PACKAGE" >/dev/null 2>&1 || return 0 ;;
     esac
-    limit=$(($(date +%s) + 300))
+    now
+    limit=$((NOW + 300))
     until quietly purge "$PACKAGE"; do
         locked_until "$limit" ||
             fail "$PACKAGE cannot be removed" 'repair the package system (dpkg --configure -a), then run this again'

@@ -14,7 +14,8 @@ export PATH LC_ALL no_proxy
 STATE=/var/lib/hybrid-mesh # what was here before us, and what we delivered: see docs/on-the-vm.md
 LOG=/var/log/hybrid-mesh.log
 PACKAGE=istio-sidecar
-HOSTS=$(readlink -f /etc/hosts)
+HOSTS=/etc/hosts
+[ ! -L "$HOSTS" ] || HOSTS=$(readlink -f "$HOSTS")
 DROP_IN=/etc/systemd/system/istio.service.d
 TRACKER=hybrid-mesh-conntrack.service
 # What runs upkeep.sh and firewall.sh
@@ -25,7 +26,7 @@ UPKEEP='hybrid-mesh-network.service hybrid-mesh-ready.service hybrid-mesh-follow
 AGENT=/var/lib/hybrid-mesh-agent
 AGENT_UNIT=hybrid-mesh-agent.service
 AGENT_PORT=19090
-HOST=$(uname -n)
+read -r HOST </proc/sys/kernel/hostname
 STEP=start
 FAILED=
 echo $$ >pid
@@ -34,6 +35,27 @@ trap 'unexpected $?' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# Seconds since this machine started, in NOW: no correction of its clock moves them
+now() {
+    read -r NOW _ </proc/uptime
+    NOW=${NOW%.*}
+}
+
+# is_past LIMIT, which was made of NOW
+is_past() {
+    now
+    [ "$NOW" -ge "$1" ]
+}
+
+# The time of day, in STAMP, asked for once a second
+stamp() {
+    now
+    [ "$NOW" = "${STAMPED-}" ] || {
+        STAMP=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+        STAMPED=$NOW
+    }
+}
 
 log() {
     case $* in
@@ -44,7 +66,8 @@ log() {
         { printf 'hybrid-mesh: %s\n' "$*" >"$HYBRID_MESH_CONSOLE"; } 2>/dev/null || :
     fi
     if [ -d "$STATE" ]; then
-        printf '%s %s: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${0##*/}" "$*" >>"$LOG" || :
+        stamp
+        printf '%s %s: %s\n' "$STAMP" "${0##*/}" "$*" >>"$LOG" || :
     fi
 }
 
@@ -192,13 +215,14 @@ record_added_packages() {
 
 # After a package command failed: was another one holding the lock, and is there time left?
 locked_until() {
-    grep -q 'lock' output && [ "$(date +%s)" -lt "$1" ]
+    grep -q 'lock' output && ! is_past "$1"
 }
 
 # install_file FILE: the sidecar's package, another version of it too; waits for the package manager's lock
 install_file() {
     seconds=$(setting install-timeout-seconds 300)
-    limit=$(($(date +%s) + seconds))
+    now
+    limit=$((NOW + seconds))
     case $(package_family) in
         deb) set -- dpkg --force-confdef --force-confold --install "$1" ;;
         rpm) set -- rpm -U --oldpackage --replacepkgs "$1" ;;

@@ -24,9 +24,10 @@ system_state() {
 
 # A unit that failed is not ours to judge (degraded), and a boot that goes on is waited for.
 check_init() {
-    end=$(($(date +%s) + BOOT_LIMIT))
+    now
+    end=$((NOW + BOOT_LIMIT))
     while state=$(system_state) && { [ "$state" = starting ] || [ "$state" = initializing ]; }; do
-        [ "$(date +%s)" -lt "$end" ] || break
+        ! is_past "$end" || break
         sleep 1
     done
     case $state in
@@ -115,10 +116,11 @@ has_way() {
 
 check_way() {
     [ -n "$(gateway_addresses)" ] || return 0
-    end=$(($(date +%s) + WAY_LIMIT))
+    now
+    end=$((NOW + WAY_LIMIT))
     for port in $GATEWAY_PORTS; do
         until has_way "$port"; do
-            if [ "$(date +%s)" -lt "$end" ]; then
+            if ! is_past "$end"; then
                 sleep 1
                 continue
             fi

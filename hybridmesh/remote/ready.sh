@@ -51,9 +51,10 @@ wait_for() {
     seconds=$1
     what=$2
     shift 2
-    end=$(($(date +%s) + seconds))
+    now
+    end=$((NOW + seconds))
     until "$@"; do
-        [ "$(date +%s)" -lt "$end" ] || give_up "$what, after ${seconds}s"
+        ! is_past "$end" || give_up "$what, after ${seconds}s"
         sleep 0.3
     done
 }
@@ -74,7 +75,8 @@ switch() {
         fail 'this VM neither runs what the stack wants, nor has it laid ready' \
             "let the join run again: pulumi up --target-replace, with the URN of this VM's command …-join"
     rm -f "$STATE/outcome"
-    quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$(date +%s)" \
+    now
+    quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$NOW" \
         --description='hybrid-mesh: from what ran here to what the stack wants' \
         --property="ExecStopPost=-/bin/sh $STATE/next/switch.sh rescue" /bin/sh "$STATE/next/switch.sh" ||
         fail 'the switch cannot be started' 'see the output above and: systemctl status'

@@ -63,9 +63,10 @@ leave_rotation() {
     # goes out.
     close_gate OUTPUT -p tcp --dport 15012 ! --tcp-flags RST RST -m owner --uid-owner istio-proxy -j DROP
     timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
-    limit=$(($(date +%s) + CUT_LIMIT))
+    now
+    limit=$((NOW + CUT_LIMIT))
     while is_connected; do
-        [ "$(date +%s)" -lt "$limit" ] || break
+        ! is_past "$limit" || break
         sleep 0.2
     done
     sleep "$CUT_OFF"
@@ -79,8 +80,9 @@ requests_under_way() {
 drain() {
     step drain "at most ${DRAIN}s"
     fetch POST http://127.0.0.1:15020/drain 5 >/dev/null 2>&1 || :
-    limit=$(($(date +%s) + DRAIN))
-    while [ "$(date +%s)" -lt "$limit" ] && [ "$(requests_under_way)" != 0 ]; do sleep 0.2; done
+    now
+    limit=$((NOW + DRAIN))
+    while ! is_past "$limit" && [ "$(requests_under_way)" != 0 ]; do sleep 0.2; done
 }
 
 # While no proxy is there, callers of the application's ports are refused, at once: they go elsewhere, and nobody gets
@@ -109,10 +111,11 @@ start_istio() {
     quietly timeout 90 systemctl start istio || fail 'Istio cannot be started' 'see: systemctl status istio'
     before=$(restarts)
     step ready "at most ${READY_LIMIT}s"
-    limit=$(($(date +%s) + READY_LIMIT))
+    now
+    limit=$((NOW + READY_LIMIT))
     until agent_is_ready && own_certificates | grep -q .; do
         [ "$(restarts)" -lt $((before + RESTARTS)) ] || fail 'the proxy ends by itself, again and again' 'see the lines above'
-        [ "$(date +%s)" -lt "$limit" ] || fail "the proxy is not ready after ${READY_LIMIT}s" 'see the lines above'
+        ! is_past "$limit" || fail "the proxy is not ready after ${READY_LIMIT}s" 'see the lines above'
         sleep 0.3
     done
 }

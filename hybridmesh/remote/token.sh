@@ -19,7 +19,8 @@ IDENTITY_HEADER=$(setting identity-header)
 SECONDS_VALID=$(setting token-seconds 3600)
 TOKEN=/run/secrets/tokens/istio-token
 AUTHORITIES=$STATE/kubernetes-ca.pem
-END=$(($(date +%s) + 40)) # a metadata server, or a way to Kubernetes, that is not there yet at boot
+now
+END=$((NOW + 40)) # a metadata server, or a way to Kubernetes, that is not there yet at boot
 
 # refuse WHAT REMEDY
 refuse() {
@@ -75,7 +76,7 @@ is_final() {
 
 try() {
     until "$@"; do
-        if is_final || [ "$(date +%s)" -ge "$END" ]; then return 1; fi
+        if is_final || is_past "$END"; then return 1; fi
         sleep 1
     done
 }

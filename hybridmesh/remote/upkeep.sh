@@ -17,12 +17,13 @@ WAY_LIMIT=30   # a network that comes up later finds an agent that tries again
 READY_LIMIT=60 # an application that starts before the proxy is ready is better than none
 LOG_LIMIT=$((50 * 1024 * 1024))
 
-# by TIME COMMAND…: until it succeeds, or the time is over
-by() {
-    end=$1
+# within SECONDS COMMAND…: until it succeeds, or they are over
+within() {
+    now
+    end=$((NOW + $1))
     shift
     until "$@"; do
-        [ "$(date +%s)" -lt "$end" ] || return 1
+        ! is_past "$end" || return 1
         sleep 0.2
     done
 }
@@ -66,12 +67,12 @@ case ${1-} in
     network)
         # Of this boot: it is under way, and waits for us.
         [ ! -e "$STATE/switching" ] || [ "$(cat "$STATE/switching")" = "$(this_boot)" ] || undo_half_switch
-        by $(($(date +%s) + WAY_LIMIT)) has_way || log "note: no way to istiod after ${WAY_LIMIT}s; Istio starts nevertheless"
+        within "$WAY_LIMIT" has_way || log "note: no way to istiod after ${WAY_LIMIT}s; Istio starts nevertheless"
         follow
         ;;
     follow) follow ;;
     ready)
-        by $(($(date +%s) + READY_LIMIT)) is_ready || log "note: the proxy is not ready after ${READY_LIMIT}s; applications start nevertheless"
+        within "$READY_LIMIT" is_ready || log "note: the proxy is not ready after ${READY_LIMIT}s; applications start nevertheless"
         ;;
     logs) rotate ;;
     *) fail "unknown: ${1-}" 'upkeep.sh network, follow, ready or logs' ;;
