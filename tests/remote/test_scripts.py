@@ -225,7 +225,7 @@ def test_addresses_are_told_from_names(tmp_path: Path, word: str, is_one: bool) 
 def test_a_limit_is_not_over_because_the_clock_was_set(tmp_path: Path) -> None:
     """At boot, above all, a clock may jump by a day."""
     (tmp_path / "day").write_text("1")
-    jumps = "date() { day=$(($(cat day) + 1)); echo $day >day; /bin/date -d \"now + $day days\" \"$@\"; }\n"
+    jumps = 'date() { day=$(($(cat day) + 1)); echo $day >day; /bin/date -d "now + $day days" "$@"; }\n'
     wait = "now; end=$((NOW + 3)); is_past $end && echo over; sleep 1.1; is_past $end && echo over; echo waits"
     assert sh(f"{jumps}{wait}", folder=tmp_path) == "waits\n"
     assert sh(f"{jumps}now; end=$((NOW + 1)); sleep 2; is_past $end && echo over", folder=tmp_path) == "over\n"
