@@ -27,9 +27,8 @@ tools: system .venv/stamp ## Install and build what the embedded environment is 
 .PHONY: dev
 dev: tools ## Two VMs join a real mesh on this machine: starts the environment, runs `pulumi up` on stack dev
 	@$(PYTHON) -m lab up
-	@$(ON_LAB) pulumi stack select --create $(STACK) && pulumi up --yes --skip-preview --suppress-outputs
-	@$(ON_LAB) python -m hybridmesh status --stack $(STACK)
-	@$(ON_LAB) python -m lab traffic
+	@$(ON_LAB) pulumi stack select --create $(STACK) && pulumi up --yes --skip-preview --suppress-outputs && \
+		python -m hybridmesh status --stack $(STACK) && python -m lab traffic
 
 .PHONY: preview
 preview: ## Show what `pulumi up` would change
