@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
     return _without_certificate(value)
 
 
-_OF_ONE_RUN = ("joined", "trust", "hostKey", "__provider")
+_OF_ONE_RUN = ("joined", "stdin", "trust", "hostKey", "__provider")
 
 
 def _without_certificate(value: Any) -> Any:
