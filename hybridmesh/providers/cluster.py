@@ -148,7 +148,7 @@ class _RealCluster:
         # One try more, at once, for a connection that the server closed while it was idle.
         api.configuration.retries = 1
         websocket.setdefaulttimeout(seconds)
-        self._api, self._configuration = api, api.configuration
+        self._api = api
 
     # Each when it is asked, for that loads its models, and most runs ask after a WorkloadEntry alone.
 
@@ -250,7 +250,7 @@ class _RealCluster:
         from kubernetes.stream import portforward
 
         # A client of its own, for the stream replaces the client's way to call while it opens.
-        core = self._client.CoreV1Api(self._client.ApiClient(self._configuration))
+        core = self._client.CoreV1Api(self._client.ApiClient(self._api.configuration))
         forward = None
         try:
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
