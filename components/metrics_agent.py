@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_command
 
-from hybridmesh.remote import COMMAND_AGENT, payload
+from hybridmesh.remote import AGENT_SCRIPTS, COMMAND_AGENT, payload
 
 from .connection import Connection
 
@@ -58,7 +58,7 @@ class MetricsAgent(pulumi.ComponentResource):
         # Nothing in it is secret, and nothing in it can be read: a preview had better not print it.
         stdin: pulumi.Output[str] = pulumi.Output.secret(
             pulumi.Output.all(args.config, args.joined).apply(
-                lambda known: payload({"prometheus.yml": known[0]}, settings)
+                lambda known: payload({"prometheus.yml": known[0]}, settings, AGENT_SCRIPTS)
             )
         )
         pulumi_command.remote.Command(

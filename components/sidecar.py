@@ -39,7 +39,7 @@ from hybridmesh.providers import (
     PreflightArgs,
     PreflightCheck,
 )
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, JOIN_SCRIPTS, payload, payload_digest
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest, scripts_digest
 from hybridmesh.remote.preflight import Preflight, package_settings
 
 from .connection import Connection
@@ -344,8 +344,10 @@ class Sidecar(pulumi.ComponentResource):
                 service_account=args.service_account,
                 entry=entry,
                 trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
+                scripts=scripts_digest(),
                 expiration_seconds=args.token_seconds,
                 dial_seconds=args.limits.dial,
+                dial_attempts=args.limits.dial_attempts,
             ),
             opts=child,
         )
@@ -356,7 +358,7 @@ class Sidecar(pulumi.ComponentResource):
                 args.connection.port,
                 pulumi.Output.all(*args.scrapers),
                 token.repair,
-            ).apply(lambda known: join_settings(args, *known))
+            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts_digest()})
         )
         secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))
         everything = pulumi.Output.all(secret_files, settings)
@@ -372,7 +374,7 @@ class Sidecar(pulumi.ComponentResource):
         )
         # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
         joined = pulumi.Output.unsecret(
-            pulumi.Output.all(everything, join.urn).apply(lambda both: generation_of(*both[0]))
+            pulumi.Output.all(everything, join.urn).apply(lambda both: payload_digest(*both[0]))
         )
         # pulumi-command makes every output of a command with a secret input secret; a join says one word.
         due = joined if args.turn is None else args.turn.when_due(joined, pulumi.Output.unsecret(join.stdout))
@@ -675,14 +677,10 @@ def fingerprint(root_certificate: str) -> str:
     return hashlib.sha256(root_certificate.encode()).hexdigest()[:16]
 
 
-def generation_of(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    """What tells one join from another: files, settings and scripts."""
-    return payload_digest(files, settings, JOIN_SCRIPTS)
-
-
 def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    """A join's payload, which tells the machine its generation, for the machine to tell what it runs."""
-    return payload(files, {**settings, "generation": generation_of(files, settings)}, JOIN_SCRIPTS)
+    """A join's payload, which tells the machine its generation, for the machine to tell what it runs: files, settings,
+    and by their digest the scripts."""
+    return payload(files, {**settings, "generation": payload_digest(files, settings)})
 
 
 def ready_report(stdout: str, machine: str) -> ReadyReport:

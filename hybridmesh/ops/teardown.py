@@ -19,7 +19,7 @@ from hybridmesh.ops.topology import StackError, run_pulumi, stack_topology
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 from hybridmesh.providers.remains import is_ours
-from hybridmesh.remote import COMMAND_LEAVE, payload
+from hybridmesh.remote import COMMAND_LEAVE, LEAVE_SCRIPTS, payload
 from hybridmesh.settings import NAMESPACE, Settings
 from hybridmesh.settings.lost import STACK_FILE_VARIABLE
 
@@ -246,7 +246,7 @@ def _agreed(
 
 
 def _leave(console: Console, machines: Mapping[str, Reachable], settings: Settings) -> None:
-    stdin = payload({}, {"drain-seconds": "0"})
+    stdin = payload({}, {"drain-seconds": "0"}, LEAVE_SCRIPTS)
     for name, answer in run_on_all(machines, COMMAND_LEAVE, stdin, limits(settings)).items():
         done = isinstance(answer, Answer) and answer.code == 0
         console.print(f"{name}: {'has left' if done else f'could not leave: {answer}'}", markup=False)

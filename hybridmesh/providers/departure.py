@@ -11,17 +11,16 @@ import pulumi
 from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 from pulumi.runtime.rpc import UNKNOWN
 
-from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, payload
+from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, LEAVE_SCRIPTS, payload
 
 from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, number, text
-from .reach import reachable
+from .reach import ask, machine_itself
 
 SECTIONS = ("workloads", "networks")
 """Where machines are, in a stack's settings."""
 LEAVE_SECONDS = 600
 """Limit for all that leave.sh does: each of its steps has a limit of its own, and these are the worst that add up."""
-_PAUSE_SECONDS = 2.0
 _STAYS = (
     "It is out of rotation, and stays in the stack until it has left: if it still runs, it would come back into the "
     "mesh by itself."
@@ -100,7 +99,7 @@ class DepartureProvider(ResourceProvider):
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Takes the VM out of the mesh."""
-        heir = _STAYING.get(_machine_itself(props))
+        heir = _STAYING.get(machine_itself(props))
         if heir not in (None, text(props, "machine")):
             _say(f"{props['machine']} ({_address(props)}) is {heir} by now, which stays in the mesh.")
         elif self._is_lost(props):
@@ -125,16 +124,11 @@ after none."""
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
     if UNKNOWN not in (news["connection"], news["entry"]):
-        _STAYING[_its_entry(news)] = _STAYING[_machine_itself(news)] = text(news, "machine")
+        _STAYING[_its_entry(news)] = _STAYING[machine_itself(news)] = text(news, "machine")
 
 
 def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:
     return text(props, "namespace"), text(props, "entry")
-
-
-def _machine_itself(props: Mapping[str, Any]) -> tuple[str, ...]:
-    way = props["connection"]
-    return str(way.get("address")), str(way.get("port")), str(way.get("hostKey"))
 
 
 def _delete_entry(cluster: Cluster, props: Mapping[str, Any]) -> None:
@@ -184,26 +178,19 @@ def _leave(props: Mapping[str, Any]) -> None:
 def _run(props: Mapping[str, Any], command: str, what: str, consequence: str) -> None:
     """Runs a script on the VM that can be run twice. Raises DepartureError, which says what that leads to."""
     # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
-    from hybridmesh.ops.ssh import Answer, Limits, run_on_all
+    from hybridmesh.ops.ssh import SshError
 
-    machine = reachable(text(props, "machine"), props["connection"])
-    limits = Limits(connect=number(props, "dialSeconds"), command=LEAVE_SECONDS)
-    stdin = payload({}, {"drain-seconds": str(number(props, "drainSeconds"))})
-    attempts = number(props, "dialAttempts")
-    for attempt in range(1, attempts + 1):
-        answer = run_on_all({machine.name: machine}, command, stdin, limits)[machine.name]
-        # A machine that boots, or a connection that broke.
-        if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or attempt == attempts:
-            break
-        time.sleep(_PAUSE_SECONDS)
-    if not isinstance(answer, Answer):
+    stdin = payload({}, {"drain-seconds": str(number(props, "drainSeconds"))}, LEAVE_SCRIPTS)
+    answer = ask(props, command, stdin, LEAVE_SECONDS)
+    if isinstance(answer, SshError):
         raise DepartureError(_remedy(props, f"{answer.problem}. {consequence}"))
+    machine = text(props, "machine")
     if answer.code != 0:
         said = answer.stderr.strip().splitlines()[-20:]
-        raise DepartureError("\n".join([f"{machine.name} could not {what}:", *said]))
+        raise DepartureError("\n".join([f"{machine} could not {what}:", *said]))
     for line in answer.stderr.splitlines():
         if "note: " in line:
-            _say(f"{machine.name}: {line.partition('note: ')[2]}")
+            _say(f"{machine}: {line.partition('note: ')[2]}")
 
 
 def _remedy(props: Mapping[str, Any], problem: str) -> str:

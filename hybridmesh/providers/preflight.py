@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,12 @@ from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
 from hybridmesh.remote.preflight import findings_in, notes_in
 
 from .cluster import load_ahead
-from .inputs import changed, number, text
-from .reach import reachable
+from .inputs import changed, text
+from .reach import ask
+from .scripts import were_brought
 
 LOOK_SECONDS = 90
 """Limit for all that preflight.sh looks at, the wait for the gateway apart: each look has a limit of its own."""
-_PAUSE_SECONDS = 2.0
 _WAIT = "gateway-timeout-seconds"
 _NOTED = ("connection", "settings", "dialSeconds", "dialAttempts")
 
@@ -91,29 +90,24 @@ def _count(number_of: int, what: str) -> str:
 
 
 def look(props: Mapping[str, Any]) -> list[str]:
-    """Look at the VM. Returns everything that would keep it out, a line each; one that cannot be looked at is that."""
+    """Look at the VM. Returns everything that would keep it out, a line each; one that cannot be looked at is that.
+
+    A VM without a finding gets the scripts of a join by the same connection.
+    """
     # Imported here, for it takes a third of a second, and programs import this package only to name its classes.
-    from hybridmesh.ops.ssh import Answer, Limits, SshError, run_on_all
+    from hybridmesh.ops.ssh import SshError
 
     load_ahead()
-    machine, told = reachable(text(props, "machine"), props["connection"]), dict(props["settings"])
-    wait = int(told.get(_WAIT, "30"))
-    limits = Limits(connect=number(props, "dialSeconds"), command=LOOK_SECONDS + wait)
-    answer: Answer | SshError
-    for attempts_left in reversed(range(number(props, "dialAttempts"))):
-        answer = run_on_all({machine.name: machine}, COMMAND_PREFLIGHT, payload({}, told, PREFLIGHT_SCRIPTS), limits)[
-            machine.name
-        ]
-        # It may be booting, and a look can be taken twice.
-        if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or not attempts_left:
-            break
-        time.sleep(_PAUSE_SECONDS)
+    machine, told = text(props, "machine"), dict(props["settings"])
+    stdin = payload({}, told, PREFLIGHT_SCRIPTS, bring=True)
+    answer = ask(props, COMMAND_PREFLIGHT, stdin, LOOK_SECONDS + int(told.get(_WAIT, "30")))
     if isinstance(answer, SshError):
         return [f"{answer.problem}. {answer.consequence} Fix: {answer.fix}"]
     for note in notes_in(answer.stderr):
         # The engine shows what a plugin prints.
-        print(f"{machine.name}: {note}", flush=True)
+        print(f"{machine}: {note}", flush=True)
     if answer.code == 0:
+        were_brought(props)
         return []
     lines = [f"{f.check}: {f.value}; {f.consequence}. Fix: {f.remedy}." for f in findings_in(answer.stderr)]
     said = answer.stderr.strip().splitlines()[-5:]

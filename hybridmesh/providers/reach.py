@@ -1,12 +1,17 @@
-"""The way to a VM, as a resource's properties tell it (`Connection.properties`)."""
+"""The way to a VM, as a resource's properties tell it (`Connection.properties`), and what is asked there."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .inputs import number, text
+
 if TYPE_CHECKING:
-    from hybridmesh.ops.ssh import Door, Reachable
+    from hybridmesh.ops.ssh import Answer, Door, Reachable, SshError
+
+_PAUSE_SECONDS = 2.0
 
 
 def reachable(machine: str, connection: Mapping[str, Any]) -> Reachable:
@@ -16,6 +21,28 @@ def reachable(machine: str, connection: Mapping[str, Any]) -> Reachable:
 
     bastion = connection.get("bastion")
     return Reachable(name=machine, door=_door(connection), bastion=_door(bastion) if bastion else None)
+
+
+def machine_itself(props: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells one machine from another, whatever it is called."""
+    way = props["connection"]
+    return str(way.get("address")), str(way.get("port")), str(way.get("hostKey"))
+
+
+def ask(props: Mapping[str, Any], command: str, stdin: str, seconds: float) -> Answer | SshError:
+    """What the VM says to a command that can be run twice. One that does not answer, for it may be booting, is tried
+    `dialAttempts` times; `seconds` is the command's limit.
+    """
+    from hybridmesh.ops.ssh import Answer, Limits, run_on_all
+
+    machine = reachable(text(props, "machine"), props["connection"])
+    limits = Limits(connect=number(props, "dialSeconds"), command=seconds)
+    for attempts_left in reversed(range(number(props, "dialAttempts"))):
+        answer = run_on_all({machine.name: machine}, command, stdin, limits)[machine.name]
+        if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or not attempts_left:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    return answer
 
 
 def _door(access: Mapping[str, Any]) -> Door:

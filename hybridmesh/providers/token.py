@@ -1,4 +1,5 @@
-"""The token that a VM joins with, and the sense that it has to join again: it fell out, or was changed by hand."""
+"""What a VM joins with, token and scripts, and the sense that it has to join again: it fell out, or was changed by
+hand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,10 +8,13 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
+from hybridmesh.remote import SCRIPTS_FOLDER
+
 from .cluster import ClusterAccess, connect
 from .drift import DriftError, found_on
 from .entries import is_connected
 from .inputs import changed, number, text
+from .scripts import bring
 
 AUDIENCE = "istio-ca"
 """Whom the token is for: istiod's certificate authority."""
@@ -18,20 +22,25 @@ AUDIENCE = "istio-ca"
 _IDENTITY = ("namespace", "serviceAccount")
 _ENTRY = ("entry",)
 _TRUST = ("trust",)
-_KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds", "connection", "dialSeconds")
+_SCRIPTS = ("scripts",)
+_KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds", "connection", "dialSeconds", "dialAttempts")
 
 
 class IstioTokenProvider(ResourceProvider):
     """Mints by TokenRequest. `diff` asks Kubernetes whether the VM is still in; if not, an update mints anew.
 
-    `read` alone, under `--refresh`, opens a connection to the VM. What it finds to be changed by hand makes the next
-    update another `repair`, with which the VM joins again, by the token that it has.
+    A VM that will join gets the scripts first, if the preflight of the same run has not brought them; and so does a
+    member when they are other ones than at its last join, or were changed by hand.
+
+    `read`, under `--refresh`, looks at the VM. What it finds to be changed by hand makes the next update another
+    `repair`, with which the VM joins again, by the token that it has.
     """
 
     serialize_as_secret_always = False
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Mints a token. A VM that is about to join has not been changed."""
+        bring(props)
         made = {**self._mint(props), "drift": [], "repair": ""}
         return CreateResult(f"{props['namespace']}/{props['serviceAccount']}/{props['entry']}", made)
 
@@ -49,7 +58,7 @@ class IstioTokenProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Another identity or trust, or a VM that is out, takes a new token; other ways to cluster and VM take none."""
-        if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_KEPT)):
+        if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_SCRIPTS, *_KEPT)):
             return DiffResult(changes=True)
         return DiffResult(changes=not self._is_in(news))
 
@@ -58,7 +67,10 @@ class IstioTokenProvider(ResourceProvider):
         # A state that an earlier version wrote knows no trust.
         trust = _TRUST if olds.get("trust") else ()
         made = {**news, "token": olds["token"], "expires": olds["expires"]}
-        if changed(olds, news, (*_IDENTITY, *_ENTRY, *trust)) or not self._is_in(news):
+        anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not self._is_in(news)
+        if anew or _are_changed(olds) or changed(olds, news, _SCRIPTS):
+            bring(news)
+        if anew:
             made = self._mint(news)
         repair = text(olds, "repair")
         if olds.get("drift"):
@@ -75,6 +87,11 @@ class IstioTokenProvider(ResourceProvider):
             text(props, "namespace"), text(props, "serviceAccount"), AUDIENCE, number(props, "expirationSeconds")
         )
         return {**props, "token": token, "expires": expires}
+
+
+def _are_changed(olds: Mapping[str, Any]) -> bool:
+    """Whether the scripts that a join has kept are among what was changed by hand."""
+    return any(SCRIPTS_FOLDER in line for line in olds.get("drift") or ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,10 +112,14 @@ class IstioTokenArgs:
     """Name of the VM's WorkloadEntry."""
     trust: pulumi.Input[str]
     """Differs when the mesh has other root certificates: the VM's certificate may be worth nothing then."""
+    scripts: str
+    """What tells the scripts of its join from others: hybridmesh.remote.scripts_digest."""
     expiration_seconds: int = 3600
     """How long the token is valid, in seconds; Kubernetes refuses less than 600."""
     dial_seconds: int = 15
-    """Limit for a connection."""
+    """Limit for one attempt to connect."""
+    dial_attempts: int = 4
+    """How often to try; not seconds."""
 
 
 class IstioToken(Resource, name="IstioToken"):
@@ -122,10 +143,12 @@ class IstioToken(Resource, name="IstioToken"):
                 "machine": args.machine,
                 "connection": args.connection,
                 "dialSeconds": args.dial_seconds,
+                "dialAttempts": args.dial_attempts,
                 "namespace": args.namespace,
                 "serviceAccount": args.service_account,
                 "entry": args.entry,
                 "trust": args.trust,
+                "scripts": args.scripts,
                 "expirationSeconds": args.expiration_seconds,
                 "token": None,
                 "expires": None,

@@ -1,8 +1,9 @@
 """What runs on a VM: the command texts that pulumi-command executes, and the one string they read from stdin.
 
 A command text is constant: it carries no value, so a failure that prints it tells nothing, and two VMs run the
-same text. Everything else (scripts, files, settings) travels on stdin as a payload. The scripts are part of it:
-a VM needs nothing of ours beforehand, and `leave.sh` undoes what any earlier version's join did.
+same text. Everything else (scripts, files, settings) travels on stdin as a payload. A VM needs nothing of ours
+beforehand: the scripts are part of the payload, but for those of a join, which are brought there on their own, since
+all that a join reads is in a stack's state, twice a VM. `leave.sh` undoes what any earlier version's join did.
 
 Pure: nothing here touches a network, a clock or a process.
 """
@@ -22,9 +23,12 @@ from typing import Final
 import deflate
 
 __all__ = [
+    "AGENT_SCRIPTS",
+    "BRING_SCRIPTS",
     "CHECKS",
     "COMMAND_AGENT",
     "COMMAND_AGENT_LEAVE",
+    "COMMAND_BRING",
     "COMMAND_JOIN",
     "COMMAND_LEAVE",
     "COMMAND_PREFLIGHT",
@@ -32,14 +36,18 @@ __all__ = [
     "COMMAND_READY",
     "FILES",
     "JOIN_SCRIPTS",
+    "LEAVE_SCRIPTS",
     "MANIFESTS",
     "PREFLIGHT_SCRIPTS",
+    "SCRIPTS_FOLDER",
     "SETTINGS",
+    "STARTUP_SCRIPTS",
+    "bring_payload",
     "payload",
     "payload_digest",
     "probe",
     "scripts_digest",
-    "scripts_payload",
+    "startup_payload",
 ]
 
 JOIN_SCRIPTS: Final = (
@@ -55,13 +63,17 @@ JOIN_SCRIPTS: Final = (
     "switch.sh",
     "upkeep.sh",
 )
-"""Those of a join over SSH, which are kept there: none of an agent's, or of a machine that joins by itself."""
+"""Those of a join over SSH, which are brought to the machine before it and kept there; as they lie beside this
+module."""
 
-SCRIPTS: Final = (*JOIN_SCRIPTS, "agent-leave.sh", "agent.sh", "boot.sh", "farewell.sh", "token.sh")
-"""The scripts of every payload that names no others, as they lie beside this module."""
+STARTUP_SCRIPTS: Final = (*JOIN_SCRIPTS, "boot.sh", "farewell.sh", "token.sh")
+"""Those of a machine that joins by itself, all in its startup script, which has to fit into a cloud's metadata."""
 
-PREFLIGHT_SCRIPTS: Final = ("checks.sh", "filter.sh", "lib.sh", "manifest.sh", "preflight.sh")
-"""Those of a preflight: a startup script, which has to fit into a cloud's metadata, does without."""
+PREFLIGHT_SCRIPTS: Final = ("bring.sh", "checks.sh", "filter.sh", "lib.sh", "manifest.sh", "preflight.sh")
+AGENT_SCRIPTS: Final = ("agent.sh", "lib.sh")
+LEAVE_SCRIPTS: Final = ("agent-leave.sh", "leave.sh", "lib.sh")
+"""Those of both ways to leave."""
+BRING_SCRIPTS: Final = ("bring.sh", "lib.sh")
 
 FILES: Final = frozenset(
     {
@@ -118,6 +130,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "agent-sha256": "its SHA-256, 64 hex digits",
     "scrapers": "CIDR ranges, words, that may read metrics on the VM; default none but the VM itself",
     "cut-off-seconds": "time for istiod to take a VM out whose proxy is disconnected; default 15, 0 does not wait",
+    "scripts": "scripts_digest(): those that the join runs, wherever on the VM they were brought",
     "repair": "read by nothing on the VM: changing it makes the join run again, over what was changed by hand",
     "generation": "what tells one join from another; the join writes it down, ready.sh looks for it",
 }
@@ -165,14 +178,31 @@ _IN_A_FOLDER: Final = (
 )
 """Runs as root. `exit` in a signal's trap runs the EXIT trap too, so that the directory goes on every path."""
 
-_UNPACK: Final = (
+_UNPACKED: Final = (
     f"{_IN_A_FOLDER}"
-    "if ! base64 -d | tar -xzof - -C $d || ! test -f $d/@SCRIPT@; then "
+    "if ! base64 -d | tar -xzof - -C $d || ! test -f $d/settings.lines; then "
     'echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; fi; '
-    "cd $d && "
-    'while IFS= read -r l; do printf "%s\\n" "${l#* }" >"settings/${l%% *}"; done <settings.lines && '
-    "/bin/sh ./@SCRIPT@ </dev/null"
+    "cd $d || exit 1; "
+    'while IFS= read -r l; do printf "%s\\n" "${l#* }" >"settings/${l%% *}"; done <settings.lines; '
 )
+_UNPACK: Final = f"{_UNPACKED}/bin/sh ./@SCRIPT@ </dev/null"
+
+SCRIPTS_FOLDER: Final = "/var/lib/hybrid-mesh/scripts/"
+"""Where a join keeps its scripts on the machine, and what it names in the machine's manifest."""
+
+_BROUGHT: Final = (
+    f"{_UNPACKED}"
+    "LC_ALL=C; export LC_ALL; "
+    "for brought in /run/hybrid-mesh-scripts /var/lib/hybrid-mesh/brought /var/lib/hybrid-mesh/next "
+    "/var/lib/hybrid-mesh/scripts; do "
+    'if test "$(cat $brought/*.sh 2>/dev/null | sha256sum)" = "$(cat settings/scripts)  -"; then '
+    "cp $brought/*.sh . && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
+    'echo "hybrid-mesh: FAILED on $(uname -n) at step start: the scripts of the join are not here, or were changed" '
+    ">&2; "
+    'echo "hybrid-mesh: remedy: let them be brought: pulumi up --replace, with the URN of the IstioToken NAME-token of '
+    'this VM" >&2; exit 1'
+)
+"""Runs what bring.sh has laid ready, or a join has kept, byte for byte."""
 
 _KEPT: Final = (
     f"{_IN_A_FOLDER}"
@@ -205,30 +235,37 @@ def _command(script: str, program: str = _UNPACK) -> str:
     return f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh '{program.replace('@SCRIPT@', script)}'"
 
 
-COMMAND_JOIN: Final = _command("join.sh")
-"""Installs, configures and starts the proxy, detached; idempotent. Needs a payload with all five files."""
+COMMAND_BRING: Final = _command("bring.sh")
+"""Brings JOIN_SCRIPTS, if they are not there; idempotent. Needs `bring_payload()`."""
+
+COMMAND_JOIN: Final = _command("join.sh", _BROUGHT)
+"""Installs, configures and starts the proxy, detached; idempotent. Needs a payload without scripts and with all five
+files, and the scripts that setting `scripts` names on the machine."""
 
 COMMAND_PREFLIGHT: Final = _command("preflight.sh")
-"""Says all that would keep the machine out, at once; changes nothing. Needs settings and PREFLIGHT_SCRIPTS."""
+"""Says all that would keep the machine out, at once; changes nothing. Needs settings and PREFLIGHT_SCRIPTS. With a
+payload that brings JOIN_SCRIPTS it leaves those, if there is no finding."""
 
 COMMAND_READY: Final = _command("ready.sh", _KEPT)
 """Waits until the proxy is ready; prints one JSON line. Reads one line, the generation of the join, whose scripts and
 settings it takes: `payload_digest` of the join's payload, and no secret."""
 
 COMMAND_AGENT: Final = _command("agent.sh")
-"""Runs a Prometheus agent on a member; idempotent. Needs a payload with `prometheus.yml`, and no secret."""
+"""Runs a Prometheus agent on a member; idempotent. Needs AGENT_SCRIPTS and `prometheus.yml`, and no secret."""
 
 COMMAND_AGENT_LEAVE: Final = _command("agent-leave.sh")
-"""Undoes that, on a machine that stays; else COMMAND_LEAVE does. Needs a payload, and reads nothing of it."""
+"""Undoes that, on a machine that stays; else COMMAND_LEAVE does. Needs LEAVE_SCRIPTS, and reads nothing else."""
 
 COMMAND_LEAVE: Final = _command("leave.sh")
-"""Undoes a join, a half one too. Needs a payload without files; reads only `drain-seconds` of it."""
+"""Undoes a join, a half one too. Needs LEAVE_SCRIPTS and no files; reads only `drain-seconds`."""
 
 COMMAND_PROBE: Final = f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh 'exec /bin/sh -s'"
 """Looks at the machine and changes nothing. Reads what `probe` gives; no payload, and nothing secret."""
 
 
-def payload(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequence[str] = SCRIPTS) -> str:
+def payload(
+    files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequence[str] = (), *, bring: bool = False
+) -> str:
     """Return what a command reads from stdin: base64 of a compressed tar with `scripts`, `files` and `settings`.
 
     The same arguments give the same string on every machine: entries are sorted, times and owners are zero, and the
@@ -239,26 +276,36 @@ def payload(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequ
 
     files: bootstrap files by name (see FILES), byte for byte what lands on the VM (UTF-8).
     settings: values by name (see SETTINGS), each one line. They are read as data and never evaluated.
-    scripts: those that the command needs.
+    scripts: those that the command needs in the payload.
+    bring: whether JOIN_SCRIPTS come along besides, for bring.sh, and their digest with them.
     Raises ValueError naming the entry that is unknown, of more than one line, or not a number where one is due.
     """
-    content = _content(files, settings)
+    entries: dict[str, bytes | None] = {**_scripts(scripts)}
+    if bring:
+        entries |= {"brought": None} | {f"brought/{name}": text for name, text in _scripts(JOIN_SCRIPTS).items()}
+        settings = {**settings, "scripts": scripts_digest()}
     # Two members of one gzip stream: the scripts are the same for all machines, and are compressed once.
-    packed = _packed(_tar_entries(_scripts(scripts))) + deflate.gzip_compress(content + _END, _FAST)
+    packed = _packed(_tar_entries(entries)) if entries else b""
+    packed += deflate.gzip_compress(_content(files, settings) + _END, _FAST)
     return base64.b64encode(packed).decode("ascii")
 
 
-def scripts_payload() -> str:
-    """Return base64 of a compressed tar with all scripts, and nothing else."""
-    return base64.b64encode(_packed(_tar_entries(_scripts()) + _END)).decode("ascii")
+def bring_payload() -> str:
+    """Return what COMMAND_BRING reads from stdin; nothing secret."""
+    return payload({}, {}, BRING_SCRIPTS, bring=True)
 
 
-def payload_digest(files: Mapping[str, str], settings: Mapping[str, str], scripts: Sequence[str] = SCRIPTS) -> str:
-    """Return the SHA-256, in hex, of what the payload with the same arguments carries.
+def startup_payload() -> str:
+    """Return base64 of a compressed tar with STARTUP_SCRIPTS, and nothing else."""
+    return base64.b64encode(_packed(_tar_entries(_scripts(STARTUP_SCRIPTS)) + _END)).decode("ascii")
+
+
+def payload_digest(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """Return the SHA-256, in hex, of what the payload with the same arguments carries, which names its scripts.
 
     Safe to show: a token has far too many bits to be guessed. Raises ValueError as `payload` does.
     """
-    return hashlib.sha256(_tar_entries(_scripts(scripts)) + _content(files, settings)).hexdigest()
+    return hashlib.sha256(_content(files, settings)).hexdigest()
 
 
 def probe(mesh_name: str, *, bundle: bool = False) -> str:
@@ -273,8 +320,10 @@ def probe(mesh_name: str, *, bundle: bool = False) -> str:
 
 
 def scripts_digest() -> str:
-    """Return the SHA-256, in hex, of the scripts alone: it changes when this package brings other ones."""
-    return hashlib.sha256(_tar_entries(_scripts())).hexdigest()
+    """Return the SHA-256, in hex, of JOIN_SCRIPTS, one after the other by their names: `cat *.sh | sha256sum` in the
+    folder that they were brought to. It changes when this package brings other ones.
+    """
+    return hashlib.sha256(b"".join(text for _, text in sorted(_scripts(JOIN_SCRIPTS).items()))).hexdigest()
 
 
 MANIFESTS: Final = """\
@@ -300,6 +349,8 @@ def _check_setting(name: str, value: str) -> None:
         raise ValueError(f"payload: setting 'app-units' is {value!r}; give names of units such as shop.service")
     if name == "scrapers" and not re.fullmatch(r"([0-9a-f.:]+/[0-9]{1,3}( |$))*", value):
         raise ValueError(f"payload: setting 'scrapers' is {value!r}; give CIDR ranges such as 10.0.0.0/16")
+    if name == "scripts" and not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError(f"payload: setting 'scripts' is {value!r}; give what scripts_digest() returns")
     if name == "ssh-port" and not (re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 65536):
         raise ValueError(f"payload: setting 'ssh-port' is {value!r}; give a port, 1 to 65535")
 
@@ -317,7 +368,7 @@ def _content(files: Mapping[str, str], settings: Mapping[str, str]) -> bytes:
     return _tar_entries(entries | {f"files/{name}": text.encode() for name, text in files.items()})
 
 
-def _scripts(names: Iterable[str] = SCRIPTS) -> dict[str, bytes]:
+def _scripts(names: Iterable[str]) -> dict[str, bytes]:
     return {name: _script(name) for name in names}
 
 

@@ -540,4 +540,5 @@ else
     setting generation >"$STATE/generation"
     echo applied
 fi
+remove_brought
 step end

@@ -138,6 +138,7 @@ remove_added_packages() {
     quietly purge $(cat "$STATE/added-packages") || log 'note: not every package that came with the join could be removed'
 }
 
+remove_brought
 if [ ! -d "$STATE" ]; then
     log "$HOST is not in the mesh: nothing to do"
     exit 0

@@ -13,6 +13,7 @@ export PATH LC_ALL no_proxy
 
 STATE=/var/lib/hybrid-mesh # what was here before us, and what we delivered: see docs/on-the-vm.md
 LOG=/var/log/hybrid-mesh.log
+BROUGHT=/run/hybrid-mesh-scripts # of a machine that has no $STATE yet: see bring.sh
 PACKAGE=istio-sidecar
 HOSTS=/etc/hosts
 [ ! -L "$HOSTS" ] || HOSTS=$(readlink -f "$HOSTS")
@@ -366,6 +367,14 @@ this_boot() {
 
 cancel_start() {
     timeout 60 systemctl stop 'hybrid-mesh-start-*.timer' 'hybrid-mesh-start-*.service' 2>/dev/null || :
+}
+
+# What bring.sh has laid ready: it is kept elsewhere by now, or nobody needs it any more.
+remove_brought() {
+    rm -rf "$STATE/brought"
+    [ -d "$BROUGHT" ] || return 0
+    rm -rf "$BROUGHT"
+    timeout 60 systemctl stop 'hybrid-mesh-scripts-*.timer' 2>/dev/null || :
 }
 
 # Istio's own cleanup knows only the rules that the present cluster.env would make: with other settings (DNS capture)

@@ -22,7 +22,7 @@ TEXTS=$DROP_IN/hybrid-mesh-limits.conf
 for unit in network.service ready.service follow.service follow.timer logs.service logs.timer metrics.service; do
     TEXTS="$TEXTS /etc/systemd/system/hybrid-mesh-$unit"
 done
-for script in lib.sh restart.sh upkeep.sh firewall.sh; do TEXTS="$TEXTS $STATE/scripts/$script"; done
+for script in checks join leave lib manifest ready restart self_units switch upkeep firewall; do TEXTS="$TEXTS $STATE/scripts/$script.sh"; done
 # Whose size and time count, for they are large. The package's configuration files are the machine's to change.
 PROGRAMS='/usr/local/bin/envoy /usr/local/bin/pilot-agent /usr/local/bin/istio-start.sh /lib/systemd/system/istio.service'
 UNITS='istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer

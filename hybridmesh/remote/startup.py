@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from textwrap import wrap
 from typing import Final
 
-from . import payload, scripts_payload
+from . import payload, startup_payload
 
 __all__ = ["GOOGLE_IDENTITY", "startup_script"]
 
@@ -56,7 +56,7 @@ def startup_script(files: Mapping[str, str], settings: Mapping[str, str]) -> str
     parts = [_HEAD, "mkdir files settings\n"]
     parts += [_document(f"files/{name}", text) for name, text in sorted(files.items())]
     parts += [_document(f"settings/{name}", value) for name, value in sorted(settings.items())]
-    scripts = "\n".join(wrap(scripts_payload(), 120))
+    scripts = "\n".join(wrap(startup_payload(), 120))
     parts += [f"base64 -d <<'{_END}' | tar -xzof -\n{scripts}\n{_END}\n", "/bin/sh ./boot.sh </dev/null\n"]
     return "".join(parts)
 

@@ -166,8 +166,17 @@ def test_readiness_is_told_the_generation_of_the_join_alone_and_is_asked_anew_af
     assert generation(sidecar()) == first
 
 
+def test_a_join_names_the_scripts_that_are_brought_by_way_of_the_token_and_carries_none() -> None:
+    world = sidecar()
+    sent = texts(world.one("vm-1-join").value("stdin"))
+    assert sent["settings/scripts"] == f"{remote.scripts_digest()}\n"
+    assert not [name for name in sent if name.endswith(".sh")]
+    assert world.one("vm-1-token").plain["scripts"] == remote.scripts_digest()
+    assert world.is_after(world.one("vm-1-join"), world.one("vm-1-token"))
+
+
 @pytest.mark.parametrize(("script", "again"), [("join.sh", True), ("leave.sh", True), ("agent.sh", False)])
-def test_a_script_that_a_join_does_not_carry_runs_none_again(
+def test_a_script_that_a_join_does_not_need_runs_none_again(
     monkeypatch: pytest.MonkeyPatch, script: str, again: bool
 ) -> None:
     read = remote._script

@@ -1,8 +1,8 @@
-"""A fake cluster in place of the one that a kubeconfig leads to, and waits without waiting."""
+"""A fake cluster in place of the one that a kubeconfig leads to, VMs that take what they get, and quick waits."""
 
 import pytest
 
-from hybridmesh.providers import adopters, awaited, departure, membership, remains, token, waiting
+from hybridmesh.providers import adopters, awaited, departure, membership, reach, remains, token, waiting
 from tests.providers.fake_cluster import FakeCluster
 
 
@@ -24,7 +24,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster()
     for module in (adopters, awaited, departure, membership, remains, token):
         monkeypatch.setattr(module, "connect", lambda _: fake)
+    monkeypatch.setattr(token, "bring", lambda props: fake.done.append(f"bring scripts to {props['machine']}"))
     clock = _Clock()
     monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(departure, "time", clock)
+    monkeypatch.setattr(reach, "time", clock)
     return fake

@@ -82,7 +82,7 @@ def test_metrics_that_were_opened_by_hand_are_told(
 
 
 def test_a_change_by_hand_is_told_and_leads_to_a_repair_with_the_same_token(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cluster: FakeCluster
 ) -> None:
     machines(monkeypatch, manifests(MANIFEST.replace("enabled", "disabled")))
     state = IstioTokenProvider().read("id", made()).outs
@@ -90,13 +90,29 @@ def test_a_change_by_hand_is_told_and_leads_to_a_repair_with_the_same_token(
     assert state["drift"] == ["unit istio.service: now disabled, was enabled"]
     assert "vm-1 was changed by hand: unit istio.service: now disabled" in capsys.readouterr().out
     assert IstioTokenProvider().diff("id", state, dict(INPUTS)).changes
+    cluster.done.clear()
     after = IstioTokenProvider().update("id", state, dict(INPUTS)).outs
+    assert cluster.done == [], "the scripts are there"
     assert after is not None
     assert (after["drift"], after["repair"], after["token"]) == ([], "1", state["token"])
     assert not IstioTokenProvider().diff("id", after, dict(INPUTS)).changes
     again = IstioTokenProvider().update("id", {**after, "drift": ["x"]}, dict(INPUTS)).outs
     assert again is not None
     assert again["repair"] == "2"
+
+
+def test_scripts_that_were_changed_by_hand_are_brought_again(
+    monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
+) -> None:
+    script = f"file {remote.SCRIPTS_FOLDER}upkeep.sh"
+    recorded, now = f"{MANIFEST}{script}\t0123456789abcdef\n", f"{MANIFEST}{script}\tabsent\n"
+    machines(monkeypatch, f"@@ manifest-recorded\n{recorded}@@ manifest\n{now}@@ end\n")
+    state = IstioTokenProvider().read("id", made()).outs
+    assert state is not None
+    assert state["drift"] == [f"{script}: removed"]
+    cluster.done.clear()
+    IstioTokenProvider().update("id", state, dict(INPUTS))
+    assert cluster.done == ["bring scripts to vm-1"]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
-from hybridmesh.providers import preflight
+from hybridmesh.providers import preflight, reach
 from hybridmesh.providers.preflight import PreflightError, PreflightProvider, VerdictProvider
-from hybridmesh.remote import COMMAND_PREFLIGHT
+from hybridmesh.remote import COMMAND_PREFLIGHT, scripts_digest
 from tests.remote.unpacked import texts
 
 INPUTS: dict[str, Any] = {
@@ -59,7 +59,7 @@ class Machines:
 def machines(monkeypatch: pytest.MonkeyPatch, *answers: Answer | SshError) -> Machines:
     made = Machines(*answers)
     monkeypatch.setattr(ssh, "run_on_all", made)
-    monkeypatch.setattr(preflight, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(reach, "_PAUSE_SECONDS", 0)
     return made
 
 
@@ -73,7 +73,11 @@ def test_a_good_machine_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, capsy
     [(machine, stdin, limits)] = asked
     assert str(machine.door) == "admin@192.0.2.11:22"
     assert machine.door.private_key == "S3CRET"
-    assert sent(stdin) == {"settings/package-url": "http://m/x.deb", "settings/gateway-timeout-seconds": "20"}
+    assert sent(stdin) == {
+        "settings/package-url": "http://m/x.deb",
+        "settings/gateway-timeout-seconds": "20",
+        "settings/scripts": scripts_digest(),
+    }
     assert (limits.connect, limits.command) == (15, preflight.LOOK_SECONDS + 20)
     assert capsys.readouterr().out == "vm-1: systemd is degraded: x.service\n"
 

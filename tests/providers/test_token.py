@@ -23,6 +23,8 @@ INPUTS: dict[str, Any] = {
         "bastion": None,
     },
     "dialSeconds": 15.0,
+    "dialAttempts": 4.0,
+    "scripts": "0" * 64,
     "namespace": "demo",
     "serviceAccount": "echo",
     "entry": "echo-192.0.2.11",
@@ -39,7 +41,7 @@ def changes(news: dict[str, Any], olds: dict[str, Any] = STATE) -> bool | None:
 
 def test_a_token_is_for_istiod_and_for_one_service_account(cluster: FakeCluster) -> None:
     made = IstioTokenProvider().create(dict(INPUTS))
-    assert cluster.done == ["mint demo/echo for istio-ca, 3600 s"]
+    assert cluster.done == ["bring scripts to vm-1", "mint demo/echo for istio-ca, 3600 s"]
     assert made.outs is not None
     assert made.outs["token"] == "token-1"
     assert "token-1" not in made.id
@@ -57,6 +59,16 @@ def test_a_machine_without_an_entry_gets_a_new_token(cluster: FakeCluster) -> No
     updated = IstioTokenProvider().update("id", dict(STATE), dict(INPUTS))
     assert updated.outs is not None
     assert updated.outs["token"] == "token-1"
+    assert cluster.done == ["bring scripts to vm-1", "mint demo/echo for istio-ca, 3600 s"]
+
+
+def test_other_scripts_are_brought_to_a_member_which_keeps_its_token(cluster: FakeCluster) -> None:
+    cluster.entries = dict(MEMBER)
+    news = {**INPUTS, "scripts": "1" * 64}
+    assert changes(news) is True
+    updated = IstioTokenProvider().update("id", dict(STATE), news)
+    assert updated.outs == {**STATE, "scripts": "1" * 64}
+    assert cluster.done == ["bring scripts to vm-1"]
 
 
 def test_a_machine_that_istiod_has_lost_gets_a_new_token(cluster: FakeCluster) -> None:
@@ -102,7 +114,10 @@ def test_another_way_to_the_cluster_or_lifetime_is_noted_and_keeps_the_token(
     assert cluster.done == []
 
 
-@pytest.mark.parametrize("unknown", [("trust",), ("machine", "connection", "dialSeconds", "drift", "repair")])
+@pytest.mark.parametrize(
+    "unknown",
+    [("trust",), ("machine", "connection", "dialSeconds", "drift", "repair"), ("scripts", "dialAttempts")],
+)
 def test_a_token_of_a_state_that_knows_less_is_kept(cluster: FakeCluster, unknown: tuple[str, ...]) -> None:
     cluster.entries = dict(MEMBER)
     olds = {key: value for key, value in STATE.items() if key not in unknown}

@@ -33,8 +33,8 @@ def refusal(name: str, value: str) -> str:
 
 @pytest.mark.timeout(3000)
 def test_what_a_payload_carries_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripts = {"lib.sh": remote._script("lib.sh"), "preflight.sh": COPY.encode()}
-    monkeypatch.setattr(remote, "_scripts", lambda _names=(): scripts)
+    library = remote._script("lib.sh")
+    monkeypatch.setattr(remote, "_script", lambda name: library if name == "lib.sh" else COPY.encode())
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
     command = remote.COMMAND_PREFLIGHT.replace("/run/", f"{run}/").replace('test "$(id -u)" = 0', "true")
@@ -54,7 +54,7 @@ def test_what_a_payload_carries_is_data(tmp_path: Path, monkeypatch: pytest.Monk
         out.mkdir()
         done = subprocess.run(
             ["sh", "-c", command],
-            input=remote.payload(files, accepted),
+            input=remote.payload(files, accepted, remote.PREFLIGHT_SCRIPTS),
             env={"PATH": os.environ["PATH"], "OUT": str(out)},
             cwd=tmp_path,
             capture_output=True,

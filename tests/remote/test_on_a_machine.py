@@ -90,11 +90,20 @@ class Vm:
         assert done.code == 0, done.stderr
         return done.stdout.strip()
 
+    def bring(self, *, user: str = "root") -> Result:
+        return self.run(remote.COMMAND_BRING, remote.bring_payload(), user=user)
+
     def join(self, changes: Mapping[str, str] | None = None, *, user: str = "root", kill_at: str = "") -> Result:
-        """Run the join with `changes` to files and settings; SIGKILL ends it once it has logged `kill_at`."""
+        """Bring the scripts and run the join, with `changes` to files and settings; SIGKILL ends it once it has logged
+        `kill_at`.
+        """
+        brought = self.bring(user=user)
+        if brought.code != 0:
+            return brought
         values = {**FILES, **self.settings, **(changes or {})}
         files = {name: text for name, text in values.items() if name in remote.FILES}
         settings = {name: text for name, text in values.items() if name in remote.SETTINGS}
+        settings["scripts"] = remote.scripts_digest()
         command = remote.COMMAND_JOIN
         if kill_at:
             logged = f"until grep -qs {shlex.quote(kill_at)} /var/log/hybrid-mesh.log; do sleep 0.02; done"
@@ -105,7 +114,7 @@ class Vm:
         return self.run(command, remote.payload(files, settings), user=user)
 
     def leave(self, *, user: str = "root") -> Result:
-        return self.run(remote.COMMAND_LEAVE, remote.payload(FILES, self.settings), user=user)
+        return self.run(remote.COMMAND_LEAVE, remote.payload(FILES, self.settings, remote.LEAVE_SCRIPTS), user=user)
 
     def listing(self) -> list[str]:
         done = self.run("sh -s", LISTING.read_text())
@@ -303,6 +312,55 @@ def test_a_join_that_was_killed_half_way_is_continued_or_undone(vm: Vm, step: st
     else:
         assert vm.leave().code == 0
     assert vm.run("ls -d /run/hybrid-mesh.????????").stdout == ""  # nor the token that it had with it
+
+
+TIMERS = "systemctl list-units --all --no-legend --plain 'hybrid-mesh-scripts-*.timer' | cut -d ' ' -f 1"
+BROUGHT = "/run/hybrid-mesh-scripts"
+
+
+def test_scripts_for_a_machine_outside_go_by_themselves_if_no_join_takes_them(vm: Vm, pristine: list[str]) -> None:
+    assert vm.bring().code == 0
+    assert vm.out(f"cat {BROUGHT}/*.sh | sha256sum; stat -c '%a %U' {BROUGHT}").splitlines() == [
+        f"{remote.scripts_digest()}  -",
+        "700 root",
+    ]
+    [first] = vm.out(TIMERS).splitlines()
+    unit = first.removesuffix(".timer")
+    assert [line for line in vm.listing() if unit not in line] == pristine
+    assert vm.out(f"systemctl start {unit}.service; ls -d {BROUGHT}") == BROUGHT, "it may be a newer preflight's"
+    assert vm.bring().code == 0
+    [second] = set(vm.out(TIMERS).splitlines()) - {first}
+    vm.out(f"touch -d '-55 minutes' {BROUGHT}; systemctl start {second.removesuffix('.timer')}.service")
+    assert vm.run(f"ls -d {BROUGHT}").code != 0
+    vm.out(f"systemctl stop {second} {first} 2>/dev/null || :")
+
+
+def test_a_join_or_a_leave_takes_the_scripts_that_were_brought_and_what_would_take_them(vm: Vm) -> None:
+    assert vm.join().code == 0
+    assert vm.out(f"{TIMERS}; ls -d {BROUGHT} /var/lib/hybrid-mesh/brought 2>/dev/null || :") == ""
+    vm.wait_until_started()
+    assert vm.leave().code == 0
+    assert vm.bring().code == 0
+    assert vm.out(TIMERS)
+    assert vm.leave().code == 0
+    assert vm.out(f"{TIMERS}; ls -d {BROUGHT} 2>/dev/null || :") == ""
+
+
+def test_a_member_has_its_scripts_or_gets_them_where_a_reboot_takes_none(vm: Vm) -> None:
+    assert vm.join().code == 0
+    process = vm.wait_until_started()
+    assert vm.bring().stderr == "", "they are there"
+    vm.out("echo exit 1 >>/var/lib/hybrid-mesh/scripts/join.sh")
+    files = remote.payload(FILES, {**vm.settings, "scripts": remote.scripts_digest()})
+    refused = vm.run(remote.COMMAND_JOIN, files)
+    assert refused.code == 1
+    assert "the scripts of the join are not here, or were changed" in refused.stderr
+    assert vm.bring().code == 0
+    assert vm.out(f"ls -d {BROUGHT} /var/lib/hybrid-mesh/brought 2>/dev/null || :") == "/var/lib/hybrid-mesh/brought"
+    assert vm.run(remote.COMMAND_JOIN, files).code == 0
+    assert vm.out("cat /var/lib/hybrid-mesh/scripts/*.sh | sha256sum") == f"{remote.scripts_digest()}  -"
+    assert vm.run("ls -d /var/lib/hybrid-mesh/brought").code != 0
+    assert vm.wait_until_started() == process
 
 
 def test_leaving_twice_or_without_having_joined_does_nothing(vm: Vm) -> None:

@@ -22,10 +22,22 @@ from hybridmesh import remote
 from tests.remote.unpacked import entries, unpacked
 
 COMMANDS = {
-    "preflight": remote.COMMAND_PREFLIGHT,
+    "agent": remote.COMMAND_AGENT,
+    "agent-leave": remote.COMMAND_AGENT_LEAVE,
+    "bring": remote.COMMAND_BRING,
     "join": remote.COMMAND_JOIN,
     "leave": remote.COMMAND_LEAVE,
+    "preflight": remote.COMMAND_PREFLIGHT,
 }
+CARRIED: Mapping[str, tuple[str, ...]] = {
+    "agent": remote.AGENT_SCRIPTS,
+    "agent-leave": remote.LEAVE_SCRIPTS,
+    "bring": remote.BRING_SCRIPTS,
+    "join": (),
+    "leave": remote.LEAVE_SCRIPTS,
+    "preflight": remote.PREFLIGHT_SCRIPTS,
+}
+"""The scripts in each command's payload."""
 FILES = {
     "cluster.env": "ISTIO_SERVICE_CIDR='*'\n",
     "hosts": "192.0.2.1 istiod.istio-system.svc\n",
@@ -65,16 +77,37 @@ def test_only_root_can_read_what_is_unpacked() -> None:
         assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0), name
 
 
-def test_the_scripts_travel_in_every_payload() -> None:
-    assert {"lib.sh", "join.sh", "ready.sh", "leave.sh"} <= entries(remote.payload({}, {})).keys()
+def scripts_in(payload: str) -> set[str]:
+    return {name for name in entries(payload) if name.endswith(".sh")}
 
 
-def test_a_script_that_a_command_does_not_need_stays_away() -> None:
-    names = entries(remote.payload({}, SETTINGS, remote.PREFLIGHT_SCRIPTS)).keys()
-    assert {name for name in names if name.endswith(".sh")} == set(remote.PREFLIGHT_SCRIPTS)
+@pytest.mark.parametrize("verb", sorted(set(COMMANDS) - {"join"}))
+def test_a_payload_has_the_scripts_that_its_command_needs_and_no_other(verb: str) -> None:
+    assert scripts_in(remote.payload({}, SETTINGS, CARRIED[verb])) == set(CARRIED[verb])
+    here = Path(remote.__file__).parent
+    needed, read = {f"{verb}.sh"}, set[str]()
+    while needed - read:
+        script = min(needed - read)
+        read.add(script)
+        needed |= set(re.findall(r"(?:\. |/bin/sh |\bsh )\./([a-z_-]+\.sh)", (here / script).read_text()))
+    assert "lib.sh" in needed
+    assert needed <= set(CARRIED[verb])
 
 
-def test_a_join_carries_every_script_that_it_or_what_it_leaves_there_runs() -> None:
+def test_what_is_brought_is_a_folder_of_its_own_with_the_scripts_of_a_join_and_their_digest() -> None:
+    join = {f"brought/{name}" for name in remote.JOIN_SCRIPTS}
+    preflight = remote.payload({}, SETTINGS, remote.PREFLIGHT_SCRIPTS, bring=True)
+    assert scripts_in(remote.bring_payload()) == join | set(remote.BRING_SCRIPTS)
+    assert scripts_in(preflight) == join | set(remote.PREFLIGHT_SCRIPTS)
+    for payload in (remote.bring_payload(), preflight):
+        assert unpacked(payload)["settings/scripts"].decode() == f"{remote.scripts_digest()}\n"
+
+
+def test_what_a_join_reads_is_small_for_a_state_has_it_twice_a_machine() -> None:
+    assert len(remote.payload(FILES, {**SETTINGS, "scripts": remote.scripts_digest()})) < 1000
+
+
+def test_a_join_is_brought_every_script_that_it_or_what_it_leaves_there_runs() -> None:
     here = Path(remote.__file__).parent
     mentioned = {
         name
@@ -91,15 +124,15 @@ def test_a_digest_tells_payloads_apart_and_not_more() -> None:
     assert digest == remote.payload_digest(dict(reversed(FILES.items())), SETTINGS)
     assert digest != remote.payload_digest({**FILES, "istio-token": "other"}, SETTINGS)
     assert digest != remote.payload_digest(FILES, {**SETTINGS, "ssh-port": "2222"})
-    assert digest != remote.payload_digest(FILES, SETTINGS, remote.JOIN_SCRIPTS)
+    assert digest != remote.payload_digest(FILES, {**SETTINGS, "scripts": remote.scripts_digest()})
     assert re.fullmatch("[0-9a-f]{64}", digest)
 
 
 def test_the_digest_of_the_scripts_changes_with_any_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    scripts, before = remote._scripts(), remote.scripts_digest()
+    script, before = remote._script, remote.scripts_digest()
     assert remote.scripts_digest() == before
-    for name in scripts:
-        monkeypatch.setattr(remote, "_scripts", lambda _names=(), name=name: {**scripts, name: scripts[name] + b"\n"})
+    for name in remote.JOIN_SCRIPTS:
+        monkeypatch.setattr(remote, "_script", lambda of, name=name: script(of) + (b"\n" if of == name else b""))
         assert remote.scripts_digest() != before, name
 
 
@@ -114,6 +147,7 @@ def test_the_digest_of_the_scripts_changes_with_any_of_them(monkeypatch: pytest.
         ({}, {"drain-seconds": "5s"}, "'5s'"),
         ({}, {"drain-seconds": "-1"}, "'-1'"),
         ({}, {"app-units": "shop.service; reboot"}, "'shop.service; reboot'"),
+        ({}, {"scripts": "../.."}, "'../..'"),
         ({}, {"ssh-port": "0"}, "'0'"),
         ({}, {"ssh-port": "65536"}, "'65536'"),
     ],
@@ -185,6 +219,14 @@ class Vm:
     def env(self) -> dict[str, str]:
         return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "OUT": str(self.folder / "out")}
 
+    def put_scripts(self, place: str) -> Path:
+        """A join's, as the package has them now, to a place below `run` or `lib`."""
+        folder = self.folder / place
+        folder.mkdir(parents=True)
+        for name in remote.JOIN_SCRIPTS:
+            (folder / name).write_bytes(remote._script(name))
+        return folder
+
 
 @pytest.fixture(params=["sh", "dash", "bash"])
 def vm(request: pytest.FixtureRequest, tmp_path: Path) -> Vm:
@@ -199,10 +241,13 @@ def vm(request: pytest.FixtureRequest, tmp_path: Path) -> Vm:
 
 
 def with_script(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Let every script of the payload be `text`, beside the real lib.sh."""
-    scripts = remote._scripts({*remote.SCRIPTS, *remote.PREFLIGHT_SCRIPTS})
-    probe = {name: text.encode() for name in scripts if name != "lib.sh"}
-    monkeypatch.setattr(remote, "_scripts", lambda _names=(): scripts | probe)
+    """Let every script be `text`, beside the real lib.sh."""
+    library = remote._script("lib.sh")
+    monkeypatch.setattr(remote, "_script", lambda name: library if name == "lib.sh" else text.encode())
+
+
+def join_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    return remote.payload(files, {**settings, "scripts": remote.scripts_digest()})
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -210,8 +255,53 @@ def test_a_command_runs_its_script_and_hands_on_output_and_exit_code(
     vm: Vm, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     with_script(monkeypatch, 'echo "$0"; echo complaint >&2; exit 7\n')
-    result = vm.run(COMMANDS[verb], remote.payload({}, {}))
+    vm.put_scripts("lib/hybrid-mesh/scripts")
+    result = vm.run(COMMANDS[verb], remote.payload({}, {"scripts": remote.scripts_digest()}, CARRIED[verb]))
     assert (result.returncode, result.stdout, result.stderr) == (7, f"./{verb}.sh\n", "complaint\n")
+    assert list(vm.run_folder.iterdir()) == []
+
+
+PLACES = ("run/hybrid-mesh-scripts", "lib/hybrid-mesh/brought", "lib/hybrid-mesh/next", "lib/hybrid-mesh/scripts")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_join_runs_the_scripts_that_it_names_wherever_they_were_brought(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    with_script(monkeypatch, "echo older\n")
+    for other in set(PLACES) - {place}:
+        vm.put_scripts(other)
+    with_script(monkeypatch, 'echo "newer, from $(pwd)"; ls *.sh | paste -sd " " -; echo gone >>upkeep.sh\n')
+    folder = vm.put_scripts(place)
+    before = {path: path.read_bytes() for path in vm.folder.rglob("*.sh")}
+    result = vm.run(remote.COMMAND_JOIN, join_payload(FILES, SETTINGS))
+    assert result.returncode == 0, result.stderr
+    where, scripts = result.stdout.splitlines()
+    assert where.startswith(f"newer, from {vm.run_folder}/hybrid-mesh."), "a copy"
+    assert scripts.split() == sorted(remote.JOIN_SCRIPTS)
+    assert {path: path.read_bytes() for path in vm.folder.rglob("*.sh")} == before, folder
+
+
+@pytest.mark.parametrize("change", ["edited", "one more", "one less", "absent"])
+def test_scripts_that_are_not_those_of_the_stack_are_not_run(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    with_script(monkeypatch, 'touch "$OUT/ran"\n')
+    folder = vm.put_scripts("lib/hybrid-mesh/scripts")
+    match change:
+        case "edited":
+            (folder / "upkeep.sh").write_text("touch other\n")
+        case "one more":
+            (folder / "zzz.sh").write_text('touch "$OUT/ran"\n')
+        case "one less":
+            (folder / "restart.sh").unlink()
+        case _:
+            shutil.rmtree(folder)
+    result = vm.run(remote.COMMAND_JOIN, join_payload(FILES, SETTINGS))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "at step start: the scripts of the join are not here, or were changed" in result.stderr
+    assert "hybrid-mesh: remedy: let them be brought: pulumi up --replace" in result.stderr
+    assert list((vm.folder / "out").iterdir()) == []
     assert list(vm.run_folder.iterdir()) == []
 
 
@@ -219,9 +309,10 @@ def test_files_and_settings_arrive_byte_for_byte_and_nothing_in_them_is_run(
     vm: Vm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_script(monkeypatch, '. ./lib.sh\ncp files/* "$OUT/"\nsetting spiffe-id >"$OUT/setting"\n')
+    vm.put_scripts("lib/hybrid-mesh/scripts")
     for value in ODD_VALUES:
         files = {"mesh.yaml": f"{value}\n\n{value}", "cluster.env": f"A={value}\n\n", "istio-token": value}
-        result = vm.run(remote.COMMAND_JOIN, remote.payload(files, {"spiffe-id": value}))
+        result = vm.run(remote.COMMAND_JOIN, join_payload(files, {"spiffe-id": value}))
         assert result.returncode == 0, result.stderr
         for name, text in files.items():
             assert (vm.folder / "out" / name).read_bytes() == text.encode()
@@ -231,8 +322,9 @@ def test_files_and_settings_arrive_byte_for_byte_and_nothing_in_them_is_run(
 
 def test_what_is_unpacked_is_for_its_owner_alone(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
     with_script(monkeypatch, "find . -exec stat -c '%a %n' {} +\n")
+    vm.put_scripts("lib/hybrid-mesh/scripts")
     vm.folder.joinpath("run").chmod(0o777)
-    result = vm.run(remote.COMMAND_JOIN, remote.payload(FILES, SETTINGS))
+    result = vm.run(remote.COMMAND_JOIN, join_payload(FILES, SETTINGS))
     modes = {path: mode for mode, _, path in (line.partition(" ") for line in result.stdout.splitlines())}
     assert modes.pop(".") == "700"
     assert modes.pop("./files") == "700"
@@ -244,8 +336,9 @@ def test_what_is_unpacked_is_for_its_owner_alone(vm: Vm, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("stdin", ["", "!!!", base64.b64encode(b"no tar").decode(), "truncated"])
 def test_a_payload_that_cannot_be_unpacked_runs_nothing(vm: Vm, monkeypatch: pytest.MonkeyPatch, stdin: str) -> None:
     with_script(monkeypatch, 'touch "$OUT/ran"\n')
+    vm.put_scripts("lib/hybrid-mesh/scripts")
     if stdin == "truncated":
-        stdin = remote.payload(FILES, SETTINGS)[:2000]
+        stdin = join_payload(FILES, SETTINGS)[:400]
     result = vm.run(remote.COMMAND_JOIN, stdin)
     assert result.returncode == 1
     assert "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked" in result.stderr
@@ -258,6 +351,7 @@ def test_an_interrupted_command_leaves_no_token_behind(
     vm: Vm, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, code: int
 ) -> None:
     with_script(monkeypatch, 'touch "$OUT/started"\nsleep 20\n')
+    vm.put_scripts("lib/hybrid-mesh/scripts")
     process = subprocess.Popen(
         [vm.shell, "-c", vm.local(remote.COMMAND_JOIN)],
         stdin=subprocess.PIPE,
@@ -268,7 +362,7 @@ def test_an_interrupted_command_leaves_no_token_behind(
         text=True,
     )
     assert process.stdin is not None
-    process.stdin.write(remote.payload(FILES, SETTINGS))
+    process.stdin.write(join_payload(FILES, SETTINGS))
     process.stdin.close()
     limit = time.monotonic() + 10
     while not (vm.folder / "out" / "started").exists():
@@ -324,16 +418,18 @@ def test_a_machine_that_no_join_of_that_generation_was_run_on_says_so(vm: Vm, as
 
 def test_a_user_with_sudo_becomes_root(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
     with_script(monkeypatch, "cat files/hosts\n")
+    vm.put_scripts("lib/hybrid-mesh/scripts")
     vm.become("admin", sudo=True)
-    result = vm.run(remote.COMMAND_JOIN, remote.payload(FILES, SETTINGS))
+    result = vm.run(remote.COMMAND_JOIN, join_payload(FILES, SETTINGS))
     assert (result.returncode, result.stdout) == (0, FILES["hosts"])
     assert FILES["istio-token"] not in (vm.folder / "sudo.log").read_text()
 
 
 def test_a_user_without_sudo_is_told_what_to_do(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
     with_script(monkeypatch, 'touch "$OUT/ran"\n')
+    vm.put_scripts("lib/hybrid-mesh/scripts")
     vm.become("guest", sudo=False)
-    result = vm.run(remote.COMMAND_JOIN, remote.payload(FILES, SETTINGS))
+    result = vm.run(remote.COMMAND_JOIN, join_payload(FILES, SETTINGS))
     assert result.returncode == 77
     assert "guest is not root" in result.stderr
     assert "remedy: log in as root, or allow this user NOPASSWD sudo" in result.stderr

@@ -50,7 +50,7 @@ def function(script: str, name: str) -> str:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
     scripts = [*sorted(SCRIPTS.glob("*.sh")), PROJECT / "tests/e2e/machine_listing.sh"]
-    assert {*remote.SCRIPTS, "probe.sh"} <= {script.name for script in scripts}
+    assert {*remote.STARTUP_SCRIPTS, "probe.sh"} <= {script.name for script in scripts}
     subprocess.run(["shellcheck", "-x", f"--source-path={PROJECT}", *scripts], check=True, timeout=60)
 
 
@@ -88,7 +88,8 @@ def test_every_setting_that_a_script_reads_is_declared_and_every_declared_one_is
 
 def test_the_package_carries_the_scripts() -> None:
     names = {entry.name for entry in resources.files(remote).iterdir() if entry.name.endswith(".sh")}
-    assert names == {*remote.SCRIPTS, *remote.PREFLIGHT_SCRIPTS, "probe.sh"}, "the probe comes on stdin"
+    payloads = {*remote.STARTUP_SCRIPTS, *remote.PREFLIGHT_SCRIPTS, *remote.AGENT_SCRIPTS, *remote.LEAVE_SCRIPTS}
+    assert names == {*payloads, "probe.sh"}, "the probe comes on stdin"
 
 
 # ---------------------------------------------------------------- lib.sh

@@ -42,7 +42,7 @@ def test_it_unpacks_to_the_scripts_files_and_settings_that_it_was_made_of(tmp_pa
     assert found == {
         **{f"files/{name}": text.encode() for name, text in FILES.items()},
         **{f"settings/{name}": f"{value}\n".encode() for name, value in SETTINGS.items()},
-        **{name: (SCRIPTS / name).read_bytes() for name in remote.SCRIPTS},
+        **{name: (SCRIPTS / name).read_bytes() for name in remote.STARTUP_SCRIPTS},
     }
 
 
