@@ -25,7 +25,7 @@ from lab.cluster import wait_for
 from lab.machines import Machine
 from tests.e2e.machine import connections
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
-from tests.e2e.stack import Stack, console
+from tests.e2e.stack import PulumiError, Stack, console
 from tests.e2e.test_life import TOKEN, expired_token
 from tests.environment import Lab
 
@@ -35,6 +35,7 @@ MACHINES = ("vm-1", "vm-2")
 IDENTITY = "spiffe://cluster.local/ns/demo/sa/echo"
 CHAIN = "/etc/certs/cert-chain.pem"
 ENVIRONMENT = "/var/lib/istio/envoy/cluster.env"
+SENT_DRAIN = "cat /var/lib/hybrid-mesh/scripts/settings/drain-seconds"
 Says = Mapping[tuple[str, str], str]
 """What must be said, by machine (empty: the stack) and diagnosis."""
 
@@ -313,6 +314,29 @@ def test_what_was_changed_by_hand_is_put_right_under_refresh_alone(lab: Lab, up:
     expect_well(lab, up)
     assert up.steps() == []
     assert "PRIVATE KEY" not in up.state()
+
+
+def test_scripts_that_were_changed_by_hand_run_no_join_and_are_brought_by_the_remedy(lab: Lab, up: Stack) -> None:
+    machine = lab.machine("vm-1")
+    before = machine.ssh(["cat /var/lib/hybrid-mesh/scripts/*.sh | sha256sum"])
+    machine.ssh(["echo true >>/var/lib/hybrid-mesh/scripts/leave.sh"])
+    up.change("sidecar.timeouts.drainSeconds", 6)
+    with pytest.raises(
+        PulumiError, match="at step start: the scripts of the join are not here, or were changed"
+    ) as said:
+        up.up()
+    assert "remedy: let them be brought: pulumi up --replace" in str(said.value)
+    assert machine.ssh([SENT_DRAIN]) != "6\n"
+    [token] = [str(r["urn"]) for r in up.resources() if str(r["urn"]).endswith("::mesh-vm-1-token")]
+    up.up("--replace", token)
+    assert machine.ssh([SENT_DRAIN]) == "6\n"
+    assert machine.ssh(["cat /var/lib/hybrid-mesh/scripts/*.sh | sha256sum"]) == before
+    up.change("sidecar.timeouts.drainSeconds", None)
+    machine.ssh(["rm /var/lib/hybrid-mesh/scripts/leave.sh"])
+    assert "file /var/lib/hybrid-mesh/scripts/leave.sh: removed" in up.up("--refresh")
+    assert machine.ssh([SENT_DRAIN]) != "6\n"
+    expect_well(lab, up)
+    assert up.steps() == []
 
 
 def test_the_bundle_has_logs_and_states_and_no_secret(lab: Lab, up: Stack, tmp_path: Path) -> None:
