@@ -85,16 +85,11 @@ written() {
 
 wait_until_written() {
     step ready "wait until Prometheus takes what the agent writes, at most ${LIMIT}s"
-    now
-    end=$((NOW + LIMIT))
-    until written; do
-        ! is_past "$end" || {
-            timeout 10 journalctl -u "$AGENT_UNIT" -n 15 --no-pager -o cat 2>/dev/null | scrub | cut -c 1-400 >&2 || :
-            fail "nothing was written after ${LIMIT}s" \
-                'see the lines above: the metrics server and the receiver must be services of the mesh that this VM may call'
-        }
-        sleep 0.5
-    done
+    within "$LIMIT" written || {
+        timeout 10 journalctl -u "$AGENT_UNIT" -n 15 --no-pager -o cat 2>/dev/null | scrub | cut -c 1-400 >&2 || :
+        fail "nothing was written after ${LIMIT}s" \
+            'see the lines above: the metrics server and the receiver must be services of the mesh that this VM may call'
+    }
 }
 
 only_one

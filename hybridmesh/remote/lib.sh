@@ -49,6 +49,17 @@ is_past() {
     [ "$NOW" -ge "$1" ]
 }
 
+# within SECONDS COMMAND…: until it succeeds; fails once they are over
+within() {
+    now
+    WAIT_END=$((NOW + $1))
+    shift
+    until "$@"; do
+        ! is_past "$WAIT_END" || return 1
+        sleep 0.3
+    done
+}
+
 # The time of day, in STAMP, asked for once a second
 stamp() {
     now

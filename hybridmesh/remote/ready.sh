@@ -51,12 +51,7 @@ wait_for() {
     seconds=$1
     what=$2
     shift 2
-    now
-    end=$((NOW + seconds))
-    until "$@"; do
-        ! is_past "$end" || give_up "$what, after ${seconds}s"
-        sleep 0.3
-    done
+    within "$seconds" "$@" || give_up "$what, after ${seconds}s"
 }
 
 restart_is_over() {

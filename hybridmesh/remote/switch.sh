@@ -54,6 +54,10 @@ close_gate() {
     done
 }
 
+is_cut_off() {
+    ! is_connected
+}
+
 # istiod takes a VM out of every proxy's endpoints once it has been without a connection for a while. Until then this
 # proxy serves on, with what it knows.
 leave_rotation() {
@@ -63,26 +67,19 @@ leave_rotation() {
     # goes out.
     close_gate OUTPUT -p tcp --dport 15012 ! --tcp-flags RST RST -m owner --uid-owner istio-proxy -j DROP
     timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
-    now
-    limit=$((NOW + CUT_LIMIT))
-    while is_connected; do
-        ! is_past "$limit" || break
-        sleep 0.2
-    done
+    within "$CUT_LIMIT" is_cut_off || :
     sleep "$CUT_OFF"
 }
 
-# Requests that Envoy has under way to the application
-requests_under_way() {
-    fetch GET http://127.0.0.1:15000/clusters 5 2>/dev/null | awk -F '::' '/^inbound\|/ && $3 == "rq_active" { n += $4 } END { print n + 0 }'
+# Whether Envoy has no request under way to the application
+is_idle() {
+    fetch GET http://127.0.0.1:15000/clusters 5 2>/dev/null | awk -F '::' '/^inbound\|/ && $3 == "rq_active" { n += $4 } END { exit n > 0 }'
 }
 
 drain() {
     step drain "at most ${DRAIN}s"
     fetch POST http://127.0.0.1:15020/drain 5 >/dev/null 2>&1 || :
-    now
-    limit=$((NOW + DRAIN))
-    while ! is_past "$limit" && [ "$(requests_under_way)" != 0 ]; do sleep 0.2; done
+    within "$DRAIN" is_idle || :
 }
 
 # While no proxy is there, callers of the application's ports are refused, at once: they go elsewhere, and nobody gets

@@ -17,17 +17,6 @@ WAY_LIMIT=30   # a network that comes up later finds an agent that tries again
 READY_LIMIT=60 # an application that starts before the proxy is ready is better than none
 LOG_LIMIT=$((50 * 1024 * 1024))
 
-# within SECONDS COMMAND…: until it succeeds, or they are over
-within() {
-    now
-    end=$((NOW + $1))
-    shift
-    until "$@"; do
-        ! is_past "$end" || return 1
-        sleep 0.2
-    done
-}
-
 has_way() {
     cut -d ' ' -f 1 "$STATE/hosts-known" 2>/dev/null | while read -r address; do
         if ip route get "$address" >/dev/null 2>&1; then echo yes; fi
