@@ -62,9 +62,10 @@ class MembershipProvider(ResourceProvider):
     def _wait(props: dict[str, Any]) -> dict[str, Any]:
         cluster = connect(props)
         seconds = number(props, "syncSeconds")
-        objection = wait_until(lambda: objection_to(cluster, props), seconds)
-        if objection:
-            raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {objection}")
+        if wait_until(lambda: objection_to(cluster, props), seconds):
+            objection = objection_to(cluster, props, thorough=True)
+            if objection:
+                raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {objection}")
         entry = cluster.workload_entry(text(props, "namespace"), text(props, "entry")) or {}
         return {
             **props,
@@ -74,10 +75,11 @@ class MembershipProvider(ResourceProvider):
         }
 
 
-def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
+def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool = False) -> str:
     """Why the VM cannot be called a member yet, with the remedy; empty if it can.
 
-    Brings the VM's WorkloadEntry up to date on the way.
+    Brings the VM's WorkloadEntry up to date on the way. istiod, which answers by way of API server and kubelet, is
+    asked once the app is healthy, or where `thorough` wants to know all.
     """
     namespace, name = text(props, "namespace"), text(props, "entry")
     entry = cluster.workload_entry(namespace, name)
@@ -101,15 +103,13 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any]) -> str:
     if patch and not props.get("staticEntry"):
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
+    healthy, said = health(entry) if props.get("probed") else (True, "")
+    unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
+    if not healthy and not thorough:
+        return unhealthy
     states = cluster.sync_states(text(props, "istioNamespace"), text(props, "revision"), namespace)
     out_of_sync = sync_objection(states, text(props, "proxy"))
-    if out_of_sync:
-        return out_of_sync
-    if props.get("probed"):
-        healthy, said = health(entry)
-        if not healthy:
-            return f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
-    return ""
+    return out_of_sync if healthy else f"{unhealthy} {out_of_sync}".rstrip()
 
 
 def _patch(entry: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,25 @@ def test_a_proxy_that_moved_is_in_sync_if_one_istiod_says_so() -> None:
 
 def test_an_unhealthy_app_is_no_member_and_the_probe_is_quoted(member: FakeCluster) -> None:
     member.entries = {NAME: entry(healthy=False)}
-    assert "not healthy by the workload's probe: connection refused. Start the app" in refused()
+    assert refused().endswith(
+        "not healthy by the workload's probe: connection refused. Start the app, or correct the probe."
+    )
+
+
+def test_istiod_is_asked_once_the_app_is_healthy_and_for_what_is_said_in_the_end(
+    member: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def sync_states(*_: str) -> list[dict[str, Any]]:
+        asked.append("istiod")
+        return [state(Cluster={})]
+
+    monkeypatch.setattr(member, "sync_states", sync_states)
+    member.entries = {NAME: entry(healthy=False)}
+    said = refused()
+    assert said.index("Start the app") < said.index("istiod has not sent it Cluster")
+    assert asked == ["istiod"]
 
 
 def test_without_a_probe_health_is_not_asked_for(member: FakeCluster) -> None:
