@@ -173,7 +173,9 @@ def environment(instance: Instance, tools: toolchain.Toolset) -> dict[str, str]:
         "HYBRID_MESH_LAB": instance.name,
         "PATH": os.pathsep.join(dict.fromkeys(os.pathsep.join(path).split(os.pathsep))),
         "KUBECONFIG": str(folder / "kubeconfig"),
-        "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+        # Without notes beside each file, which a killed pulumi leaves half, so that nobody can read the state
+        # (docs/recovery.md), and for which each write of the state is summed up by MD5.
+        "PULUMI_BACKEND_URL": f"file://{folder / 'state'}?metadata=skip",
         "PULUMI_HOME": str(folder / "pulumi-home"),
         "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

@@ -183,7 +183,7 @@ _UNPACKED: Final = (
     "if ! base64 -d | tar -xzof - -C $d || ! test -f $d/settings.lines; then "
     'echo "hybrid-mesh: FAILED: the payload on stdin cannot be unpacked into /run" >&2; exit 1; fi; '
     "cd $d || exit 1; "
-    'while IFS= read -r l; do printf "%s\\n" "${l#* }" >"settings/${l%% *}"; done <settings.lines; '
+    'while IFS= read -r l; do printf "%s\\n" "${l#* }" >"settings/${l%% *}"; done <settings.lines || exit 1; '
 )
 _UNPACK: Final = f"{_UNPACKED}/bin/sh ./@SCRIPT@ </dev/null"
 

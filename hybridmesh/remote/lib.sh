@@ -169,7 +169,7 @@ unredirected() {
 # fetch METHOD URL SECONDS: the answer's body on stdout, fails on a status of 400 or more
 fetch() {
     if command -v curl >/dev/null; then
-        unredirected timeout "$3" curl -fsSL --connect-timeout 10 -X "$1" --url "$2"
+        unredirected curl -fsSL --connect-timeout 10 -m "$3" -X "$1" --url "$2"
     elif command -v wget >/dev/null; then
         if [ "$1" = POST ]; then set -- "$1" "$2" "$3" --post-data=; fi
         unredirected timeout "$3" wget -q -O - -T 10 -t 1 --no-hsts ${4+"$4"} -- "$2"
