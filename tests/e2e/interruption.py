@@ -130,18 +130,18 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items() if key not in _OF_ONE_RUN}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
-    return _without_certificate(value)
+    return _without_keys(value)
 
 
-_OF_ONE_RUN = ("joined", "stdin", "trust", "hostKey", "__provider")
+_OF_ONE_RUN = ("joined", "stdin", "trust", "__provider")
 
 
-def _without_certificate(value: Any) -> Any:
-    """An istiod that is installed anew makes itself a new root."""
-    return _CERTIFICATE.sub("[certificate]", value) if isinstance(value, str) else value
+def _without_keys(value: Any) -> Any:
+    """An istiod that is installed anew makes itself a new root, and a machine that is made anew new host keys."""
+    return _KEYS.sub("[key]", value) if isinstance(value, str) else value
 
 
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+_KEYS = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----|ssh-ed25519 [A-Za-z0-9+/=]+")
 
 
 _KINDS_THAT_COME_AND_GO = {
