@@ -184,7 +184,7 @@ def _constant(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_constant(inner) for inner in value]
-    return _without_certificate(value)
+    return _without_keys(value)
 
 
 _CHANGES_BY_ITSELF = re.compile(
