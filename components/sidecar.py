@@ -334,6 +334,7 @@ class Sidecar(pulumi.ComponentResource):
             entry = self._make_entry(name, args, group, namespace)
         else:
             entry = pulumi.Output.all(group, args.mesh_address).apply(lambda both: entry_name(*both))
+        scripts = scripts_digest()
         token = IstioToken(
             f"{name}-token",
             IstioTokenArgs(
@@ -344,7 +345,7 @@ class Sidecar(pulumi.ComponentResource):
                 service_account=args.service_account,
                 entry=entry,
                 trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
-                scripts=scripts_digest(),
+                scripts=scripts,
                 expiration_seconds=args.token_seconds,
                 dial_seconds=args.limits.dial,
                 dial_attempts=args.limits.dial_attempts,
@@ -358,7 +359,7 @@ class Sidecar(pulumi.ComponentResource):
                 args.connection.port,
                 pulumi.Output.all(*args.scrapers),
                 token.repair,
-            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts_digest()})
+            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts})
         )
         secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))
         everything = pulumi.Output.all(secret_files, settings)

@@ -91,7 +91,7 @@ class IstioTokenProvider(ResourceProvider):
 
 def _are_changed(olds: Mapping[str, Any]) -> bool:
     """Whether the scripts that a join has kept are among what was changed by hand."""
-    return any(SCRIPTS_FOLDER in line for line in olds.get("drift") or ())
+    return any(f"{SCRIPTS_FOLDER}/" in line for line in olds.get("drift") or ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -187,14 +187,14 @@ _UNPACKED: Final = (
 )
 _UNPACK: Final = f"{_UNPACKED}/bin/sh ./@SCRIPT@ </dev/null"
 
-SCRIPTS_FOLDER: Final = "/var/lib/hybrid-mesh/scripts/"
+SCRIPTS_FOLDER: Final = "/var/lib/hybrid-mesh/scripts"
 """Where a join keeps its scripts on the machine, and what it names in the machine's manifest."""
 
 _BROUGHT: Final = (
     f"{_UNPACKED}"
     "LC_ALL=C; export LC_ALL; "
     "for brought in /run/hybrid-mesh-scripts /var/lib/hybrid-mesh/brought /var/lib/hybrid-mesh/next "
-    "/var/lib/hybrid-mesh/scripts; do "
+    f"{SCRIPTS_FOLDER}; do "
     'if test "$(cat $brought/*.sh 2>/dev/null | sha256sum)" = "$(cat settings/scripts)  -"; then '
     "cp $brought/*.sh . && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
     'echo "hybrid-mesh: FAILED on $(uname -n) at step start: the scripts of the join are not here, or were changed" '
@@ -207,7 +207,7 @@ _BROUGHT: Final = (
 _KEPT: Final = (
     f"{_IN_A_FOLDER}"
     "IFS= read -r generation; "
-    "for kept in /var/lib/hybrid-mesh/next /var/lib/hybrid-mesh/scripts; do "
+    f"for kept in /var/lib/hybrid-mesh/next {SCRIPTS_FOLDER}; do "
     'if test -n "$generation" && test "$(cat $kept/settings/generation 2>/dev/null)" = "$generation"; then '
     "cp -R $kept/lib.sh $kept/@SCRIPT@ $kept/settings $d && cd $d && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
     'echo "hybrid-mesh: FAILED on $(uname -n) at step start: what the stack wants was not brought here by a join, '
@@ -326,9 +326,9 @@ def scripts_digest() -> str:
     return hashlib.sha256(b"".join(text for _, text in sorted(_scripts(JOIN_SCRIPTS).items()))).hexdigest()
 
 
-MANIFESTS: Final = """\
+MANIFESTS: Final = f"""\
 echo '@@ manifest-recorded'; cat /var/lib/hybrid-mesh/manifest 2>/dev/null
-echo '@@ manifest'; sh /var/lib/hybrid-mesh/scripts/manifest.sh </dev/null 2>/dev/null
+echo '@@ manifest'; sh {SCRIPTS_FOLDER}/manifest.sh </dev/null 2>/dev/null
 echo '@@ end'
 """
 """What COMMAND_PROBE may read instead: two sections of the probe, what the join left and what is there now."""

@@ -104,7 +104,7 @@ def test_a_change_by_hand_is_told_and_leads_to_a_repair_with_the_same_token(
 def test_scripts_that_were_changed_by_hand_are_brought_again(
     monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
 ) -> None:
-    script = f"file {remote.SCRIPTS_FOLDER}upkeep.sh"
+    script = f"file {remote.SCRIPTS_FOLDER}/upkeep.sh"
     recorded, now = f"{MANIFEST}{script}\t0123456789abcdef\n", f"{MANIFEST}{script}\tabsent\n"
     machines(monkeypatch, f"@@ manifest-recorded\n{recorded}@@ manifest\n{now}@@ end\n")
     state = IstioTokenProvider().read("id", made()).outs
