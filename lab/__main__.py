@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lab import machines as vm
 from lab import packages, toolchain
-from lab.cluster import Cluster
+from lab.cluster import Cluster, program_runs
 from lab.instance import PROJECT_ROOT, Instance, LabError
 from lab.machines import Machine
 from lab.toolchain import pins
@@ -118,11 +118,7 @@ def start_programs(instance: Instance) -> None:
     for name in added:
         supervisor.addProcessGroup(name)
     for info in supervisor.getAllProcessInfo():
-        if not info["name"].startswith("machine-") and info["statename"] not in (
-            "RUNNING",
-            "STARTING",
-            "BACKOFF",
-        ):
+        if not info["name"].startswith("machine-") and not program_runs(info):
             supervisor.startProcess(info["name"], False)
 
 

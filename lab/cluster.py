@@ -364,6 +364,11 @@ def _quote(part: str) -> str:
     return shlex.quote(part).replace("%", "%%")
 
 
+def program_runs(info: dict[str, Any]) -> bool:
+    """Whether supervisord, which said `info` of a program, runs it already and would not start it."""
+    return info["statename"] in ("RUNNING", "STARTING", "BACKOFF")
+
+
 def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> None:
     """Ask until the answer is true or the time is over; the last refusal is part of the error."""
     deadline = time.monotonic() + seconds

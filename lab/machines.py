@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import toolchain
 from lab.cloud import METADATA_ADDRESS, TEMPLATE_FILE, Template
-from lab.cluster import wait_for, write_program
+from lab.cluster import program_runs, wait_for, write_program
 from lab.instance import Instance, LabError, locked, process_start, run, write
 from lab.toolchain import Toolset, pins
 
@@ -168,6 +168,8 @@ class Machine:
     def start(self) -> None:
         """Boot it and wait until SSH lets a login in; where there is no sshd, until it boots."""
         self._require()
+        # systemd-nspawn outlives its guest by a moment, in which supervisord would start nothing.
+        wait_for(f"the end of {self.program}", lambda: self.running or self._has_ended, BOOT_SECONDS)
         if not self.running:
             self.instance.supervisor.startProcess(self.program)
         self._wait_until_up()
@@ -243,6 +245,11 @@ class Machine:
         return run([*target, *command], timeout=timeout)
 
     # ------------------------------------------------------------------ parts
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether supervisord would start it: its systemd-nspawn is over too, or never was."""
+        return not program_runs(self.instance.supervisor.getProcessInfo(self.program))
 
     def _require(self) -> None:
         if not self.exists:

@@ -62,6 +62,7 @@ def resolver(lab: Lab) -> Iterator[None]:
     """Put right afterwards, and told to the agent, which looks at it but once."""
     yield
     machine = lab.machine("vm-1")
+    machine.start()
     machine.ssh(["[ ! -f /root/resolv.conf ] || { mv /root/resolv.conf /etc/resolv.conf; systemctl restart istio; }"])
     wait_for("names of the mesh", lambda: machine.ssh([f"getent hosts {HOST} || :"]) != "", 60)
     wait_for("the machine to be in again", lambda: connected_at(lab, machine) != "", 60)
