@@ -276,11 +276,17 @@ drop_in() {
 [Unit]
 Wants=hybrid-mesh-network.service
 After=network-online.target hybrid-mesh-conntrack.service hybrid-mesh-network.service
+# However often it dies: nothing on this machine reaches anything while its proxy is away.
+StartLimitIntervalSec=0
+
+[Service]
+# Istio's unit says 10.
+RestartSec=2
 END
     uid=$(id -u istio-proxy)
     gid=$(id -g istio-proxy)
     # istio-iptables takes the user's number for the group's, and would redirect the proxy to itself
-    [ "$uid" = "$gid" ] || printf '\n[Service]\nEnvironment=PROXY_GID=%s\n' "$gid"
+    [ "$uid" = "$gid" ] || printf 'Environment=PROXY_GID=%s\n' "$gid"
     if gets_own_token; then token_drop_in; fi
 }
 
@@ -440,12 +446,12 @@ start() {
         step start 'nothing changed and Istio is running: no restart'
         return
     fi
-    step start 'Istio restarts in half a second, detached from this session'
+    step start 'Istio restarts in a moment, detached from this session'
     cancel_start
     now
     quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$NOW" \
         --description='hybrid-mesh: restart Istio outside the SSH session' \
-        --on-active=0.5 --timer-property=AccuracySec=100ms /bin/sh "$STATE/scripts/restart.sh" ||
+        --on-active=0.1 --timer-property=AccuracySec=10ms /bin/sh "$STATE/scripts/restart.sh" ||
         fail 'the restart cannot be scheduled' 'see the output above and: systemctl status'
     rm -f "$STATE/restart-needed"
 }

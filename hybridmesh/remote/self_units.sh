@@ -5,8 +5,6 @@
 # What istio.service is told besides: its token first. A failure does not keep it from starting.
 token_drop_in() {
     cat <<END
-
-[Service]
 ExecStartPre=-+/usr/bin/env HYBRID_MESH_CONSOLE=/dev/console /bin/sh $STATE/scripts/token.sh start
 END
 }

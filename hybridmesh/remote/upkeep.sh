@@ -23,10 +23,6 @@ has_way() {
     done | grep -q yes
 }
 
-is_ready() {
-    fetch GET http://127.0.0.1:15021/healthz/ready 2 >/dev/null 2>&1
-}
-
 # A join or a leave that is running here writes the file itself.
 alone() {
     command -v flock >/dev/null || return 0
@@ -61,7 +57,7 @@ case ${1-} in
         ;;
     follow) follow ;;
     ready)
-        within "$READY_LIMIT" is_ready || log "note: the proxy is not ready after ${READY_LIMIT}s; applications start nevertheless"
+        within "$READY_LIMIT" agent_is_ready || log "note: the proxy is not ready after ${READY_LIMIT}s; applications start nevertheless"
         ;;
     logs) rotate ;;
     *) fail "unknown: ${1-}" 'upkeep.sh network, follow, ready or logs' ;;

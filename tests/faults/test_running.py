@@ -19,6 +19,8 @@ pytestmark = pytest.mark.lab
 
 ISTIOD_AWAY_SECONDS = 120
 CUT_SECONDS = 60
+DEATHS = 7
+"""More than systemd takes by default: five starts in ten seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,20 @@ def assert_costs_no_request_and_comes_back(lab: Lab, fault: str, process: str) -
 
 def test_a_killed_proxy_costs_no_request_and_comes_back(lab: Lab, resilient: Stack) -> None:
     assert_costs_no_request_and_comes_back(lab, "proxy killed", "envoy")
+    assert resilient.steps() == []
+
+
+def test_an_agent_that_dies_again_and_again_is_started_again_and_again(lab: Lab, resilient: Stack) -> None:
+    machine = lab.machine("vm-1")
+    began = time.monotonic()
+    for _ in range(DEATHS):
+        since = agent_since(machine)
+        killed(machine, "pilot-agent")
+        came_back(machine, since)
+    took = time.monotonic() - began
+    print(f"{DEATHS} deaths, {took / DEATHS:.1f} s each until the next start")
+    assert took < DEATHS * 6, "2 s, not Istio's 10"
+    wait_until_in(lab, machine)
     assert resilient.steps() == []
 
 
