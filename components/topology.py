@@ -1,7 +1,75 @@
-"""A drawing of what is there."""
+"""What is there, and a drawing of it."""
 
 from collections.abc import Mapping
 from typing import Any
+
+import pulumi
+
+from hybridmesh.settings import Settings
+from hybridmesh.settings import models as given
+
+from .command_host import CommandHost
+from .from_settings import network_addresses
+from .sidecar import Sidecar
+from .ssh_host import SshHost
+from .whole import whole
+from .workload import Workload
+
+
+def network_facts(network: given.Network, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
+    """A network, and the ways into it."""
+    gateway = network.gateway
+    ways = [] if gateway is None else network_addresses(gateway, hosts)
+    return pulumi.Output.all(
+        direct=network.direct,
+        gateways=[] if gateway is None else sorted(gateway.hosts),
+        addresses=[pulumi.Output.concat(way.address, f":{way.port}") for way in ways],
+    )
+
+
+def machine_facts(
+    made: SshHost | CommandHost, member: Sidecar, host: given.Host, **own: str
+) -> pulumi.Output[Mapping[str, Any]]:
+    """A machine that is reached from outside, and what it is in the mesh; `own` is known without asking."""
+    access = host.ssh or host.command
+    settled = {
+        **own,
+        "locality": host.locality,
+        "kind": "ssh" if host.ssh else "command",
+        "privateKeyFile": access.private_key_file if access else None,
+    }
+    found = pulumi.Output.all(
+        address=made.address,
+        meshAddress=made.mesh_address,
+        port=made.connection.port,
+        user=made.connection.user,
+        hostKey=made.connection.host_key,
+        identity=member.identity,
+        entry=member.entry,
+        synced=member.synced,
+        certificateExpiry=member.certificate_expiry,
+        sidecarVersion=member.version,
+    )
+    return whole(found.apply(lambda known: {**settled, **known}))
+
+
+def workload_facts(key: str, settings: Settings, component: Workload) -> pulumi.Output[dict[str, Any]]:
+    """A workload, and how requests to it are split."""
+    workload = settings.workloads[key]
+    routing = settings.routing.get(key)
+    return pulumi.Output.all(
+        namespace=workload.namespace,
+        serviceAccount=workload.service_account or key,
+        identity=component.identity,
+        host=component.host if workload.ports else None,
+        ports=[{"name": p.name, "port": p.port, "target": p.target, "protocol": p.protocol} for p in workload.ports],
+        pods=None
+        if workload.pods is None
+        else {"replicas": workload.pods.replicas, "version": workload.pods.version, "image": workload.pods.image},
+        machines=sorted(workload.machines.hosts) if workload.machines else [],
+        weights=None if routing is None or not routing.weights else dict(routing.weights),
+        subsets=None if routing is None else {k: dict(v) for k, v in routing.subsets_of(workload).items()},
+    )
 
 
 def drawing(topology: Mapping[str, Any]) -> str:

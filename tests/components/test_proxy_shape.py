@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from components.hybrid_mesh import HybridMesh, HybridMeshArgs, accepted_risks
+from components.from_settings import accepted_risks
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.telemetry import access_logging
 from hybridmesh.istio import versions
 from tests.components.harness import World, dev_settings, run

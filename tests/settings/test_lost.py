@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.hybrid_mesh import losses
+from components.from_settings import losses
 from hybridmesh.settings.lost import declared_lost, lost_machines, present, sections_of_config, sections_of_file
 from tests.components.harness import dev_sections, dev_settings
 from tests.settings.test_rules import findings

@@ -1,0 +1,274 @@
+"""What the settings mean in the terms of components. Nothing is made here."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pulumi
+import yaml
+
+from hybridmesh.istio import versions
+from hybridmesh.metrics import rules, scrape
+from hybridmesh.settings import Settings
+from hybridmesh.settings import models as given
+from hybridmesh.settings.lost import lost_machines
+from hybridmesh.settings.shapes import proxy_shape
+
+from .command_host import CommandHost
+from .connection import Bastion
+from .control_plane import HelmCharts, NetworkAddress
+from .network_gateway import gateway_group
+from .sidecar import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
+from .ssh_host import SshHost
+from .telemetry import Traces, TraceTag
+from .traffic_policy import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
+from .workload import Workload, WorkloadPort
+from .workload_access import AccessRule
+
+
+def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
+    """The bastion of a machine; without a way of its own to log in it takes the machine's."""
+    bastion = access.bastion
+    if bastion is None:
+        return None
+    return Bastion(
+        address=bastion.address,
+        port=bastion.port,
+        user=bastion.user,
+        host_key=bastion.host_key,
+        private_key=access.bastion_login.key,
+        passphrase=access.bastion_login.passphrase,
+    )
+
+
+def revision_of(settings: Settings, workload: given.Workload | None, host: given.Host) -> str:
+    """The istiod that a machine follows: its own word, its workload's, the control plane's."""
+    machines = workload.machines if workload is not None else None
+    return host.revision or (machines.revision if machines is not None else None) or settings.control_plane.revision
+
+
+def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[str, Any]:
+    """What a machine's proxy is told the same way, whether it joins over SSH or by itself: see `ProxyChoices`."""
+    sidecar = settings.sidecar
+    if sidecar.package is None:
+        raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
+    shape = proxy_shape(sidecar, workload)
+    timeouts = sidecar.timeouts
+    return {
+        "package": SidecarPackage(
+            version=sidecar.package.version,
+            url=sidecar.package.url or "",
+            sha256=sidecar.package.sha256 or "",
+            files=sidecar.package.by_kind if sidecar.package.files else {},
+        ),
+        "environment": {**sidecar.environment, **app_metrics_environment(workload)},
+        "dns_capture": shape.dns_capture,
+        "log_level": shape.log_level,
+        "capture": SidecarCapture(
+            inbound_ports=shape.capture.inbound_ports,
+            all_inbound_ports=shape.capture.all_inbound_ports,
+            exclude_inbound_ports=shape.capture.exclude_inbound_ports,
+            outbound_cidrs=shape.capture.outbound_cidrs,
+            exclude_outbound_cidrs=shape.capture.exclude_outbound_cidrs,
+            exclude_outbound_ports=shape.capture.exclude_outbound_ports,
+        ),
+        "resources": SidecarResources(
+            cpu_percent=shape.limits.cpu_percent,
+            memory=shape.limits.memory,
+            memory_high=shape.limits.memory_high,
+            tasks=shape.limits.tasks,
+        ),
+        "app_units": workload.machines.units if workload and workload.machines else (),
+        "supported_systems": "" if "system" in settings.versions.accept else versions.systems_line(),
+        "accept_findings": sidecar.preflight.accept,
+        "token_seconds": sidecar.token_seconds,
+        "limits": SidecarLimits(
+            dial=timeouts.dial_seconds,
+            dial_attempts=timeouts.dial_attempts,
+            download=timeouts.download_seconds,
+            install=timeouts.install_seconds,
+            ready=timeouts.ready_seconds,
+            sync=timeouts.sync_seconds,
+            rotation=timeouts.rotation_seconds,
+            drain=timeouts.drain_seconds,
+            gateway=timeouts.gateway_seconds,
+            cut_off=sidecar.upgrade.cut_off_seconds,
+        ),
+    }
+
+
+def charts_of(charts: given.Charts | None, version: str) -> HelmCharts | None:
+    """Where istiod's and the gateway's charts are; None: they are installed by others."""
+    return None if charts is None else HelmCharts(path=charts.path, repository=charts.repository, version=version)
+
+
+def network_addresses(
+    gateway: given.NetworkGateway, hosts: Mapping[str, SshHost | CommandHost]
+) -> list[NetworkAddress]:
+    """Where pods reach a network's gateway: one address for all of its machines, or that of each."""
+    if gateway.address is not None:
+        return [NetworkAddress(address=gateway.address, port=gateway.port)]
+    return [NetworkAddress(address=hosts[machine].mesh_address, port=gateway.port) for machine in sorted(gateway.hosts)]
+
+
+def access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> AccessRule:
+    """A rule of the settings with its callers' identities."""
+    return AccessRule(
+        callers=[components[name].identity for name in rule.from_],
+        principals=rule.principals,
+        namespaces=rule.namespaces,
+        methods=rule.methods,
+        paths=rule.paths,
+        ports=rule.ports,
+    )
+
+
+def workload_ports(workload: given.Workload) -> list[WorkloadPort]:
+    """A workload's ports as the components have them."""
+    return [WorkloadPort(name=p.name, port=p.port, target=p.target, protocol=p.protocol) for p in workload.ports]
+
+
+def accepted_risks(settings: Settings) -> list[str]:
+    """What `versions.accept` lets through, and what may break with it."""
+    package = settings.sidecar.package
+    found = versions.objections(settings.control_plane.version, package.version if package else None)
+    risks = [f"{o.kind} {o.problem}, as versions.accept allows. {o.consequence}" for o in found]
+    if "system" in settings.versions.accept:
+        risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
+    return risks
+
+
+def losses(settings: Settings) -> list[str]:
+    """What it means that machines are declared lost."""
+    return [
+        f"{machine} is declared lost ({place}): it is no part of the mesh and of this stack, and nobody asks it. "
+        "Should it still run, it would come back into the mesh by its certificate: switch it off."
+        for machine, place in sorted(lost_machines(settings).items())
+    ]
+
+
+def app_metrics_environment(workload: given.Workload | None) -> dict[str, str]:
+    """What tells the agent on a machine where the app's own metrics are, as annotations tell it in a pod."""
+    if workload is None or workload.metrics is None:
+        return {}
+    metrics = {"scrape": "true", "path": workload.metrics.path, "port": str(workload.metrics.port)}
+    return {"ISTIO_PROMETHEUS_ANNOTATIONS": json.dumps(metrics, separators=(",", ":"))}
+
+
+def traces_of(tracing: given.Tracing | None) -> Traces | None:
+    """Traces of the settings as the components have them."""
+    if tracing is None:
+        return None
+    return Traces(
+        sampling_percent=tracing.sampling_percent,
+        provider=tracing.providers[0] if tracing.providers else None,
+        tags={
+            name: TraceTag(literal=tag.literal, header=tag.header, environment=tag.environment, default=tag.default)
+            for name, tag in tracing.tags.items()
+        },
+    )
+
+
+def watched_gateways(settings: Settings) -> list[rules.Gateway]:
+    """The gateways that are missed when they do not answer."""
+    found = [
+        rules.Gateway(settings.control_plane.namespace, settings.gateway.name, "of VMs to istiod, and between networks")
+    ]
+    for network, facts in sorted(settings.networks.items()):
+        if facts.gateway is not None:
+            found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), f"into network {network}"))
+    return found
+
+
+def namespaces_of_machines(settings: Settings) -> list[str]:
+    """Where WorkloadEntries of machines are."""
+    found = {w.namespace for w in settings.workloads.values() if w.machines is not None}
+    return sorted(found | {n.gateway.namespace for n in settings.networks.values() if n.gateway is not None})
+
+
+def namespaces_of_pods(settings: Settings) -> list[str]:
+    """Where pods with a proxy are, the east-west gateway's among them."""
+    found = {w.namespace for w in settings.workloads.values() if w.pods is not None}
+    return sorted(found | {settings.control_plane.namespace})
+
+
+def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
+    """What the metrics server is told; see `hybridmesh.metrics.server.Config`."""
+    machines = [
+        {
+            "name": machine,
+            "namespace": workload.namespace,
+            "workload": key,
+            "network": workload.network or settings.cluster.network,
+            "address": hosts[machine].mesh_address,
+        }
+        for key, workload in sorted(settings.workloads.items())
+        for machine in sorted(workload.machines.hosts if workload.machines else {})
+    ]
+    machines += [
+        {
+            "name": machine,
+            "namespace": network.gateway.namespace,
+            "workload": gateway_group(key),
+            "network": key,
+            "address": hosts[machine].mesh_address,
+        }
+        for key, network in sorted(settings.networks.items())
+        if network.gateway is not None
+        for machine in sorted(network.gateway.hosts)
+    ]
+    agents = settings.observability.agents if settings.observability is not None else {}
+    return pulumi.Output.all(
+        namespaces=namespaces_of_machines(settings),
+        pods_in=namespaces_of_pods(settings),
+        network=settings.cluster.network,
+        agents=sorted(agents),
+        istio_namespace=settings.control_plane.namespace,
+        revision=settings.control_plane.revision,
+        machines=machines,
+    )
+
+
+def agent_file(network: str, seconds: int) -> Callable[[Sequence[str]], str]:
+    """An agent's prometheus.yml, of the metrics server's address and where it writes."""
+    return lambda known: yaml.safe_dump(scrape.agent_config(known[0], network, known[1], seconds), sort_keys=False)
+
+
+def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:
+    """A probe as Kubernetes and Istio write it."""
+    return None if probe is None else probe.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def traffic_policy_of(policy: given.TrafficPolicy) -> TrafficPolicy:
+    """A traffic policy of the settings as the components have it."""
+    pool, outliers, balancer = policy.connection_pool, policy.outlier_detection, policy.load_balancer
+    locality = balancer.locality_lb_setting if balancer is not None else None
+    return TrafficPolicy(
+        connection_pool=None
+        if pool is None
+        else ConnectionPool(
+            max_connections=pool.tcp.max_connections,
+            connect_timeout=pool.tcp.connect_timeout,
+            http1_max_pending_requests=pool.http.http1_max_pending_requests,
+            http2_max_requests=pool.http.http2_max_requests,
+            max_requests_per_connection=pool.http.max_requests_per_connection,
+            max_retries=pool.http.max_retries,
+            idle_timeout=pool.http.idle_timeout,
+        ),
+        outlier_detection=None
+        if outliers is None
+        else OutlierDetection(
+            consecutive_errors=outliers.consecutive_errors,
+            interval_seconds=outliers.interval_seconds,
+            base_ejection_seconds=outliers.base_ejection_seconds,
+            max_ejection_percent=outliers.max_ejection_percent,
+        ),
+        load_balancer=None
+        if balancer is None
+        else LoadBalancer(
+            simple=balancer.simple,
+            failover={rule.from_: rule.to for rule in locality.failover} if locality else {},
+            distribute={spread.from_: dict(spread.to) for spread in locality.distribute} if locality else {},
+        ),
+        tls=None if policy.tls is None else policy.tls.mode,
+    )
