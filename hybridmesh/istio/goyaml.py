@@ -4,6 +4,8 @@ To them `y` and `n` are booleans, `0o17` is a number, `12:30` and `2024-01-01` a
 the first document counts, and of a key given twice the last holds, be it by a merge (`<<`).
 """
 
+import functools
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -175,5 +177,12 @@ _Dumper.add_representer(str, _text)
 
 def dump(data: Json) -> str:
     """`data` as YAML that Go and Python read alike; keys sorted, one line per scalar."""
-    text = yaml.dump(data, Dumper=_Dumper, allow_unicode=True, width=math.inf, default_flow_style=False)
+    return _written(json.dumps(data))
+
+
+# The machines of a workload have one and the same, of which PyYAML takes milliseconds for each.
+@functools.lru_cache(maxsize=64)
+def _written(data: str) -> str:
+    """A JSON text as YAML."""
+    text = yaml.dump(json.loads(data), Dumper=_Dumper, allow_unicode=True, width=math.inf, default_flow_style=False)
     return str(text)
