@@ -70,4 +70,4 @@ test-full: tools check test-unit ## Everything: each feature on the environment,
 bench: tools ## Measure beside an Ansible playbook and the bare floor; writes docs/benchmarks.md (an hour, on a quiet machine)
 	@sed 's/#.*//' bench/debian-packages.txt | xargs dpkg-query --show >/dev/null 2>&1 || \
 		{ apt-get update && sed 's/#.*//' bench/debian-packages.txt | xargs apt-get install -y --no-install-recommends; }
-	@for point in preview environment one join many; do $(PYTHON) -m bench $$point; done
+	@for point in preview environment one join unchanged many; do $(PYTHON) -m bench $$point; done

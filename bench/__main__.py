@@ -153,6 +153,39 @@ def one(runs: Annotated[int, typer.Option()] = 3) -> None:
     )
 
 
+@app.command()
+def unchanged(
+    vms: Annotated[int, typer.Option(help="Besides the first.")] = 99,
+    runs: Annotated[int, typer.Option()] = 3,
+) -> None:
+    """`up` with no change of a stack with many real VMs, beside the engine alone with as many resources."""
+    with site() as here, tempfile.TemporaryDirectory() as folder:
+        here.make(vms)
+        joined(here, here.machines)
+        resources = here.resources()
+        before = [connections(machine) for machine in here.machines]
+        idle = engine(Path(folder), resources)
+        ours: list[float] = []
+        alone: list[float] = []
+        for _ in range(runs):
+            ours.append(here.up())
+            alone.append(grow(idle, resources))
+        opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
+    write(
+        "unchanged",
+        [
+            (
+                f"`up` with no change, {vms + 1} VMs, {resources} resources",
+                str(Figure(ours)),
+                f"{1.5 * Figure(alone).median:.1f} s",
+            ),
+            ("the engine alone, as many resources that do nothing", str(Figure(alone)), ""),
+            ("ours / the engine alone", ratio(Figure(ours), Figure(alone)), "1.5"),
+            ("SSH connections of these", str(sum(opened)), "0"),
+        ],
+    )
+
+
 def _upgraded(package: packages.Package, at_once: int) -> Any:
     def change(config: dict[str, Any]) -> None:
         config["hybrid-mesh:sidecar"]["package"] = asdict(package)
@@ -165,16 +198,15 @@ def _upgraded(package: packages.Package, at_once: int) -> Any:
 def many(
     vms: Annotated[int, typer.Option(help="Besides the first.")] = 59,
     at_once: Annotated[int, typer.Option(help="Restarted at a time in the upgrade.")] = 10,
-    runs: Annotated[int, typer.Option(help="Of `up` with no change.")] = 3,
 ) -> None:
-    """Many real VMs in one stack: join, no change, canary, upgrade, destroy; state and memory."""
+    """Many real VMs in one stack: join, canary, upgrade, destroy; state and memory."""
     rows: list[tuple[str, str, str]] = []
 
     def row(what: str, values: Sequence[float], limit: str = "", unit: str = "s") -> None:
         rows.append((what, str(Figure(values, unit)), limit))
         print(*rows[-1], flush=True)
 
-    with site() as here, tempfile.TemporaryDirectory() as folder:
+    with site() as here:
         small_state, small = here.state_bytes(), here.resources()
         row(f"{vms} VMs boot", [here.make(vms)])
         seconds, counts = joined(here, here.machines)
@@ -187,17 +219,6 @@ def many(
         found = re.search(r"VmRSS:\s+(\d+)", top)
         if found:
             row("istiod's resident memory", [int(found.group(1)) / 1024], unit="MiB")
-        before = [connections(machine) for machine in here.machines]
-        quiet = [here.up() for _ in range(runs)]
-        idle = engine(Path(folder), resources)
-        nothing = [grow(idle, resources) for _ in range(runs)]
-        row(
-            f"`up` with no change, {vms + 1} VMs, {resources} resources", quiet, f"{1.5 * Figure(nothing).median:.1f} s"
-        )
-        row("the engine alone, as many resources that do nothing", nothing)
-        rows.append(("ratio", ratio(Figure(quiet), Figure(nothing)), "1.5"))
-        opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
-        rows.append(("SSH connections of these", str(sum(opened)), "0"))
 
         def canary(config: dict[str, Any]) -> None:
             config["hybrid-mesh:routing"]["echo"]["weights"] = {"k8s": 50, "vm": 50}
