@@ -276,11 +276,10 @@ drop_in() {
 [Unit]
 Wants=hybrid-mesh-network.service
 After=network-online.target hybrid-mesh-conntrack.service hybrid-mesh-network.service
-# However often it dies: nothing on this machine reaches anything while its proxy is away.
-StartLimitIntervalSec=0
 
 [Service]
-# Istio's unit says 10.
+# Nothing on this machine reaches anything while its proxy is away. Istio's unit says 10; below 2, systemd gives up a
+# unit that dies at once (five starts in ten seconds).
 RestartSec=2
 END
     uid=$(id -u istio-proxy)
