@@ -15,7 +15,7 @@ READY_LIMIT=$(setting ready-timeout-seconds 90)
 DRAIN=$(setting drain-seconds 5)
 CUT_OFF=$(setting cut-off-seconds 15)
 CUT_LIMIT=35    # by then istiod's keepalive has noticed, where the kernel cannot close a connection
-RESTARTS=2      # of a proxy that ends by itself, before it is given up
+RESTARTS=5      # of a proxy that ends by itself, before it is given up
 ERRORS=/var/log/istio/istio.err.log
 
 # What makes a version, the package apart, and what says of it that it is here; relative to /

@@ -132,7 +132,6 @@ def what_runs(lab: Lab) -> dict[str, str]:
 def test_a_version_that_does_not_start_stops_the_roll_and_is_put_back_and_no_request_fails(lab: Lab, up: Stack) -> None:
     since, before, kept = time.time(), seen(lab), what_runs(lab)
     install(lab, up, "1.31.2", broken=True)
-    up.change("sidecar.timeouts.readySeconds", 12)
     with everywhere(lab) as loads, pytest.raises(PulumiError) as refused:
         up.up()
     (rolled,) = restarts(lab, before)
@@ -145,10 +144,8 @@ def test_a_version_that_does_not_start_stops_the_roll_and_is_put_back_and_no_req
         bad = failed(load)
         assert [request for request in bad if who != rolled or not window.has(request)] == [], f"from {who or 'a pod'}"
     said = str(refused.value)
-    assert (
-        f"FAILED on {rolled} at step switch: ready: the proxy is not ready after 12s; rolled back: istio-sidecar"
-        in said
-    )
+    why = "the proxy ends by itself, again and again"
+    assert f"FAILED on {rolled} at step switch: ready: {why}; rolled back: istio-sidecar" in said
     assert "while the new version ran" in said
     assert "broken on purpose" in said, said
     assert "remedy: " in said
