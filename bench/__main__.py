@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -61,12 +61,20 @@ def preview(runs: Annotated[int, typer.Option(help="Of each size.")] = 1) -> Non
     write("preview", rows)
 
 
+T = TypeVar("T")
+
+
+def counted(machines: Sequence[Machine], work: Callable[[], T]) -> tuple[T, list[int]]:
+    """What the work returns, and SSH connections a VM meanwhile."""
+    before = [connections(machine) for machine in machines]
+    done = work()
+    return done, [connections(machine) - was for machine, was in zip(machines, before, strict=True)]
+
+
 def joined(here: Site, machines: Sequence[Machine]) -> tuple[float, list[int]]:
     """Ours: seconds of `up`, and SSH connections a VM."""
-    before = [connections(machine) for machine in machines]
     here.want(machines)
-    seconds = here.up()
-    return seconds, [connections(machine) - was for machine, was in zip(machines, before, strict=True)]
+    return counted(machines, here.up)
 
 
 def left(here: Site) -> float:
@@ -163,24 +171,19 @@ def unchanged(
         here.make(vms)
         joined(here, here.machines)
         resources = here.resources()
-        before = [connections(machine) for machine in here.machines]
         idle = engine(Path(folder), resources)
-        ours: list[float] = []
-        alone: list[float] = []
-        for _ in range(runs):
-            ours.append(here.up())
-            alone.append(grow(idle, resources))
-        opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
+        pairs, opened = counted(here.machines, lambda: [(here.up(), grow(idle, resources)) for _ in range(runs)])
+    ours, alone = (Figure(seconds) for seconds in zip(*pairs, strict=True))
     write(
         "unchanged",
         [
             (
                 f"`up` with no change, {vms + 1} VMs, {resources} resources",
-                str(Figure(ours)),
-                f"{1.5 * Figure(alone).median:.1f} s",
+                str(ours),
+                f"{1.5 * alone.median:.1f} s",
             ),
-            ("the engine alone, as many resources that do nothing", str(Figure(alone)), ""),
-            ("ours / the engine alone", ratio(Figure(ours), Figure(alone)), "1.5"),
+            ("the engine alone, as many resources that do nothing", str(alone), ""),
+            ("ours / the engine alone", ratio(ours, alone), "1.5"),
             ("SSH connections of these", str(sum(opened)), "0"),
         ],
     )
@@ -227,9 +230,8 @@ def many(
         row("canary from 90/10 to 50/50", [here.up()])
         upgrade = packages.make(here.lab.instance, "1.31.8")
         here.want(here.machines, _upgraded(upgrade, at_once))
-        before = [connections(machine) for machine in here.machines]
-        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [here.up()])
-        opened = [connections(machine) - was for machine, was in zip(here.machines, before, strict=True)]
+        seconds, opened = counted(here.machines, here.up)
+        row(f"upgrade of {vms + 1} VMs, {at_once} at a time", [seconds])
         rows.append(("SSH connections a VM, of the upgrade", f"{min(opened)} to {max(opened)}", f"{SOCKET_LIMIT}"))
         row("destroy of all", [timed(here.stack.destroy)])
     write("sixty", rows)

@@ -2,7 +2,7 @@
 # For join.sh: the units of a machine that gets its token by itself, and says goodbye by itself. They are files in the
 # working folder, as those of `upkeep_units`.
 
-# What istio.service is told besides: its token first. A failure does not keep it from starting.
+# What the section Service of istio.service is told besides: its token first. A failure does not keep it from starting.
 token_drop_in() {
     cat <<END
 ExecStartPre=-+/usr/bin/env HYBRID_MESH_CONSOLE=/dev/console /bin/sh $STATE/scripts/token.sh start

@@ -229,7 +229,7 @@ def test_after_a_failure_the_next_up_tries_again_and_the_old_settings_restart_no
     up.change("sidecar.upgrade.cutOffSeconds", 0)
     for _ in range(2):
         before = seen(lab)  # either may have the first turn
-        with pytest.raises(PulumiError, match="rolled back"):
+        with pytest.raises(PulumiError, match="the proxy is not ready after 5s; rolled back"):
             up.up()
         (rolled,) = restarts(lab, before)
         assert versions(lab) == version
