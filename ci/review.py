@@ -6,21 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hybridmesh.ops.preview import readable, remarks
+from hybridmesh.ops.preview import WORDS, Change, changes, counted, readable, remarks
 
 LIMIT = 60_000
 """GitHub takes 65,536 characters."""
 SHORT = 100
 """So many lines are shown without being asked for."""
-_WORDS = {
-    "create": "new",
-    "update": "changed",
-    "delete": "removed",
-    "replace": "**replaced**",
-    "refresh": "looked at",
-}
-_OF_REPLACE = ("create-replacement", "delete-replaced", "discard-replaced")
-_COMPONENTS = ("pulumi:pulumi:Stack", "hybridmesh:")
+_LOSSES = ("replace", "delete")
+ROWS = 100
+"""So many components stand in the table."""
+MOST = 6
+"""So many objects of one of them do."""
 
 
 def marker(stack: str) -> str:
@@ -40,15 +36,18 @@ def comment(
         after: the drawing of what would be; None where the settings do not tell.
         failed: whether a policy refused it.
     """
-    rows = changes(plan.get("steps") or [])
+    rows = changes(plan)
     parts = [
         marker(stack),
         f"### Preview of `{stack}`, {commit[:12]}",
-        f"{'❌ A policy refuses this: see below.' if failed else '✅ The policies let this pass.'} {summary(rows)}",
+        f"{'❌ A policy refuses this: see below.' if failed else '✅ The policies let this pass.'} "
+        f"{counted(plan).capitalize()}.",
     ]
     if rows:
-        lines = ["| | resource | what |", "| --- | --- | --- |"]
-        lines += [f"| {_WORDS.get(op, op)} | {name} | {_cell(what)} |" for op, name, what in rows]
+        lines = ["| | what | |", "| --- | --- | --- |"]
+        lines += [_row(change) for change in sorted(rows, key=lambda row: row.operation not in _LOSSES)[:ROWS]]
+        if len(rows) > ROWS:
+            lines.append(f"| … | and {len(rows) - ROWS} more | see below |")
         parts.append("\n".join(lines))
     if said := remarks(plan):
         parts.append("\n".join(f"> {_cell(remark)}" for remark in said))
@@ -64,27 +63,6 @@ def comment(
     return f"{body}\n\n{_details('every line that changes', lines, LIMIT - len(body))}\n" if lines else f"{body}\n"
 
 
-def changes(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """Operation, resource and what changes of it; components, which own no more than their parts, left out."""
-    rows = []
-    for step in steps:
-        operation, urn = str(step["op"]), str(step["urn"])
-        kind = urn.split("::")[2].rpartition("$")[2]
-        if operation in ("same", "read", *_OF_REPLACE) or kind.startswith(_COMPONENTS):
-            continue
-        differing = step.get("detailedDiff") or step.get("diffReasons") or ()
-        rows.append((operation, f"{kind.rpartition(':')[2]} `{urn.rpartition('::')[2]}`", _what(sorted(differing))))
-    return sorted(rows, key=lambda row: (row[0] not in ("replace", "delete"), row[0], row[1]))
-
-
-def summary(rows: Sequence[tuple[str, str, str]]) -> str:
-    """One sentence."""
-    if not rows:
-        return "Nothing changes."
-    counts = {word: sum(1 for operation, _, _ in rows if operation == key) for key, word in _WORDS.items()}
-    return "Resources: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count) + "."
-
-
 def refusals(text: str) -> str:
     """What the policy pack said in a preview's text: rule, resource and message; nothing where it let all pass."""
     found = re.search(r"^Policies:\n((?:[ \t]+.*\n|\n)+)", text, flags=re.MULTILINE)
@@ -92,9 +70,17 @@ def refusals(text: str) -> str:
     return "\n".join(line[4:] for line in lines) if any("- [" in line for line in lines) else ""
 
 
-def _what(differing: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in differing[:6])
-    return shown + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
+def _row(change: Change) -> str:
+    """What changes, and what comes of it; of what belongs to it, only a difference in kind is said."""
+    word = f"**{WORDS[change.operation]}**" if change.operation in _LOSSES else WORDS[change.operation]
+    objects = [
+        title if operation == change.operation else f"{title} ({WORDS[operation]})"
+        for operation, title in change.objects[:MOST]
+    ]
+    if len(change.objects) > MOST:
+        objects.append(f"and {len(change.objects) - MOST} more")
+    told = "; ".join(filter(None, (change.remark, ", ".join(objects))))
+    return f"| {word} | {_cell(change.title)} | {_cell(told)} |"
 
 
 def _cell(text: str) -> str:

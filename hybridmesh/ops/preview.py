@@ -29,15 +29,21 @@ _LATER = "(known after the update)"
 _SECRET = "[secret]"
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "!": "magenta"}
 _SIGNS = {"create": "+", "delete": "-", "update": "~", "replace": "!"}
-_WORDS = {"create": "new", "update": "changed", "delete": "removed", "replace": "replaced"}
+WORDS = {"create": "new", "update": "changed", "delete": "removed", "replace": "replaced"}
+_GRAVEST_FIRST = ("replace", "delete", "update", "create")
 _HALVES = ("create-replacement", "delete-replaced", "discard-replaced")
 """Parts of a `replace`, which stands beside them."""
 _TOLD_BY_THEIR_COMPONENT = ("command:", "pulumi-python:", "pulumi:")
 """How things are done: what is done stands, to be read, in the component that they belong to."""
 _PARTS = ("machine", "preflight", "departure", "token", "join", "ready", "membership")
 """What a VM's membership is made of."""
+_RESTARTING = {"cluster.env", "mesh.yaml", "package", "root-cert.pem"}
+"""Of a `Sidecar`, what a running proxy does not read again."""
+_IDENTIFYING = {"namespace", "serviceAccount", "entry"}
+"""Of an `IstioToken`, by what the mesh knows the machine."""
 _NOTHING: tuple[object, ...] = (None, {}, [])
 _MISSING = object()
+_DIGEST = re.compile("[0-9a-f]{40,}")
 _TOP = ("pulumi:pulumi:Stack", "hybridmesh:hybrid_mesh:HybridMesh")
 
 
@@ -56,23 +62,57 @@ def type_of(urn: str) -> str:
     return urn.split("::")[2].rpartition("$")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changes alike in one resource, or in several, with all that belongs to them."""
+
+    operation: str
+    """`create`, `update`, `delete` or `replace`: the gravest of what belongs to them."""
+    title: str
+    """Kind and names."""
+    remark: str
+    """What comes of it; empty where that is plain."""
+    objects: tuple[tuple[str, str], ...]
+    """What else belongs to it and is not only how things are done: operation, and kind with name."""
+    lines: tuple[str, ...]
+    """Each begins with its sign: `+`, `-`, `~`, `!` for a replacement, or none; the title's is the first."""
+
+
 def counted(plan: Mapping[str, Any]) -> str:
     """How many resources are new, changed, removed, replaced; components, which own no more than their parts, apart."""
     operations = [step["op"] for step in _told(plan) if not _is_component(step["urn"])]
-    counts = [f"{operations.count(key)} {word}" for key, word in _WORDS.items() if key in operations]
+    counts = [f"{operations.count(key)} {word}" for key, word in WORDS.items() if key in operations]
     return ", ".join(counts) if counts else "nothing changes"
 
 
-def readable(plan: Mapping[str, Any]) -> list[str]:
-    """What changes, by component; each line begins with its sign: `+`, `-`, `~`, `!` for a replacement, or none.
+def changes(plan: Mapping[str, Any]) -> list[Change]:
+    """What changes, by component; those in which the same changes are told once, with all their names.
 
     Args:
         plan: `pulumi preview --json`.
     """
-    lines: list[str] = []
+    alike: dict[tuple[str, str, str, tuple[str, ...]], list[_Node]] = {}
     for node in _tree(_told(plan)):
-        lines += [*_shown(node), ""]
-    return lines[:-1]
+        sign, kind, remark, body = _sign(node), _kind(node.urn), _remark(node), tuple(_body(node, 0))
+        alike.setdefault((sign, kind, remark, body), []).append(node)
+    found = []
+    for (sign, kind, remark, body), nodes in alike.items():
+        title = f"{kind} {', '.join(_name(node) for node in nodes)}"
+        parts = list(_parts(nodes[0]))
+        objects = [(op, f"{_kind(p.urn)} {_name(p)}") for op, p in parts if p is not nodes[0] and not _is_means(p.urn)]
+        lines = _headed(f"{sign} {title}", remark, body, short=_is_means(nodes[0].urn))
+        gravest = min((operation for operation, _ in parts), key=_GRAVEST_FIRST.index)
+        found.append(Change(gravest, title, remark, tuple(objects), tuple(lines)))
+    return found
+
+
+def readable(plan: Mapping[str, Any]) -> list[str]:
+    """The lines of all changes, with an empty one between two.
+
+    Args:
+        plan: `pulumi preview --json`.
+    """
+    return [line for change in changes(plan) for line in ("", *change.lines)][1:]
 
 
 def remarks(plan: Mapping[str, Any]) -> list[str]:
@@ -113,45 +153,117 @@ def _tree(steps: Sequence[Mapping[str, Any]]) -> list[_Node]:
     return sorted(roots, key=lambda node: (_is_component(node.urn), node.urn.rpartition("::")[2], node.urn))
 
 
+def _part(urn: str) -> str:
+    return urn.rpartition("-")[2]
+
+
 def _place(node: _Node) -> tuple[int, str]:
     """Where a resource stands among those of its component: in the order in which they are made."""
-    part = node.urn.rpartition("-")[2]
+    part = _part(node.urn)
     return _PARTS.index(part) + 1 if part in _PARTS else 0, node.urn.rpartition("::")[2]
 
 
-def _shown(node: _Node, depth: int = 0) -> Iterator[str]:
-    indent = "  " * depth
-    if node.step is None:
-        yield f"  {indent}{_title(node.urn, {})}"
-    else:
-        operation = str(node.step["op"])
-        old, new = _inputs(node.step, "oldState"), _inputs(node.step, "newState")
-        reasons = ", ".join(node.step.get("replaceReasons") or ())
-        replaced = f": replaced, because of {reasons or 'what it hangs on'}" if operation == "replace" else ""
-        title = f"{_SIGNS[operation]} {indent}{_title(node.urn, new or old)}{replaced}"
-        lines = list(_details(node.step, old, new))
-        if (
-            operation == "update"
-            and len(lines) == 1
-            and lines[0][0] == "~"
-            and type_of(node.urn).startswith(_TOLD_BY_THEIR_COMPONENT)
-        ):
-            yield f"{title}: {lines[0][1:]}"
-        else:
-            yield title
-            yield from (f"{line[0]} {indent}    {line[1:]}" for line in lines)
+def _parts(node: _Node) -> Iterator[tuple[str, _Node]]:
+    """The resource, if it changes, and all that changes of what belongs to it, each after its operation."""
+    if node.step is not None:
+        yield str(node.step["op"]), node
     for child in sorted(node.children, key=_place):
-        yield from _shown(child, depth + 1)
+        yield from _parts(child)
 
 
-def _title(urn: str, inputs: Mapping[str, Any]) -> str:
-    """Kind and name: of an object in the cluster, the name that it has there."""
-    kind, name = type_of(urn).rpartition(":")[2], urn.rpartition("::")[2]
-    metadata = inputs.get("metadata") if type_of(urn).startswith("kubernetes:") else None
-    if isinstance(metadata, Mapping) and isinstance(metadata.get("name"), str):
-        place = metadata.get("namespace")
-        name = f"{place}/{metadata['name']}" if place and place != _UNKNOWN else metadata["name"]
-    return f"{kind} {name}"
+def _sign(node: _Node) -> str:
+    return " " if node.step is None else _SIGNS[str(node.step["op"])]
+
+
+def _remark(node: _Node) -> str:
+    if node.step is not None and node.step["op"] == "replace":
+        return f"replaced, because of {', '.join(node.step.get('replaceReasons') or ()) or 'what it hangs on'}"
+    return _what_comes_of_it(node) if type_of(node.urn) == "hybridmesh:sidecar:Sidecar" else ""
+
+
+def _what_comes_of_it(sidecar: _Node) -> str:
+    """What a change does to a machine that is in the mesh, as far as the plan tells (join.sh, `restart-needed`)."""
+    if sidecar.step is not None and sidecar.step["op"] != "update":
+        return ""
+    steps = {_part(child.urn): child.step or {} for child in sidecar.children}
+    token = steps.get("token", {})
+    if steps.get("departure", {}).get("op") == "replace":
+        return "another machine joins, and then the old one leaves"
+    if token.get("op") == "update":
+        differing = _differing(token)
+        if differing & _IDENTIFYING:
+            return "it joins anew, by another identity or address"
+        if not differing:
+            by_hand = ((token.get("oldState") or {}).get("outputs") or {}).get("drift")
+            return "what was changed by hand is put right" if by_hand else "it is out of the mesh, and joins anew"
+    return "Istio restarts, in turn" if sidecar.step and _differing(sidecar.step) & _RESTARTING else ""
+
+
+def _differing(step: Mapping[str, Any]) -> set[str]:
+    old, new = _inputs(step, "oldState"), _inputs(step, "newState")
+    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+
+
+def _body(node: _Node, depth: int) -> Iterator[str]:
+    """What is told of a resource below its title."""
+    indent = "  " * depth
+    if node.step is not None:
+        for line in _details(node.step, _inputs(node.step, "oldState"), _inputs(node.step, "newState")):
+            yield f"{line[0]} {indent}    {line[1:]}"
+    means: dict[str, list[str]] = {}
+    for child in sorted(node.children, key=_place):
+        sign, remark, body = _sign(child), _remark(child), tuple(_body(child, depth + 1))
+        if not _is_means(child.urn):
+            yield from _collected(means, indent)
+            yield from _headed(f"{sign} {indent}  {_kind(child.urn)} {_name(child)}", remark, body)
+            continue
+        name = _name(child).removeprefix(f"{_name(node)}-")
+        if remark or body:
+            yield from _collected(means, indent)
+            yield from _headed(f"{sign} {indent}  {name}", remark, body, short=True)
+        else:
+            means.setdefault(sign, []).append(name)
+    yield from _collected(means, indent)
+
+
+def _is_means(urn: str) -> bool:
+    """Whether it says no more than how things are done."""
+    return type_of(urn).startswith(_TOLD_BY_THEIR_COMPONENT)
+
+
+def _collected(means: dict[str, list[str]], indent: str) -> Iterator[str]:
+    """One line for those of a sign, of which there is nothing else to tell."""
+    for sign, names in means.items():
+        yield f"{sign} {indent}  {', '.join(names)}"
+    means.clear()
+
+
+def _headed(title: str, remark: str, body: Sequence[str], *, short: bool = False) -> Iterator[str]:
+    """A title with what stands below it; if `short`, one changed value stands in the title's line."""
+    if remark:
+        yield f"{title}: {remark}"
+        yield from body
+    elif short and len(body) == 1 and title[0] == body[0][0] == "~":
+        yield f"{title}: {body[0][1:].strip()}"
+    else:
+        yield title
+        yield from body
+
+
+def _kind(urn: str) -> str:
+    return type_of(urn).rpartition(":")[2]
+
+
+def _name(node: _Node) -> str:
+    """Of an object in the cluster, the name that it has there."""
+    name = node.urn.rpartition("::")[2]
+    step = node.step or {}
+    metadata = (_inputs(step, "newState") or _inputs(step, "oldState")).get("metadata")
+    if type_of(node.urn).startswith("kubernetes:") and isinstance(metadata, Mapping):
+        place, own = metadata.get("namespace"), metadata.get("name")
+        if isinstance(own, str):
+            return f"{place}/{own}" if place and place != _UNKNOWN else own
+    return name
 
 
 def _inputs(step: Mapping[str, Any], state: str) -> dict[str, Any]:
@@ -164,8 +276,13 @@ def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, 
     if step["op"] == "delete":
         return
     if step["op"] == "create":
-        if not type_of(step["urn"]).startswith(_TOLD_BY_THEIR_COMPONENT):
+        if not _is_means(step["urn"]):
             yield from _block("+", _whole(step["urn"], new))
+        return
+    if _is_means(step["urn"]):
+        old, new = _legible(old, new)
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(key, old.get(key, _MISSING), new.get(key, _MISSING))
         return
     differing = [*(step.get("detailedDiff") or step.get("diffReasons") or step.get("replaceReasons") or ())]
     known = old.keys() | new.keys()
@@ -179,6 +296,23 @@ def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, 
         elif tops:
             said = "a secret in it, changed" if _SECRET in json.dumps(before, default=str) else "not as it was put up"
             yield f"~{key}: {said}"
+
+
+def _legible(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both without what tells a reader nothing: secrets, what only the update will tell, digests, nothing that goes."""
+    before, after = dict(old), dict(new)
+    for key in old.keys() | new.keys():
+        was, will = old.get(key, _MISSING), new.get(key, _MISSING)
+        if isinstance(was, Mapping) and isinstance(will, Mapping):
+            before[key], after[key] = _legible(was, will)
+        elif (
+            will in (_UNKNOWN, _SECRET)
+            or (will is _MISSING and was in _NOTHING)
+            or all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (was, will))
+        ):
+            before.pop(key, None)
+            after.pop(key, None)
+    return before, after
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
@@ -277,7 +411,7 @@ def _short(value: Any) -> Any:
     if value.startswith("-----BEGIN"):
         kind = value.partition("-----BEGIN ")[2].partition("-----")[0].lower()
         return f"({kind} {hashlib.sha256(value.encode()).hexdigest()[:12]}…)"
-    return f"{value[:12]}…" if re.fullmatch("[0-9a-f]{40,}", value) else value
+    return f"{value[:12]}…" if _DIGEST.fullmatch(value) else value
 
 
 def _plain(value: Any) -> str:

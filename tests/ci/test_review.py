@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ci.drawings import LATER, planned_drawing
-from ci.review import changes, comment, marker, refusals
+from ci.review import ROWS, comment, marker, refusals
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import Settings
 from tests.components.harness import dev_settings, run
@@ -34,24 +34,43 @@ def step(operation: str, kind: str, name: str, *differing: str, old: Any = None,
     return {"op": operation, "urn": urn, "detailedDiff": {path: {} for path in differing}, **states}
 
 
+def part(operation: str, kind: str, name: str, owner: str) -> dict[str, Any]:
+    """A resource of a component."""
+    made = step(operation, kind, name)
+    parent = {"parent": f"{STACK}hybridmesh:hybrid_mesh:HybridMesh${owner}"}
+    return {**made, "oldState": parent, "newState": parent}
+
+
+ROUTING = "hybridmesh:routing:Routing::mesh-echo"
 STEPS = [
     step("same", "kubernetes:core/v1:Service", "unchanged"),
-    step("update", "hybridmesh:sidecar:Sidecar", "vm-1"),
-    step("update", "kubernetes:networking.istio.io/v1:VirtualService", "echo", "spec.http[0].route[0].weight"),
-    step("create", "command:remote:Command", "vm-3-join"),
+    step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", old={"mesh.yaml": "a"}, new={"mesh.yaml": "b"}),
+    step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-2", old={"mesh.yaml": "a"}, new={"mesh.yaml": "b"}),
+    part("update", "command:remote:Command", "mesh-vm-1-join", "hybridmesh:sidecar:Sidecar::mesh-vm-1"),
+    part("update", "command:remote:Command", "mesh-vm-2-join", "hybridmesh:sidecar:Sidecar::mesh-vm-2"),
+    part("update", "kubernetes:networking.istio.io/v1:VirtualService", "echo", ROUTING),
+    part("create", "kubernetes:networking.istio.io/v1:DestinationRule", "echo", ROUTING),
     step("create-replacement", "command:local:Command", "vm-2-machine"),
-    step("replace", "command:local:Command", "vm-2-machine", "create"),
+    step("replace", "command:local:Command", "vm-2-machine", old={"create": "a"}, new={"create": "b"}),
     step("delete", "kubernetes:core/v1:ServiceAccount", "old|one"),
 ]
 
 
-def test_what_is_lost_comes_first_and_components_are_left_out() -> None:
-    assert changes(STEPS) == [
-        ("delete", "ServiceAccount `old|one`", ""),
-        ("replace", "Command `vm-2-machine`", "`create`"),
-        ("create", "Command `vm-3-join`", ""),
-        ("update", "VirtualService `echo`", "`spec.http[0].route[0].weight`"),
+def test_what_is_lost_comes_first_and_what_changes_alike_is_told_once() -> None:
+    rows = [line for line in body().splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        "| **removed** | ServiceAccount old\\|one |  |",
+        "| **replaced** | Command vm-2-machine | replaced, because of what it hangs on |",
+        "| changed | Routing mesh-echo | VirtualService echo, DestinationRule echo (new) |",
+        "| changed | Sidecar mesh-vm-1, mesh-vm-2 | Istio restarts, in turn |",
     ]
+
+
+def test_a_table_has_an_end() -> None:
+    accounts = [step("create", "kubernetes:core/v1:ServiceAccount", f"a-{n}", new={"n": n}) for n in range(ROWS + 20)]
+    assert "| … | and 20 more | see below |" in body(plan={"steps": accounts})
+    objects = [part("delete", "kubernetes:core/v1:Service", f"s-{n}", ROUTING) for n in range(8)]
+    assert "Service s-5, and 2 more |" in body(plan={"steps": objects})
 
 
 def body(**changed: Any) -> str:
@@ -64,7 +83,7 @@ def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> 
     said = body()
     assert said.startswith(marker("gcp"))
     assert "Preview of `gcp`, 0123456789ab" in said
-    assert "Resources: 1 new, 1 changed, 1 removed, 1 **replaced**." in said
+    assert "✅ The policies let this pass. 1 new, 3 changed, 1 removed, 1 replaced.\n" in said
     before, after = said.index("flowchart A"), said.index("flowchart B")
     assert before < after
     assert said.count("```mermaid") == 2

@@ -63,9 +63,17 @@ def test_the_readme_s_links_lead_somewhere() -> None:
         assert target.startswith("http") or (PROJECT_ROOT / target).exists(), target
 
 
-def test_the_readme_s_preview_is_the_recorded_one() -> None:
-    (shown,) = re.findall(r"```text\n(~ .*?)```", (PROJECT_ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert shown.replace("dev: ", "") == (PROJECT_ROOT / "tests/e2e/previews/canary-weight.txt").read_text()
+def recorded(change: str) -> str:
+    return (PROJECT_ROOT / "tests/e2e/previews" / f"{change}.txt").read_text()
+
+
+def test_the_previews_in_readme_and_pages_are_the_recorded_ones() -> None:
+    shown = re.findall(r"```text\n(~ .*?)```", (PROJECT_ROOT / "README.md").read_text(), flags=re.DOTALL)
+    changes = ("canary-weight", "log-level-of-the-proxies")
+    assert [text.replace("dev: ", "") for text in shown] == [recorded(change) for change in changes]
+    (comment,) = re.findall(r"```diff\n(.*?)```", (PROJECT_ROOT / "docs/team.md").read_text(), flags=re.DOTALL)
+    lines, _, _ = re.sub("^~", "!", recorded("gateway-address"), flags=re.MULTILINE).rpartition("\n\n")
+    assert comment == f"{lines}\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+from hybridmesh.ops.preview import changes
 from lab.cluster import wait_for
 from lab.instance import write
 from lab.machines import Machine, write_names
@@ -114,12 +115,14 @@ def test_a_change_reaches_those_concerned_and_does_no_more_than_needed(
 ) -> None:
     before = seen(lab)
     change(up)
+    announced = [told.title for told in changes(up.plan()) if told.remark.startswith("Istio restarts")]
     up.up()
     done = effects(before, seen(lab))
     print(change.__name__, done)
     for name, wanted in zip(MACHINES, (on_vm_1, on_vm_2), strict=True):
         effect = done[name]
         assert effect.restarted == (wanted == RESTART), name
+        assert effect.restarted == any(f"mesh-{name}" in title for title in announced), announced
         assert effect.connections == 0 if wanted == NOTHING else 1 <= effect.connections <= 3, name
     assert up.steps() == []
 

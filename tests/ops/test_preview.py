@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,87 @@ def test_resources_stand_below_their_component_and_objects_have_their_name_in_th
         "",
         "~ Sidecar mesh-vm-1",
         "~     a: 1 => 2",
-        "+   Command mesh-vm-1-join",
-        "~   Command mesh-vm-1-ready: stdin: a => b",
+        "+   join",
+        "~   ready: stdin: a => b",
+    ]
+
+
+Inputs = dict[str, Any]
+
+
+def vm(name: str, old: Inputs, new: Inputs, **parts: tuple[Inputs, Inputs]) -> Iterator[dict[str, Any]]:
+    """The steps of a machine whose files or parts change."""
+    parent = SIDECAR.replace("mesh-vm-1", name)
+    kinds = {
+        "departure": "pulumi-python:dynamic:Departure",
+        "token": "pulumi-python:dynamic:IstioToken",
+        "membership": "pulumi-python:dynamic:Membership",
+    }
+    yield step("update" if old != new else "same", "hybridmesh:sidecar:Sidecar", name, old, new)
+    for part, (before, after) in parts.items():
+        kind = kinds.get(part, "command:remote:Command")
+        yield step("update", kind, f"{name}-{part}", before, after, parent=parent)
+
+
+JOINED: dict[str, tuple[Inputs, Inputs]] = {
+    "join": ({"stdin": "[secret]"}, {"stdin": "[secret]"}),
+    "ready": ({"stdin": "0" * 64}, {"stdin": UNKNOWN}),
+    "membership": ({"joined": "0" * 64, "labels": {"a": "b"}}, {"joined": "1" * 64, "labels": {"a": "b"}}),
+}
+
+
+def test_machines_that_change_alike_are_told_once_and_of_how_it_is_done_only_what_can_be_read() -> None:
+    labelled = {**JOINED, "membership": ({"joined": "0" * 64, "labels": {}}, {"joined": UNKNOWN, "labels": {"a": "b"}})}
+    alike = [step for n in (1, 2, 4) for step in vm(f"mesh-vm-{n}", {"hosts": "a"}, {"hosts": "b"}, **JOINED)]
+    other = vm("mesh-vm-3", {"hosts": "a"}, {"hosts": "b"}, **labelled)
+    assert shown(*alike, *other) == [
+        "~ Sidecar mesh-vm-1, mesh-vm-2, mesh-vm-4",
+        "~     hosts: a => b",
+        "~   join, ready, membership",
+        "",
+        "~ Sidecar mesh-vm-3",
+        "~     hosts: a => b",
+        "~   join, ready",
+        "~   membership",
+        "+       labels.a: b",
+    ]
+
+
+def test_a_verdict_that_only_the_update_knows_and_nothing_that_goes_are_not_shown() -> None:
+    findings = {"vm-1": UNKNOWN, "vm-2": ["disk"], "vm-4": UNKNOWN}
+    assert shown(
+        step(
+            "update",
+            "pulumi-python:dynamic:Preflights",
+            "mesh-preflights",
+            {"findings": {"vm-1": [], "vm-2": [], "vm-3": []}},
+            {"findings": findings},
+        )
+    ) == ["~ Preflights mesh-preflights", "+     findings.vm-2: disk"]
+
+
+@pytest.mark.parametrize("file", ["cluster.env", "mesh.yaml", "package", "root-cert.pem"])
+def test_a_restart_is_said(file: str) -> None:
+    title, *_ = shown(*vm("mesh-vm-1", {file: "a"}, {file: "b"}, **JOINED))
+    assert title == "~ Sidecar mesh-vm-1: Istio restarts, in turn"
+
+
+def test_what_comes_of_a_change_is_said_of_the_machine() -> None:
+    token = {"scripts": "0" * 64, "expirationSeconds": 3600}
+    steps = list(vm("mesh-vm-1", {}, {}, token=(token, token), **JOINED))
+    title = "  Sidecar mesh-vm-1"
+    assert shown(*steps) == [f"{title}: it is out of the mesh, and joins anew", "~   token, join, ready, membership"]
+    steps[1]["oldState"]["outputs"] = {"drift": ["file /etc/hosts: edited"]}
+    assert shown(*steps)[0] == f"{title}: what was changed by hand is put right"
+    steps[1]["oldState"].pop("outputs")
+    elsewhere = vm("mesh-vm-1", {}, {}, token=({"entry": "echo-192.0.2.1"}, {"entry": "echo-192.0.2.2"}))
+    assert shown(*elsewhere)[0] == f"{title}: it joins anew, by another identity or address"
+    replaced = step("replace", "pulumi-python:dynamic:Departure", "mesh-vm-1-departure", {}, {}, parent=SIDECAR)
+    assert shown(*steps, replaced)[0] == f"{title}: another machine joins, and then the old one leaves"
+    longer = {**token, "expirationSeconds": 7200}
+    assert shown(*vm("mesh-vm-1", {}, {}, token=(token, longer))) == [
+        title,
+        "~   token: expirationSeconds: 3600 => 7200",
     ]
 
 
