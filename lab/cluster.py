@@ -7,11 +7,11 @@ the instance's supervisord.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 from kubernetes import client, config
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from lab.cloud import TOKENS_PORT
 from lab.instance import MIRROR_PORT, PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
@@ -371,16 +372,18 @@ def program_runs(info: dict[str, Any]) -> bool:
 
 def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> None:
     """Ask until the answer is true or the time is over; the last refusal is part of the error."""
-    deadline = time.monotonic() + seconds
-    reason: object = "it answers, but is not ready"
-    while time.monotonic() < deadline:
-        try:
-            if ready():
-                return
-        except Exception as problem:
-            reason = problem
-        time.sleep(0.1)
-    raise LabError(f"{what} was not ready after {seconds:.0f} s: {reason}")
+
+    def give_up(state: RetryCallState) -> None:
+        assert state.outcome is not None
+        reason = state.outcome.exception() or "it answers, but is not ready"
+        raise LabError(f"{what} was not ready after {seconds:.0f} s: {reason}")
+
+    Retrying(
+        retry=retry_if_exception_type(Exception) | retry_if_result(operator.not_),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.1),
+        retry_error_callback=give_up,
+    )(ready)
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
+
 from .inputs import number, text
+from .waiting import last_answer
 
 if TYPE_CHECKING:
     from hybridmesh.ops.ssh import Answer, Door, Reachable, SshError
@@ -33,16 +35,21 @@ def ask(props: Mapping[str, Any], command: str, stdin: str, seconds: float) -> A
     """What the VM says to a command that can be run twice. One that does not answer, for it may be booting, is tried
     `dialAttempts` times; `seconds` is the command's limit.
     """
-    from hybridmesh.ops.ssh import Answer, Limits, run_on_all
+    from hybridmesh.ops.ssh import Limits, run_on_all
 
     machine = reachable(text(props, "machine"), props["connection"])
     limits = Limits(connect=number(props, "dialSeconds"), command=seconds)
-    for attempts_left in reversed(range(number(props, "dialAttempts"))):
-        answer = run_on_all({machine.name: machine}, command, stdin, limits)[machine.name]
-        if isinstance(answer, Answer) or answer.kind not in ("unreachable", "cut off") or not attempts_left:
-            break
-        time.sleep(_PAUSE_SECONDS)
-    return answer
+    patiently = Retrying(
+        retry=retry_if_result(_is_out_of_reach),
+        stop=stop_after_attempt(number(props, "dialAttempts")),
+        wait=wait_fixed(_PAUSE_SECONDS),
+        retry_error_callback=last_answer,
+    )
+    return patiently(lambda: run_on_all({machine.name: machine}, command, stdin, limits)[machine.name])
+
+
+def _is_out_of_reach(answer: Answer | SshError) -> bool:
+    return getattr(answer, "kind", "") in ("unreachable", "cut off")
 
 
 def _door(access: Mapping[str, Any]) -> Door:

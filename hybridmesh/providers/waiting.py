@@ -1,7 +1,8 @@
 """Waiting for the cluster, always with a limit."""
 
-import time
 from collections.abc import Callable
+
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 PAUSE_SECONDS = 0.5
 
@@ -11,10 +12,16 @@ def wait_until(holds: Callable[[], str], seconds: float, pause: float = PAUSE_SE
 
     It is asked at least once, and once more after the last pause.
     """
-    end = time.monotonic() + seconds
-    while True:
-        objection = holds()
-        left = end - time.monotonic()
-        if not objection or left <= 0:
-            return objection
-        time.sleep(min(pause, left))
+    patiently = Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(pause),
+        retry_error_callback=last_answer,
+    )
+    return patiently(holds)
+
+
+def last_answer(state: RetryCallState) -> object:
+    """What was said at last, for a retry that gives up without an error of its own."""
+    assert state.outcome is not None
+    return state.outcome.result()

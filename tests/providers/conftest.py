@@ -1,8 +1,9 @@
 """A fake cluster in place of the one that a kubeconfig leads to, VMs that take what they get, and quick waits."""
 
 import pytest
+import tenacity
 
-from hybridmesh.providers import adopters, awaited, departure, membership, reach, remains, token, waiting
+from hybridmesh.providers import adopters, awaited, departure, membership, remains, token
 from tests.providers.fake_cluster import FakeCluster
 
 
@@ -26,7 +27,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
         monkeypatch.setattr(module, "connect", lambda _: fake)
     monkeypatch.setattr(token, "bring", lambda props: fake.done.append(f"bring scripts to {props['machine']}"))
     clock = _Clock()
-    monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(departure, "time", clock)
-    monkeypatch.setattr(reach, "time", clock)
+    for module in (tenacity, tenacity.nap):
+        monkeypatch.setattr(module, "time", clock)
     return fake
