@@ -32,7 +32,7 @@ dev: tools ## Two VMs join a real mesh on this machine: starts the environment, 
 
 .PHONY: preview
 preview: ## Show what `pulumi up` would change
-	@$(ON_LAB) pulumi preview --stack $(STACK) --diff --show-full-output
+	@$(ON_LAB) python -m hybridmesh preview --stack $(STACK)
 
 .PHONY: destroy
 destroy: ## Remove the stack from cluster and VMs

@@ -76,6 +76,11 @@ def test_the_previews_in_readme_and_pages_are_the_recorded_ones() -> None:
     assert comment == f"{lines}\n"
 
 
+def test_make_preview_shows_what_the_pages_show() -> None:
+    done = subprocess.run(["make", "-n", "preview"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("python -m hybridmesh preview --stack dev")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_page_exists(page: Path) -> None:
     text = page.read_text()
