@@ -96,11 +96,16 @@ def changes(plan: Mapping[str, Any]) -> list[Change]:
         sign, kind, remark, body = _sign(node), _kind(node.urn), _remark(node), tuple(_body(node, 0))
         alike.setdefault((sign, kind, remark, body), []).append(node)
     found = []
+    told_whole: dict[str, tuple[str, Sequence[str]]] = {}
     for (sign, kind, remark, body), nodes in alike.items():
         title = f"{kind} {', '.join(_name(node) for node in nodes)}"
         parts = list(_parts(nodes[0]))
         objects = [(op, f"{_kind(p.urn)} {_name(p)}") for op, p in parts if p is not nodes[0] and not _is_means(p.urn)]
         lines = _headed(f"{sign} {title}", remark, body, short=_is_means(nodes[0].urn))
+        if sign == _SIGNS["create"]:
+            pattern, like = told_whole.setdefault(kind, (_name(nodes[0]), body))
+            if differing := _but_for(body, like):
+                lines = _headed(f"{sign} {title}, as {pattern} but for", "", differing)
         gravest = min((operation for operation, _ in parts), key=_GRAVEST_FIRST.index)
         found.append(Change(gravest, title, remark, tuple(objects), tuple(lines)))
     return found
@@ -224,6 +229,26 @@ def _body(node: _Node, depth: int) -> Iterator[str]:
         else:
             means.setdefault(sign, []).append(name)
     yield from _collected(means, indent)
+
+
+def _but_for(body: Sequence[str], like: Sequence[str]) -> list[str]:
+    """The lines in which it differs from what is told already, below those that they stand under; none where it
+    differs in more than a quarter of them, or in their number."""
+    differing = {number for number, pair in enumerate(zip(body, like, strict=False)) if pair[0] != pair[1]}
+    if len(body) != len(like) or len(differing) * 4 > len(body):
+        return []
+    shown: set[int] = set()
+    above: list[int] = []
+    for number in range(len(body)):
+        above = [other for other in above if _depth(body[other]) < _depth(body[number])]
+        if number in differing:
+            shown |= {*above, number}
+        above.append(number)
+    return [body[number] for number in sorted(shown)]
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line[1:].lstrip())
 
 
 def _is_means(urn: str) -> bool:

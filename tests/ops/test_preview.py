@@ -180,6 +180,23 @@ def test_machines_that_change_alike_are_told_once_and_of_how_it_is_done_only_wha
     ]
 
 
+def test_of_new_machines_that_are_much_alike_the_second_is_told_by_what_differs() -> None:
+    def new(name: str, **more: Any) -> dict[str, Any]:
+        env = "".join(f"{key}='same'\n" for key in "ABCDEFGH") + f"POD_NAME='{name}'\n"
+        inputs = {"cluster.env": env, "machine": name, "units": ["a.service"], **more}
+        return step("create", "hybridmesh:sidecar:Sidecar", f"mesh-{name}", None, inputs)
+
+    first, second, third = "\n".join(shown(new("vm-1"), new("vm-2"), new("vm-3", more="lines"))).split("\n\n")
+    assert len(first.splitlines()) == 14
+    assert second.splitlines() == [
+        "+ Sidecar mesh-vm-2, as mesh-vm-1 but for",
+        "+     cluster.env: |",
+        "+       POD_NAME='vm-2'",
+        "+     machine: vm-2",
+    ]
+    assert len(third.splitlines()) == 15
+
+
 def test_a_verdict_that_only_the_update_knows_and_nothing_that_goes_are_not_shown() -> None:
     findings = {"vm-1": UNKNOWN, "vm-2": ["disk"], "vm-4": UNKNOWN}
     assert shown(
