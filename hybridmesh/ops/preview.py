@@ -125,8 +125,8 @@ def remarks(plan: Mapping[str, Any]) -> list[str]:
     said = [
         str(found["message"]).strip()
         for found in plan.get("diagnostics") or []
-        # Without a resource it is the engine that speaks, of itself.
-        if found.get("urn") and found.get("severity") in ("info", "warning")
+        # A warning of no resource is the engine's, of itself; what a provider of ours prints is of none either.
+        if found.get("severity") == "info" or (found.get("urn") and found.get("severity") == "warning")
     ]
     return list(dict.fromkeys(filter(None, said)))
 

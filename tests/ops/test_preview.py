@@ -268,14 +268,15 @@ def test_a_replacement_is_named_with_its_reason_and_counted_once() -> None:
 
 
 LOST = {"urn": MESH, "severity": "warning", "message": "warning: vm-2 is declared lost\n"}
-BY_HAND = {"urn": SIDECAR, "severity": "info", "message": "vm-1 was changed by hand: file /etc/hosts: edited"}
+BY_HAND = {"severity": "info", "message": "vm-1 was changed by hand: file /etc/hosts: edited\n\n"}
+"""As `pulumi preview --json --refresh` has it."""
 ENGINE = {"severity": "warning", "message": "warning: using a plugin from $PATH"}
 
 
 def test_what_the_program_says_of_it_is_said_once_and_the_engine_s_own_is_not() -> None:
     failure = {"urn": MESH, "severity": "error", "message": "error"}
     plan = {"diagnostics": [ENGINE, LOST, BY_HAND, LOST, failure, {**BY_HAND, "message": "\n"}]}
-    assert remarks(plan) == ["warning: vm-2 is declared lost", BY_HAND["message"]]
+    assert remarks(plan) == ["warning: vm-2 is declared lost", BY_HAND["message"].strip()]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: int = 0, out: str = "{}") -> Any:
@@ -293,7 +294,7 @@ def test_the_console_asks_pulumi_and_shows_lines_and_total(monkeypatch: pytest.M
     plan = {"steps": steps, "diagnostics": [ENGINE, BY_HAND]}
     done = run(monkeypatch, tmp_path, "--refresh", "--config-file", "x.yaml", out=json.dumps(plan))
     assert done.exit_code == 0
-    lines = ["~ Routing mesh-echo", "~     a: [b] => [c]", BY_HAND["message"], "dev: nothing changes"]
+    lines = ["~ Routing mesh-echo", "~     a: [b] => [c]", BY_HAND["message"].strip(), "dev: nothing changes"]
     assert done.stdout.splitlines() == lines
     asked = (tmp_path / "asked").read_text()
     assert "preview --json" in asked
