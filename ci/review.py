@@ -36,18 +36,18 @@ def comment(
         after: the drawing of what would be; None where the settings do not tell.
         failed: whether a policy refused it.
     """
-    rows = changes(plan)
+    table = _table(changes(plan))
     parts = [
         marker(stack),
-        f"### Preview of `{stack}`, {commit[:12]}",
+        f"### Preview of `{stack}`{f', {commit[:12]}' if commit else ''}",
         f"{'❌ A policy refuses this: see below.' if failed else '✅ The policies let this pass.'} "
         f"{counted(plan).capitalize()}.",
     ]
-    if rows:
+    if table:
         lines = ["| | what | |", "| --- | --- | --- |"]
-        lines += [_row(change) for change in sorted(rows, key=lambda row: row.operation not in _LOSSES)[:ROWS]]
-        if len(rows) > ROWS:
-            lines.append(f"| … | and {len(rows) - ROWS} more | see below |")
+        lines += table[:ROWS]
+        if len(table) > ROWS:
+            lines.append(f"| … | and {len(table) - ROWS} more | see below |")
         parts.append("\n".join(lines))
     if said := remarks(plan):
         parts.append("\n".join(f"> {_cell(remark)}" for remark in said))
@@ -56,7 +56,7 @@ def comment(
         parts.append(f"**Policies**\n\n```\n{verdicts}\n```")
     if before != after:
         parts += [_drawing("before", before), _drawing("after", after)]
-    elif rows and before is not None:
+    elif table and before is not None:
         parts.append(_drawing("before and after", before))
     body = "\n\n".join(part for part in parts if part)
     lines = readable(plan)
@@ -70,17 +70,27 @@ def refusals(text: str) -> str:
     return "\n".join(line[4:] for line in lines) if any("- [" in line for line in lines) else ""
 
 
-def _row(change: Change) -> str:
-    """What changes, and what comes of it; of what belongs to it, only a difference in kind is said."""
-    word = f"**{WORDS[change.operation]}**" if change.operation in _LOSSES else WORDS[change.operation]
+def _table(found: Sequence[Change]) -> list[str]:
+    """A row for all of a kind of which the same is told; what is lost comes first."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for change in sorted(found, key=lambda change: change.operation not in _LOSSES):
+        rows.setdefault((change.operation, change.kind, _told(change)), []).extend(change.names)
+    lines = []
+    for (operation, kind, told), names in rows.items():
+        word = f"**{WORDS[operation]}**" if operation in _LOSSES else WORDS[operation]
+        lines.append(f"| {word} | {kind} {_cell(', '.join(names))} | {_cell(told)} |")
+    return lines
+
+
+def _told(change: Change) -> str:
+    """What comes of it; single values; of what belongs to it, the name, and what is otherwise done to it."""
     objects = [
         title if operation == change.operation else f"{title} ({WORDS[operation]})"
         for operation, title in change.objects[:MOST]
     ]
     if len(change.objects) > MOST:
         objects.append(f"and {len(change.objects) - MOST} more")
-    told = "; ".join(filter(None, (change.remark, ", ".join(objects))))
-    return f"| {word} | {_cell(change.title)} | {_cell(told)} |"
+    return "; ".join(filter(None, (change.remark, *change.values[:MOST], ", ".join(objects))))
 
 
 def _cell(text: str) -> str:

@@ -41,6 +41,8 @@ _RESTARTING = {"cluster.env", "mesh.yaml", "package", "root-cert.pem"}
 """Of a `Sidecar`, what a running proxy does not read again."""
 _IDENTIFYING = {"namespace", "serviceAccount", "entry"}
 """Of an `IstioToken`, by what the mesh knows the machine."""
+_OWN_DEPTH = 6
+"""Where what changes of a resource itself begins in its lines; what belongs to it stands further left or right."""
 _NOTHING: tuple[object, ...] = (None, {}, [])
 _MISSING = object()
 _DIGEST = re.compile("[0-9a-f]{40,}")
@@ -68,10 +70,14 @@ class Change:
 
     operation: str
     """`create`, `update`, `delete` or `replace`: the gravest of what belongs to them."""
-    title: str
-    """Kind and names."""
+    kind: str
+    """Of a resource, such as `Sidecar`."""
+    names: tuple[str, ...]
+    """Which they are."""
     remark: str
     """What comes of it; empty where that is plain."""
+    values: tuple[str, ...]
+    """What changes of them themselves, where that is single values: `weights.k8s: 90 => 80`."""
     objects: tuple[tuple[str, str], ...]
     """What else belongs to it and is not only how things are done: operation, and kind with name."""
     lines: tuple[str, ...]
@@ -95,20 +101,36 @@ def changes(plan: Mapping[str, Any]) -> list[Change]:
     for node in _tree(_told(plan)):
         sign, kind, remark, body = _sign(node), _kind(node.urn), _remark(node), tuple(_body(node, 0))
         alike.setdefault((sign, kind, remark, body), []).append(node)
-    found = []
     told_whole: dict[str, tuple[str, Sequence[str]]] = {}
+    found = []
     for (sign, kind, remark, body), nodes in alike.items():
-        title = f"{kind} {', '.join(_name(node) for node in nodes)}"
-        parts = list(_parts(nodes[0]))
-        objects = [(op, f"{_kind(p.urn)} {_name(p)}") for op, p in parts if p is not nodes[0] and not _is_means(p.urn)]
-        lines = _headed(f"{sign} {title}", remark, body, short=_is_means(nodes[0].urn))
+        names = tuple(_name(node) for node in nodes)
+        title = f"{sign} {kind} {', '.join(names)}"
+        lines = _headed(title, remark, body, short=_is_means(nodes[0].urn))
         if sign == _SIGNS["create"]:
-            pattern, like = told_whole.setdefault(kind, (_name(nodes[0]), body))
+            pattern, like = told_whole.setdefault(kind, (names[0], body))
             if differing := _but_for(body, like):
-                lines = _headed(f"{sign} {title}, as {pattern} but for", "", differing)
-        gravest = min((operation for operation, _ in parts), key=_GRAVEST_FIRST.index)
-        found.append(Change(gravest, title, remark, tuple(objects), tuple(lines)))
+                lines = _headed(f"{title}, as {pattern} but for", "", differing)
+        found.append(_change(nodes[0], names, remark, body, tuple(lines)))
     return found
+
+
+def _change(node: _Node, names: tuple[str, ...], remark: str, body: Sequence[str], lines: tuple[str, ...]) -> Change:
+    parts = list(_parts(node))
+    own = [line[1:].strip() for line in body if _depth(line) == _OWN_DEPTH]
+    return Change(
+        operation=min((operation for operation, _ in parts), key=_GRAVEST_FIRST.index),
+        kind=_kind(node.urn),
+        names=names,
+        remark=remark,
+        values=tuple(own) if all(" => " in line for line in own) else (),
+        objects=tuple(
+            (operation, f"{_kind(part.urn)} {_name(part)}")
+            for operation, part in parts
+            if part is not node and not _is_means(part.urn)
+        ),
+        lines=lines,
+    )
 
 
 def readable(plan: Mapping[str, Any]) -> list[str]:

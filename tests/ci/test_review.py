@@ -44,8 +44,8 @@ def part(operation: str, kind: str, name: str, owner: str) -> dict[str, Any]:
 ROUTING = "hybridmesh:routing:Routing::mesh-echo"
 STEPS = [
     step("same", "kubernetes:core/v1:Service", "unchanged"),
-    step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", old={"mesh.yaml": "a"}, new={"mesh.yaml": "b"}),
-    step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-2", old={"mesh.yaml": "a"}, new={"mesh.yaml": "b"}),
+    step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", old={"mesh.yaml": "a\n"}, new={"mesh.yaml": "b\n"}),
+    step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-2", old={"mesh.yaml": "a\n"}, new={"mesh.yaml": "b\n"}),
     part("update", "command:remote:Command", "mesh-vm-1-join", "hybridmesh:sidecar:Sidecar::mesh-vm-1"),
     part("update", "command:remote:Command", "mesh-vm-2-join", "hybridmesh:sidecar:Sidecar::mesh-vm-2"),
     part("update", "kubernetes:networking.istio.io/v1:VirtualService", "echo", ROUTING),
@@ -53,6 +53,8 @@ STEPS = [
     step("create-replacement", "command:local:Command", "vm-2-machine"),
     step("replace", "command:local:Command", "vm-2-machine", old={"create": "a"}, new={"create": "b"}),
     step("delete", "kubernetes:core/v1:ServiceAccount", "old|one"),
+    step("create", "hybridmesh:sidecar:Sidecar", "mesh-vm-3", new={"machine": "vm-3"}),
+    step("create", "hybridmesh:sidecar:Sidecar", "mesh-vm-4", new={"machine": "vm-4"}),
 ]
 
 
@@ -60,14 +62,18 @@ def test_what_is_lost_comes_first_and_what_changes_alike_is_told_once() -> None:
     rows = [line for line in body().splitlines() if line.startswith("| ")]
     assert rows[2:] == [
         "| **removed** | ServiceAccount old\\|one |  |",
-        "| **replaced** | Command vm-2-machine | replaced, because of what it hangs on |",
+        "| **replaced** | Command vm-2-machine | replaced, because of what it hangs on; create: a => b |",
         "| changed | Routing mesh-echo | VirtualService echo, DestinationRule echo (new) |",
         "| changed | Sidecar mesh-vm-1, mesh-vm-2 | Istio restarts, in turn |",
+        "| new | Sidecar mesh-vm-3, mesh-vm-4 |  |",
     ]
 
 
 def test_a_table_has_an_end() -> None:
-    accounts = [step("create", "kubernetes:core/v1:ServiceAccount", f"a-{n}", new={"n": n}) for n in range(ROWS + 20)]
+    accounts = [
+        step("update", "kubernetes:core/v1:ServiceAccount", f"a-{n}", old={"n": 0}, new={"n": n + 1})
+        for n in range(ROWS + 20)
+    ]
     assert "| … | and 20 more | see below |" in body(plan={"steps": accounts})
     objects = [part("delete", "kubernetes:core/v1:Service", f"s-{n}", ROUTING) for n in range(8)]
     assert "Service s-5, and 2 more |" in body(plan={"steps": objects})
@@ -83,6 +89,7 @@ def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> 
     said = body()
     assert said.startswith(marker("gcp"))
     assert "Preview of `gcp`, 0123456789ab" in said
+    assert "### Preview of `gcp`\n" in body(commit="")
     assert "✅ The policies let this pass. 1 new, 3 changed, 1 removed, 1 replaced.\n" in said
     before, after = said.index("flowchart A"), said.index("flowchart B")
     assert before < after

@@ -305,7 +305,7 @@ def test_what_was_changed_by_hand_is_put_right_under_refresh_alone(lab: Lab, up:
     assert "unit hybrid-mesh-metrics.service: now disabled, was enabled" in found["vm-1", "changed-by-hand"]["what"]
     assert "; -s 192.0.2.0/24 -p tcp" in found["vm-2", "changed-by-hand"]["what"]
     shown = console(lab, "preview", "--refresh", "--stack", up.name, "--config-file", str(up.file)).stdout
-    assert "Sidecar mesh-vm-1: what was changed by hand is put right" in shown
+    assert "Sidecar mesh-vm-1, mesh-vm-2: what was changed by hand is put right" in shown
     assert "vm-1 was changed by hand: file /etc/istio/config/mesh: edited" in shown
     assert "file /etc/istio/config/mesh: edited" in up.up("--refresh")
     assert not metrics_can_be_read(machine)
