@@ -177,7 +177,12 @@ def _tree(steps: Sequence[Mapping[str, Any]]) -> list[_Node]:
             nodes[parent] = _Node(parent)
             roots.append(nodes[parent])
         nodes[parent].children.append(node)
-    return sorted(roots, key=lambda node: (_is_component(node.urn), node.urn.rpartition("::")[2], node.urn))
+    return sorted(roots, key=lambda node: (_is_component(node.urn), _by_number(node.urn.rpartition("::")[2]), node.urn))
+
+
+def _by_number(name: str) -> list[str | int]:
+    """What sorts vm-2 before vm-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _part(urn: str) -> str:

@@ -165,10 +165,10 @@ JOINED: dict[str, tuple[Inputs, Inputs]] = {
 
 def test_machines_that_change_alike_are_told_once_and_of_how_it_is_done_only_what_can_be_read() -> None:
     labelled = {**JOINED, "membership": ({"joined": "0" * 64, "labels": {}}, {"joined": UNKNOWN, "labels": {"a": "b"}})}
-    alike = [step for n in (1, 2, 4) for step in vm(f"mesh-vm-{n}", {"hosts": "a"}, {"hosts": "b"}, **JOINED)]
+    alike = [step for n in (10, 1, 2) for step in vm(f"mesh-vm-{n}", {"hosts": "a"}, {"hosts": "b"}, **JOINED)]
     other = vm("mesh-vm-3", {"hosts": "a"}, {"hosts": "b"}, **labelled)
     assert shown(*alike, *other) == [
-        "~ Sidecar mesh-vm-1, mesh-vm-2, mesh-vm-4",
+        "~ Sidecar mesh-vm-1, mesh-vm-2, mesh-vm-10",
         "~     hosts: a => b",
         "~   join, ready, membership",
         "",
