@@ -182,7 +182,7 @@ def _tree(steps: Sequence[Mapping[str, Any]]) -> list[_Node]:
 
 def _by_number(name: str) -> list[str | int]:
     """What sorts vm-2 before vm-10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _part(urn: str) -> str:
