@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.machines import machines
 from tests.e2e.stack import Stack
 from tests.environment import Lab
 
@@ -28,8 +29,15 @@ def stack(lab: Lab) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def up(stack: Stack) -> Iterator[Stack]:
     """The stack as committed, up; changes of a module's tests pile up, and are taken back at its end."""
-    stack.restore()
-    stack.up()
+    as_committed(stack)
     yield stack
+    as_committed(stack)
+
+
+def as_committed(stack: Stack) -> None:
+    """A test that failed half-way may have left a machine off; those after it shall not fail for that."""
+    for machine in machines(stack.lab.instance):
+        if not machine.running:
+            machine.start()
     stack.restore()
     stack.up()
