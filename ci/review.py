@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hybridmesh.ops.preview import WORDS, Change, changes, counted, readable, remarks
+from hybridmesh.ops.preview import WORDS, Change, changes, counted, lines_of, remarks
 
 LIMIT = 60_000
 """GitHub takes 65,536 characters."""
@@ -36,7 +36,8 @@ def comment(
         after: the drawing of what would be; None where the settings do not tell.
         failed: whether a policy refused it.
     """
-    table = _table(changes(plan))
+    found = changes(plan)
+    table = _table(found)
     parts = [
         marker(stack),
         f"### Preview of `{stack}`{f', {commit[:12]}' if commit else ''}",
@@ -59,7 +60,7 @@ def comment(
     elif table and before is not None:
         parts.append(_drawing("before and after", before))
     body = "\n\n".join(part for part in parts if part)
-    lines = readable(plan)
+    lines = lines_of(found)
     return f"{body}\n\n{_details('every line that changes', lines, LIMIT - len(body))}\n" if lines else f"{body}\n"
 
 

@@ -41,8 +41,6 @@ _RESTARTING = {"cluster.env", "mesh.yaml", "package", "root-cert.pem"}
 """Of a `Sidecar`, what a running proxy does not read again."""
 _IDENTIFYING = {"namespace", "serviceAccount", "entry"}
 """Of an `IstioToken`, by what the mesh knows the machine."""
-_OWN_DEPTH = 6
-"""Where what changes of a resource itself begins in its lines; what belongs to it stands further left or right."""
 _NOTHING: tuple[object, ...] = (None, {}, [])
 _MISSING = object()
 _DIGEST = re.compile("[0-9a-f]{40,}")
@@ -111,13 +109,13 @@ def changes(plan: Mapping[str, Any]) -> list[Change]:
             pattern, like = told_whole.setdefault(kind, (names[0], body))
             if differing := _but_for(body, like):
                 lines = _headed(f"{title}, as {pattern} but for", "", differing)
-        found.append(_change(nodes[0], names, remark, body, tuple(lines)))
+        found.append(_change(nodes[0], names, remark, tuple(lines)))
     return found
 
 
-def _change(node: _Node, names: tuple[str, ...], remark: str, body: Sequence[str], lines: tuple[str, ...]) -> Change:
+def _change(node: _Node, names: tuple[str, ...], remark: str, lines: tuple[str, ...]) -> Change:
     parts = list(_parts(node))
-    own = [line[1:].strip() for line in body if _depth(line) == _OWN_DEPTH]
+    own = [line[1:] for line in _own_lines(node)]
     return Change(
         operation=min((operation for operation, _ in parts), key=_GRAVEST_FIRST.index),
         kind=_kind(node.urn),
@@ -139,7 +137,12 @@ def readable(plan: Mapping[str, Any]) -> list[str]:
     Args:
         plan: `pulumi preview --json`.
     """
-    return [line for change in changes(plan) for line in ("", *change.lines)][1:]
+    return lines_of(changes(plan))
+
+
+def lines_of(found: Sequence[Change]) -> list[str]:
+    """The same, of changes that are known."""
+    return [line for change in found for line in ("", *change.lines)][1:]
 
 
 def remarks(plan: Mapping[str, Any]) -> list[str]:
@@ -236,12 +239,17 @@ def _differing(step: Mapping[str, Any]) -> set[str]:
     return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
 
 
+def _own_lines(node: _Node) -> list[str]:
+    """What changes of a resource itself, each line after its sign."""
+    if node.step is None:
+        return []
+    return list(_details(node.step, _inputs(node.step, "oldState"), _inputs(node.step, "newState")))
+
+
 def _body(node: _Node, depth: int) -> Iterator[str]:
     """What is told of a resource below its title."""
     indent = "  " * depth
-    if node.step is not None:
-        for line in _details(node.step, _inputs(node.step, "oldState"), _inputs(node.step, "newState")):
-            yield f"{line[0]} {indent}    {line[1:]}"
+    yield from (f"{line[0]} {indent}    {line[1:]}" for line in _own_lines(node))
     means: dict[str, list[str]] = {}
     for child in sorted(node.children, key=_place):
         sign, remark, body = _sign(child), _remark(child), tuple(_body(child, depth + 1))
