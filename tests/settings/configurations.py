@@ -216,7 +216,7 @@ NONSENSE = st.one_of(
     st.sampled_from(
         [[], {}, [[]], {"fromFile": "gone"}, {"fromFile": 1}, {"secure": "v1:x"}, "\x00", "-", "*", [None]]
     ),
-)
+).map(copy.deepcopy)  # what is spoilt once may be spoilt again
 
 
 @st.composite
