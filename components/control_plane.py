@@ -11,6 +11,7 @@ from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned, istiod_address, istiod_host, mesh_config_map, parse_mesh_config
+from hybridmesh.istio.names import BASE_RELEASE
 from hybridmesh.providers import AwaitedConfigMap, AwaitedConfigMapArgs, ClusterAccess, IstioRemains, IstioRemainsArgs
 
 from .after import after
@@ -18,7 +19,6 @@ from .after import after
 NETWORK_LABEL = "topology.istio.io/network"
 ROOT_CERTIFICATE_MAP = "istio-ca-root-cert"
 ROOT_CERTIFICATE_KEY = "root-cert.pem"
-BASE_RELEASE = "istio-base"
 DEBUG_READERS = "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"
 
 _CHANGES_MESH_CONFIG = (

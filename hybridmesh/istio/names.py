@@ -17,6 +17,8 @@ LOCALITY_LABEL = "topology.istio.io/locality"
 HEALTH_CHECKS_ANNOTATION = "proxy.istio.io/health-checks-enabled"
 """On a WorkloadEntry: `true` makes it an endpoint only while its probe succeeds; with any value istiod notes on it
 when its proxy comes and goes (pilot/pkg/autoregistration/internal/health/util.go)."""
+BASE_RELEASE = "istio-base"
+"""The Helm release that brings Istio's CRDs, as Istio's guide calls it."""
 
 _NAME_LABELS = (CANONICAL_NAME_LABEL, "app.kubernetes.io/name", "app")
 _REVISION_LABELS = (CANONICAL_REVISION_LABEL, "app.kubernetes.io/version", "version")

@@ -13,6 +13,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from hybridmesh.istio.names import BASE_RELEASE
 from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
 from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
 from hybridmesh.ops.topology import StackError, run_pulumi, stack_topology
@@ -25,9 +26,10 @@ from hybridmesh.settings.lost import STACK_FILE_VARIABLE
 
 DESTROY_SECONDS = 3600
 LEFT_ON_A_VM = (
-    "for place in /usr/local/bin/pilot-agent /etc/istio /var/lib/istio; do ls -d $place; done 2>/dev/null; true"
+    "for place in /usr/local/bin/pilot-agent /etc/istio /var/lib/istio /var/lib/hybrid-mesh; do ls -d $place; done "
+    "2>/dev/null; true"
 )
-"""Prints what of the mesh is on a VM: the package's program and its folders."""
+"""Prints what of the mesh is on a VM: the package's program and folders, and what a leave that was cut off needs."""
 _IN_THE_CLUSTER = ("kubernetes:", "pulumi:providers:kubernetes", "pulumi-python:dynamic:")
 """Types of what only the cluster, or what asks the cluster, can remove."""
 
@@ -88,13 +90,8 @@ def leftovers(
     """
     found = []
     if cluster is not None:
-        there = set(cluster.namespaces_labelled(""))
-        made = _of_type(deployment, "kubernetes:core/v1:Namespace")
-        own = {str((namespace.get("metadata") or {}).get("name")) for namespace in made}
-        own |= {workload.namespace for workload in settings.workloads.values()}  # of a run that was interrupted, too
-        own -= {name for name, given in settings.namespaces.items() if given.existing}
-        found += [f"namespace {name}: kubectl delete namespace {name}" for name in sorted(own & there)]
-        found += _crds_left(deployment, cluster)
+        found += _namespaces_left(settings, deployment, cluster)
+        found += _crds_left(settings, deployment, cluster)
     for name, answer in sorted(answers.items()):
         if name in lost:
             continue
@@ -106,9 +103,28 @@ def leftovers(
     return found
 
 
-def _crds_left(deployment: Mapping[str, Any], cluster: Cluster) -> list[str]:
-    """Istio's definitions that the stack brought, where nobody else has an istiod that needs them."""
+def _namespaces_left(settings: Settings, deployment: Mapping[str, Any], cluster: Cluster) -> list[str]:
+    """The namespaces that the stack made, and those that it would make: a run may have been cut off, or an earlier
+    teardown. Of these somebody else may have one by the same name."""
+    made = _of_type(deployment, "kubernetes:core/v1:Namespace")
+    known = {str((namespace.get("metadata") or {}).get("name")) for namespace in made}
+    named = {workload.namespace for workload in settings.workloads.values()}
+    if settings.control_plane.mode == "install":
+        named.add(settings.control_plane.namespace)
+    existing = {name for name, given in settings.namespaces.items() if given.existing}
+    doubt = "if it is nobody else's, "
+    left = (known | named - existing) & set(cluster.namespaces_labelled(""))
+    return [
+        f"namespace {name}: {'' if name in known else doubt}kubectl delete namespace {name}" for name in sorted(left)
+    ]
+
+
+def _crds_left(settings: Settings, deployment: Mapping[str, Any], cluster: Cluster) -> list[str]:
+    """Istio's definitions that the stack brought, or would bring, where nobody else has an istiod that needs them."""
     installed = _of_type(deployment, "pulumi-python:dynamic:IstioRemains")
+    doubt = "" if installed else "if they are nobody else's, "
+    if not installed and settings.control_plane.mode == "install":
+        installed = [{"baseRelease": BASE_RELEASE, "namespace": settings.control_plane.namespace}]
     if not installed or cluster.istiods():
         return []
     left = [crd for crd in cluster.istio_crds() if any(is_ours(crd, props) for props in installed)]
@@ -117,7 +133,7 @@ def _crds_left(deployment: Mapping[str, Any], cluster: Cluster) -> list[str]:
         return []
     objects = [name for crd in left for name in cluster.objects_of(crd)]
     why = f"in them are {', '.join(objects[:5])}; see to these, then " if objects else ""
-    return [f"{len(names)} CRDs of Istio: {why}kubectl delete crd {' '.join(names)}"]
+    return [f"{len(names)} CRDs of Istio: {doubt}{why}kubectl delete crd {' '.join(names)}"]
 
 
 def _of_type(deployment: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
@@ -142,27 +158,28 @@ def teardown(
     ] = False,
     config_file: Annotated[Path | None, typer.Option(help="The settings; default Pulumi.<stack>.yaml.")] = None,
 ) -> None:
-    """Take a mesh down: cluster, VMs, state. Asks first; exit code 1 if anything is left, or was not begun."""
+    """Take a mesh down: cluster, VMs, state. Asks first; exit code 1 if anything is left, or was not begun.
+
+    Where the stack is empty already, it only looks for what is left.
+    """
     console = Console(highlight=False, soft_wrap=True)
     name = selected_stack(stack)
     file = (config_file or Path(f"Pulumi.{name.rpartition('/')[2]}.yaml")).absolute()
     deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", "--stack", name) or "{}")
-    if not deployment.get("deployment", {}).get("resources"):
-        console.print(f"{name}: nothing is there.", markup=False)
-        return
     settings = stack_settings(name, file)
     lost_vms = _known(settings, lost or ())
     machines = _machines(name, settings)
     cluster = None if cluster_gone else _cluster(settings)
-    _every_machine_answers(machines, settings, lost_vms)
-    _agreed(console, name, deployment, machines, lost_vms, cluster_gone=cluster_gone, yes=yes, even=even_protected)
-    if protected(deployment):
-        run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
-    if cluster_gone:
-        _leave(console, {vm: way for vm, way in machines.items() if vm not in lost_vms}, settings)
-        state = json.loads(run_pulumi("stack", "export", "--stack", name))
-        run_pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
-    _destroy(name, file, lost_vms)
+    if deployment.get("deployment", {}).get("resources"):
+        _every_machine_answers(machines, settings, lost_vms)
+        _agreed(console, name, deployment, machines, lost_vms, cluster_gone=cluster_gone, yes=yes, even=even_protected)
+        if protected(deployment):
+            run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
+        if cluster_gone:
+            _forget_cluster(console, name, {vm: w for vm, w in machines.items() if vm not in lost_vms}, settings)
+        _destroy(name, file, lost_vms)
+    else:
+        console.print(f"{name}: the stack is empty. Nothing is removed; what it may have left is looked for.")
     existing = {vm: way for vm, way in machines.items() if hosts(settings)[vm].ssh is not None}
     answers = run_on_all(
         {vm: w for vm, w in existing.items() if vm not in lost_vms}, LEFT_ON_A_VM, "", limits(settings)
@@ -245,11 +262,14 @@ def _agreed(
         typer.confirm("Go ahead?", abort=True)
 
 
-def _leave(console: Console, machines: Mapping[str, Reachable], settings: Settings) -> None:
+def _forget_cluster(console: Console, name: str, machines: Mapping[str, Reachable], settings: Settings) -> None:
+    """Cleans the VMs, which needs no cluster, and takes what was in it out of the state."""
     stdin = payload({}, {"drain-seconds": "0"}, LEAVE_SCRIPTS)
-    for name, answer in run_on_all(machines, COMMAND_LEAVE, stdin, limits(settings)).items():
+    for vm, answer in run_on_all(machines, COMMAND_LEAVE, stdin, limits(settings)).items():
         done = isinstance(answer, Answer) and answer.code == 0
-        console.print(f"{name}: {'has left' if done else f'could not leave: {answer}'}", markup=False)
+        console.print(f"{vm}: {'has left' if done else f'could not leave: {answer}'}", markup=False)
+    state = json.loads(run_pulumi("stack", "export", "--stack", name))
+    run_pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
 
 
 def _destroy(name: str, file: Path, lost: Sequence[str]) -> None:

@@ -111,9 +111,22 @@ def test_a_lost_vm_is_forgotten_and_what_is_left_is_named(guest: Stack, tmp_path
     kubectl(guest.lab, *left[0].partition("kubectl ")[2].split())
 
 
-def test_where_nothing_is_there_nothing_is_asked(guest: Stack) -> None:
+def test_of_an_empty_stack_nothing_is_asked_and_what_is_left_is_named(guest: Stack) -> None:
+    empty = f"{guest.name}: the stack is empty. Nothing is removed; what it may have left is looked for."
     done = teardown(guest)
-    assert (done.returncode, done.stdout) == (0, f"{guest.name}: nothing is there.\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [
+        empty,
+        f"{guest.name}: nothing is left. `pulumi stack rm {guest.name}` removes the empty stack.",
+    ]
+    kubectl(guest.lab, "create", "namespace", NAMESPACE)
+    done = teardown(guest)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        empty,
+        f"left: namespace {NAMESPACE}: if it is nobody else's, kubectl delete namespace {NAMESPACE}",
+    ]
+    kubectl(guest.lab, "delete", "namespace", NAMESPACE)
 
 
 def test_without_its_cluster_vms_are_cleaned_and_the_rest_is_forgotten(guest: Stack) -> None:

@@ -113,9 +113,25 @@ def test_a_yes_destroys_and_then_looks(world: World) -> None:
     assert world.asked[-1] == (module.LEFT_ON_A_VM, ["vm-1"]), "vm-2 was the stack's own, and is gone"
 
 
-def test_where_nothing_is_there_nothing_is_done(world: World) -> None:
+def test_of_an_empty_stack_nothing_is_removed_but_what_is_left_is_looked_for(world: World) -> None:
     world.state()
-    assert world.run("--yes") == (0, "dev: nothing is there.\n")
+    code, said = world.run()
+    assert code == 0, said
+    assert "dev: the stack is empty. Nothing is removed; what it may have left is looked for." in said
+    assert "dev: nothing is left." in said
+    world.cluster.namespaces = {"": ["default", "demo", "istio-system"]}
+    world.cluster.crds = [crd(GATEWAYS), crd("x.istio.io", release="somebody")]
+    world.answers = {"vm-1": Answer("vm-1", 0, "/var/lib/hybrid-mesh\n", "")}
+    code, said = world.run()
+    assert code == 1
+    assert [line for line in said.splitlines() if line.startswith("left: ")] == [
+        "left: namespace demo: if it is nobody else's, kubectl delete namespace demo",
+        "left: namespace istio-system: if it is nobody else's, kubectl delete namespace istio-system",
+        f"left: 1 CRDs of Istio: if they are nobody else's, kubectl delete crd {GATEWAYS}",
+        "left: vm-1: /var/lib/hybrid-mesh: see docs/on-the-vm.md, how to leave by hand",
+    ]
+    world.answers = {"vm-1": unreachable("vm-1")}
+    assert "left: vm-1: nobody could look: vm-1: SSH does not answer at 192.0.2.11:22" in world.run()[1]
     assert not world.destroyed()
 
 
