@@ -22,7 +22,7 @@ from lab import packages, toolchain
 from lab.cluster import Cluster, program_runs
 from lab.instance import PROJECT_ROOT, Instance, LabError
 from lab.machines import Machine
-from lab.toolchain import pins
+from lab.toolchain import istio, pins
 from lab.toolchain.store import StoreBusyError
 from lab.traffic import ask, in_pod, on_machine
 
@@ -255,12 +255,12 @@ def create(
         typer.Option(help="flat: with node and pods; cutoff: behind a firewall; edge: there, with port 15443 open."),
     ] = vm.Network.FLAT,
     release: Annotated[
-        str, typer.Option(help=f"Debian suite: {', '.join((pins.DEBIAN_SUITE, *pins.OTHER_SUITES))}.")
+        str, typer.Option(help=f"{', '.join(pins.RELEASES)}; {pins.RPM}: rpm keeps its packages.")
     ] = pins.DEBIAN_SUITE,
 ) -> None:
     """Make a machine and boot it; prints how to reach it as one line of JSON."""
-    if release not in (pins.DEBIAN_SUITE, *pins.OTHER_SUITES):
-        raise LabError(f"release {release!r}: use one of {', '.join((pins.DEBIAN_SUITE, *pins.OTHER_SUITES))}")
+    if release not in pins.RELEASES:
+        raise LabError(f"release {release!r}: use one of {', '.join(pins.RELEASES)}")
     machine = Machine(context.instance, name)
     machine.create(toolchain.installed(), network, release=release)
     print(vm.as_json(machine))
@@ -276,9 +276,10 @@ def delete(name: Name) -> None:
 def package(
     version: Annotated[str, typer.Argument(help="Its version, such as 1.31.1.")],
     broken: Annotated[bool, typer.Option(help="It installs, and does not start.")] = False,
+    family: Annotated[istio.Family, typer.Option(help="What keeps the packages of the machine.")] = "deb",
 ) -> None:
     """Put another version of the sidecar's package on the mirror; prints what `sidecar.package` takes, as JSON."""
-    made = packages.make(context.instance, version, broken=broken)
+    made = packages.make(context.instance, version, broken=broken, family=family)
     print(json.dumps(asdict(made)))
 
 

@@ -111,7 +111,7 @@ class Machine:
 
     @property
     def release(self) -> str:
-        """The Debian suite that it was made of."""
+        """What it was made of, one of `pins.RELEASES`."""
         file = self.folder / "release"
         return file.read_text() if file.exists() else pins.DEBIAN_SUITE
 

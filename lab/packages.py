@@ -10,11 +10,9 @@ from pathlib import Path
 
 from lab import toolchain
 from lab.instance import MIRROR_PORT, Instance, LabError, run
+from lab.toolchain import istio
 
 VERSION = re.compile(r"\d+\.\d+\.\d+([+~][0-9A-Za-z.]+)?")
-PACK_SECONDS = 120
-BROKEN = "#!/bin/sh\necho 'broken on purpose' >&2\nexit 3\n"
-"""In the place of the agent of a package that installs and does not start."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +24,17 @@ class Package:
     version: str
 
 
-def make(instance: Instance, version: str, *, broken: bool = False) -> Package:
+def make(instance: Instance, version: str, *, broken: bool = False, family: istio.Family = "deb") -> Package:
     """Put the sidecar's package under another version on the instance's mirror; one that is there is taken as it is."""
     if not VERSION.fullmatch(version):
         raise LabError(f"version {version!r}: use three numbers such as 1.31.1, with +words after them if you like")
     mirror = instance.folder / "mirror" / "files"
     if not mirror.exists():
         raise LabError(f"instance {instance.name} has no mirror yet; start it: python -m lab -i {instance.name} up")
-    file = mirror / f"istio-sidecar_{version}{'_broken' if broken else ''}.deb"
+    file = mirror / f"istio-sidecar_{version}{'_broken' if broken else ''}.{family}"
     if not file.exists():
-        base = toolchain.build_sidecar(version).deb
+        built = toolchain.build_sidecar(version, family=family, broken=broken).file
         with tempfile.TemporaryDirectory(dir=instance.folder) as folder:
-            made = _without_agent(Path(folder), base) if broken else shutil.copy(base, folder)
-            Path(made).rename(file)
+            Path(shutil.copy(built, folder)).rename(file)
     url = f"http://{instance.subnets.node}:{MIRROR_PORT}/{file.name}"
     return Package(url, run(["sha256sum", file]).split()[0], version)
-
-
-def _without_agent(folder: Path, base: Path) -> Path:
-    """The same package with an agent that ends at once."""
-    tree, made = folder / "tree", folder / "made.deb"
-    run(["dpkg-deb", "--raw-extract", base, tree], timeout=PACK_SECONDS)
-    (tree / "usr/local/bin/pilot-agent").write_text(BROKEN)
-    run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made], timeout=PACK_SECONDS)
-    return made

@@ -52,20 +52,20 @@ class UnsuitableSystemError(Exception):
 class Sidecar:
     """An istio-sidecar package."""
 
-    deb: Path
+    file: Path
     version: str
     """The package's version, such as `1.31.0`."""
     sha256: str
     """Of the file, in hex."""
 
 
-def build_machine_root(suite: str, progress: Progress | None = None, *, store: Store | None = None) -> Path:
-    """The root of a machine of another Debian than the one that everything is made of; built when asked for.
+def build_machine_root(release: str, progress: Progress | None = None, *, store: Store | None = None) -> Path:
+    """The root of a machine of another release than the one that everything is made of; built when asked for.
 
     Raises:
         BuildError: it could not be made.
     """
-    name = debian.of_suite("machine-root", suite)
+    name = debian.root_name(release)
     return debian.root_of(build([name], progress, store=store).folders[name])
 
 
@@ -121,7 +121,7 @@ class Toolset:
     @property
     def sidecar_deb(self) -> Path:
         """The package for VMs."""
-        return self._folder("sidecar-deb") / istio.DEB
+        return self._folder("sidecar-deb") / istio.file_name("deb")
 
     @property
     def sidecar_version(self) -> str:
@@ -195,19 +195,30 @@ def installed(names: Iterable[str] | None = None, *, store: Store | None = None)
     return _toolset(known, used, wanted)
 
 
-def build_sidecar(version: str, progress: Progress | None = None, *, store: Store | None = None) -> Sidecar:
+def build_sidecar(
+    version: str,
+    progress: Progress | None = None,
+    *,
+    store: Store | None = None,
+    family: istio.Family = "deb",
+    broken: bool = False,
+) -> Sidecar:
     """The package for VMs under another version, of the same content: what an upgrade is tried with.
+
+    Args:
+        broken: with an agent that ends at once, so that it installs and does not start.
 
     Raises:
         BuildError: it could not be made.
     """
     known = dict(catalogue())
-    known["sidecar-deb"] = istio.sidecar(version)
+    package = istio.sidecar(version, family=family, broken=broken)
+    known[package.name] = package
     used = store or Store()
     builder = Builder(known, used, progress or Progress())
-    builder.build(["sidecar-deb"], host_packages=False)
-    folder = builder.folder("sidecar-deb")
-    return Sidecar(folder / istio.DEB, version, (folder / "sha256").read_text())
+    builder.build([package.name], host_packages=False)
+    folder = builder.folder(package.name)
+    return Sidecar(folder / istio.file_name(family), version, (folder / "sha256").read_text())
 
 
 def expected_build_seconds(names: Iterable[str] | None = None, *, store: Store | None = None) -> int:

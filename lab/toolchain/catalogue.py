@@ -40,6 +40,7 @@ def catalogue() -> Mapping[str, Artifact]:
         debian.machine_root(),
         debian.cloud_root(),
         *(make(suite) for suite in pins.OTHER_SUITES for make in (debian.base, debian.machine_root)),
+        debian.rpm_root(),
         istio.sidecar(),
         images.images(),
         monitoring.prometheus(),

@@ -13,6 +13,7 @@ _QUERY_SECONDS = 30.0
 _INSTALL_SECONDS = 1200.0
 _ROOT_SECONDS = 1200.0
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-q")
+RPM_ROOT = "rpm-root"
 OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 """What the recipes mount, and every process of theirs, ends with them, however they end."""
 
@@ -115,6 +116,34 @@ def cloud_root() -> Artifact:
     )
 
 
+def rpm_root() -> Artifact:
+    """The lower layer of machines whose packages rpm keeps: the folder `root` of the artifact."""
+    recipe, base_spec = pins.MACHINE / "rpm.sh", pins.MACHINE / "red-hat-base.spec"
+    packages = pins.lines(pins.MACHINE / "packages-rpm.txt")
+
+    def make(job: Job) -> None:
+        root = root_of(job.folder)
+        job.run(["cp", "--archive", root_of(job.needs["machine-root"]), root], seconds=_ROOT_SECONDS)
+        job.run(
+            [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", base_spec, *packages],
+            seconds=_ROOT_SECONDS,
+        )
+
+    return Artifact(
+        name=RPM_ROOT,
+        pins=(recipe.read_bytes(), base_spec.read_bytes(), *packages),
+        make=make,
+        seconds=20,
+        needs=("machine-root",),
+        when_asked=True,
+    )
+
+
+def root_name(release: str) -> str:
+    """The artifact with the root of machines of a release, one of `pins.RELEASES`."""
+    return RPM_ROOT if release == pins.RPM else of_suite("machine-root", release)
+
+
 def _mirror(job: Job) -> str:
     """The mirror that this host itself gets the suite from; empty if it is of another suite or kind.
 
@@ -131,5 +160,5 @@ def _mirror(job: Job) -> str:
 
 
 def root_of(folder: Path) -> Path:
-    """The root inside the artifacts `debian-base`, `machine-root` and `cloud-root`."""
+    """The root inside each artifact that is one."""
     return folder / "root"

@@ -8,17 +8,21 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Literal
 
-from lab.toolchain import golang, pins
+from lab.toolchain import debian, golang, pins
 from lab.toolchain.job import Artifact, Job
 
 MODULE = "istio.io/istio"
-DEB = "istio-sidecar.deb"
+Family = Literal["deb", "rpm"]
+"""What keeps a machine's packages."""
+BROKEN = "#!/bin/sh\necho 'broken on purpose' >&2\nexit 3\n"
+"""In the place of the agent of a package that installs and does not start."""
 
 _CHARTS = {"base": "base", "istiod": "istio-control/istio-discovery", "gateway": "gateway"}
 _EPOCH = 1788000000
 """The time that every file of the package bears: the pinned commit's week, so that equal pins give equal bytes."""
-_DPKG_SECONDS = 120.0
+_PACK_SECONDS = 120.0
 
 _FILES = {
     "common/istio-start.sh": ("usr/local/bin/istio-start.sh", 0o755),
@@ -27,6 +31,8 @@ _FILES = {
     "common/envoy_bootstrap.json": ("var/lib/istio/envoy/envoy_bootstrap_tmpl.json", 0o644),
 }
 """Where the official package has what tools/packaging holds (tools/packaging/packaging.mk)."""
+
+_SPEC, _RPMBUILD = pins.MACHINE / "sidecar.spec", pins.MACHINE / "rpmbuild.sh"
 
 _CONTROL = """\
 Package: istio-sidecar
@@ -84,33 +90,67 @@ def files() -> Artifact:
     )
 
 
-def sidecar(version: str = pins.ISTIO_VERSION) -> Artifact:
-    """The Debian package for VMs, laid out as the official one: `istio-sidecar.deb`, its `sha256` beside it.
+def file_name(family: Family) -> str:
+    """The package's file in its artifact."""
+    return f"istio-sidecar.{family}"
 
-    Another `version` gives a package of the same content under that version, for trying upgrades.
+
+def sidecar(version: str = pins.ISTIO_VERSION, *, family: Family = "deb", broken: bool = False) -> Artifact:
+    """The package for VMs, laid out as the official one: `istio-sidecar.deb` or `.rpm`, its `sha256` beside it.
+
+    Another `version` gives a package of the same content under that version, for trying upgrades; `broken` one that
+    installs and does not start.
     """
+    pack = {"deb": _deb, "rpm": _rpm}[family]
+    of_family: tuple[str | bytes, ...] = (_CONTROL, _CONFIG_FILES, _CHANGELOG, str(_EPOCH))
+    if family == "rpm":
+        of_family = (_SPEC.read_bytes(), _RPMBUILD.read_bytes())
 
     def make(job: Job) -> None:
-        _pack(job, version)
-        digest = hashlib.sha256((job.folder / DEB).read_bytes()).hexdigest()
-        (job.folder / "sha256").write_text(digest)
+        tree = job.folder / "tree"
+        _lay_out(job, tree, broken=broken)
+        file = job.folder / file_name(family)
+        pack(job, tree, version, file)
+        shutil.rmtree(tree)
+        (job.folder / "sha256").write_text(hashlib.sha256(file.read_bytes()).hexdigest())
 
     return Artifact(
-        name="sidecar-deb",
-        pins=(version, _CONTROL, _CONFIG_FILES, _CHANGELOG, str(_EPOCH), repr(_FILES)),
+        name=f"sidecar-{family}",
+        pins=(version, *of_family, repr(_FILES), *((BROKEN,) if broken else ())),
         make=make,
         seconds=3,
-        needs=("pilot-agent", "envoy", "istio-files"),
+        needs=("pilot-agent", "envoy", "istio-files", *((debian.RPM_ROOT,) if family == "rpm" else ())),
+        when_asked=family == "rpm",
     )
 
 
-def _pack(job: Job, version: str) -> None:
-    tree = job.folder / "tree"
-    packaging = job.needs["istio-files"] / "packaging"
+def _lay_out(job: Job, tree: Path, *, broken: bool) -> None:
+    """The package's files, where it installs them."""
     for part, (place, mode) in _FILES.items():
-        _install(packaging / part, tree / place, mode)
+        _install(_packaging(job) / part, tree / place, mode)
     for name in ("envoy", "pilot-agent"):
         _install(job.needs[name] / name, tree / "usr/local/bin" / name, 0o755)
+    if broken:
+        (tree / "usr/local/bin/pilot-agent").write_text(BROKEN)
+
+
+def _packaging(job: Job) -> Path:
+    return job.needs["istio-files"] / "packaging"
+
+
+def _rpm(job: Job, tree: Path, version: str, file: Path) -> None:
+    """As rpmbuild packs it, which needs a root with rpm."""
+    root = debian.root_of(job.needs[debian.RPM_ROOT])
+    shutil.copyfile(_packaging(job) / "postinst.sh", job.folder / "tree.postinst")
+    job.run([*debian.OWN_NAMESPACES, "sh", _RPMBUILD, root, _SPEC, job.folder, version], seconds=_PACK_SECONDS)
+    (made,) = (job.folder / "RPMS").rglob("*.rpm")
+    made.rename(file)
+    for left in job.folder.iterdir():
+        if left not in (tree, file):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _deb(job: Job, tree: Path, version: str, file: Path) -> None:
     changelog = tree / "usr/share/doc/istio-sidecar/changelog.gz"
     changelog.parent.mkdir(parents=True)
     changelog.write_bytes(gzip.compress(_CHANGELOG.format(version=version).encode(), mtime=0))
@@ -129,18 +169,17 @@ def _pack(job: Job, version: str) -> None:
     (control / "md5sums").write_text(
         "".join(f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.relative_to(tree)}\n" for path in contents)
     )
-    _install(packaging / "postinst.sh", control / "postinst", 0o755)
+    _install(_packaging(job) / "postinst.sh", control / "postinst", 0o755)
     for folder in (tree, *(path for path in tree.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
-    for file in (control / "control", control / "conffiles", control / "md5sums", changelog):
-        file.chmod(0o644)
+    for written in (control / "control", control / "conffiles", control / "md5sums", changelog):
+        written.chmod(0o644)
 
     job.run(
-        ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, job.folder / DEB],
+        ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, file],
         env={"SOURCE_DATE_EPOCH": str(_EPOCH)},
-        seconds=_DPKG_SECONDS,
+        seconds=_PACK_SECONDS,
     )
-    shutil.rmtree(tree)
 
 
 def _install(source: Path, target: Path, mode: int) -> None:

@@ -23,6 +23,10 @@ DEBIAN_SUITE = "bookworm"
 """What machines and images are made of."""
 OTHER_SUITES = ("bullseye",)
 """What a machine may be made of instead; built only when asked for."""
+RPM = "rpm"
+"""A machine of `DEBIAN_SUITE` whose packages rpm keeps, as on Red Hat's family; built only when asked for."""
+RELEASES = (DEBIAN_SUITE, *OTHER_SUITES, RPM)
+"""All that a machine may be made of."""
 IMAGE_TAG = "1.31"
 
 

@@ -39,11 +39,8 @@ label() {
 }
 
 packages() {
-    if command -v dpkg-query >/dev/null; then
-        dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Status}\n'
-    else
-        rpm -qa
-    fi
+    ! command -v dpkg-query >/dev/null || dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Status}\n'
+    ! command -v rpm >/dev/null || rpm -qa
 }
 
 rules() {

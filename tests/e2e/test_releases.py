@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -26,24 +27,30 @@ def other(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Machine]:
     machine.delete()
 
 
+def serves(lab: Lab, machine: Machine) -> None:
+    """Whether the mesh calls it, and it the mesh."""
+    from_pod = ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), URL, 60)
+    assert from_pod.answered == 60
+    assert machine.name in from_pod.by_instance
+    assert ask(on_machine(machine), URL, 20).answered == 20
+
+
+def host(lab: Lab, machine: Machine) -> dict[str, Any]:
+    """A machine that exists, for the settings."""
+    key = str(lab.instance.folder / "ssh" / "id_ed25519")
+    return {"ssh": {"address": machine.address, "hostKey": machine.host_key, "privateKeyFile": key}}
+
+
 def test_a_machine_of_another_release_joins_serves_and_leaves_without_a_trace(
     lab: Lab, stack: Stack, other: Machine
 ) -> None:
     assert 'VERSION_ID="11"' in other.ssh(["cat /etc/os-release"])
     before = listing(other)
     stack.restore()
-    ssh = {
-        "address": other.address,
-        "hostKey": other.host_key,
-        "privateKeyFile": str(lab.instance.folder / "ssh" / "id_ed25519"),
-    }
-    stack.change(f"workloads.echo.machines.hosts.{other.name}", {"ssh": ssh})
+    stack.change(f"workloads.echo.machines.hosts.{other.name}", host(lab, other))
     stack.change("routing.echo.weights", {"k8s": 0, "vm": 100})
     stack.up()
-    from_pod = ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), URL, 60)
-    assert from_pod.answered == 60
-    assert other.name in from_pod.by_instance
-    assert ask(on_machine(other), URL, 20).answered == 20
+    serves(lab, other)
     assert stack.steps() == []
     stack.restore()
     stack.up()

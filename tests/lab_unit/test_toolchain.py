@@ -589,13 +589,13 @@ def test_the_sidecar_package_is_laid_out_as_the_official_one_and_the_same_bytes_
         folder = tmp_path / str(number)
         job = job_in(folder, fake_parts)
         istio.sidecar("1.31.7").make(job)
-        assert sorted(file.name for file in folder.iterdir()) == [istio.DEB, "sha256"]
-        made.append((folder / istio.DEB).read_bytes())
+        assert sorted(file.name for file in folder.iterdir()) == ["istio-sidecar.deb", "sha256"]
+        made.append((folder / istio.file_name("deb")).read_bytes())
     assert made[0] == made[1]
     assert made[0].startswith(b"!<arch>\ndebian-binary   1788000000 ")  # not the time of the build
     assert (tmp_path / "1" / "sha256").read_text() == hashlib.sha256(made[0]).hexdigest()
 
-    deb = str(tmp_path / "1" / istio.DEB)
+    deb = str(tmp_path / "1" / istio.file_name("deb"))
     listed = subprocess.run(["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True).stdout
     files = {row.split()[5]: row.split()[:2] for row in listed.splitlines() if not row.startswith("d")}
     assert len({tuple(row.split()[3:5]) for row in listed.splitlines()}) == 1  # one time for all
