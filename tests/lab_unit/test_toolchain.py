@@ -621,6 +621,21 @@ def test_the_sidecar_package_is_laid_out_as_the_official_one_and_the_same_bytes_
     assert "/var/lib/istio/envoy/sidecar.env" in (tmp_path / "control" / "conffiles").read_text().splitlines()
 
 
+@needs_dpkg
+def test_a_broken_package_has_another_agent_and_is_an_artifact_of_its_own(
+    tmp_path: Path, fake_parts: Mapping[str, Path]
+) -> None:
+    folder = tmp_path / "folder"
+    istio.sidecar("1.31.7", broken=True).make(job_in(folder, fake_parts))
+    subprocess.run(["dpkg-deb", "--extract", folder / istio.file_name("deb"), tmp_path / "out"], check=True)
+    assert (tmp_path / "out/usr/local/bin/pilot-agent").read_text() == istio.BROKEN
+    known = catalogue()
+    families: tuple[istio.Family, ...] = ("deb", "rpm")
+    made = [istio.sidecar("1.31.7", family=f, broken=b) for f in families for b in (False, True)]
+    assert len({artifact.stamp(known) for artifact in made}) == 4
+    assert [artifact.when_asked for artifact in made] == [False, False, True, True], "no rpm unless it is asked for"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="packs by GNU tar")
 def test_the_image_archive_is_a_sound_oci_layout_with_one_shared_root(
     tmp_path: Path, fake_parts: Mapping[str, Path]
