@@ -70,12 +70,10 @@ enabled() {
     for unit in "$@"; do line "unit $unit" "$(systemctl is-enabled "$unit" 2>/dev/null)"; done
 }
 
+# By whichever keeps the package: a system of rpm's may have dpkg for other uses.
 package_version() {
-    if command -v dpkg-query >/dev/null; then
-        dpkg-query -W -f '${db:Status-Status} ${Version}' istio-sidecar 2>/dev/null
-    else
-        rpm -q --qf 'installed %{VERSION}-%{RELEASE}' istio-sidecar 2>/dev/null
-    fi
+    dpkg-query -W -f '${db:Status-Status} ${Version}' istio-sidecar 2>/dev/null ||
+        rpm -q --qf 'installed %{VERSION}-%{RELEASE}' istio-sidecar 2>/dev/null | grep -v 'not installed'
 }
 
 hosts_block() {

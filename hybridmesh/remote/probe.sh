@@ -92,12 +92,12 @@ starting() {
     systemctl list-units --all --no-legend --plain 'hybrid-mesh-start-*'
 }
 
+# By whichever keeps the package: a system of rpm's may have dpkg for other uses.
 version() {
-    if command -v dpkg-query >/dev/null; then
-        dpkg-query -W -f '${db:Status-Status} ${Version}\n' istio-sidecar | sed -n 's/^installed //p'
-    else
-        rpm -q --qf '%{VERSION}\n' istio-sidecar | grep -v 'not installed'
-    fi
+    {
+        dpkg-query -W -f '${db:Status-Status} ${Version}\n' istio-sidecar ||
+            rpm -q --qf 'installed %{VERSION}-%{RELEASE}\n' istio-sidecar
+    } | sed -n 's/^installed //p'
 }
 
 joined() {

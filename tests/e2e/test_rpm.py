@@ -5,6 +5,7 @@ What of Red Hat's family is real here, and what is not: docs/versions.md.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from lab import packages
 from lab.machines import Machine
 from lab.toolchain import pins
 from tests.e2e.interruption import listing_of_machine as listing
-from tests.e2e.stack import PulumiError, Stack
+from tests.e2e.stack import PulumiError, Stack, console
 from tests.e2e.test_releases import host, serves
 from tests.environment import Lab
 
@@ -61,10 +62,21 @@ def of_each_family(lab: Lab, version: str, *, broken_rpm: bool = False) -> dict[
     return {"version": version, "files": {kind: {"url": p.url, "sha256": p.sha256} for kind, p in made.items()}}
 
 
-def test_it_joins_by_its_own_package_and_serves(lab: Lab, up: Stack, machine: Machine) -> None:
+def test_it_joins_by_its_own_package_serves_and_is_found_well(lab: Lab, up: Stack, machine: Machine) -> None:
     assert machine.ssh([INSTALLED]).split() == [pins.ISTIO_VERSION]
     assert "istio-sidecar" not in machine.ssh(["dpkg-query -W"]), "dpkg knows nothing of it"
     serves(lab, machine)
+    assert up.steps() == []
+    where = ("--json", "--stack", "dev", "--config-file", str(up.file))
+    assert json.loads(console(lab, "doctor", *where).stdout)["findings"] == []
+    (seen,) = (m for m in json.loads(console(lab, "status", *where).stdout)["machines"] if m["name"] == machine.name)
+    assert seen["sidecar_version"] == f"{pins.ISTIO_VERSION}-1", "as rpm has it, with the release"
+
+
+def test_what_was_changed_by_hand_is_put_right(up: Stack, machine: Machine) -> None:
+    machine.ssh(["rpm -e istio-sidecar"])
+    assert f"package istio-sidecar: now nothing, was installed {pins.ISTIO_VERSION}-1" in up.up("--refresh")
+    assert machine.ssh([INSTALLED]).split() == [pins.ISTIO_VERSION]
     assert up.steps() == []
 
 

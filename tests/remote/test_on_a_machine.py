@@ -6,6 +6,7 @@ What a mesh makes of it (readiness, sync, traffic) is tests/e2e's matter.
 from __future__ import annotations
 
 import datetime
+import platform
 import shlex
 import subprocess
 import time
@@ -20,9 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from hybridmesh import remote
+from lab import packages
 from lab.cluster import wait_for
 from lab.instance import run
 from lab.machines import Machine
+from lab.toolchain import pins
 from tests.environment import Lab
 
 pytestmark = pytest.mark.lab
@@ -147,6 +150,17 @@ def module_vm(lab: Lab) -> Iterator[Vm]:
     machine.delete()
 
 
+@pytest.fixture
+def with_rpm(lab: Lab, module_vm: Vm) -> Iterator[Vm]:
+    """A machine whose packages rpm keeps, with dpkg beside it for other uses."""
+    machine = lab.machine("remote-rpm")
+    machine.create(lab.tools, release=pins.RPM)
+    package = packages.make(lab.instance, pins.ISTIO_VERSION, family="rpm")
+    named = {"package-url": package.url, "package-sha256": package.sha256}
+    yield Vm(machine, {**module_vm.settings, **named})
+    machine.delete()
+
+
 @pytest.fixture(scope="module")
 def pristine(module_vm: Vm) -> list[str]:
     """The listing of the machine before anything was done to it."""
@@ -194,6 +208,22 @@ def test_a_second_join_changes_nothing_and_restarts_nothing(vm: Vm) -> None:
     assert "nothing changed and Istio is running: no restart" in again.stderr
     assert "write " not in again.stderr
     assert vm.wait_until_started() == process
+
+
+def test_where_rpm_keeps_the_packages_the_same_scripts_join_and_leave(with_rpm: Vm) -> None:
+    before = with_rpm.listing()
+    joined = with_rpm.join()
+    assert joined.code == 0, joined.stderr
+    process = with_rpm.wait_until_started()
+    assert with_rpm.out("rpm -q istio-sidecar") == f"istio-sidecar-{pins.ISTIO_VERSION}-1.{platform.machine()}"
+    manifest = with_rpm.out("grep ^package /var/lib/hybrid-mesh/manifest").splitlines()
+    assert f"package istio-sidecar\tinstalled {pins.ISTIO_VERSION}-1" in manifest
+    again = with_rpm.join()
+    assert "nothing changed and Istio is running: no restart" in again.stderr
+    assert with_rpm.wait_until_started() == process
+    left = with_rpm.leave()
+    assert left.code == 0, left.stderr
+    assert with_rpm.listing() == before
 
 
 def test_a_changed_file_is_written_alone_and_restarts_the_proxy(vm: Vm) -> None:
