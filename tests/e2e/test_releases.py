@@ -9,7 +9,7 @@ import pytest
 
 from lab.machines import Machine
 from lab.toolchain import pins
-from lab.traffic import ask, in_pod, on_machine
+from lab.traffic import Answers, ask, in_pod, on_machine
 from tests.e2e.interruption import listing_of_machine as listing
 from tests.e2e.stack import Stack
 from tests.environment import Lab
@@ -27,11 +27,16 @@ def other(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Machine]:
     machine.delete()
 
 
+def from_a_pod(lab: Lab) -> Answers:
+    """What answers 60 requests of a pod."""
+    return ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), URL, 60)
+
+
 def serves(lab: Lab, machine: Machine) -> None:
     """Whether the mesh calls it, and it the mesh."""
-    from_pod = ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), URL, 60)
-    assert from_pod.answered == 60
-    assert machine.name in from_pod.by_instance
+    answers = from_a_pod(lab)
+    assert answers.answered == 60
+    assert machine.name in answers.by_instance
     assert ask(on_machine(machine), URL, 20).answered == 20
 
 

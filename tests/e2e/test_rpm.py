@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from lab import packages
+from lab.cluster import wait_for
 from lab.machines import Machine
 from lab.toolchain import pins
 from tests.e2e.interruption import listing_of_machine as listing
 from tests.e2e.stack import PulumiError, Stack, console
-from tests.e2e.test_releases import host, serves
+from tests.e2e.test_releases import from_a_pod, host, serves
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -94,6 +95,8 @@ def test_a_package_that_does_not_start_is_rolled_back(lab: Lab, up: Stack, machi
     with pytest.raises(PulumiError, match=said):
         up.up()
     assert machine.ssh([INSTALLED]).split() == ["1.31.9"]
+    # Nobody waits for that where a run has failed: its probe must succeed, and istiod tell everyone.
+    wait_for("its way back into rotation", lambda: machine.name in from_a_pod(lab).by_instance, 30)
     serves(lab, machine)
 
 
