@@ -147,11 +147,7 @@ install_package() {
 
 # ensure_folder PATH MODE OWNER
 ensure_folder() {
-    [ -d "$1" ] || mkdir -p "$1"
-    [ "$(stat -Lc '%a %U:%G' "$1")" = "$2 $3" ] || {
-        chown "$3" "$1"
-        chmod "$2" "$1"
-    }
+    install -d -m "$2" -o "${3%:*}" -g "${3#*:}" "$1"
 }
 
 # is_delivered SOURCE TARGET MODE OWNER
