@@ -170,20 +170,19 @@ def teardown(
     lost_vms = _known(settings, lost or ())
     machines = _machines(name, settings)
     cluster = None if cluster_gone else _cluster(settings)
+    asked = {vm: way for vm, way in machines.items() if vm not in lost_vms}
     if deployment.get("deployment", {}).get("resources"):
-        _every_machine_answers(machines, settings, lost_vms)
+        _every_machine_answers(asked, settings)
         _agreed(console, name, deployment, machines, lost_vms, cluster_gone=cluster_gone, yes=yes, even=even_protected)
         if protected(deployment):
             run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
         if cluster_gone:
-            _forget_cluster(console, name, {vm: w for vm, w in machines.items() if vm not in lost_vms}, settings)
+            _forget_cluster(console, name, asked, settings)
         _destroy(name, file, lost_vms)
     else:
         console.print(f"{name}: the stack is empty. Nothing is removed; what it may have left is looked for.")
-    existing = {vm: way for vm, way in machines.items() if hosts(settings)[vm].ssh is not None}
-    answers = run_on_all(
-        {vm: w for vm, w in existing.items() if vm not in lost_vms}, LEFT_ON_A_VM, "", limits(settings)
-    )
+    existing = {vm: way for vm, way in asked.items() if hosts(settings)[vm].ssh is not None}
+    answers = run_on_all(existing, LEFT_ON_A_VM, "", limits(settings))
     left = leftovers(settings, deployment, cluster, answers, lost_vms)
     for line in left:
         console.print(f"left: {line}", markup=False, style="red")
@@ -220,9 +219,10 @@ def _cluster(settings: Settings) -> Cluster:
     return cluster
 
 
-def _every_machine_answers(machines: Mapping[str, Reachable], settings: Settings, lost: Sequence[str]) -> None:
-    asked = {name: way for name, way in machines.items() if name not in lost}
-    problems = {n: a for n, a in run_on_all(asked, "true", "", limits(settings)).items() if not isinstance(a, Answer)}
+def _every_machine_answers(machines: Mapping[str, Reachable], settings: Settings) -> None:
+    problems = {
+        n: a for n, a in run_on_all(machines, "true", "", limits(settings)).items() if not isinstance(a, Answer)
+    }
     if problems:
         said = " ".join(str(problem) for problem in problems.values())
         options = " ".join(f"--lost {name}" for name in problems)

@@ -10,19 +10,10 @@ set -eu
 
 target=$1 downloads=$2 files=$3
 shift 3
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+# shellcheck source=lab/machine/chroot.sh
+. "$files/chroot.sh"
 
-in_target() { chroot "$target" "$@"; }
-
-mkdir -p "$downloads/partial"
-mount -t proc proc "$target/proc"
-mount --bind "$downloads" "$target/var/cache/apt/archives"
-cat /etc/resolv.conf >"$target/etc/resolv.conf"
-printf '#!/bin/sh\nexit 101\n' >"$target/usr/sbin/policy-rc.d" # nothing is started in here
-chmod 0755 "$target/usr/sbin/policy-rc.d"
-
-in_target apt-get update -q
-in_target apt-get install -q -y --no-install-recommends "$@"
+open_target "$@"
 
 # Users: root and admin, both by key alone. An account with "!" for a password is locked for sshd, "*" is not.
 in_target useradd --create-home --shell /bin/bash --password '*' admin
@@ -49,11 +40,6 @@ in_target systemctl set-default multi-user.target
 # Each machine makes or is given its own.
 rm -f "$target"/etc/ssh/ssh_host_*
 : >"$target/etc/machine-id"
-rm -f "$target/var/lib/dbus/machine-id" "$target/etc/resolv.conf"
-install -m 0644 /dev/null "$target/etc/resolv.conf"
+rm -f "$target/var/lib/dbus/machine-id"
 
-rm -f "$target/usr/sbin/policy-rc.d"
-umount "$target/proc" "$target/var/cache/apt/archives"
-rm -rf "$target/var/lib/apt/lists" "$target/var/cache/apt"/*.bin "$target/var/log/apt" "$target/var/log/dpkg.log" \
-  "$target/var/log/alternatives.log" "$target/var/cache/debconf"/*-old "$target/var/lib/dpkg"/*-old
-mkdir -p "$target/var/lib/apt/lists/partial" "$target/var/log/apt"
+close_target

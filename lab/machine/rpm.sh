@@ -3,25 +3,17 @@
 # Red Hat's family, as far as it can be had of Debian. Its sh is bash, it calls itself Rocky Linux 9, and rpm's own
 # database knows what a package may ask for. Kernel, C library and all programs are Debian's.
 #
-#   rpm.sh TARGET DOWNLOADS SPEC PACKAGE...
+#   rpm.sh TARGET DOWNLOADS FILES PACKAGE...
 #
-# SPEC describes the one package that stands for all others. To be run as root in a mount and PID namespace of its own,
-# as base.sh.
+# FILES is the folder of this script. To be run as root in a mount and PID namespace of its own, as base.sh.
 set -eu
 
-target=$1 downloads=$2 spec=$3
+target=$1 downloads=$2 files=$3
 shift 3
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+# shellcheck source=lab/machine/chroot.sh
+. "$files/chroot.sh"
 
-in_target() { chroot "$target" "$@"; }
-
-mkdir -p "$downloads/partial"
-mount -t proc proc "$target/proc"
-mount --bind "$downloads" "$target/var/cache/apt/archives"
-cat /etc/resolv.conf >"$target/etc/resolv.conf"
-
-in_target apt-get update -q
-in_target apt-get install -q -y --no-install-recommends "$@"
+open_target "$@"
 
 # Debian's rpm has a database for each user, and refuses to install anything without this word.
 mkdir -p "$target/etc/rpm"
@@ -41,12 +33,9 @@ VERSION_ID="9.6"
 END
 
 mount -t tmpfs tmpfs "$target/tmp"
-cp "$spec" "$target/tmp/base.spec"
+cp "$files/red-hat-base.spec" "$target/tmp/base.spec"
 in_target rpmbuild -bb --define '_topdir /tmp/rpm' /tmp/base.spec
 in_target sh -c 'rpm --install /tmp/rpm/RPMS/noarch/*.rpm'
+umount "$target/tmp"
 
-rm -f "$target/etc/resolv.conf"
-install -m 0644 /dev/null "$target/etc/resolv.conf"
-umount "$target/tmp" "$target/proc" "$target/var/cache/apt/archives"
-rm -rf "$target/var/lib/apt/lists" "$target/var/cache/apt"/*.bin "$target/var/log/apt" "$target/var/log/dpkg.log"
-mkdir -p "$target/var/lib/apt/lists/partial" "$target/var/log/apt"
+close_target

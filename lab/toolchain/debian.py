@@ -71,71 +71,48 @@ def base(suite: str = pins.DEBIAN_SUITE) -> Artifact:
 
 def machine_root(suite: str = pins.DEBIAN_SUITE) -> Artifact:
     """The lower layer of every machine of a suite: the folder `root` of the artifact."""
-    recipe = pins.MACHINE / "root.sh"
-    packages = pins.lines(pins.MACHINE / "packages.txt")
-    content = ("sshd.conf", "journald.conf", "hosts", "echo.service", "echo_app.py")
-
-    def make(job: Job) -> None:
-        root = root_of(job.folder)
-        job.run(["cp", "--archive", root_of(job.needs[of_suite("debian-base", suite)]), root], seconds=_ROOT_SECONDS)
-        job.run(
-            [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", pins.MACHINE, *packages],
-            seconds=_ROOT_SECONDS,
-        )
-
-    return Artifact(
-        name=of_suite("machine-root", suite),
-        pins=(recipe.read_bytes(), *packages, *((pins.MACHINE / name).read_bytes() for name in content)),
-        make=make,
+    return _made_of(
+        of_suite("debian-base", suite),
+        of_suite("machine-root", suite),
+        "root.sh",
+        "packages.txt",
+        ("sshd.conf", "journald.conf", "hosts", "echo.service", "echo_app.py"),
         seconds=15,
-        needs=(of_suite("debian-base", suite),),
         when_asked=suite != pins.DEBIAN_SUITE,
     )
 
 
 def cloud_root() -> Artifact:
     """The lower layer of the machines that stand for a cloud's instances: the folder `root` of the artifact."""
-    recipe = pins.MACHINE / "cloud.sh"
-    packages = pins.lines(pins.MACHINE / "packages-cloud.txt")
-
-    def make(job: Job) -> None:
-        root = root_of(job.folder)
-        job.run(["cp", "--archive", root_of(job.needs["machine-root"]), root], seconds=_ROOT_SECONDS)
-        job.run(
-            [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", *packages],
-            seconds=_ROOT_SECONDS,
-        )
-
-    return Artifact(
-        name="cloud-root",
-        pins=(recipe.read_bytes(), *packages),
-        make=make,
-        seconds=15,
-        needs=("machine-root",),
-        when_asked=True,
-    )
+    return _made_of("machine-root", "cloud-root", "cloud.sh", "packages-cloud.txt", (), seconds=15, when_asked=True)
 
 
 def rpm_root() -> Artifact:
     """The lower layer of machines whose packages rpm keeps: the folder `root` of the artifact."""
-    recipe, base_spec = pins.MACHINE / "rpm.sh", pins.MACHINE / "red-hat-base.spec"
-    packages = pins.lines(pins.MACHINE / "packages-rpm.txt")
+    content = ("red-hat-base.spec",)
+    return _made_of("machine-root", RPM_ROOT, "rpm.sh", "packages-rpm.txt", content, seconds=20, when_asked=True)
+
+
+def _made_of(
+    below: str, name: str, recipe: str, packages: str, content: tuple[str, ...], *, seconds: int, when_asked: bool
+) -> Artifact:
+    """A root that a recipe of lab/machine makes of a copy of another. `content`: the files there that it takes."""
+    wanted = pins.lines(pins.MACHINE / packages)
 
     def make(job: Job) -> None:
         root = root_of(job.folder)
-        job.run(["cp", "--archive", root_of(job.needs["machine-root"]), root], seconds=_ROOT_SECONDS)
-        job.run(
-            [*OWN_NAMESPACES, "sh", recipe, root, job.downloads / "debian", base_spec, *packages],
-            seconds=_ROOT_SECONDS,
-        )
+        job.run(["cp", "--archive", root_of(job.needs[below]), root], seconds=_ROOT_SECONDS)
+        where = [root, job.downloads / "debian", pins.MACHINE]
+        job.run([*OWN_NAMESPACES, "sh", pins.MACHINE / recipe, *where, *wanted], seconds=_ROOT_SECONDS)
 
+    files = (recipe, "chroot.sh", *content)
     return Artifact(
-        name=RPM_ROOT,
-        pins=(recipe.read_bytes(), base_spec.read_bytes(), *packages),
+        name=name,
+        pins=(*((pins.MACHINE / file).read_bytes() for file in files), *wanted),
         make=make,
-        seconds=20,
-        needs=("machine-root",),
-        when_asked=True,
+        seconds=seconds,
+        needs=(below,),
+        when_asked=when_asked,
     )
 
 

@@ -107,11 +107,10 @@ def sidecar(version: str = pins.ISTIO_VERSION, *, family: Family = "deb", broken
         of_family = (_SPEC.read_bytes(), _RPMBUILD.read_bytes())
 
     def make(job: Job) -> None:
-        tree = job.folder / "tree"
-        _lay_out(job, tree, broken=broken)
-        file = job.folder / file_name(family)
-        pack(job, tree, version, file)
-        shutil.rmtree(tree)
+        work, file = job.folder / "work", job.folder / file_name(family)
+        _lay_out(job, work / "tree", broken=broken)
+        pack(job, work / "tree", version, file)
+        shutil.rmtree(work)
         (job.folder / "sha256").write_text(hashlib.sha256(file.read_bytes()).hexdigest())
 
     return Artifact(
@@ -141,13 +140,10 @@ def _packaging(job: Job) -> Path:
 def _rpm(job: Job, tree: Path, version: str, file: Path) -> None:
     """As rpmbuild packs it, which needs a root with rpm."""
     root = debian.root_of(job.needs[debian.RPM_ROOT])
-    shutil.copyfile(_packaging(job) / "postinst.sh", job.folder / "tree.postinst")
-    job.run([*debian.OWN_NAMESPACES, "sh", _RPMBUILD, root, _SPEC, job.folder, version], seconds=_PACK_SECONDS)
-    (made,) = (job.folder / "RPMS").rglob("*.rpm")
+    shutil.copyfile(_packaging(job) / "postinst.sh", tree.with_suffix(".postinst"))
+    job.run([*debian.OWN_NAMESPACES, "sh", _RPMBUILD, root, _SPEC, tree.parent, version], seconds=_PACK_SECONDS)
+    (made,) = (tree.parent / "RPMS").rglob("*.rpm")
     made.rename(file)
-    for left in job.folder.iterdir():
-        if left not in (tree, file):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _deb(job: Job, tree: Path, version: str, file: Path) -> None:
