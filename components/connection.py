@@ -6,6 +6,8 @@ from typing import Any, cast
 import pulumi
 import pulumi_command
 
+from hybridmesh.providers.packs import pack
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SshAccess:
@@ -66,9 +68,11 @@ class Connection(SshAccess):
             ),
         )
 
-    def properties(self) -> "dict[str, Any]":
-        """This as inputs of a dynamic resource, the keys as secrets."""
-        return {**_access(self), "bastion": None if self.bastion is None else _access(self.bastion)}
+    def packed(self, dial_seconds: int, dial_attempts: int) -> pulumi.Output[str]:
+        """This, with limits, as one input of a dynamic resource; a secret where it has keys."""
+        connection = {**_access(self), "bastion": None if self.bastion is None else _access(self.bastion)}
+        way = {"connection": connection, "dialSeconds": dial_seconds, "dialAttempts": dial_attempts}
+        return pulumi.Output.from_input(way).apply(lambda known: pack("ssh", known))
 
     def in_words(self) -> pulumi.Output[str]:
         """This as a preview shows it: where to, as whom, and the host key; then the same of the bastion."""

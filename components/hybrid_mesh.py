@@ -50,6 +50,7 @@ from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .revision import Revision, RevisionArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
+from .ssh_help import SshHelp
 from .ssh_host import SshHost, SshHostArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
 from .topology import drawing, machine_facts, network_facts, workload_facts
@@ -124,6 +125,7 @@ class HybridMesh(pulumi.ComponentResource):
             for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items())
         }
         self._gate = PreflightGate(f"{name}-preflights", self._child)
+        self._ssh_help = SshHelp(name)
         self._control_plane = self._make_control_plane(gateway_hosts)
         self._revisions = self._make_revisions(gateway_hosts)
         self._google = self._make_google()
@@ -627,6 +629,7 @@ class HybridMesh(pulumi.ComponentResource):
             ),
             opts=self._child,
             gate=self._gate,
+            ssh_help=self._ssh_help,
         )
         return member
 

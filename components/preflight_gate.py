@@ -23,7 +23,8 @@ class PreflightGate:
     It is one resource, so that a thousand joins have one dependency each, and not a thousand. Use it as a context
     manager: inside, machines are made and add their preflights; at its end the verdict is made, and the joins that
     wait for `admission` go on, as many at a time as the engine can work at (`--parallel`): what a thousand machines
-    would have the engine do, laid ready at once, takes twice the memory (docs/decisions/037).
+    would have the engine do, laid ready at once, takes twice the memory (docs/decisions/037). They are let in one by
+    one, or the engine would have nothing to do for as long as the program takes to make them all.
     """
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
@@ -32,6 +33,7 @@ class PreflightGate:
         self._preflights: dict[str, PreflightCheck] = {}
         self._verdict: asyncio.Future[Sequence[pulumi.Resource]] = asyncio.get_event_loop().create_future()
         self._room = asyncio.Semaphore(max(LEAST_AT_ONCE, SETTINGS.parallel or 0))
+        self._one_by_one = asyncio.Lock()
 
     @property
     def passed(self) -> pulumi.Output[Sequence[pulumi.Resource]]:
@@ -42,6 +44,8 @@ class PreflightGate:
         """Waits for the verdict, and for room; what a join depends on."""
         verdict = await asyncio.shield(self._verdict)
         await self._room.acquire()
+        async with self._one_by_one:
+            await asyncio.sleep(0)  # what the one before asks for is on its way, before this one is made
         return verdict
 
     def is_over_with(self, member: pulumi.Resource) -> None:

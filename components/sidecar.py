@@ -241,9 +241,10 @@ class Sidecar(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
         *,
         gate: PreflightGate | None = None,
+        ssh_help: SshHelp | None = None,
     ) -> None:
         """Makes it. `gate`: what the preflights of several machines lead to, and what admits them; without one, its own
-        preflight alone counts."""
+        preflight alone counts. `ssh_help`: who tells what is wrong with SSH, if it is one for several machines."""
         group = whole(_group_here(args))
         files = bootstrap_files(args, group)
         super().__init__(
@@ -261,6 +262,8 @@ class Sidecar(pulumi.ComponentResource):
             },
             opts,
         )
+        self._ssh_help = ssh_help or SshHelp(name)
+        self._ssh = args.connection.packed(args.limits.dial, args.limits.dial_attempts)
         if gate is None:
             with PreflightGate(f"{name}-preflights", pulumi.ResourceOptions(parent=self)) as own:
                 self._look(name, args, group, files["cluster.env"], own)
@@ -304,15 +307,16 @@ class Sidecar(pulumi.ComponentResource):
     ) -> tuple[Membership, dict[str, pulumi.Output[Any]]]:
         """All that is made once the machine was found good; and this component's outputs."""
         child = pulumi.ResourceOptions(parent=self)
-        ssh_help = SshHelp(name, args.machine, patience_seconds(args.limits))
-        over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=ssh_help.hooks()))
+        hooks = self._ssh_help.on(args.machine, patience_seconds(args.limits), f"{name}-join", f"{name}-ready")
+        over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=hooks))
         connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
         departure = Departure(
             f"{name}-departure",
             DepartureArgs(
                 cluster=args.cluster,
                 machine=args.machine,
-                connection=args.connection.properties(),
+                address=args.connection.address,
+                ssh=self._ssh,
                 namespace=group.apply(lambda g: str(g["metadata"]["namespace"])),
                 # After the gateway too: the machine needs it until it has left.
                 entry=pulumi.Output.all(group, args.mesh_address, args.gateway_address).apply(
@@ -320,8 +324,6 @@ class Sidecar(pulumi.ComponentResource):
                 ),
                 static_entry=args.static_entry,
                 metrics_agent=args.metrics_agent,
-                dial_seconds=args.limits.dial,
-                dial_attempts=args.limits.dial_attempts,
                 rotation_seconds=args.limits.rotation,
                 drain_seconds=args.limits.drain,
             ),
@@ -340,15 +342,13 @@ class Sidecar(pulumi.ComponentResource):
             IstioTokenArgs(
                 cluster=args.cluster,
                 machine=args.machine,
-                connection=args.connection.properties(),
+                ssh=self._ssh,
                 namespace=namespace,
                 service_account=args.service_account,
                 entry=entry,
                 trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
                 scripts=scripts,
                 expiration_seconds=args.token_seconds,
-                dial_seconds=args.limits.dial,
-                dial_attempts=args.limits.dial_attempts,
             ),
             opts=child,
         )
@@ -363,7 +363,8 @@ class Sidecar(pulumi.ComponentResource):
         )
         secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))
         everything = pulumi.Output.all(secret_files, settings)
-        join_payload: pulumi.Output[str] = pulumi.Output.secret(everything.apply(lambda both: dated_payload(*both)))
+        dated = whole(everything.apply(lambda both: dated_payload(*both)))
+        join_payload: pulumi.Output[str] = pulumi.Output.secret(dated.apply(itemgetter("payload")))
         join = pulumi_command.remote.Command(
             f"{name}-join",
             connection=connection,
@@ -375,7 +376,7 @@ class Sidecar(pulumi.ComponentResource):
         )
         # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
         joined = pulumi.Output.unsecret(
-            pulumi.Output.all(everything, join.urn).apply(lambda both: payload_digest(*both[0]))
+            pulumi.Output.all(dated, join.urn).apply(lambda both: str(both[0]["generation"]))
         )
         # pulumi-command makes every output of a command with a secret input secret; a join says one word.
         due = joined if args.turn is None else args.turn.when_due(joined, pulumi.Output.unsecret(join.stdout))
@@ -398,13 +399,9 @@ class Sidecar(pulumi.ComponentResource):
                 namespace=namespace,
                 entry=entry,
                 static_entry=args.static_entry,
-                group=group.apply(lambda g: str(g["metadata"]["name"])),
-                labels=group.apply(lambda g: dict(g["spec"]["metadata"]["labels"])),
-                ports=group.apply(lambda g: dict(g["spec"]["template"].get("ports", {}))),
-                proxy=namespace.apply(lambda ns: f"{args.machine}.{ns}"),
+                group=group,
                 istio_namespace=args.istio_namespace,
                 revision=args.revision,
-                probed=group.apply(lambda g: "probe" in g["spec"]),
                 joined=pulumi.Output.all(joined, ready.urn).apply(lambda both: str(both[0])),
                 sync_seconds=args.limits.sync,
             ),
@@ -436,10 +433,8 @@ class Sidecar(pulumi.ComponentResource):
             f"{name}-preflight",
             PreflightArgs(
                 machine=args.machine,
-                connection=args.connection.properties(),
+                ssh=self._ssh,
                 settings=known.apply(lambda values: preflight_settings(args, *values)),
-                dial_seconds=args.limits.dial,
-                dial_attempts=args.limits.dial_attempts,
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -678,10 +673,11 @@ def fingerprint(root_certificate: str) -> str:
     return hashlib.sha256(root_certificate.encode()).hexdigest()[:16]
 
 
-def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    """A join's payload, which tells the machine its generation, for the machine to tell what it runs: files, settings,
-    and by their digest the scripts."""
-    return payload(files, {**settings, "generation": payload_digest(files, settings)})
+def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """A join's `payload`, which tells the machine its `generation`, for the machine to tell what it runs: files,
+    settings, and by their digest the scripts."""
+    generation = payload_digest(files, settings)
+    return {"generation": generation, "payload": payload(files, {**settings, "generation": generation})}
 
 
 def ready_report(stdout: str, machine: str) -> ReadyReport:

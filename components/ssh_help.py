@@ -72,42 +72,51 @@ def meaning(machine: str, errors: Sequence[str]) -> str | None:
 
 
 class SshHelp:
-    """Tells, as a run goes on, what went wrong with one machine's SSH. It changes nothing about the run."""
+    """Tells, as a run goes on, what went wrong with a machine's SSH. It changes nothing about the run.
 
-    def __init__(self, name: str, machine: str, patience_seconds: float) -> None:
-        """`patience_seconds`: how long a command may go on before somebody is told, if it should end by then."""
-        self._name = name
-        self._machine = machine
-        self._patience = patience_seconds
+    One for all machines of a stack, since each hook is a request to the engine before anything else happens.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._told: dict[str, tuple[str, float]] = {}
         self._timers: dict[str, threading.Timer] = {}
-        self._on_error = [pulumi.ErrorHook(f"{name}-ssh-help", self._explain)] if _supports(_ERROR_HOOKS) else None
+        self._binding = self._hooks(name)
 
-    def hooks(self) -> pulumi.ResourceHookBinding:
-        """For a command: pulumi-command waits for a host that accepts connections and says nothing, for ever, and no
-        limit of the engine's ends that.
+    def on(self, machine: str, patience_seconds: float, *commands: str) -> pulumi.ResourceHookBinding:
+        """The hooks for a machine's commands, by the names of these resources. `patience_seconds`: how long one may go
+        on before somebody is told, if it should end by then."""
+        self._told |= dict.fromkeys(commands, (machine, patience_seconds))
+        return self._binding
+
+    def _hooks(self, name: str) -> pulumi.ResourceHookBinding:
+        """pulumi-command waits for a host that accepts connections and says nothing, for ever, and no limit of the
+        engine's ends that.
         """
+        on_error = [pulumi.ErrorHook(f"{name}-ssh-help", self._explain)] if _supports(_ERROR_HOOKS) else None
         if not _supports(_RESOURCE_HOOKS):
-            return pulumi.ResourceHookBinding(on_error=self._on_error)
+            return pulumi.ResourceHookBinding(on_error=on_error)
         options = pulumi.ResourceHookOptions(ignore_errors=True)
-        start = pulumi.ResourceHook(f"{self._name}-ssh-waits", self._start, options)
-        stop = pulumi.ResourceHook(f"{self._name}-ssh-answered", self._stop, options)
+        start = pulumi.ResourceHook(f"{name}-ssh-waits", self._start, options)
+        stop = pulumi.ResourceHook(f"{name}-ssh-answered", self._stop, options)
         return pulumi.ResourceHookBinding(
             before_create=[start],
             before_update=[start],
             after_create=[stop],
             after_update=[stop],
-            on_error=self._on_error,
+            on_error=on_error,
         )
 
     def _explain(self, args: pulumi.ErrorHookArgs) -> bool:
         self._end(args.urn)
-        words = meaning(self._machine, args.errors)
+        machine, _ = self._told[args.name]
+        words = meaning(machine, args.errors)
         if words is not None:
             pulumi.log.error(words)
         return False
 
     def _start(self, args: pulumi.ResourceHookArgs) -> None:
-        self._timers[args.urn] = later(self._patience, lambda: pulumi.log.warn(self.still_silent()))
+        machine, patience = self._told[args.name]
+        self._timers[args.urn] = later(patience, lambda: pulumi.log.warn(still_silent(machine, patience)))
 
     def _stop(self, args: pulumi.ResourceHookArgs) -> None:
         self._end(args.urn)
@@ -117,13 +126,14 @@ class SshHelp:
         if timer is not None:
             timer.cancel()
 
-    def still_silent(self) -> str:
-        """What is said of a machine that should have answered by now."""
-        return (
-            f"{self._machine}: no answer after {self._patience:g} s. It may accept connections and say nothing, which "
-            "pulumi-command waits for without end; the other machines go on. Fix: look at its sshd, or press Ctrl-C "
-            f"twice; `python -m hybridmesh preflight {self._machine}` says within seconds whether it answers."
-        )
+
+def still_silent(machine: str, patience_seconds: float) -> str:
+    """What is said of a machine that should have answered by now."""
+    return (
+        f"{machine}: no answer after {patience_seconds:g} s. It may accept connections and say nothing, which "
+        "pulumi-command waits for without end; the other machines go on. Fix: look at its sshd, or press Ctrl-C "
+        f"twice; `python -m hybridmesh preflight {machine}` says within seconds whether it answers."
+    )
 
 
 def later(seconds: float, action: Callable[[], None]) -> threading.Timer:

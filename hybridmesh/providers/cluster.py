@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .inputs import Properties, number, text
+from .packs import pack
 from .serving import WORKERS, make_room
 
 NETWORKING = ("networking.istio.io", "v1")
@@ -37,6 +38,10 @@ class ClusterAccess:
     def properties(self) -> dict[str, Any]:
         """These as inputs of a dynamic resource."""
         return {"kubeconfig": self.kubeconfig, "context": self.context, "requestSeconds": self.request_seconds}
+
+    def packed(self) -> str:
+        """These as one input, of a resource that there is one of for each VM."""
+        return pack("cluster", self.properties())
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, LEAVE_SCRIPTS,
 
 from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, number, text
+from .packs import pack, takes_packs
 from .reach import ask, machine_itself
 
 SECTIONS = ("workloads", "networks")
@@ -48,6 +49,7 @@ class DepartureError(RuntimeError):
     """A machine that could not be taken out of the mesh. The message says what to do."""
 
 
+@takes_packs
 class DepartureProvider(ResourceProvider):
     """Creates nothing, and is made before anything is done to the VM, so that `destroy` undoes a half-made join too.
 
@@ -226,12 +228,10 @@ class DepartureArgs:
     """Whether that is not istiod's, but a resource of the stack. It must be made after this, and so goes before."""
     metrics_agent: bool = False
     """Whether a Prometheus agent runs on it, which has to go before the VM stays without."""
-    connection: Mapping[str, Any] = field(repr=False)
-    """The way to it, as `Connection.properties` gives it; its keys are secrets."""
-    dial_seconds: int = 15
-    """Limit for one attempt to connect."""
-    dial_attempts: int = 4
-    """How often to try; not seconds."""
+    address: pulumi.Input[str]
+    """Where SSH reaches it: apart, since a key hides the way there from a preview."""
+    ssh: pulumi.Input[str] = field(repr=False)
+    """The way to it, as `Connection.packed` gives it."""
     rotation_seconds: int = 3
     """How long clients get to see that the VM is out of rotation, before it drains."""
     drain_seconds: int = 5
@@ -249,20 +249,18 @@ class Departure(Resource, name="Departure"):
             DepartureProvider(),
             name,
             {
-                **args.cluster.properties(),
+                "cluster": args.cluster.packed(),
                 "machine": args.machine,
                 "stack": pulumi.get_stack(),
                 "namespace": args.namespace,
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
                 "metricsAgent": args.metrics_agent or None,
-                # Apart, since one secret key hides the whole connection from a preview.
-                "address": args.connection["address"],
-                "connection": args.connection,
-                "dialSeconds": args.dial_seconds,
-                "dialAttempts": args.dial_attempts,
-                "rotationSeconds": args.rotation_seconds,
-                "drainSeconds": args.drain_seconds,
+                "address": args.address,
+                "ssh": args.ssh,
+                "limits": pack(
+                    "limits", {"rotationSeconds": args.rotation_seconds, "drainSeconds": args.drain_seconds}
+                ),
             },
             opts,
         )

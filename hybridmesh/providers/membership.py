@@ -13,6 +13,7 @@ from hybridmesh.istio.sync import sync_objection as sync_objection
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
 from .entries import entry_patch
 from .inputs import changed, number, text
+from .packs import pack, takes_packs
 from .waiting import wait_until
 
 _WATCHED = (
@@ -32,6 +33,7 @@ _WATCHED = (
 )
 
 
+@takes_packs
 class MembershipProvider(ResourceProvider):
     """Creates and updates by waiting until the mesh has the VM; deletes nothing, for the VM leaves by itself."""
 
@@ -133,24 +135,42 @@ class MembershipArgs:
     """Name of the VM's WorkloadEntry."""
     static_entry: bool = False
     """Whether that is not istiod's, but a resource of the stack."""
-    group: pulumi.Input[str]
-    """The WorkloadGroup's name."""
-    labels: pulumi.Input[Mapping[str, pulumi.Input[str]]]
-    """The labels that the WorkloadGroup gives to its entries."""
-    ports: pulumi.Input[Mapping[str, pulumi.Input[int]]]
-    """The ports that the WorkloadGroup gives to its entries."""
-    proxy: pulumi.Input[str]
-    """The proxy's name in istiod: `<POD_NAME of the agent>.<namespace>`."""
+    group: pulumi.Output[Mapping[str, Any]]
+    """The WorkloadGroup's manifest: what it gives to its entries, and whether its probe must be passed."""
     istio_namespace: pulumi.Input[str]
     """The namespace that istiod runs in."""
     revision: pulumi.Input[str]
     """istiod's revision."""
-    probed: pulumi.Input[bool]
-    """Whether the workload has a probe, which the app must pass."""
     joined: pulumi.Input[str]
     """Anything that differs once the VM has joined anew."""
     sync_seconds: int = 120
     """Limit for the mesh to have the VM."""
+
+
+def _group_pack(group: Mapping[str, Any]) -> str:
+    spec = group["spec"]
+    return pack(
+        "workloadGroup",
+        {
+            "group": group["metadata"]["name"],
+            "labels": dict(spec["metadata"]["labels"]),
+            "ports": dict(spec["template"].get("ports", {})),
+            "probed": "probe" in spec,
+        },
+    )
+
+
+def _istiod_pack(args: MembershipArgs, namespace: str, istio_namespace: str, revision: str) -> str:
+    return pack(
+        "istiod",
+        {
+            "istioNamespace": istio_namespace,
+            "revision": revision,
+            # Its name in istiod: `<POD_NAME of the agent>.<namespace>`.
+            "proxy": f"{args.machine}.{namespace}",
+            "syncSeconds": args.sync_seconds,
+        },
+    )
 
 
 class Membership(Resource, name="Membership"):
@@ -168,20 +188,16 @@ class Membership(Resource, name="Membership"):
             MembershipProvider(),
             name,
             {
-                **args.cluster.properties(),
+                "cluster": args.cluster.packed(),
                 "machine": args.machine,
                 "namespace": args.namespace,
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
-                "group": args.group,
-                "labels": args.labels,
-                "ports": args.ports,
-                "proxy": args.proxy,
-                "istioNamespace": args.istio_namespace,
-                "revision": args.revision,
-                "probed": args.probed,
+                "workloadGroup": args.group.apply(_group_pack),
+                "istiod": pulumi.Output.all(args.namespace, args.istio_namespace, args.revision).apply(
+                    lambda known: _istiod_pack(args, *known)
+                ),
                 "joined": args.joined,
-                "syncSeconds": args.sync_seconds,
                 "registration": None,
                 "address": None,
                 "synced": None,

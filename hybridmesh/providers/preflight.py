@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -14,6 +14,7 @@ from hybridmesh.remote.preflight import findings_in, notes_in
 
 from .cluster import load_ahead
 from .inputs import changed, text
+from .packs import pack, takes_packs
 from .reach import ask
 from .scripts import were_brought
 
@@ -27,6 +28,7 @@ class PreflightError(RuntimeError):
     """VMs that would not join. The message names each, and has all findings."""
 
 
+@takes_packs
 class PreflightProvider(ResourceProvider):
     """Looks when it is made, and again when what it looks at, or the way there, is another. Changes nothing.
 
@@ -120,14 +122,10 @@ class PreflightArgs:
 
     machine: str
     """The VM's name in the settings."""
-    connection: Mapping[str, Any]
-    """The way to it, as `Connection.properties` gives it; its keys are secrets."""
+    ssh: pulumi.Input[str] = field(repr=False)
+    """The way to it, as `Connection.packed` gives it."""
     settings: pulumi.Input[Mapping[str, str]]
     """What is looked at, as hybridmesh.remote.preflight.Preflight gives it."""
-    dial_seconds: int = 15
-    """Limit for one attempt to connect."""
-    dial_attempts: int = 4
-    """How often to try; not seconds."""
 
 
 class PreflightCheck(Resource, name="Preflight"):
@@ -142,10 +140,10 @@ class PreflightCheck(Resource, name="Preflight"):
             name,
             {
                 "machine": args.machine,
-                "connection": args.connection,
-                "settings": args.settings,
-                "dialSeconds": args.dial_seconds,
-                "dialAttempts": args.dial_attempts,
+                "ssh": args.ssh,
+                "looksAt": pulumi.Output.from_input(args.settings).apply(
+                    lambda settings: pack("looksAt", {"settings": dict(settings)})
+                ),
                 "findings": None,
             },
             opts,

@@ -14,6 +14,7 @@ from .cluster import ClusterAccess, connect
 from .drift import DriftError, found_on
 from .entries import is_connected
 from .inputs import changed, number, text
+from .packs import takes_packs
 from .scripts import bring
 
 AUDIENCE = "istio-ca"
@@ -26,6 +27,7 @@ _SCRIPTS = ("scripts",)
 _KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds", "connection", "dialSeconds", "dialAttempts")
 
 
+@takes_packs
 class IstioTokenProvider(ResourceProvider):
     """Mints by TokenRequest. `diff` asks Kubernetes whether the VM is still in; if not, an update mints anew.
 
@@ -102,8 +104,8 @@ class IstioTokenArgs:
     """The cluster."""
     machine: str
     """The VM's name in the settings, for messages."""
-    connection: Mapping[str, Any] = field(repr=False)
-    """The way to it, as `Connection.properties` gives it; its keys are secrets."""
+    ssh: pulumi.Input[str] = field(repr=False)
+    """The way to it, as `Connection.packed` gives it."""
     namespace: pulumi.Input[str]
     """The workload's namespace."""
     service_account: pulumi.Input[str]
@@ -116,10 +118,6 @@ class IstioTokenArgs:
     """What tells the scripts of its join from others: hybridmesh.remote.scripts_digest."""
     expiration_seconds: int = 3600
     """How long the token is valid, in seconds; Kubernetes refuses less than 600."""
-    dial_seconds: int = 15
-    """Limit for one attempt to connect."""
-    dial_attempts: int = 4
-    """How often to try; not seconds."""
 
 
 class IstioToken(Resource, name="IstioToken"):
@@ -139,11 +137,9 @@ class IstioToken(Resource, name="IstioToken"):
             IstioTokenProvider(),
             name,
             {
-                **args.cluster.properties(),
+                "cluster": args.cluster.packed(),
                 "machine": args.machine,
-                "connection": args.connection,
-                "dialSeconds": args.dial_seconds,
-                "dialAttempts": args.dial_attempts,
+                "ssh": args.ssh,
                 "namespace": args.namespace,
                 "serviceAccount": args.service_account,
                 "entry": args.entry,

@@ -16,6 +16,7 @@ import pulumi.runtime.settings
 import yaml
 from pulumi.runtime import rpc
 
+from hybridmesh.providers.packs import unpacked
 from hybridmesh.settings import Settings, parse
 
 PROJECT_ROOT = Path(__file__).parents[2]
@@ -80,6 +81,10 @@ class Registered:
     def value(self, key: str) -> Any:
         """An input, unwrapped."""
         return _unwrapped(self.inputs.get(key))
+
+    def inside(self, key: str) -> Any:
+        """An input of a dynamic resource, out of the pack that it travels in."""
+        return unpacked({name: self.value(name) for name in self.inputs})[key]
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_a_machine_that_is_moved_is_told_of_its_istiod_and_the_other_is_not(prev
         assert stays["hosts"].strip().endswith(" istiod.istio-system.svc")
     assert "discoveryAddress: istiod-canary.istio-system.svc:15012" in moved["mesh.yaml"]
     assert "discoveryAddress: istiod.istio-system.svc:15012" in stays["mesh.yaml"]
-    memberships = [world.one(f"mesh-{name}-membership").plain["revision"] for name in ("vm-1", "vm-2")]
+    memberships = [world.one(f"mesh-{name}-membership").inside("revision") for name in ("vm-1", "vm-2")]
     assert memberships == ["canary", "default"]
     assert world.is_after(world.one("mesh-vm-1-join"), world.one("mesh-revision-canary-istiod"))
     assert not world.is_after(world.one("mesh-vm-2-join"), world.one("mesh-vm-1-join"))
@@ -69,7 +69,7 @@ def test_a_workload_s_machines_move_together_and_one_may_stay() -> None:
         machines["hosts"]["vm-1"]["revision"] = "default"
 
     world = mesh(together)
-    memberships = [world.one(f"mesh-{name}-membership").plain["revision"] for name in ("vm-1", "vm-2")]
+    memberships = [world.one(f"mesh-{name}-membership").inside("revision") for name in ("vm-1", "vm-2")]
     assert memberships == ["default", "canary"]
 
 

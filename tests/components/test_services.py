@@ -139,7 +139,7 @@ def test_a_machine_that_istiod_registers_has_no_entry_of_the_stack() -> None:
 def test_a_machine_s_locality_reaches_its_proxy_and_its_entry() -> None:
     world = sidecar(locality="eu/a/b")
     assert '"topology.istio.io/locality":"eu.a.b"' in world.one("vm-1", "Sidecar").plain["cluster.env"]
-    assert world.one("vm-1-membership").plain["labels"]["topology.istio.io/locality"] == "eu.a.b"
+    assert world.one("vm-1-membership").inside("labels")["topology.istio.io/locality"] == "eu.a.b"
     assert group_at(GROUP, None) == GROUP
     assert "topology.istio.io/locality" not in GROUP["spec"]["metadata"]["labels"]
 

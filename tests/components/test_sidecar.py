@@ -91,11 +91,11 @@ def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> N
         assert world.is_after(world.one(f"vm-1-{role}"), departure), role
     assert departure.plain["address"] == "192.0.2.11"
     assert departure.plain["entry"] == "echo-192.0.2.11-net"
-    assert departure.plain["connection"] == "[secret]"
+    assert departure.plain["ssh"] == "[secret]"
 
 
 def preflight(world: World) -> dict[str, str]:
-    settings: dict[str, str] = world.one("vm-1-preflight").plain["settings"]
+    settings: dict[str, str] = world.one("vm-1-preflight").inside("settings")
     return settings
 
 
@@ -195,7 +195,7 @@ def test_the_mesh_is_asked_anew_after_every_join() -> None:
 def test_the_proxy_is_known_by_the_machine_s_name() -> None:
     world = sidecar()
     assert "POD_NAME='vm-1'" in world.one("vm-1", "Sidecar").plain["cluster.env"]
-    assert world.one("vm-1-membership").plain["proxy"] == "vm-1.demo"
+    assert world.one("vm-1-membership").inside("proxy") == "vm-1.demo"
 
 
 def test_a_gateway_by_name_is_shown_as_the_name_that_the_machine_resolves() -> None:
@@ -230,9 +230,9 @@ def test_another_ssh_port_is_never_redirected() -> None:
 
 
 def test_health_counts_where_the_group_has_a_probe() -> None:
-    assert sidecar().one("vm-1-membership").plain["probed"] is False
+    assert sidecar().one("vm-1-membership").inside("probed") is False
     probed = {**GROUP, "spec": {**GROUP["spec"], "probe": {"tcpSocket": {"port": 8080}}}}
-    assert sidecar(group=probed).one("vm-1-membership").plain["probed"] is True
+    assert sidecar(group=probed).one("vm-1-membership").inside("probed") is True
 
 
 def test_more_variables_reach_the_agent() -> None:
@@ -324,7 +324,8 @@ def test_a_machine_that_was_changed_by_hand_joins_again() -> None:
 
 def test_the_way_to_a_machine_that_may_have_drifted_has_its_keys_as_secrets() -> None:
     token = sidecar().one("vm-1-token")
-    assert token.value("connection")["privateKey"] == KEY
+    assert token.inside("connection")["privateKey"] == KEY
+    assert token.plain["ssh"] == "[secret]"
     assert "S3CRET-KEY" not in json.dumps(token.plain)
 
 

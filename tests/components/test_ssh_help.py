@@ -8,7 +8,7 @@ import pytest
 
 from components import ssh_help
 from components.sidecar import SidecarLimits, patience_seconds
-from components.ssh_help import SshHelp, later, meaning
+from components.ssh_help import SshHelp, later, meaning, still_silent
 
 ATTEMPTS = "after 4 failed attempts: "
 REFUSED = "dial tcp 192.0.2.11:22: connect: connection refused"
@@ -67,7 +67,7 @@ def test_a_timer_acts_unless_it_is_ended() -> None:
 
 
 def test_a_machine_that_is_silent_for_too_long_is_named_with_what_to_do() -> None:
-    words = SshHelp("mesh-vm-1", "vm-1", 150).still_silent()
+    words = still_silent("vm-1", 150)
     assert words.startswith("vm-1: no answer after 150 s.")
     assert " Fix: " in words
 
@@ -77,7 +77,7 @@ def test_patience_is_longer_than_all_that_a_command_may_wait_for() -> None:
 
 
 def test_an_engine_without_hooks_has_its_bare_errors() -> None:
-    made = SshHelp("mesh-vm-1", "vm-1", 150)
     assert not ssh_help._supports(ssh_help._ERROR_HOOKS), "no engine here"
-    assert made.hooks().on_error is None
-    assert made.hooks().before_create is None
+    binding = SshHelp("mesh").on("vm-1", 150, "mesh-vm-1-join")
+    assert binding.on_error is None
+    assert binding.before_create is None

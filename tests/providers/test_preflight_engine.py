@@ -34,10 +34,8 @@ with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
             f"{name}-preflight",
             PreflightArgs(
                 machine=name,
-                connection=Connection(**way).properties(),
+                ssh=Connection(**way).packed(dial_seconds=5, dial_attempts=1),
                 settings={"package-url": "http://m/x.deb"},
-                dial_seconds=5,
-                dial_attempts=1,
             ),
         )
         gate.add(name, check)
