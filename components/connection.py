@@ -1,5 +1,6 @@
 """How to reach a machine by SSH, whoever made the machine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -70,9 +71,17 @@ class Connection(SshAccess):
 
     def packed(self, dial_seconds: int, dial_attempts: int) -> pulumi.Output[str]:
         """This, with limits, as one input of a dynamic resource; a secret where it has keys."""
-        connection = {**_access(self), "bastion": None if self.bastion is None else _access(self.bastion)}
-        way = {"connection": connection, "dialSeconds": dial_seconds, "dialAttempts": dial_attempts}
-        return pulumi.Output.from_input(way).apply(lambda known: pack("ssh", known))
+        way = {"connection": _access(self), "bastion": {} if self.bastion is None else _access(self.bastion)}
+        # Pulumi would make an output of each plain value, too.
+        later = {(to, key): value for to in way for key, value in way[to].items() if isinstance(value, pulumi.Output)}
+
+        def text(values: Sequence[Any]) -> str:
+            for (to, key), value in zip(later, values, strict=True):
+                way[to][key] = value
+            connection = {**way["connection"], "bastion": way["bastion"] or None}
+            return pack("ssh", {"connection": connection, "dialSeconds": dial_seconds, "dialAttempts": dial_attempts})
+
+        return pulumi.Output.all(*later.values()).apply(text)
 
     def in_words(self) -> pulumi.Output[str]:
         """This as a preview shows it: where to, as whom, and the host key; then the same of the bastion."""

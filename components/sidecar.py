@@ -363,7 +363,7 @@ class Sidecar(pulumi.ComponentResource):
         )
         secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))
         everything = pulumi.Output.all(secret_files, settings)
-        dated = whole(everything.apply(lambda both: dated_payload(*both)))
+        dated = everything.apply(lambda both: MappingProxyType(dated_payload(*both)))
         join_payload: pulumi.Output[str] = pulumi.Output.secret(dated.apply(itemgetter("payload")))
         join = pulumi_command.remote.Command(
             f"{name}-join",

@@ -61,6 +61,15 @@ get() {
     fi
 }
 
+# An Envoy that hangs is waited for once, not at each question.
+find_admin() {
+    if get "$ADMIN/server_info" >/dev/null 2>&1; then ADMIN_ANSWERS=yes; else ADMIN_ANSWERS=no; fi
+}
+
+admin() {
+    [ "$ADMIN_ANSWERS" = no ] || get "$ADMIN/$1"
+}
+
 # open_port ADDRESS PORT: "ADDRESS PORT open", or why not. Past the proxy.
 open_port() {
     # shellcheck disable=SC2016 # bash's, not ours
@@ -158,12 +167,12 @@ inodes() {
 }
 
 stats() {
-    get "$ADMIN/stats?filter=(update_rejected|rbac\..*denied|listener_create_failure|server\.(state|uptime))" |
+    admin "stats?filter=(update_rejected|rbac\..*denied|listener_create_failure|server\.(state|uptime))" |
         awk '$2 != "0"'
 }
 
 outbound() {
-    get "$ADMIN/clusters" | grep -E '^outbound.*::rq_total::' | head -n 5000
+    admin clusters | grep -E '^outbound.*::rq_total::' | head -n 5000
 }
 
 access_log() {
@@ -199,14 +208,15 @@ bundle() {
     section config/resolv.conf cat /etc/resolv.conf
     section config/hosts cat /etc/hosts
     section config/sidecar.env cat /var/lib/istio/envoy/sidecar.env
-    section envoy/config_dump.json get "$ADMIN/config_dump?include_eds"
-    section envoy/clusters.txt get "$ADMIN/clusters"
-    section envoy/listeners.txt get "$ADMIN/listeners"
-    section envoy/server_info.json get "$ADMIN/server_info"
-    section envoy/stats.txt get "$ADMIN/stats?usedonly"
+    section envoy/config_dump.json admin "config_dump?include_eds"
+    section envoy/clusters.txt admin clusters
+    section envoy/listeners.txt admin listeners
+    section envoy/server_info.json admin server_info
+    section envoy/stats.txt admin "stats?usedonly"
 }
 
 main() {
+    find_admin
     section clock date +%s
     section system system
     section units units
@@ -220,7 +230,7 @@ main() {
     section root-certificate cat /etc/certs/root-cert.pem
     section key key
     section claims claims
-    section certs get "$ADMIN/certs"
+    section certs admin certs
     section ready ready
     section rules rules
     section listeners listeners
