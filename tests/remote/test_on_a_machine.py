@@ -502,6 +502,19 @@ def test_readiness_that_does_not_come_is_explained_and_no_token_shown(vm: Vm) ->
     assert TOKEN not in waited.stderr
 
 
+def test_an_envoy_that_hangs_is_asked_once_by_who_looks_at_the_machine(vm: Vm) -> None:
+    silent = "import socket; s = socket.create_server(('127.0.0.1', 15000)); [s.accept() for _ in iter(int, 1)]"
+    assert vm.run(f"systemd-run --quiet --unit=silent python3 -IBc {shlex.quote(silent)}").code == 0
+    try:
+        vm.out("timeout 10 sh -c 'until ss -Hltn sport = :15000 | grep -q .; do sleep 0.1; done'")
+        looked = vm.run(remote.COMMAND_PROBE, remote.probe(""))
+        asked = vm.out("ss -Htn state close-wait sport = :15000 | wc -l")
+    finally:
+        vm.run("systemctl stop silent")
+    assert (looked.code, asked) == (0, "1"), looked.stderr
+    assert "@@ end" in looked.stdout
+
+
 def test_the_token_is_in_one_file_alone(vm: Vm) -> None:
     joined = vm.join()
     vm.wait_until_started()
