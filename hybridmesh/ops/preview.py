@@ -19,6 +19,8 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
+from hybridmesh.providers.packs import unpacked
+
 from .machines import selected_stack
 from .topology import NO_PULUMI, StackError
 
@@ -327,8 +329,13 @@ def _name(node: _Node) -> str:
 
 
 def _inputs(step: Mapping[str, Any], state: str) -> dict[str, Any]:
+    """Of a dynamic resource, one by one, but for a pack that is secret."""
     inputs = (step.get(state) or {}).get("inputs") or {}
-    return {key: value for key, value in inputs.items() if not key.startswith("__")}
+    told = {key: value for key, value in inputs.items() if not key.startswith("__")}
+    if "$pulumi-python:dynamic:" not in step.get("urn", ""):
+        return told
+    secret = {key: value for key, value in told.items() if value == _SECRET}
+    return unpacked({key: value for key, value in told.items() if key not in secret}) | secret
 
 
 def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

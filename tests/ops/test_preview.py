@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
 from hybridmesh.ops.preview import counted, readable, remarks
+from hybridmesh.providers.packs import pack
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 MESH = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh::mesh"
@@ -233,6 +234,20 @@ def test_what_comes_of_a_change_is_said_of_the_machine() -> None:
         title,
         "~   token: expirationSeconds: 3600 => 7200",
     ]
+
+
+def test_what_travels_in_packs_is_shown_one_by_one() -> None:
+    was, will = ({"rotationSeconds": 3, "drainSeconds": seconds} for seconds in (5, 2))
+    ssh = {"ssh": "[secret]"}
+
+    def departure(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+        kind, name = "pulumi-python:dynamic:Departure", "mesh-vm-1-departure"
+        return shown(step("update", kind, name, old | ssh, new | ssh, parent=SIDECAR))[1:]
+
+    packed = {"limits": pack("limits", will)}
+    assert departure({"limits": pack("limits", was)}, packed) == ["~   departure: drainSeconds: 5 => 2"]
+    assert departure(was, packed) == ["~   departure: drainSeconds: 5 => 2"], "of an earlier version's state"
+    assert departure({"limits": pack("limits", was)}, {"limits": UNKNOWN}) == ["~   departure"]
 
 
 def test_of_a_new_object_is_shown_what_its_title_does_not_say_and_of_a_release_what_was_chosen() -> None:
