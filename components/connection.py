@@ -71,17 +71,18 @@ class Connection(SshAccess):
 
     def packed(self, dial_seconds: int, dial_attempts: int) -> pulumi.Output[str]:
         """This, with limits, as one input of a dynamic resource; a secret where it has keys."""
-        way = {"connection": _access(self), "bastion": {} if self.bastion is None else _access(self.bastion)}
+        doors = {"machine": self, "bastion": self.bastion}
+        items = {(of, key): value for of, to in doors.items() if to is not None for key, value in _access(to).items()}
         # Pulumi would make an output of each plain value, too.
-        later = {(to, key): value for to in way for key, value in way[to].items() if isinstance(value, pulumi.Output)}
+        later = [at for at, value in items.items() if value is not None and not isinstance(value, str | float)]
 
         def text(values: Sequence[Any]) -> str:
-            for (to, key), value in zip(later, values, strict=True):
-                way[to][key] = value
-            connection = {**way["connection"], "bastion": way["bastion"] or None}
+            known = items | dict(zip(later, values, strict=True))
+            machine, bastion = ({key: known[of, key] for of, key in known if of == door} for door in doors)
+            connection = {**machine, "bastion": bastion or None}
             return pack("ssh", {"connection": connection, "dialSeconds": dial_seconds, "dialAttempts": dial_attempts})
 
-        return pulumi.Output.all(*later.values()).apply(text)
+        return pulumi.Output.all(*(items[at] for at in later)).apply(text)
 
     def in_words(self) -> pulumi.Output[str]:
         """This as a preview shows it: where to, as whom, and the host key; then the same of the bastion."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pulumi
 import pytest
 
 from components.connection import Bastion, Connection
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.providers.packs import unpacked
 from tests.components.harness import KEY, dev_settings, run
 from tests.components.test_sidecar import sidecar
 
@@ -92,3 +94,39 @@ def test_a_bastion_may_have_a_key_of_its_own(preview: bool) -> None:
     assert given["proxy"]["privateKey"] == other
     assert "privateKeyPassword" not in given["proxy"], "the passphrase is that of the machine's key"
     assert "privateKey" not in connection(preview, bastion={**BASTION, "agent": True})["proxy"]
+
+
+def way(known_later: tuple[str, ...] = (), **changes: Any) -> tuple[dict[str, Any], bool]:
+    """What a provider has of the way to a machine, and whether it is a secret on its way there."""
+    seen: list[tuple[str, bool]] = []
+
+    def program() -> object:
+        given: dict[str, Any] = {"address": "192.0.2.11", "host_key": "ssh-ed25519 AAAA", **changes}
+        given |= {name: pulumi.Output.from_input(given[name]) for name in known_later}
+        text = Connection(**given).packed(dial_seconds=5, dial_attempts=2)
+        return pulumi.Output.all(text, text.is_secret()).apply(lambda both: seen.append((both[0], both[1])))
+
+    run(program)
+    text, is_secret = seen[0]
+    return unpacked({"ssh": text}), is_secret
+
+
+def test_the_way_to_a_machine_is_one_text_which_is_secret_where_it_has_a_key() -> None:
+    door = {"address": "192.0.2.11", "hostKey": "ssh-ed25519 AAAA", "port": 22.0, "user": "root"}
+    limits = {"dialSeconds": 5, "dialAttempts": 2}
+    assert way() == ({"connection": door, **limits}, False)
+    assert way(private_key=KEY) == ({"connection": {**door, "privateKey": KEY}, **limits}, True)
+    jump = Bastion(address="203.0.113.5", host_key="ssh-ed25519 J", passphrase="S3CRET")
+    behind = {
+        "address": "203.0.113.5",
+        "hostKey": "ssh-ed25519 J",
+        "port": 22.0,
+        "user": "root",
+        "passphrase": "S3CRET",
+    }
+    assert way(bastion=jump) == ({"connection": {**door, "bastion": behind}, **limits}, True)
+
+
+def test_what_is_known_later_is_in_that_text_too() -> None:
+    assert way(("address", "port"), port=2222) == way(port=2222)
+    assert way(("private_key",), private_key=KEY) == way(private_key=KEY)
