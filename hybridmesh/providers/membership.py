@@ -153,8 +153,8 @@ def _group_pack(group: Mapping[str, Any]) -> str:
         "workloadGroup",
         {
             "group": group["metadata"]["name"],
-            "labels": dict(spec["metadata"]["labels"]),
-            "ports": dict(spec["template"].get("ports", {})),
+            "labels": spec["metadata"]["labels"],
+            "ports": spec["template"].get("ports", {}),
             "probed": "probe" in spec,
         },
     )

@@ -48,7 +48,7 @@ def _without_nulls(properties: Mapping[str, Any]) -> dict[str, Any]:
 def unpacked(properties: Properties) -> dict[str, Any]:
     """Properties one by one. Those of a pack that is not known yet are not either."""
     plain = {key: value for key, value in properties.items() if key not in PACKS}
-    for name in PACKS.keys() & properties.keys():
+    for name in _packs_in(properties):
         text = properties[name]
         plain.update(dict.fromkeys(PACKS[name], UNKNOWN) if text == UNKNOWN else json.loads(text))
     return plain
@@ -77,11 +77,15 @@ def _unpacking(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _packed(outs: Properties, properties: Properties) -> dict[str, Any]:
     """Outputs, with the packs that came among `properties` in place of what is in them."""
-    packs = {name: properties[name] for name in PACKS.keys() & properties.keys()}
+    packs = {name: properties[name] for name in _packs_in(properties)}
     inside = {key for name in packs for key in PACKS[name]}
     return {**{key: value for key, value in outs.items() if key not in inside}, **packs}
 
 
 def _name_in(properties: Properties, key: str) -> str:
     """What a property is called among `properties`: by its pack's name, if it came in one."""
-    return next((name for name in PACKS.keys() & properties.keys() if key in PACKS[name]), key)
+    return next((name for name in _packs_in(properties) if key in PACKS[name]), key)
+
+
+def _packs_in(properties: Properties) -> set[str]:
+    return PACKS.keys() & properties.keys()

@@ -142,7 +142,7 @@ class PreflightCheck(Resource, name="Preflight"):
                 "machine": args.machine,
                 "ssh": args.ssh,
                 "looksAt": pulumi.Output.from_input(args.settings).apply(
-                    lambda settings: pack("looksAt", {"settings": dict(settings)})
+                    lambda settings: pack("looksAt", {"settings": settings})
                 ),
                 "findings": None,
             },

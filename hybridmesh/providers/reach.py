@@ -1,4 +1,4 @@
-"""The way to a VM, as a resource's properties tell it (`Connection.properties`), and what is asked there."""
+"""The way to a VM, as a resource's properties tell it (`Connection.packed`), and what is asked there."""
 
 from __future__ import annotations
 

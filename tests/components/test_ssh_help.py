@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pulumi
 import pytest
 
 from components import ssh_help
@@ -81,3 +82,19 @@ def test_an_engine_without_hooks_has_its_bare_errors() -> None:
     binding = SshHelp("mesh").on("vm-1", 150, "mesh-vm-1-join")
     assert binding.on_error is None
     assert binding.before_create is None
+
+
+def test_of_several_machines_the_one_whose_command_it_is_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    made = SshHelp("mesh")
+    for machine in ("vm-1", "vm-2"):
+        made.on(machine, 0, f"mesh-{machine}-join", f"mesh-{machine}-ready")
+    made._start(pulumi.ResourceHookArgs(urn="urn-1", id="", name="mesh-vm-1-ready", type=""))
+    made._timers["urn-1"].join(5)
+    failed = pulumi.ErrorHookArgs(
+        urn="urn-2", id="", name="mesh-vm-2-join", type="", failed_operation="create", errors=["host key mismatch"]
+    )
+    assert made._explain(failed) is False, "nothing is tried again"
+    assert [words.split(":")[0] for words in said] == ["vm-1", "vm-2"]
