@@ -19,6 +19,7 @@ from .after import after
 NETWORK_LABEL = "topology.istio.io/network"
 ROOT_CERTIFICATE_MAP = "istio-ca-root-cert"
 ROOT_CERTIFICATE_KEY = "root-cert.pem"
+MESH_CONFIG_KEY = "mesh"
 DEBUG_READERS = "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"
 
 _CHANGES_MESH_CONFIG = (
@@ -204,11 +205,8 @@ class ControlPlane(pulumi.ComponentResource):
         if expected is not None:
             self.mesh_config = after(istiod, expected)
         else:
-            self.mesh_config = self._mesh_config(
-                name,
-                istiod.status.apply(lambda _: f"{args.namespace}/{mesh_config_map(args.revision)}"),
-            )
-        published = AwaitedConfigMap(
+            self.mesh_config = awaited_mesh_config(name, args, istiod, child)
+        self.root_certificate = AwaitedConfigMap(
             f"{name}-root-certificate",
             AwaitedConfigMapArgs(
                 cluster=args.cluster,
@@ -220,30 +218,45 @@ class ControlPlane(pulumi.ComponentResource):
                 f"{args.namespace} -l app=istiod`.",
             ),
             opts=child,
-        )
-        self.root_certificate = self._root_certificate(name, published.found)
+        ).found
 
     def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
-        found = self._mesh_config_map(name, f"{args.namespace}/{mesh_config_map(args.revision)}")
+        found = adopted_config_map(f"{name}-mesh-config-map", args.namespace, mesh_config_map(args.revision), self)
         gateways = {
             network: [pulumi.Output.from_input(gateway.address) for gateway in args.mesh_networks[network]]
             for network in sorted(args.mesh_networks)
         }
         self.mesh_config = pulumi.Output.all(found, gateways).apply(lambda known: adopted_mesh_config(*known))
-        self.root_certificate = self._root_certificate(name, f"{args.namespace}/{ROOT_CERTIFICATE_MAP}")
+        roots = adopted_config_map(f"{name}-root-certificate-map", args.namespace, ROOT_CERTIFICATE_MAP, self)
+        self.root_certificate = roots.apply(lambda data: data.get(ROOT_CERTIFICATE_KEY, ""))
         self.namespace = pulumi.Output.from_input(args.namespace)
         self.revision = pulumi.Output.from_input(args.revision)
 
-    def _mesh_config(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
-        return self._mesh_config_map(name, id_).apply(lambda data: data.get("mesh", ""))
 
-    def _mesh_config_map(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[Mapping[str, str]]:
-        found = ConfigMap.get(f"{name}-mesh-config-map", id_, opts=pulumi.ResourceOptions(parent=self))
-        return found.data.apply(lambda data: data or {})
+def adopted_config_map(
+    name: str, namespace: str, config_map: str, parent: pulumi.Resource
+) -> pulumi.Output[Mapping[str, str]]:
+    """The data of a ConfigMap that is there."""
+    found = ConfigMap.get(name, f"{namespace}/{config_map}", opts=pulumi.ResourceOptions(parent=parent))
+    return found.data.apply(lambda data: data or {})
 
-    def _root_certificate(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
-        found = ConfigMap.get(f"{name}-root-certificate-map", id_, opts=pulumi.ResourceOptions(parent=self))
-        return found.data.apply(lambda data: (data or {}).get(ROOT_CERTIFICATE_KEY, ""))
+
+def awaited_mesh_config(
+    name: str, args: ControlPlaneArgs, istiod: Release, opts: pulumi.ResourceOptions
+) -> pulumi.Output[str]:
+    """The mesh config that a release of the istiod chart writes; unknown as long as the release is."""
+    return AwaitedConfigMap(
+        f"{name}-mesh-config",
+        AwaitedConfigMapArgs(
+            cluster=args.cluster,
+            namespace=istiod.status.apply(lambda _: args.namespace),
+            name=mesh_config_map(args.revision),
+            key=MESH_CONFIG_KEY,
+            limit_seconds=args.install_seconds,
+            remedy=f"The chart of istiod writes it: look at its release, `helm status -n {args.namespace} …`.",
+        ),
+        opts=opts,
+    ).found
 
 
 def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
@@ -290,7 +303,7 @@ def adopted_mesh_config(data: Mapping[str, str], gateways: Mapping[str, Sequence
                 f"an adopted Istio; add `{network}: {{endpoints: [], gateways: [{{address: {missing[0]}, port: …}}]}}` "
                 "to its Helm value `global.meshNetworks`."
             )
-    return data.get("mesh", "")
+    return data.get(MESH_CONFIG_KEY, "")
 
 
 def installed_mesh_config(args: ControlPlaneArgs) -> str | None:

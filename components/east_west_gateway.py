@@ -12,6 +12,7 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned
 from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
+from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
 from .after import after
 from .control_plane import HelmCharts, merged
@@ -20,6 +21,10 @@ from .network_gateway import LISTENER_STATISTICS, PROXY_CONFIG, services_server
 _NETWORKING = "networking.istio.io/v1"
 _ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
 """istiod's Service ports by the gateway's (chart istiod, templates/service.yaml)."""
+_NO_ADDRESS = (
+    "VMs would not reach istiod. Fix: give its Service a load balancer, or set `gateway.address` to where the gateway "
+    "is reached."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +33,8 @@ class EastWestGatewayArgs:
 
     mode: Literal["install", "adopt"] = "install"
     """`install` owns the gateway and what it lets through; `adopt` only reads its address."""
+    cluster: ClusterAccess
+    """The cluster, for what no plugin does."""
     gateway: str = "istio-eastwestgateway"
     """Its release, Service and Deployment."""
     namespace: pulumi.Input[str]
@@ -74,8 +81,9 @@ class EastWestGateway(pulumi.ComponentResource):
         elif args.address is not None:
             self.address = pulumi.Output.from_input(args.address)
         else:
-            namespace = pulumi.Output.from_input(args.namespace)
-            self.address = self._read_address(name, args, namespace.apply(lambda ns: f"{ns}/{args.gateway}"))
+            id_ = pulumi.Output.from_input(args.namespace).apply(lambda namespace: f"{namespace}/{args.gateway}")
+            service = Service.get(f"{name}-service", id_, opts=pulumi.ResourceOptions(parent=self))
+            self.address = service.status.apply(lambda status: service_address(status, args.gateway))
         self.register_outputs({"address": self.address})
 
     def _install(self, name: str, args: EastWestGatewayArgs) -> None:
@@ -98,13 +106,18 @@ class EastWestGateway(pulumi.ComponentResource):
         if args.address is not None:
             self.address = after(release, args.address)
             return
-        # Unknown until the release is there, when the Service can be read.
-        id_ = pulumi.Output.all(args.namespace, release.status).apply(lambda both: f"{both[0]}/{args.gateway}")
-        self.address = self._read_address(name, args, id_)
-
-    def _read_address(self, name: str, args: EastWestGatewayArgs, id_: pulumi.Input[str]) -> pulumi.Output[str]:
-        service = Service.get(f"{name}-service", id_, opts=pulumi.ResourceOptions(parent=self))
-        return service.status.apply(lambda status: service_address(status, args.gateway))
+        self.address = AwaitedAddress(
+            f"{name}-address",
+            AwaitedAddressArgs(
+                cluster=args.cluster,
+                # Unknown as long as the release is, which may change the address.
+                namespace=pulumi.Output.all(args.namespace, release.status).apply(lambda both: str(both[0])),
+                name=args.gateway,
+                limit_seconds=args.install_seconds,
+                remedy=_NO_ADDRESS,
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        ).found
 
     def _expose(self, name: str, args: EastWestGatewayArgs) -> None:
         child = pulumi.ResourceOptions(parent=self)
@@ -185,7 +198,4 @@ def service_address(status: Any, gateway: str) -> str:
         address = ingress.ip or ingress.hostname
         if address:
             return str(address)
-    raise ValueError(
-        f"gateway {gateway} has no address. VMs would not reach istiod. Fix: give its Service a load balancer, or set "
-        "`gateway.address` to where the gateway is reached."
-    )
+    raise ValueError(f"gateway {gateway} has no address. {_NO_ADDRESS}")

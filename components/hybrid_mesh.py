@@ -258,6 +258,7 @@ class HybridMesh(pulumi.ComponentResource):
             f"{self._name}-gateway",
             EastWestGatewayArgs(
                 mode=gateway.mode,
+                cluster=self._cluster,
                 gateway=gateway.name,
                 namespace=self._control_plane.namespace,
                 revision=settings.control_plane.revision,

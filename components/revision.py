@@ -4,13 +4,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
-from pulumi_kubernetes.core.v1 import ConfigMap
 from pulumi_kubernetes.helm.v3 import Release
 
 from hybridmesh.istio import istiod_host, mesh_config_map
 
 from .after import after
-from .control_plane import ControlPlaneArgs, HelmCharts, installed_mesh_config, istiod_values, merged
+from .control_plane import (
+    MESH_CONFIG_KEY,
+    ControlPlaneArgs,
+    HelmCharts,
+    adopted_config_map,
+    awaited_mesh_config,
+    installed_mesh_config,
+    istiod_values,
+    merged,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +62,8 @@ class Revision(pulumi.ComponentResource):
             self._install(name, args, plane)
         else:
             self.revision = pulumi.Output.from_input(args.revision)
-            self.mesh_config = self._read(name, f"{plane.namespace}/{mesh_config_map(args.revision)}")
+            found = adopted_config_map(f"{name}-mesh-config-map", plane.namespace, mesh_config_map(args.revision), self)
+            self.mesh_config = found.apply(lambda data: data.get(MESH_CONFIG_KEY, ""))
         self.discovery_host = self.revision.apply(lambda revision: istiod_host(plane.namespace, revision))
         self.register_outputs({"meshConfig": self.mesh_config, "discoveryHost": self.discovery_host})
 
@@ -81,9 +90,4 @@ class Revision(pulumi.ComponentResource):
         if expected is not None:
             self.mesh_config = after(release, expected)
         else:
-            found = release.status.apply(lambda _: f"{plane.namespace}/{mesh_config_map(args.revision)}")
-            self.mesh_config = self._read(name, found)
-
-    def _read(self, name: str, id_: pulumi.Input[str]) -> pulumi.Output[str]:
-        found = ConfigMap.get(f"{name}-mesh-config-map", id_, opts=pulumi.ResourceOptions(parent=self))
-        return found.data.apply(lambda data: (data or {}).get("mesh", ""))
+            self.mesh_config = awaited_mesh_config(name, plane, release, pulumi.ResourceOptions(parent=self))

@@ -100,7 +100,11 @@ if vm is not None:
     gateway = EastWestGateway(
         "gateway",
         EastWestGatewayArgs(
-            mode="adopt", namespace=istio.namespace, network=vm["network"], discovery_host=istio.discovery_host
+            mode="adopt",
+            cluster=access,
+            namespace=istio.namespace,
+            network=vm["network"],
+            discovery_host=istio.discovery_host,
         ),
         opts,
     )

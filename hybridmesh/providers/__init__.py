@@ -6,7 +6,7 @@ never its contents.
 """
 
 from .adopters import Adopters, AdoptersArgs
-from .awaited import AwaitedConfigMap, AwaitedConfigMapArgs
+from .awaited import AwaitedAddress, AwaitedAddressArgs, AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
 from .departure import Departure, DepartureArgs
 from .membership import Membership, MembershipArgs
@@ -17,6 +17,8 @@ from .token import IstioToken, IstioTokenArgs
 __all__ = [
     "Adopters",
     "AdoptersArgs",
+    "AwaitedAddress",
+    "AwaitedAddressArgs",
     "AwaitedConfigMap",
     "AwaitedConfigMapArgs",
     "ClusterAccess",

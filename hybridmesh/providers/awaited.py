@@ -1,57 +1,106 @@
-"""A ConfigMap that somebody else is about to write."""
+"""What a release of ours brings about, but somebody else writes: found out once it is there, and looked at anew by each
+run."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.runtime.rpc import UNKNOWN
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .inputs import changed, number, text
+from .inputs import Properties, changed, number, text
 from .waiting import wait_until
 
-_WATCHED = ("namespace", "name", "key", "after")
+FOUND = "found"
+"""The property that has what was found."""
 
 
-class AwaitedConfigMapProvider(ResourceProvider):
-    """Creates and updates by waiting until a ConfigMap has a key; the ConfigMap itself is not its own."""
+class _Awaiting(ResourceProvider):
+    """Creates and updates by waiting for something in the cluster that is not its own; `found` is what it finds.
+
+    `check` looks what is there now, of which `diff` sees whether it is another one, in a preview too. A resource that
+    Pulumi only reads (`ConfigMap.get`) would do that as well, but the engine writes its state twice for each, in a run
+    that changes nothing too (docs/decisions/043-what-a-release-brings-about-is-awaited.md).
+    """
 
     serialize_as_secret_always = False
+    of: tuple[str, ...]
+    """The properties that tell what is waited for."""
+
+    def look(self, cluster: Cluster, props: Properties) -> tuple[Any, str]:
+        """What is there now; and what is wrong with it, empty if nothing is."""
+        raise NotImplementedError
+
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Looks, unless nothing was found yet, or it is not known where to look."""
+        if not olds or UNKNOWN in (news.get(key) for key in self.of):
+            return CheckResult(news, [])
+        found, objection = self.look(connect(news), news)
+        return CheckResult(news if objection else {**news, FOUND: found}, [])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Waits for the key."""
-        self._wait(props)
-        return CreateResult(f"{props['namespace']}/{props['name']}", {**props, "found": _name(props)})
+        """Waits."""
+        return CreateResult("/".join(text(props, key) for key in ("namespace", "name")), self._awaited(props))
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Another ConfigMap, or another occasion, is waited for anew."""
-        return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
+        """Something else is there, or waited for."""
+        return DiffResult(changes=bool(changed(olds, news, (*self.of, FOUND))))
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Waits for the key."""
-        self._wait(news)
-        return UpdateResult({**news, "found": _name(news)})
+        """Waits."""
+        return UpdateResult(self._awaited(news))
 
-    @staticmethod
-    def _wait(props: dict[str, Any]) -> None:
+    def _awaited(self, props: Properties) -> dict[str, Any]:
         cluster = connect(props)
         seconds = number(props, "limitSeconds")
-        objection = wait_until(lambda: _objection(cluster, props), seconds)
-        if objection:
-            raise ClusterError(f"{objection} after {seconds} s. {text(props, 'remedy')}")
+        answers: list[Any] = []
+
+        def objection() -> str:
+            found, wrong = self.look(cluster, props)
+            answers.append(found)
+            return wrong
+
+        wrong = wait_until(objection, seconds)
+        if wrong:
+            raise ClusterError(f"{wrong} after {seconds} s. {text(props, 'remedy')}")
+        return {**props, FOUND: answers[-1]}
 
 
-def _objection(cluster: Cluster, props: dict[str, Any]) -> str:
-    data = cluster.config_map(text(props, "namespace"), text(props, "name"))
-    if data is None:
-        return f"there is no ConfigMap {_name(props)}"
-    if not data.get(text(props, "key")):
-        return f"ConfigMap {_name(props)} has no {props['key']}"
-    return ""
+class AwaitedConfigMapProvider(_Awaiting):
+    """Awaits that a ConfigMap has a key, and gives its text."""
+
+    of = ("namespace", "name", "key")
+
+    def look(self, cluster: Cluster, props: Properties) -> tuple[Any, str]:
+        """The key's text."""
+        name, key = f"{props['namespace']}/{props['name']}", text(props, "key")
+        data = cluster.config_map(text(props, "namespace"), text(props, "name"))
+        if data is None:
+            return "", f"there is no ConfigMap {name}"
+        return data.get(key, ""), "" if data.get(key) else f"ConfigMap {name} has no {key}"
 
 
-def _name(props: dict[str, Any]) -> str:
-    return f"{props['namespace']}/{props['name']}"
+class AwaitedAddressProvider(_Awaiting):
+    """Awaits that a Service's load balancer has an address, and gives it."""
+
+    of = ("namespace", "name")
+
+    def look(self, cluster: Cluster, props: Properties) -> tuple[Any, str]:
+        """The load balancer's first IP address, else host name. Raises `ClusterError` for a Service without one."""
+        name = f"{props['namespace']}/{props['name']}"
+        service = cluster.service(text(props, "namespace"), text(props, "name"))
+        if service is None:
+            return "", f"there is no Service {name}"
+        if service["spec"].get("type") != "LoadBalancer":
+            raise ClusterError(
+                f"Service {name} is of type {service['spec'].get('type')}, to which no load balancer gives an address. "
+                f"{text(props, 'remedy')}"
+            )
+        ingresses = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+        addresses = (ingress.get("ip") or ingress.get("hostname") for ingress in ingresses)
+        address = str(next(filter(None, addresses), ""))
+        return address, "" if address else f"Service {name} has no address"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +122,10 @@ class AwaitedConfigMapArgs:
 
 
 class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
-    """That a ConfigMap is there. Its output `found` is what `ConfigMap.get` wants as id, once it can succeed."""
+    """That a ConfigMap has a key."""
 
     found: pulumi.Output[str]
-    """The ConfigMap, as namespace/name."""
+    """The key's text."""
 
     def __init__(self, name: str, args: AwaitedConfigMapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(
@@ -89,7 +138,45 @@ class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
                 "key": args.key,
                 "limitSeconds": args.limit_seconds,
                 "remedy": args.remedy,
-                "found": None,
+                FOUND: None,
+            },
+            opts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AwaitedAddressArgs:
+    """Inputs of `AwaitedAddress`."""
+
+    cluster: ClusterAccess
+    """The cluster."""
+    namespace: pulumi.Input[str]
+    """The Service's namespace."""
+    name: str
+    """The Service's name."""
+    limit_seconds: int
+    """How long to wait."""
+    remedy: str
+    """What to do if it does not come; a sentence."""
+
+
+class AwaitedAddress(Resource, name="AwaitedAddress"):
+    """That a Service's load balancer has an address."""
+
+    found: pulumi.Output[str]
+    """The IP address, or the host name of one that has none."""
+
+    def __init__(self, name: str, args: AwaitedAddressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(
+            AwaitedAddressProvider(),
+            name,
+            {
+                **args.cluster.properties(),
+                "namespace": args.namespace,
+                "name": args.name,
+                "limitSeconds": args.limit_seconds,
+                "remedy": args.remedy,
+                FOUND: None,
             },
             opts,
         )

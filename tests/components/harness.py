@@ -34,6 +34,9 @@ FILES = {
 }
 MADE_MACHINE = '{"name":"vm-2","address":"192.0.2.12","port":22,"user":"root","hostKey":"ssh-ed25519 AAAAB"}\n'
 REPORT = '{"spiffeId":"spiffe://cluster.local/ns/demo/sa/echo","certificateExpiry":"2030-01-01T00:00:00Z","version":"1.31.0"}'
+CONFIG_MAPS = {"root-cert.pem": "ROOT\n", "mesh": "trustDomain: adopted.example\ndefaultConfig: {}\n"}
+"""What istiod's ConfigMaps have, by key."""
+GATEWAY_ADDRESS = "192.0.2.100"
 _SECRET = rpc._special_secret_sig
 
 
@@ -188,9 +191,9 @@ class _Answers(pulumi.runtime.Mocks):
         if kind == "Release":
             return {"status": {"status": "deployed", "name": _unwrapped(args.inputs.get("name"))}}
         if args.typ == "kubernetes:core/v1:Service" and args.resource_id:
-            return {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.100"}]}}}
+            return {"status": {"loadBalancer": {"ingress": [{"ip": GATEWAY_ADDRESS}]}}}
         if args.typ == "kubernetes:core/v1:ConfigMap":
-            return {"data": {"root-cert.pem": "ROOT\n", "mesh": "trustDomain: adopted.example\ndefaultConfig: {}\n"}}
+            return {"data": dict(CONFIG_MAPS)}
         if args.typ == "command:local:Command":
             return {"stdout": MADE_MACHINE}
         if args.name.endswith("-ready"):
@@ -203,7 +206,9 @@ class _Answers(pulumi.runtime.Mocks):
         if kind == "Membership":
             return {"registration": "demo/entry", "address": "192.0.2.11", "synced": True}
         if kind == "AwaitedConfigMap":
-            return {"found": f"{_unwrapped(args.inputs['namespace'])}/{_unwrapped(args.inputs['name'])}"}
+            return {"found": CONFIG_MAPS[_unwrapped(args.inputs["key"])]}
+        if kind == "AwaitedAddress":
+            return {"found": GATEWAY_ADDRESS}
         return {}
 
 

@@ -12,8 +12,8 @@ from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import Registered, dev_settings, run
 from tests.e2e.changes import CHANGES, Change
 
-ENGINE_ONLY = {"mesh-preflights", "mesh-gateway-service"}
-"""Shown by a preview for what is unknown until the update, or for what is only read."""
+ENGINE_ONLY = {"mesh-preflights"}
+"""Shown by a preview for what is unknown until the update."""
 
 
 def registered(change: Callable[[dict[str, Any]], object] | None) -> dict[tuple[str, str], Registered]:

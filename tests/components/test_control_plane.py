@@ -71,7 +71,9 @@ def test_mesh_config_in_the_values_is_in_it() -> None:
 def test_a_mesh_config_that_cannot_be_told_is_read_once_istiod_is_there(values: dict[str, Any]) -> None:
     assert installed_mesh_config(args(values=values)) is None
     world = installed(values=values)
-    assert world.one("plane-mesh-config-map").inputs["id"] == "istio-system/istio"
+    awaited = world.one("plane-mesh-config")
+    assert [awaited.value(key) for key in ("namespace", "name", "key")] == ["istio-system", "istio", "mesh"]
+    assert world.is_after(awaited, world.one("plane-istiod"))
 
 
 def test_helm_names_are_those_that_istio_goes_by() -> None:
@@ -115,12 +117,12 @@ def test_its_namespace_carries_the_network() -> None:
     assert metadata == {"name": "istio-system", "labels": {"topology.istio.io/network": "embedded"}}
 
 
-def test_the_root_certificate_is_awaited_before_it_is_read() -> None:
+def test_the_root_certificate_is_awaited_and_nothing_is_only_read() -> None:
     world = installed()
     awaited = world.one("plane-root-certificate")
     assert (awaited.value("name"), awaited.value("key")) == ("istio-ca-root-cert", "root-cert.pem")
     assert world.is_after(awaited, world.one("plane-istiod"))
-    assert world.one("plane-root-certificate-map").inputs["id"] == "istio-system/istio-ca-root-cert"
+    assert not [r.name for r in world.found if r.read], "the engine writes its state twice for each"
 
 
 def test_installing_without_charts_is_refused_with_the_fix() -> None:

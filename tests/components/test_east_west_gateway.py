@@ -9,6 +9,7 @@ from pulumi_kubernetes.core.v1 import outputs
 from components.control_plane import HelmCharts
 from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs, service_address
 from components.network_gateway import LISTENER_STATISTICS, PROXY_CONFIG
+from hybridmesh.providers import ClusterAccess
 from tests.components.harness import World, run
 
 
@@ -17,6 +18,7 @@ def gateway(preview: bool = False, **changes: Any) -> World:
         "namespace": "istio-system",
         "network": "embedded",
         "discovery_host": "istiod.istio-system.svc",
+        "cluster": ClusterAccess(kubeconfig="kubeconfig"),
         "charts": HelmCharts(path="charts"),
     }
     return run(lambda: EastWestGateway("gw", EastWestGatewayArgs(**{**given, **changes})).address, preview=preview)
@@ -72,7 +74,11 @@ def test_its_address_is_unknown_until_its_release_is_there() -> None:
         component = EastWestGateway(
             "gw",
             EastWestGatewayArgs(
-                namespace="istio-system", network="n", discovery_host="h", charts=HelmCharts(path="charts")
+                cluster=ClusterAccess(kubeconfig="kubeconfig"),
+                namespace="istio-system",
+                network="n",
+                discovery_host="h",
+                charts=HelmCharts(path="charts"),
             ),
         )
         return pulumi.Output.from_input(component.address).apply(seen.append)

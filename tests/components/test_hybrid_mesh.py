@@ -117,14 +117,14 @@ def test_a_first_preview_shows_what_a_machine_gets_and_hides_what_hangs_on_the_u
 def test_a_known_gateway_address_is_shown_in_the_first_preview() -> None:
     world = run(mesh(dev_settings(with_gateway_address)), preview=True)
     assert world.one("mesh-vm-1", "Sidecar").plain["hosts"] == "192.0.2.200 istiod.istio-system.svc\n"
-    assert "mesh-gateway-service" not in world.names(), "nothing has to be read for it"
+    assert "mesh-gateway-address" not in world.names(), "nothing has to be awaited for it"
 
 
 def test_an_unknown_gateway_address_hides_the_hosts_file_alone() -> None:
     world = run(
         mesh(dev_settings()),
         preview=True,
-        answers={"mesh-control-plane-root-certificate-map": {"data": {"root-cert.pem": "ROOT"}}},
+        answers={"mesh-control-plane-root-certificate": {"found": "ROOT"}},
     )
     files = world.one("mesh-vm-1", "Sidecar").plain
     assert [name for name in FILES if name not in files] == ["hosts"]

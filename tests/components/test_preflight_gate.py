@@ -44,7 +44,7 @@ def test_every_join_is_after_every_preflight(preview: bool) -> None:
 def test_a_preflight_knows_the_gateway_and_what_it_undoes_is_undone_first() -> None:
     world = mesh()
     preflight = world.one("mesh-vm-1-preflight")
-    for earlier in ("mesh-gateway-service", "mesh-echo-group"):
+    for earlier in ("mesh-gateway-address", "mesh-echo-group"):
         assert world.is_after(preflight, world.one(earlier)), earlier
 
 

@@ -115,7 +115,7 @@ CHANGES = (
     Change(
         name="gateway address",
         make=lambda s: s["gateway"].update(address="192.0.2.77"),
-        steps={"mesh-gateway-service": "discard", **ALL_REJOIN, **LOOKED_AT},
+        steps={"mesh-gateway-address": "delete", **ALL_REJOIN, **LOOKED_AT},
         sample=True,
     ),
     Change(

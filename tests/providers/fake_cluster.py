@@ -48,6 +48,7 @@ class FakeCluster:
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     states: list[Mapping[str, Any]] = field(default_factory=list)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
     labelled: list[tuple[str, str]] = field(default_factory=list)
     namespaces: dict[str, list[str]] = field(default_factory=dict)
     """Names by label selector."""
@@ -71,6 +72,9 @@ class FakeCluster:
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
         return self.maps.get(f"{namespace}/{name}")
+
+    def service(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        return self.services.get(f"{namespace}/{name}")
 
     def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         return self.entries.get(f"{namespace}/{name}")

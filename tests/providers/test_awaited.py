@@ -1,14 +1,17 @@
-"""Waiting for a ConfigMap that istiod writes."""
+"""Waiting for what istiod and load balancers write, and seeing when it is another."""
+
+from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from pulumi.runtime.rpc import UNKNOWN
 
-from hybridmesh.providers.awaited import AwaitedConfigMapProvider
+from hybridmesh.providers.awaited import AwaitedAddressProvider, AwaitedConfigMapProvider
 from hybridmesh.providers.cluster import ClusterError
 from tests.providers.fake_cluster import FakeCluster
 
-INPUTS: dict[str, Any] = {
+ROOT: dict[str, Any] = {
     "kubeconfig": "kubeconfig",
     "requestSeconds": 15.0,
     "namespace": "istio-system",
@@ -17,26 +20,100 @@ INPUTS: dict[str, Any] = {
     "limitSeconds": 30.0,
     "remedy": "Look at istiod's log.",
 }
+GATEWAY: dict[str, Any] = {
+    "kubeconfig": "kubeconfig",
+    "requestSeconds": 15.0,
+    "namespace": "istio-system",
+    "name": "gw",
+    "limitSeconds": 30.0,
+    "remedy": "Give it a load balancer.",
+}
 
 
-def test_it_gives_the_id_once_the_key_is_there(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def service(*ingress: dict[str, str], kind: str = "LoadBalancer") -> dict[str, Any]:
+    status = {"loadBalancer": {"ingress": list(ingress)} if ingress else {}}
+    return {"spec": {"type": kind}, "status": status}
+
+
+def test_it_gives_the_text_once_it_is_there(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([None, {}, {"root-cert.pem": ""}, {"root-cert.pem": "PEM"}])
     monkeypatch.setattr(cluster, "config_map", lambda *_: next(answers))
-    made = AwaitedConfigMapProvider().create(dict(INPUTS))
+    made = AwaitedConfigMapProvider().create(dict(ROOT))
+    assert made.id == "istio-system/istio-ca-root-cert"
+    assert made.outs == {**ROOT, "found": "PEM"}
+
+
+def test_it_gives_the_address_once_there_is_one(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([None, service(), service({"hostname": "lb.example.com"})])
+    monkeypatch.setattr(cluster, "service", lambda *_: next(answers))
+    made = AwaitedAddressProvider().create(dict(GATEWAY))
     assert made.outs is not None
-    assert made.outs["found"] == "istio-system/istio-ca-root-cert"
+    assert made.outs["found"] == "lb.example.com"
+
+
+def test_an_ip_address_comes_before_a_host_name(cluster: FakeCluster) -> None:
+    cluster.services = {"istio-system/gw": service({}, {"ip": "192.0.2.1", "hostname": "lb.example.com"})}
+    assert AwaitedAddressProvider().update("id", {}, dict(GATEWAY)).outs == {**GATEWAY, "found": "192.0.2.1"}
 
 
 def test_it_gives_up_and_says_what_to_do(cluster: FakeCluster) -> None:
     expected = "there is no ConfigMap istio-system/istio-ca-root-cert after 30 s. Look at istiod's log."
     with pytest.raises(ClusterError, match=expected):
-        AwaitedConfigMapProvider().create(dict(INPUTS))
+        AwaitedConfigMapProvider().create(dict(ROOT))
     cluster.maps = {"istio-system/istio-ca-root-cert": {"other": "x"}}
     with pytest.raises(ClusterError, match=r"has no root-cert\.pem after 30 s"):
-        AwaitedConfigMapProvider().update("id", {}, dict(INPUTS))
+        AwaitedConfigMapProvider().update("id", {}, dict(ROOT))
+    cluster.services = {"istio-system/gw": service()}
+    with pytest.raises(ClusterError, match=r"Service istio-system/gw has no address after 30 s\. Give it a load"):
+        AwaitedAddressProvider().create(dict(GATEWAY))
+
+
+def test_a_service_that_never_has_an_address_is_not_waited_for(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.services = {"istio-system/gw": service(kind="ClusterIP")}
+    monkeypatch.setattr("hybridmesh.providers.awaited.wait_until", lambda holds, _seconds: holds())
+    with pytest.raises(ClusterError, match=r"gw is of type ClusterIP, .* Give it a load balancer\."):
+        AwaitedAddressProvider().create(dict(GATEWAY))
+
+
+def test_each_run_sees_whether_it_is_another(cluster: FakeCluster) -> None:
+    provider, state = AwaitedConfigMapProvider(), {**ROOT, "found": "PEM"}
+
+    def changes() -> bool | None:
+        checked = provider.check(dict(ROOT), dict(ROOT))
+        assert not checked.failures
+        return provider.diff("id", state, checked.inputs).changes
+
+    cluster.maps = {"istio-system/istio-ca-root-cert": {"root-cert.pem": "PEM"}}
+    assert changes() is False
+    cluster.maps = {"istio-system/istio-ca-root-cert": {"root-cert.pem": "ANOTHER"}}
+    assert changes() is True
+    cluster.maps = {}
+    assert changes() is True, "the next update waits for it"
 
 
 def test_another_name_is_waited_for_and_another_limit_is_not() -> None:
-    state = {**INPUTS, "found": "istio-system/istio-ca-root-cert"}
-    assert AwaitedConfigMapProvider().diff("id", state, {**INPUTS, "limitSeconds": 5.0}).changes is False
-    assert AwaitedConfigMapProvider().diff("id", state, {**INPUTS, "name": "other"}).changes is True
+    state = {**ROOT, "found": "PEM"}
+    assert AwaitedConfigMapProvider().diff("id", state, {**state, "limitSeconds": 5.0}).changes is False
+    assert AwaitedConfigMapProvider().diff("id", state, {**state, "name": "other"}).changes is True
+
+
+def test_a_state_of_before_has_the_name_for_what_was_found(cluster: FakeCluster) -> None:
+    cluster.maps = {"istio-system/istio-ca-root-cert": {"root-cert.pem": "PEM"}}
+    checked = AwaitedConfigMapProvider().check(dict(ROOT), dict(ROOT))
+    state = {**ROOT, "found": "istio-system/istio-ca-root-cert"}
+    assert AwaitedConfigMapProvider().diff("id", state, checked.inputs).changes is True
+
+
+@pytest.mark.parametrize("olds", [{}, dict(GATEWAY)], ids=["nothing found yet", "where to look is not known"])
+def test_it_does_not_look_where_there_is_nothing_to_compare_with(
+    olds: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybridmesh.providers.awaited.connect", lambda _: pytest.fail("it looked"))
+    news = {**GATEWAY, "namespace": UNKNOWN} if olds else dict(GATEWAY)
+    checked = AwaitedAddressProvider().check(olds, news)
+    assert checked.inputs == news
+    if olds:
+        state = {**GATEWAY, "found": "192.0.2.1"}
+        assert AwaitedAddressProvider().diff("id", state, checked.inputs).changes is True, "as unknown as its release"

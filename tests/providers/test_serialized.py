@@ -10,7 +10,7 @@ import pytest
 from pulumi.dynamic.dynamic import ResourceProvider, serialize_provider
 
 from hybridmesh.providers.adopters import AdoptersProvider
-from hybridmesh.providers.awaited import AwaitedConfigMapProvider
+from hybridmesh.providers.awaited import AwaitedAddressProvider, AwaitedConfigMapProvider
 from hybridmesh.providers.departure import DepartureProvider
 from hybridmesh.providers.drift import DriftProvider
 from hybridmesh.providers.membership import MembershipProvider
@@ -20,6 +20,7 @@ from hybridmesh.providers.token import IstioTokenProvider
 
 PROVIDERS = [
     AdoptersProvider,
+    AwaitedAddressProvider,
     AwaitedConfigMapProvider,
     DepartureProvider,
     DriftProvider,
