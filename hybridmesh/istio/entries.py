@@ -5,6 +5,7 @@ Source of the annotations and the condition: istio, `pilot/pkg/autoregistration/
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from .names import HEALTH_CHECKS_ANNOTATION, CanonicalService, canonical_service
@@ -12,6 +13,8 @@ from .names import HEALTH_CHECKS_ANNOTATION, CanonicalService, canonical_service
 _CONNECTED = "istio.io/connectedAt"
 _DISCONNECTED = "istio.io/disconnectedAt"
 _GROUP = "istio.io/autoRegistrationGroup"
+_REPORT_SECONDS = 15
+"""From a probe's answer until Kubernetes shows it, at most."""
 
 
 def is_connected(entry: Mapping[str, Any] | None) -> bool:
@@ -24,11 +27,40 @@ def is_connected(entry: Mapping[str, Any] | None) -> bool:
 
 def health(entry: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether the app on the VM is healthy by its probe, and what the probe last said."""
+    condition = _healthy(entry)
+    if condition is None:
+        return False, "the probe has not answered yet"
+    return condition.get("status") == "True", str(condition.get("message") or "no reason is given")
+
+
+def is_reported(entry: Mapping[str, Any]) -> bool:
+    """Whether istiod has noted how the app on the VM is."""
+    return _healthy(entry) is not None
+
+
+def _healthy(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     conditions = (entry.get("status") or {}).get("conditions") or []
-    for condition in conditions:
-        if condition.get("type") == "Healthy":
-            return condition.get("status") == "True", str(condition.get("message") or "no reason is given")
-    return False, "the probe has not answered yet"
+    return next((condition for condition in conditions if condition.get("type") == "Healthy"), None)
+
+
+def report_is_lost(entry: Mapping[str, Any], group: Mapping[str, Any], now: datetime) -> bool:
+    """Whether istiod has lost what the VM's agent said of the app's health, so that the VM is no endpoint.
+
+    An agent speaks up once its probe answers another way than before, and not again until its proxy connects anew.
+    istiod drops what it cannot write within five tries, 80 ms, and it cannot write to a new entry that its own cache
+    does not have yet: under load, as when a hundred VMs join at once, that takes longer
+    (`pilot/pkg/autoregistration/controller.go`, maxRetries; `internal/health/controller.go` there). `group`: the
+    manifest of the entry's WorkloadGroup, whose probe says when the agent speaks at the latest
+    (`pkg/istio-agent/health/health_check.go`, fillInDefaults).
+    """
+    since = (entry["metadata"].get("annotations") or {}).get(_CONNECTED)
+    if is_reported(entry) or not is_probed(entry) or not is_connected(entry):
+        return False
+    probe = group["spec"].get("probe") or {}
+    answers = max(int(probe.get("successThreshold") or 1), int(probe.get("failureThreshold") or 1))
+    takes = int(probe.get("periodSeconds") or 10) + int(probe.get("timeoutSeconds") or 1)
+    latest = int(probe.get("initialDelaySeconds") or 0) + answers * takes + _REPORT_SECONDS
+    return now - datetime.fromisoformat(str(since)) > timedelta(seconds=latest)
 
 
 def is_probed(entry: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from hybridmesh.istio.entries import health, is_connected
 from hybridmesh.istio.sync import sync_objection as sync_objection
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .entries import entry_patch
+from .entries import entry_patch, lacks_report
 from .inputs import changed, number, text
 from .packs import pack, takes_packs
 from .waiting import wait_until
@@ -106,6 +106,11 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
     healthy, said = health(entry) if props.get("probed") else (True, "")
+    if not healthy and lacks_report(cluster, namespace, entry):
+        return (
+            f"WorkloadEntry {namespace}/{name} says nothing of its app's health: istiod has lost what the VM said of "
+            "it, as happens when it is busy, and the VM says it once. Run `pulumi up` again, which lets it connect anew."
+        )
     unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
     if not healthy and not thorough:
         return unhealthy

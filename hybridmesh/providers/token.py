@@ -12,7 +12,7 @@ from hybridmesh.remote import SCRIPTS_FOLDER
 
 from .cluster import ClusterAccess, connect
 from .drift import DriftError, found_on
-from .entries import is_connected
+from .entries import is_connected, lacks_report
 from .inputs import changed, number, text
 from .packs import takes_packs
 from .scripts import bring
@@ -29,7 +29,8 @@ _KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds", "connec
 
 @takes_packs
 class IstioTokenProvider(ResourceProvider):
-    """Mints by TokenRequest. `diff` asks Kubernetes whether the VM is still in; if not, an update mints anew.
+    """Mints by TokenRequest. `diff` asks Kubernetes whether the VM is still in, and was heard of its health; if not, an
+    update mints anew.
 
     A VM that will join gets the scripts first, if the preflight of the same run has not brought them; and so does a
     member when they are other ones than at its last join, or were changed by hand.
@@ -81,7 +82,9 @@ class IstioTokenProvider(ResourceProvider):
 
     @staticmethod
     def _is_in(props: dict[str, Any]) -> bool:
-        return is_connected(connect(props).workload_entry(text(props, "namespace"), text(props, "entry")))
+        cluster, namespace = connect(props), text(props, "namespace")
+        entry = cluster.workload_entry(namespace, text(props, "entry"))
+        return entry is not None and is_connected(entry) and not lacks_report(cluster, namespace, entry)
 
     @staticmethod
     def _mint(props: dict[str, Any]) -> dict[str, Any]:

@@ -319,6 +319,29 @@ def test_what_was_changed_by_hand_is_put_right_under_refresh_alone(lab: Lab, up:
     assert "PRIVATE KEY" not in up.state()
 
 
+def test_a_machine_whose_health_istiod_has_lost_is_told_and_connects_anew_by_the_next_up(lab: Lab, up: Stack) -> None:
+    """As where many join at once: istiod could not note what the agent said, and the agent does not say it again."""
+    expect_well(lab, up)
+    first, other = lab.machine("vm-1"), lab.machine("vm-2")
+    (name,) = [
+        key for key, entry in objects(lab, "workloadentries").items() if entry["spec"]["address"] == first.address
+    ]
+    lost = json.dumps({"status": {"conditions": None}})
+    kubectl(lab, "patch", "workloadentry", name, "-n", "demo", "--subresource", "status", "--type", "merge", "-p", lost)
+    expect(lab, up, {("vm-1", "health-unheard"): "istiod has lost what it said of its app's health"})
+    there = connections(other)
+    assert {step.name for step in up.steps()} == {
+        "mesh-vm-1-token",
+        "mesh-vm-1-join",
+        "mesh-vm-1-ready",
+        "mesh-vm-1-membership",
+    }
+    up.up()
+    assert connections(other) == there
+    expect_well(lab, up)
+    assert up.steps() == []
+
+
 def test_scripts_that_were_changed_by_hand_run_no_join_and_are_brought_by_the_remedy(lab: Lab, up: Stack) -> None:
     machine = lab.machine("vm-1")
     before = machine.ssh(["cat /var/lib/hybrid-mesh/scripts/*.sh | sha256sum"])

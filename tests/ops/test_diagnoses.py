@@ -142,6 +142,10 @@ WRONG: dict[str, Spoiled] = {
             "endpoints": ELSEWHERE,
         },
     ),
+    "health-unheard": Spoiled(
+        "istiod has lost what it said of its app's health",
+        mesh={"entries": {ENTRY: entry(status={})}, "endpoints": ELSEWHERE},
+    ),
     "labels-drifted": Spoiled(
         "version is hand, should be vm",
         mesh={"entries": {ENTRY: entry(spec={"address": ADDRESS, "labels": {**LABELS, "version": "hand"}})}},

@@ -102,6 +102,17 @@ def test_an_unhealthy_app_is_no_member_and_the_probe_is_quoted(member: FakeClust
     )
 
 
+def test_a_machine_whose_health_istiod_has_lost_is_told_apart_from_one_that_is_unhealthy(member: FakeCluster) -> None:
+    silent = entry()
+    silent["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = "echo"
+    member.entries = {NAME: silent}
+    member.custom = {"demo/workloadgroups": [{"metadata": {"name": "echo"}, "spec": {"probe": {"periodSeconds": 2}}}]}
+    assert refused().endswith(
+        "istiod has lost what the VM said of it, as happens when it is busy, and the VM says it once. Run `pulumi up` "
+        "again, which lets it connect anew."
+    )
+
+
 def test_istiod_is_asked_once_the_app_is_healthy_and_for_what_is_said_in_the_end(
     member: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

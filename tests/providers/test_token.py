@@ -32,7 +32,7 @@ INPUTS: dict[str, Any] = {
     "trust": "root",
 }
 STATE = {**INPUTS, "token": "token-0", "expires": "2020-01-01T00:00:00Z", "drift": [], "repair": ""}
-MEMBER = {"demo/echo-192.0.2.11": entry()}
+MEMBER = {"demo/echo-192.0.2.11": entry(healthy=True)}
 
 
 def changes(news: dict[str, Any], olds: dict[str, Any] = STATE) -> bool | None:
@@ -76,8 +76,25 @@ def test_a_machine_that_istiod_has_lost_gets_a_new_token(cluster: FakeCluster) -
     assert changes(dict(INPUTS)) is True
 
 
+def test_a_machine_whose_health_istiod_has_lost_connects_anew_by_a_new_token(cluster: FakeCluster) -> None:
+    silent = entry()
+    silent["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = "echo"
+    cluster.entries = {"demo/echo-192.0.2.11": silent}
+    cluster.custom = {"demo/workloadgroups": [{"metadata": {"name": "echo"}, "spec": {"probe": {}}}]}
+    assert changes(dict(INPUTS)) is True
+    IstioTokenProvider().update("id", dict(STATE), dict(INPUTS))
+    assert cluster.done == ["bring scripts to vm-1", "mint demo/echo for istio-ca, 3600 s"]
+
+
+def test_nothing_is_concluded_from_the_silence_of_an_entry_whose_probe_is_not_known(cluster: FakeCluster) -> None:
+    cluster.entries = {"demo/echo-192.0.2.11": entry()}
+    assert changes(dict(INPUTS)) is False, "a static entry"
+    cluster.entries["demo/echo-192.0.2.11"]["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = "gone"
+    assert changes(dict(INPUTS)) is False
+
+
 def test_an_entry_that_is_going_counts_as_gone(cluster: FakeCluster) -> None:
-    going = entry()
+    going = entry(healthy=True)
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     cluster.entries = {"demo/echo-192.0.2.11": going}
     assert changes(dict(INPUTS)) is True

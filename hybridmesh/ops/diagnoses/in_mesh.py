@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hybridmesh.istio.entries import report_is_lost
 from hybridmesh.istio.names import LOCALITY_LABEL
 from hybridmesh.providers.entries import entry_patch, health, is_connected
 from hybridmesh.providers.membership import sync_objection
@@ -48,6 +49,14 @@ def _entry_unhealthy(case: Case) -> Iterator[Found]:
     healthy, said = health(case.entry)
     if not healthy:
         yield Found(f"its app is not healthy by the workload's probe: {said}", f"WorkloadEntry {case.machine['entry']}")
+
+
+def _health_unheard(case: Case) -> Iterator[Found]:
+    if case.entry is not None and case.group is not None and report_is_lost(case.entry, case.group, case.now):
+        yield Found(
+            "istiod has lost what it said of its app's health, so that nobody calls it",
+            f"WorkloadEntry {case.machine['entry']}",
+        )
 
 
 def _labels_drifted(case: Case) -> Iterator[Found]:
@@ -218,6 +227,14 @@ DIAGNOSES = (
         explained_by=frozenset({"app-not-listening"}),
     ),
     Diagnosis(
+        id="health-unheard",
+        title="Nothing is known of the application's health",
+        severity="critical",
+        check=_health_unheard,
+        remedy="pulumi up, which lets it connect anew; or `systemctl restart istio` on the machine.",
+        explained_by=frozenset({"app-not-listening", "proxy-not-ready"}),
+    ),
+    Diagnosis(
         id="labels-drifted",
         title="The WorkloadEntry's labels are not its group's",
         severity="warning",
@@ -230,7 +247,8 @@ DIAGNOSES = (
         severity="critical",
         check=_endpoint_missing,
         remedy="compare the WorkloadEntry's labels with the selector of the Service or ServiceEntry; see istiod's log.",
-        explained_by=CANNOT_COME | {"not-connected", "entry-unhealthy", "app-not-listening", "labels-drifted"},
+        explained_by=CANNOT_COME
+        | {"not-connected", "entry-unhealthy", "health-unheard", "app-not-listening", "labels-drifted"},
     ),
     Diagnosis(
         id="policy-denies",

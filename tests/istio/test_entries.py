@@ -1,0 +1,67 @@
+"""What a WorkloadEntry tells of its VM's health, and when its silence tells something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from hybridmesh.istio.entries import health, is_reported, report_is_lost
+
+CONNECTED = datetime(2026, 11, 29, 16, 4, 10, 271090, tzinfo=UTC)
+
+
+SINCE = {"istio.io/connectedAt": "2026-11-29T16:04:10.271090959Z"}
+PROBED = {"proxy.istio.io/health-checks-enabled": "true"}
+
+
+def entry(status: Any = None, annotations: Mapping[str, str] = MappingProxyType({**SINCE, **PROBED})) -> dict[str, Any]:
+    """As istiod writes it when a proxy connects: nanoseconds and all."""
+    return {"metadata": {"annotations": dict(annotations)}, "status": status}
+
+
+def group(**probe: int) -> dict[str, Any]:
+    return {"spec": {"probe": {"tcpSocket": {"port": 8080}, **probe}}}
+
+
+def noted(status: str) -> dict[str, Any]:
+    return {"conditions": [{"type": "Other", "status": "True"}, {"type": "Healthy", "status": status}]}
+
+
+@pytest.mark.parametrize(
+    ("probe", "latest"),
+    [
+        ({}, 11 + 15),
+        ({"periodSeconds": 2}, 3 + 15),
+        ({"periodSeconds": 2, "timeoutSeconds": 4, "failureThreshold": 3}, 3 * 6 + 15),
+        ({"periodSeconds": 1, "successThreshold": 5, "failureThreshold": 2}, 5 * 2 + 15),
+        ({"initialDelaySeconds": 300, "periodSeconds": 1}, 300 + 2 + 15),
+    ],
+)
+def test_an_agent_is_waited_for_as_long_as_its_probe_may_take(probe: dict[str, int], latest: int) -> None:
+    assert not report_is_lost(entry(), group(**probe), CONNECTED + timedelta(seconds=latest))
+    assert report_is_lost(entry(), group(**probe), CONNECTED + timedelta(seconds=latest + 1))
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        entry(noted("True")),
+        entry(noted("False")),
+        entry(annotations=SINCE),
+        entry(annotations={**SINCE, **PROBED, "istio.io/disconnectedAt": "2026-11-29T16:05:10Z"}),
+    ],
+    ids=["healthy", "unhealthy", "no probe", "not connected"],
+)
+def test_nothing_is_lost_of_one_that_was_heard_or_has_nothing_to_say(heard: dict[str, Any]) -> None:
+    assert not report_is_lost(heard, group(), CONNECTED + timedelta(hours=1))
+
+
+def test_what_was_noted_is_told() -> None:
+    assert health(entry(noted("True")))[0] is True
+    assert health(entry(noted("False"))) == (False, "no reason is given")
+    assert health(entry()) == (False, "the probe has not answered yet")
+    assert (is_reported(entry(noted("False"))), is_reported(entry({"conditions": []}))) == (True, False)
