@@ -109,7 +109,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
     if not healthy and lacks_report(cluster, namespace, entry):
         return (
             f"WorkloadEntry {namespace}/{name} says nothing of its app's health: istiod has lost what the VM said of "
-            "it, as happens when it is busy, and the VM says it once. Run `pulumi up` again, which lets it connect anew."
+            "it, as happens when it is busy, and the VM says it once. Run `pulumi up` again, by which it connects anew."
         )
     unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
     if not healthy and not thorough:

@@ -109,7 +109,7 @@ def test_a_machine_whose_health_istiod_has_lost_is_told_apart_from_one_that_is_u
     member.custom = {"demo/workloadgroups": [{"metadata": {"name": "echo"}, "spec": {"probe": {"periodSeconds": 2}}}]}
     assert refused().endswith(
         "istiod has lost what the VM said of it, as happens when it is busy, and the VM says it once. Run `pulumi up` "
-        "again, which lets it connect anew."
+        "again, by which it connects anew."
     )
 
 
