@@ -1,6 +1,7 @@
-"""A value that is known from the start, for those who must wait for a resource all the same."""
+"""Which resource a value stands behind, told to the engine otherwise than Pulumi would."""
 
-from typing import TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar, cast
 
 import pulumi
 
@@ -13,3 +14,13 @@ def after(resource: pulumi.Resource, value: _T) -> "pulumi.Output[_T]":
     A resource's URN is known in every preview, unlike its properties; so a preview shows what hangs on it.
     """
     return resource.urn.apply(lambda _: value)
+
+
+def behind(resource: pulumi.Resource, value: "pulumi.Output[_T]") -> "pulumi.Output[_T]":
+    """`value`, for which the engine is told of `resource` alone, which must itself come after all that it hangs on.
+
+    The order of everything is the same then, and the state, which names the dependencies of each resource and of each
+    of its properties in full, a tenth smaller.
+    """
+    known = cast("Awaitable[_T]", value.future(with_unknowns=True))
+    return pulumi.Output({resource}, known, value.is_known(), value.is_secret())

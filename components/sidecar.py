@@ -42,6 +42,7 @@ from hybridmesh.providers import (
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest, scripts_digest
 from hybridmesh.remote.preflight import Preflight, package_settings
 
+from .after import behind
 from .connection import Connection
 from .preflight_gate import PreflightGate
 from .proxy_choices import ProxyChoices
@@ -384,7 +385,7 @@ class Sidecar(pulumi.ComponentResource):
             f"{name}-ready",
             connection=connection,
             create=COMMAND_READY,
-            stdin=due,
+            stdin=behind(join, due),
             add_previous_output_in_env=False,
             logging=pulumi_command.remote.Logging.NONE,
             opts=over_ssh,
@@ -396,13 +397,13 @@ class Sidecar(pulumi.ComponentResource):
             MembershipArgs(
                 cluster=args.cluster,
                 machine=args.machine,
-                namespace=namespace,
-                entry=entry,
+                namespace=behind(ready, namespace),
+                entry=behind(ready, entry),
                 static_entry=args.static_entry,
-                group=group,
-                istio_namespace=args.istio_namespace,
-                revision=args.revision,
-                joined=pulumi.Output.all(joined, ready.urn).apply(lambda both: str(both[0])),
+                group=behind(ready, group),
+                istio_namespace=behind(ready, pulumi.Output.from_input(args.istio_namespace)),
+                revision=behind(ready, pulumi.Output.from_input(args.revision)),
+                joined=behind(ready, joined),
                 sync_seconds=args.limits.sync,
             ),
             opts=child,

@@ -94,6 +94,16 @@ def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> N
     assert departure.plain["ssh"] == "[secret]"
 
 
+def test_what_follows_a_join_names_the_step_before_and_not_all_that_the_join_hangs_on() -> None:
+    """The state has each name in full, for the resource and for each of its properties."""
+    world = sidecar()
+    join, ready, membership = (world.one(f"vm-1-{role}") for role in ("join", "ready", "membership"))
+    assert ready.depends_on == {join.urn}
+    assert membership.depends_on == {ready.urn}
+    for earlier in ("token", "departure", "preflight"):
+        assert world.is_after(membership, world.one(f"vm-1-{earlier}")), earlier
+
+
 def preflight(world: World) -> dict[str, str]:
     settings: dict[str, str] = world.one("vm-1-preflight").inside("settings")
     return settings
