@@ -110,9 +110,10 @@ class EastWestGateway(pulumi.ComponentResource):
             f"{name}-address",
             AwaitedAddressArgs(
                 cluster=args.cluster,
-                # Unknown as long as the release is, which may change the address.
-                namespace=pulumi.Output.all(args.namespace, release.status).apply(lambda both: str(both[0])),
+                namespace=pulumi.Output.all(args.namespace, release.urn).apply(lambda both: str(both[0])),
                 name=args.gateway,
+                # Not all values, or each change of the gateway's pods looked in a preview as if all VMs joined anew.
+                service=pulumi.Output.json_dumps(gateway_values(args).get("service", {}), sort_keys=True),
                 limit_seconds=args.install_seconds,
                 remedy=_NO_ADDRESS,
             ),

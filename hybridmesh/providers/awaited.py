@@ -6,10 +6,9 @@ from typing import Any
 
 import pulumi
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
-from pulumi.runtime.rpc import UNKNOWN
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .inputs import Properties, changed, number, text
+from .inputs import Properties, changed, is_unknown, number, text
 from .waiting import wait_until
 
 FOUND = "found"
@@ -34,7 +33,7 @@ class _Awaiting(ResourceProvider):
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Looks, unless nothing was found yet, or it is not known where to look."""
-        if not olds or UNKNOWN in (news.get(key) for key in self.of):
+        if not olds or any(is_unknown(news.get(key)) for key in self.of):
             return CheckResult(news, [])
         found, objection = self.look(connect(news), news)
         return CheckResult(news if objection else {**news, FOUND: found}, [])
@@ -84,7 +83,7 @@ class AwaitedConfigMapProvider(_Awaiting):
 class AwaitedAddressProvider(_Awaiting):
     """Awaits that a Service's load balancer has an address, and gives it."""
 
-    of = ("namespace", "name")
+    of = ("namespace", "name", "service")
 
     def look(self, cluster: Cluster, props: Properties) -> tuple[Any, str]:
         """The load balancer's first IP address, else host name. Raises `ClusterError` for a Service without one."""
@@ -154,6 +153,9 @@ class AwaitedAddressArgs:
     """The Service's namespace."""
     name: str
     """The Service's name."""
+    service: pulumi.Input[str]
+    """What is asked of the Service, as one text: where another thing is asked, the address may be another, and a
+    preview does not know it."""
     limit_seconds: int
     """How long to wait."""
     remedy: str
@@ -174,6 +176,7 @@ class AwaitedAddress(Resource, name="AwaitedAddress"):
                 **args.cluster.properties(),
                 "namespace": args.namespace,
                 "name": args.name,
+                "service": args.service,
                 "limitSeconds": args.limit_seconds,
                 "remedy": args.remedy,
                 FOUND: None,

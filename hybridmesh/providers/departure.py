@@ -9,12 +9,11 @@ from typing import Any
 
 import pulumi
 from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
-from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, LEAVE_SCRIPTS, payload
 
 from .cluster import Cluster, ClusterAccess, connect
-from .inputs import changed, number, text
+from .inputs import changed, is_unknown, number, text
 from .packs import pack, takes_packs
 from .reach import ask, machine_itself
 
@@ -125,7 +124,7 @@ after none."""
 
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
-    if UNKNOWN not in (news["connection"], news["entry"]):
+    if not (is_unknown(news["connection"]) or is_unknown(news["entry"])):
         _STAYING[_its_entry(news)] = _STAYING[machine_itself(news)] = text(news, "machine")
 
 
@@ -147,7 +146,7 @@ def _address(props: Mapping[str, Any]) -> str:
 def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     """Whether it is another machine by now; one that is not known yet may still be the same."""
     old, new = olds["connection"], news["connection"]
-    if new == UNKNOWN or UNKNOWN in (new.get("address"), new.get("port"), new.get("hostKey")):
+    if is_unknown(new) or any(is_unknown(new.get(key)) for key in ("address", "port", "hostKey")):
         return False
     elsewhere = changed(olds, news, ("entry",)) or news.get("staticEntry")
     return bool(elsewhere and changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))

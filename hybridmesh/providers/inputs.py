@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pulumi.runtime.rpc import UNKNOWN
+from pulumi.output import Unknown
 
 Properties = Mapping[str, Any]
 
 
+def is_unknown(value: object) -> bool:
+    """Whether a value is not known yet, in a preview. The SDK makes each an object of its own, equal to no other
+    (pulumi/runtime/rpc.py, deserialize_property)."""
+    return isinstance(value, Unknown)
+
+
 def changed(olds: Properties, news: Properties, keys: tuple[str, ...]) -> list[str]:
     """The keys whose values differ; a value not known yet counts as different. Absent and null are the same."""
-    return [key for key in keys if news.get(key) == UNKNOWN or olds.get(key) != news.get(key)]
+    return [key for key in keys if is_unknown(news.get(key)) or olds.get(key) != news.get(key)]
 
 
 def text(properties: Properties, key: str) -> str:

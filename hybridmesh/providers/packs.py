@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, ResourceProvider, UpdateResult
-from pulumi.runtime.rpc import UNKNOWN
 
-from .inputs import Properties
+from .inputs import Properties, is_unknown
 
 PACKS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster": ("kubeconfig", "context", "requestSeconds"),
@@ -50,7 +49,7 @@ def unpacked(properties: Properties) -> dict[str, Any]:
     plain = {key: value for key, value in properties.items() if key not in PACKS}
     for name in _packs_in(properties):
         text = properties[name]
-        plain.update(dict.fromkeys(PACKS[name], UNKNOWN) if text == UNKNOWN else json.loads(text))
+        plain.update(dict.fromkeys(PACKS[name], text) if is_unknown(text) else json.loads(text))
     return plain
 
 

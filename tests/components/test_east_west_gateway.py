@@ -67,6 +67,16 @@ def test_the_caller_may_have_other_statistics() -> None:
     assert values["podAnnotations"] == annotations
 
 
+def test_its_address_is_as_new_as_what_is_asked_of_its_service() -> None:
+    def asked(**values: Any) -> Any:
+        return gateway(values=values).one("gw-address").value("service")
+
+    assert asked(autoscaling={"enabled": False}) == asked() == "{}", "VMs have nothing to do with its pods"
+    assert asked(service={"type": "LoadBalancer", "annotations": {"a": "b"}}) == (
+        '{"annotations": {"a": "b"}, "type": "LoadBalancer"}'
+    )
+
+
 def test_its_address_is_unknown_until_its_release_is_there() -> None:
     seen: list[object] = []
 

@@ -84,6 +84,7 @@ def test_the_gateway_has_an_internal_load_balancer_at_a_reserved_address(world: 
     assert release.value("values")["service"] == {"annotations": INTERNAL_GATEWAY, "loadBalancerIP": "10.2.0.9"}
     assert INTERNAL_GATEWAY["networking.gke.io/load-balancer-type"] == "Internal"
     assert world.is_after(release, address)
+    assert '"loadBalancerIP": "10.2.0.9"' in world.one("mesh-gateway-address").value("service")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Twenty typical changes of a stack's settings, and what a preview must show of each."""
+"""Typical changes of a stack's settings, and what a preview must show of each."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class Change:
     """Changes the stack's sections in place."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """What happens, by resource: exactly this. Components, which own no more than their parts, are not named."""
+    perhaps: Mapping[str, str] = field(default_factory=dict)
+    """What hangs on a value that only the update can tell, so that a preview shows it besides."""
     sample: bool = False
     """Whether `make test` looks at it, too."""
 
@@ -116,6 +118,18 @@ CHANGES = (
         name="gateway address",
         make=lambda s: s["gateway"].update(address="192.0.2.77"),
         steps={"mesh-gateway-address": "delete", **ALL_REJOIN, **LOOKED_AT},
+        sample=True,
+    ),
+    Change(
+        name="gateway's pods",
+        make=lambda s: s["gateway"].setdefault("values", {}).update(podAnnotations={"team": "mesh"}),
+        steps={"mesh-gateway-release": "update"},
+    ),
+    Change(
+        name="gateway's load balancer",
+        make=lambda s: s["gateway"].setdefault("values", {}).update(service={"annotations": {"team": "mesh"}}),
+        steps={"mesh-gateway-release": "update", "mesh-gateway-address": "update"},
+        perhaps={**ALL_REJOIN, **LOOKED_AT},
         sample=True,
     ),
     Change(

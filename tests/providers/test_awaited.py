@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.providers.awaited import AwaitedAddressProvider, AwaitedConfigMapProvider
 from hybridmesh.providers.cluster import ClusterError
 from tests.providers.fake_cluster import FakeCluster
+from tests.providers.unknown import unknown
 
 ROOT: dict[str, Any] = {
     "kubeconfig": "kubeconfig",
@@ -25,6 +25,7 @@ GATEWAY: dict[str, Any] = {
     "requestSeconds": 15.0,
     "namespace": "istio-system",
     "name": "gw",
+    "service": "{}",
     "limitSeconds": 30.0,
     "remedy": "Give it a load balancer.",
 }
@@ -99,6 +100,14 @@ def test_another_name_is_waited_for_and_another_limit_is_not() -> None:
     assert AwaitedConfigMapProvider().diff("id", state, {**state, "name": "other"}).changes is True
 
 
+def test_an_address_is_another_where_something_else_is_asked_of_the_service(cluster: FakeCluster) -> None:
+    cluster.services = {"istio-system/gw": service({"ip": "192.0.2.1"})}
+    provider, state = AwaitedAddressProvider(), {**GATEWAY, "found": "192.0.2.1"}
+    for asked, expected in (("{}", False), ('{"type": "LoadBalancer"}', True)):
+        checked = provider.check(dict(GATEWAY), {**GATEWAY, "service": asked})
+        assert provider.diff("id", state, checked.inputs).changes is expected
+
+
 def test_a_state_of_before_has_the_name_for_what_was_found(cluster: FakeCluster) -> None:
     cluster.maps = {"istio-system/istio-ca-root-cert": {"root-cert.pem": "PEM"}}
     checked = AwaitedConfigMapProvider().check(dict(ROOT), dict(ROOT))
@@ -111,7 +120,7 @@ def test_it_does_not_look_where_there_is_nothing_to_compare_with(
     olds: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hybridmesh.providers.awaited.connect", lambda _: pytest.fail("it looked"))
-    news = {**GATEWAY, "namespace": UNKNOWN} if olds else dict(GATEWAY)
+    news = {**GATEWAY, "namespace": unknown()} if olds else dict(GATEWAY)
     checked = AwaitedAddressProvider().check(olds, news)
     assert checked.inputs == news
     if olds:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
-from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
@@ -18,6 +17,7 @@ from hybridmesh.providers.departure import DepartureError, DepartureProvider
 from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE
 from tests.components.harness import KEY
 from tests.providers.fake_cluster import FakeCluster, entry
+from tests.providers.unknown import unknown
 
 WAY: dict[str, Any] = {
     "address": "192.0.2.11",
@@ -277,7 +277,7 @@ def test_another_machine_under_the_name_joins_before_the_old_one_leaves() -> Non
         {"hostKey": "ssh-ed25519 B"},
         {"user": "admin"},
         {"bastion": {"address": "203.0.113.5"}},
-        {"address": UNKNOWN, "hostKey": UNKNOWN},
+        {"address": unknown(), "hostKey": unknown()},
     ],
 )
 def test_a_machine_that_moved_or_was_made_anew_in_its_place_leaves_nobody_behind(news: dict[str, Any]) -> None:
@@ -294,7 +294,7 @@ def test_a_machine_that_the_mesh_reaches_at_the_same_address_has_taken_the_place
 def test_nothing_changed_is_no_change_and_another_time_to_drain_is_noted() -> None:
     assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "staticEntry": None}).changes is False
     assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "drainSeconds": 9.0}).changes is True
-    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "connection": UNKNOWN}).replaces is None
+    assert DepartureProvider().diff("id", dict(INPUTS), {**INPUTS, "connection": unknown()}).replaces is None
 
 
 def test_another_machine_with_a_static_entry_is_refused() -> None:

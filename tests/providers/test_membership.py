@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.providers.membership import MembershipProvider, sync_objection
 from tests.providers.fake_cluster import FakeCluster, entry, state
+from tests.providers.unknown import unknown
 
 NAME = "demo/echo-192.0.2.11"
 INPUTS: dict[str, Any] = {
@@ -185,7 +185,7 @@ def test_a_new_join_is_looked_at_anew_and_nothing_else_is() -> None:
     assert changes() is False
     assert changes(syncSeconds=5.0) is False
     assert changes(joined="other") is True
-    assert changes(joined=UNKNOWN) is True
+    assert changes(joined=unknown()) is True
     assert changes(labels={"app": "echo"}) is True
 
 

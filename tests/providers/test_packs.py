@@ -6,16 +6,17 @@ import json
 from typing import Any
 
 import pytest
-from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.providers import membership
 from hybridmesh.providers.departure import DepartureProvider
+from hybridmesh.providers.inputs import is_unknown
 from hybridmesh.providers.membership import MembershipProvider
 from hybridmesh.providers.packs import PACKS, pack, unpacked
 from hybridmesh.providers.preflight import PreflightProvider
 from hybridmesh.providers.token import IstioTokenProvider
 from tests.providers import test_departure, test_membership, test_preflight, test_token
 from tests.providers.fake_cluster import FakeCluster, entry
+from tests.providers.unknown import unknown
 
 CASES = [
     (DepartureProvider, test_departure.INPUTS),
@@ -76,8 +77,8 @@ def test_what_is_replaced_is_called_by_what_it_came_in() -> None:
 
 
 def test_a_pack_that_is_not_known_yet_makes_nothing_another_machine() -> None:
-    news = {**packed(test_departure.INPUTS), "ssh": UNKNOWN}
-    assert unpacked(news)["connection"] == unpacked(news)["dialSeconds"] == UNKNOWN
+    news = {**packed(test_departure.INPUTS), "ssh": unknown()}
+    assert all(is_unknown(unpacked(news)[key]) for key in ("connection", "dialSeconds"))
     answer = DepartureProvider().diff("id", packed(test_departure.INPUTS), news)
     assert (answer.changes, answer.replaces) == (True, None)
 

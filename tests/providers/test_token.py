@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.providers.token import IstioTokenProvider
 from tests.providers.fake_cluster import FakeCluster, entry
+from tests.providers.unknown import unknown
 
 INPUTS: dict[str, Any] = {
     "kubeconfig": "kubeconfig",
@@ -145,7 +145,7 @@ def test_a_token_of_a_state_that_knows_less_is_kept(cluster: FakeCluster, unknow
 
 def test_an_entry_not_known_yet_is_asked_nobody(cluster: FakeCluster) -> None:
     cluster.entries = dict(MEMBER)
-    assert changes({**INPUTS, "entry": UNKNOWN}) is True
+    assert changes({**INPUTS, "entry": unknown()}) is True
 
 
 def test_an_absent_context_is_no_change(cluster: FakeCluster) -> None:
