@@ -397,6 +397,9 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
         yield from _in_list(path, old, new)
     elif isinstance(old, str) and isinstance(new, str) and _UNKNOWN not in (old, new) and "\n" in old + new:
         yield from _in_text(path, old, new)
+    elif isinstance(old, str) and new == _UNKNOWN and "\n" in old:
+        was, *more = old.splitlines()
+        yield f"~{path}: {_LATER}" if more else f"~{path}: {was} => {_LATER}"
     else:
         yield f"~{path}: {_plain(old)} => {_plain(new)}"
 

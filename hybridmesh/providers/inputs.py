@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi.output import Unknown
+from pulumi.runtime.rpc import UNKNOWN
 
 Properties = Mapping[str, Any]
 
 
 def is_unknown(value: object) -> bool:
-    """Whether a value is not known yet, in a preview. The SDK makes each an object of its own, equal to no other
-    (pulumi/runtime/rpc.py, deserialize_property)."""
-    return isinstance(value, Unknown)
+    """Whether a value is not known yet, in a preview: for `pulumi preview --json` it is a text, for a provider an object
+    that equals no other (pulumi/runtime/rpc.py, deserialize_property)."""
+    return isinstance(value, Unknown) or value == UNKNOWN
 
 
 def changed(olds: Properties, news: Properties, keys: tuple[str, ...]) -> list[str]:

@@ -106,6 +106,11 @@ def test_secrets_unknown_values_digests_and_certificates_are_told_and_not_shown(
         step("update", "kubernetes:core/v1:Secret", "s", {"a": digest, "c": 1}, {"a": "1" * 64, "c": UNKNOWN})
     )
     assert lines == ["~     a: 0123456789ab… => 111111111111…", "~     c: 1 => (known after the update)"]
+    files = {"hosts": "192.0.2.1 istiod\n", "mesh": "a: 1\nb: 2\n"}
+    assert updated(files, dict.fromkeys(files, UNKNOWN)) == [
+        "~     hosts: 192.0.2.1 istiod => (known after the update)",
+        "~     mesh: (known after the update)",
+    ]
     secret = {"k": "[secret]", "in": {"key": "[secret]"}}
     assert updated(secret, secret, diffReasons=["k", "in"]) == [
         "~     in: a secret in it, changed",
