@@ -10,7 +10,7 @@ Properties = Mapping[str, Any]
 
 
 def is_unknown(value: object) -> bool:
-    """Whether a value is not known yet, in a preview: for `pulumi preview --json` it is a text, for a provider an object
+    """Whether a value is not known yet, in a preview: a text in `pulumi preview --json`, for a provider an object
     that equals no other (pulumi/runtime/rpc.py, deserialize_property)."""
     return isinstance(value, Unknown) or value == UNKNOWN
 
