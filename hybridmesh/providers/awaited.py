@@ -8,7 +8,7 @@ import pulumi
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .inputs import Properties, changed, is_unknown, number, text
+from .inputs import Properties, changed, number, text
 from .waiting import wait_until
 
 FOUND = "found"
@@ -18,9 +18,10 @@ FOUND = "found"
 class _Awaiting(ResourceProvider):
     """Creates and updates by waiting for something in the cluster that is not its own; `found` is what it finds.
 
-    `check` looks what is there now, of which `diff` sees whether it is another one, in a preview too. A resource that
-    Pulumi only reads (`ConfigMap.get`) would do that as well, but the engine writes its state twice for each, in a run
-    that changes nothing too (docs/decisions/043-what-a-release-brings-about-is-awaited.md).
+    `check` looks what is there now, of which `diff` sees whether it is another one; a preview has that, for the engine
+    takes what was checked for what will be. A resource that Pulumi only reads (`ConfigMap.get`) would do as well, but
+    the engine writes its state twice for each, in a run that changes nothing too
+    (docs/decisions/043-what-a-release-brings-about-is-awaited.md).
     """
 
     serialize_as_secret_always = False
@@ -32,8 +33,8 @@ class _Awaiting(ResourceProvider):
         raise NotImplementedError
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Looks, unless nothing was found yet, or it is not known where to look."""
-        if not olds or any(is_unknown(news.get(key)) for key in self.of):
+        """Looks, unless nothing was found yet or something else is waited for, of which nothing can be known yet."""
+        if not olds or changed(olds, news, self.of):
             return CheckResult(news, [])
         found, objection = self.look(connect(news), news)
         return CheckResult(news if objection else {**news, FOUND: found}, [])

@@ -121,15 +121,15 @@ CHANGES = (
         sample=True,
     ),
     Change(
-        name="gateway's pods",
+        name="gateway pods",
         make=lambda s: s["gateway"].setdefault("values", {}).update(podAnnotations={"team": "mesh"}),
         steps={"mesh-gateway-release": "update"},
     ),
     Change(
-        name="gateway's load balancer",
+        name="gateway load balancer",
         make=lambda s: s["gateway"].setdefault("values", {}).update(service={"annotations": {"team": "mesh"}}),
         steps={"mesh-gateway-release": "update", "mesh-gateway-address": "update"},
-        perhaps={**ALL_REJOIN, **LOOKED_AT},
+        perhaps={**of_vms("update", ("departure",), *VMS), **ALL_REJOIN, **LOOKED_AT},
         sample=True,
     ),
     Change(

@@ -106,6 +106,7 @@ def test_an_address_is_another_where_something_else_is_asked_of_the_service(clus
     for asked, expected in (("{}", False), ('{"type": "LoadBalancer"}', True)):
         checked = provider.check(dict(GATEWAY), {**GATEWAY, "service": asked})
         assert provider.diff("id", state, checked.inputs).changes is expected
+        assert ("found" not in checked.inputs) is expected, "a preview takes it for what will be"
 
 
 def test_a_state_of_before_has_the_name_for_what_was_found(cluster: FakeCluster) -> None:
