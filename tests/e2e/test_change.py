@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.lab
 MACHINES = ("vm-1", "vm-2")
 NAME = "gateway.lab.internal"
 PLANE = "istio-system"
+GATEWAY = "istio-eastwestgateway"
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,43 @@ def test_another_address_of_the_gateway_is_gone_to_with_nothing_restarted(lab: L
         assert istiods_address(machine) == second_way
     up.restore()
     up.up()
+
+
+def made_anew(lab: Lab, address: str) -> None:
+    """Deletes the gateway's Service and makes another one like it, to which its load balancer gives an address."""
+    service = json.loads(kubectl(lab, "get", "service", GATEWAY, "-n", PLANE, "-o", "json"))
+    spec = {key: value for key, value in service["spec"].items() if key not in ("clusterIP", "clusterIPs")}
+    metadata = {key: service["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+    kubectl(lab, "delete", "service", GATEWAY, "-n", PLANE)
+    document = {**service, "metadata": metadata, "spec": {**spec, "loadBalancerIP": address}, "status": {}}
+    done = ask_kubectl(lab, "create", "-f", "-", document=document)
+    assert done.returncode == 0, done.stderr
+    wait_for("its address", lambda: address in kubectl(lab, "get", "service", GATEWAY, "-n", PLANE), 15)
+
+
+def test_another_address_of_its_load_balancer_is_previewed_and_gone_to(lab: Lab, up: Stack) -> None:
+    """A cloud gives another one to a Service that somebody made anew; nothing of the stack's has changed."""
+    machines = [lab.machine(name) for name in MACHINES]
+    up.restore()
+    up.up()
+    assert up.steps() == []
+    first, before = up.outputs()["topology"]["gateway"]["address"], seen(lab)
+    other = str(ip_address(first) + 1)
+    try:
+        made_anew(lab, other)
+        steps = {step.name: step for step in up.steps()}
+        assert steps["mesh-gateway-address"].changed == {"found"}
+        assert steps["mesh-vm-1"].changed == steps["mesh-vm-2"].changed == {"hosts"}
+        up.up()
+        assert up.outputs()["topology"]["gateway"]["address"] == other
+        assert up.steps() == []
+        assert not any(effect.restarted for effect in effects(before, seen(lab)).values())
+        for machine in machines:
+            wait_for("the agents to go there", lambda m=machine: peers(m) == {other}, 60)  # type: ignore[misc]
+    finally:
+        made_anew(lab, first)
+    up.up()
+    assert up.outputs()["topology"]["gateway"]["address"] == first
 
 
 def test_a_name_that_a_machine_cannot_resolve_stops_before_a_change_and_says_so(lab: Lab, up: Stack) -> None:
