@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
+from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
 
 from .machines import selected_stack
@@ -374,7 +375,7 @@ def _legible(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, 
             before[key], after[key] = _legible(was, will)
         elif (
             will in (_UNKNOWN, _SECRET)
-            or (will is _MISSING and was in _NOTHING)
+            or (will is _MISSING and (was in _NOTHING or key == FOUND))
             or all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (was, will))
         ):
             before.pop(key, None)

@@ -20,6 +20,7 @@ STACK = "urn:pulumi:dev::hybrid-mesh::"
 MESH = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh::mesh"
 SIDECAR = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh$hybridmesh:sidecar:Sidecar::mesh-vm-1"
 ROUTING = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh$hybridmesh:routing:Routing::mesh-echo"
+GATEWAY = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh$hybridmesh:east_west_gateway:EastWestGateway::mesh-gateway"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
@@ -253,6 +254,16 @@ def test_what_travels_in_packs_is_shown_one_by_one() -> None:
     assert departure({"limits": pack("limits", was)}, packed) == ["~   departure: drainSeconds: 5 => 2"]
     assert departure(was, packed) == ["~   departure: drainSeconds: 5 => 2"], "of an earlier version's state"
     assert departure({"limits": pack("limits", was)}, {"limits": UNKNOWN}) == ["~   departure"]
+
+
+def test_an_awaited_value_is_shown_if_it_is_another_and_not_as_removed_if_it_is_not_known() -> None:
+    def awaited(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+        kind, name = "pulumi-python:dynamic:AwaitedAddress", "mesh-gateway-address"
+        return shown(step("update", kind, name, old, new, parent=GATEWAY))[1:]
+
+    was = {"service": "{}", "found": "192.0.2.1"}
+    assert awaited(was, {**was, "found": "192.0.2.2"}) == ["~   address: found: 192.0.2.1 => 192.0.2.2"]
+    assert awaited(was, {"service": '{"a": 1}'}) == ['~   address: service: {} => {"a": 1}']
 
 
 def test_of_a_new_object_is_shown_what_its_title_does_not_say_and_of_a_release_what_was_chosen() -> None:
