@@ -328,7 +328,10 @@ class Cluster:
         wait_for("the node", self._node_ready, 60)
 
     def _node_ready(self) -> bool:
-        node = client.CoreV1Api(self.api()).read_node("node", _request_timeout=2).to_dict()
+        core = client.CoreV1Api(self.api())
+        # A controller makes it, a second or two after the API server is up; until then every pod is refused.
+        core.read_namespaced_service_account("default", "default", _request_timeout=2)
+        node = core.read_node("node", _request_timeout=2).to_dict()
         return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"] or [])
 
 
