@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pulumi
 import yaml
-from pulumi_kubernetes.core.v1 import ConfigMap, Namespace
+from pulumi_kubernetes.core.v1 import Namespace
 from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
@@ -20,6 +20,7 @@ NETWORK_LABEL = "topology.istio.io/network"
 ROOT_CERTIFICATE_MAP = "istio-ca-root-cert"
 ROOT_CERTIFICATE_KEY = "root-cert.pem"
 MESH_CONFIG_KEY = "mesh"
+MESH_NETWORKS_KEY = "meshNetworks"
 DEBUG_READERS = "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"
 
 _CHANGES_MESH_CONFIG = (
@@ -221,24 +222,51 @@ class ControlPlane(pulumi.ComponentResource):
         ).found
 
     def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
-        found = adopted_config_map(f"{name}-mesh-config-map", args.namespace, mesh_config_map(args.revision), self)
+        child = pulumi.ResourceOptions(parent=self)
+        mesh = adopted_mesh_config(name, args, child)
         gateways = {
             network: [pulumi.Output.from_input(gateway.address) for gateway in args.mesh_networks[network]]
             for network in sorted(args.mesh_networks)
         }
-        self.mesh_config = pulumi.Output.all(found, gateways).apply(lambda known: adopted_mesh_config(*known))
-        roots = adopted_config_map(f"{name}-root-certificate-map", args.namespace, ROOT_CERTIFICATE_MAP, self)
-        self.root_certificate = roots.apply(lambda data: data.get(ROOT_CERTIFICATE_KEY, ""))
+        if gateways:
+            networks = adopted_mesh_config(f"{name}-networks", args, child, key=MESH_NETWORKS_KEY)
+            known = pulumi.Output.all(mesh, networks, gateways)
+            mesh = known.apply(lambda all_: knows_gateways(*all_))
+        self.mesh_config = mesh
+        self.root_certificate = AwaitedConfigMap(
+            f"{name}-root-certificate",
+            AwaitedConfigMapArgs(
+                cluster=args.cluster,
+                namespace=args.namespace,
+                name=ROOT_CERTIFICATE_MAP,
+                key=ROOT_CERTIFICATE_KEY,
+                remedy=f"`controlPlane.mode` adopt is for an Istio that runs: istiod writes it to {args.namespace}.",
+                adopted=True,
+            ),
+            opts=child,
+        ).found
         self.namespace = pulumi.Output.from_input(args.namespace)
         self.revision = pulumi.Output.from_input(args.revision)
 
 
-def adopted_config_map(
-    name: str, namespace: str, config_map: str, parent: pulumi.Resource
-) -> pulumi.Output[Mapping[str, str]]:
-    """The data of a ConfigMap that is there."""
-    found = ConfigMap.get(name, f"{namespace}/{config_map}", opts=pulumi.ResourceOptions(parent=parent))
-    return found.data.apply(lambda data: data or {})
+def adopted_mesh_config(
+    name: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions, *, key: str = MESH_CONFIG_KEY
+) -> pulumi.Output[str]:
+    """What the ConfigMap of an istiod that is there has under `key`; empty if nothing."""
+    return AwaitedConfigMap(
+        f"{name}-mesh-config",
+        AwaitedConfigMapArgs(
+            cluster=args.cluster,
+            namespace=args.namespace,
+            name=mesh_config_map(args.revision),
+            key=key,
+            optional=True,
+            remedy=f"No istiod of revision {args.revision} is there to be adopted. Fix: `controlPlane.namespace` and "
+            "`controlPlane.revision` of the one that is, or `controlPlane.mode: install`.",
+            adopted=True,
+        ),
+        opts=opts,
+    ).found
 
 
 def awaited_mesh_config(
@@ -285,13 +313,13 @@ def mesh_networks(gateways: Mapping[str, Sequence[NetworkAddress]]) -> dict[str,
     }
 
 
-def adopted_mesh_config(data: Mapping[str, str], gateways: Mapping[str, Sequence[str]]) -> str:
-    """The mesh config in an adopted istiod's ConfigMap, once it is sure that this istiod knows `gateways`, the
-    addresses by network.
+def knows_gateways(mesh_config: str, networks_text: str, gateways: Mapping[str, Sequence[str]]) -> str:
+    """`mesh_config`, once it is sure that an adopted istiod, with `networks_text` as its mesh networks (YAML), knows
+    `gateways`, the addresses by network.
 
     Raises ValueError, with the fix, where it does not: pods would call machines that they cannot reach.
     """
-    document = yaml.safe_load(data.get("meshNetworks") or "") or {}
+    document = yaml.safe_load(networks_text) or {}
     networks: Mapping[str, Any] = document.get("networks") or {}
     for network, wanted in gateways.items():
         there = {str(gateway.get("address")) for gateway in (networks.get(network) or {}).get("gateways") or []}
@@ -303,7 +331,7 @@ def adopted_mesh_config(data: Mapping[str, str], gateways: Mapping[str, Sequence
                 f"an adopted Istio; add `{network}: {{endpoints: [], gateways: [{{address: {missing[0]}, port: …}}]}}` "
                 "to its Helm value `global.meshNetworks`."
             )
-    return data.get(MESH_CONFIG_KEY, "")
+    return mesh_config
 
 
 def installed_mesh_config(args: ControlPlaneArgs) -> str | None:

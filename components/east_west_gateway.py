@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
-from pulumi_kubernetes.core.v1 import Service
 from pulumi_kubernetes.helm.v3 import Release
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
@@ -21,10 +20,6 @@ from .network_gateway import LISTENER_STATISTICS, PROXY_CONFIG, services_server
 _NETWORKING = "networking.istio.io/v1"
 _ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
 """istiod's Service ports by the gateway's (chart istiod, templates/service.yaml)."""
-_NO_ADDRESS = (
-    "VMs would not reach istiod. Fix: give its Service a load balancer, or set `gateway.address` to where the gateway "
-    "is reached."
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,9 +76,7 @@ class EastWestGateway(pulumi.ComponentResource):
         elif args.address is not None:
             self.address = pulumi.Output.from_input(args.address)
         else:
-            id_ = pulumi.Output.from_input(args.namespace).apply(lambda namespace: f"{namespace}/{args.gateway}")
-            service = Service.get(f"{name}-service", id_, opts=pulumi.ResourceOptions(parent=self))
-            self.address = service.status.apply(lambda status: service_address(status, args.gateway))
+            self.address = self._awaited_address(name, args, args.namespace)
         self.register_outputs({"address": self.address})
 
     def _install(self, name: str, args: EastWestGatewayArgs) -> None:
@@ -106,16 +99,26 @@ class EastWestGateway(pulumi.ComponentResource):
         if args.address is not None:
             self.address = after(release, args.address)
             return
-        self.address = AwaitedAddress(
+        namespace = pulumi.Output.all(args.namespace, release.urn).apply(lambda both: str(both[0]))
+        self.address = self._awaited_address(name, args, namespace)
+
+    def _awaited_address(
+        self, name: str, args: EastWestGatewayArgs, namespace: pulumi.Input[str]
+    ) -> pulumi.Output[str]:
+        adopted = args.mode == "adopt"
+        # Not all values, or each change of the gateway's pods looked in a preview as if all VMs joined anew.
+        asked = {} if adopted else gateway_values(args).get("service", {})
+        return AwaitedAddress(
             f"{name}-address",
             AwaitedAddressArgs(
                 cluster=args.cluster,
-                namespace=pulumi.Output.all(args.namespace, release.urn).apply(lambda both: str(both[0])),
+                namespace=namespace,
                 name=args.gateway,
-                # Not all values, or each change of the gateway's pods looked in a preview as if all VMs joined anew.
-                service=pulumi.Output.json_dumps(gateway_values(args).get("service", {}), sort_keys=True),
-                limit_seconds=args.install_seconds,
-                remedy=_NO_ADDRESS,
+                service=pulumi.Output.json_dumps(asked, sort_keys=True),
+                limit_seconds=0 if adopted else args.install_seconds,
+                remedy="VMs would not reach istiod. Fix: give its Service a load balancer, or set `gateway.address` to "
+                "where the gateway is reached.",
+                adopted=adopted,
             ),
             opts=pulumi.ResourceOptions(parent=self),
         ).found
@@ -187,16 +190,3 @@ def istiod_route(hosts: Sequence[str], gateway: str, domain: str) -> dict[str, A
             for port, target in _ISTIOD_SERVICE_PORTS.items()
         ],
     }
-
-
-def service_address(status: Any, gateway: str) -> str:
-    """Where a load balancer's Service is reached: its first IP address, else host name.
-
-    `status`: a ServiceStatus. Raises ValueError, with the fix, where it has neither.
-    """
-    balancer = getattr(status, "load_balancer", None)
-    for ingress in (balancer.ingress if balancer is not None else None) or []:
-        address = ingress.ip or ingress.hostname
-        if address:
-            return str(address)
-    raise ValueError(f"gateway {gateway} has no address. {_NO_ADDRESS}")

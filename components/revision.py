@@ -6,14 +6,13 @@ from typing import Any
 import pulumi
 from pulumi_kubernetes.helm.v3 import Release
 
-from hybridmesh.istio import istiod_host, mesh_config_map
+from hybridmesh.istio import istiod_host
 
 from .after import after
 from .control_plane import (
-    MESH_CONFIG_KEY,
     ControlPlaneArgs,
     HelmCharts,
-    adopted_config_map,
+    adopted_mesh_config,
     awaited_mesh_config,
     installed_mesh_config,
     istiod_values,
@@ -62,8 +61,7 @@ class Revision(pulumi.ComponentResource):
             self._install(name, args, plane)
         else:
             self.revision = pulumi.Output.from_input(args.revision)
-            found = adopted_config_map(f"{name}-mesh-config-map", plane.namespace, mesh_config_map(args.revision), self)
-            self.mesh_config = found.apply(lambda data: data.get(MESH_CONFIG_KEY, ""))
+            self.mesh_config = adopted_mesh_config(name, plane, pulumi.ResourceOptions(parent=self))
         self.discovery_host = self.revision.apply(lambda revision: istiod_host(plane.namespace, revision))
         self.register_outputs({"meshConfig": self.mesh_config, "discoveryHost": self.discovery_host})
 

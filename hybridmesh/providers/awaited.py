@@ -1,14 +1,14 @@
-"""What a release of ours brings about, but somebody else writes: found out once it is there, and looked at anew by each
-run."""
+"""What somebody else writes into the cluster, after a release of ours or for a mesh that is adopted: found out once it
+is there, and looked at anew by each run."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .inputs import Properties, changed, number, text
+from .inputs import Properties, changed, is_unknown, number, text
 from .waiting import wait_until
 
 FOUND = "found"
@@ -21,7 +21,7 @@ class _Awaiting(ResourceProvider):
     `check` looks what is there now, of which `diff` sees whether it is another one; a preview has that, for the engine
     takes what was checked for what will be. A resource that Pulumi only reads (`ConfigMap.get`) would do as well, but
     the engine writes its state twice for each, in a run that changes nothing too
-    (docs/decisions/043-what-a-release-brings-about-is-awaited.md).
+    (docs/decisions/043-what-others-write-is-awaited.md).
     """
 
     serialize_as_secret_always = False
@@ -33,11 +33,17 @@ class _Awaiting(ResourceProvider):
         raise NotImplementedError
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Looks, unless nothing was found yet or something else is waited for, of which nothing can be known yet."""
-        if not olds or changed(olds, news, self.of):
+        """Looks. Not where nothing was found yet or something else is waited for, of which nothing can be known yet;
+        but always at what is adopted, which must be there."""
+        if any(is_unknown(news.get(key)) for key in self.of):
+            return CheckResult(news, [])
+        if not news["adopted"] and (not olds or changed(olds, news, self.of)):
             return CheckResult(news, [])
         found, objection = self.look(connect(news), news)
-        return CheckResult(news if objection else {**news, FOUND: found}, [])
+        if not objection:
+            return CheckResult({**news, FOUND: found}, [])
+        refusal = CheckFailure("name", f"{objection}. {text(news, 'remedy')}")
+        return CheckResult(news, [refusal] if news["adopted"] else [])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Waits."""
@@ -63,7 +69,8 @@ class _Awaiting(ResourceProvider):
 
         wrong = wait_until(objection, seconds)
         if wrong:
-            raise ClusterError(f"{wrong} after {seconds} s. {text(props, 'remedy')}")
+            since = f" after {seconds} s" if seconds else ""
+            raise ClusterError(f"{wrong}{since}. {text(props, 'remedy')}")
         return {**props, FOUND: answers[-1]}
 
 
@@ -78,7 +85,8 @@ class AwaitedConfigMapProvider(_Awaiting):
         data = cluster.config_map(text(props, "namespace"), text(props, "name"))
         if data is None:
             return "", f"there is no ConfigMap {name}"
-        return data.get(key, ""), "" if data.get(key) else f"ConfigMap {name} has no {key}"
+        complete = data.get(key) or props["optional"]
+        return data.get(key, ""), "" if complete else f"ConfigMap {name} has no {key}"
 
 
 class AwaitedAddressProvider(_Awaiting):
@@ -115,10 +123,14 @@ class AwaitedConfigMapArgs:
     """The ConfigMap's name."""
     key: str
     """The key that it must have."""
-    limit_seconds: int
-    """How long to wait."""
+    limit_seconds: int = 0
+    """How long to wait; default not at all."""
     remedy: str
     """What to do if it does not come; a sentence."""
+    optional: bool = False
+    """Whether the key may be missing; its text is empty then."""
+    adopted: bool = False
+    """Whether it is there before the stack is: a first preview has it, and refuses a cluster without it."""
 
 
 class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
@@ -136,8 +148,10 @@ class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
                 "namespace": args.namespace,
                 "name": args.name,
                 "key": args.key,
+                "optional": args.optional,
                 "limitSeconds": args.limit_seconds,
                 "remedy": args.remedy,
+                "adopted": args.adopted,
                 FOUND: None,
             },
             opts,
@@ -157,10 +171,12 @@ class AwaitedAddressArgs:
     service: pulumi.Input[str]
     """What is asked of the Service, as one text: where another thing is asked, the address may be another, and a
     preview does not know it."""
-    limit_seconds: int
-    """How long to wait."""
+    limit_seconds: int = 0
+    """How long to wait; default not at all."""
     remedy: str
     """What to do if it does not come; a sentence."""
+    adopted: bool = False
+    """Whether it is there before the stack is: a first preview has it, and refuses a cluster without it."""
 
 
 class AwaitedAddress(Resource, name="AwaitedAddress"):
@@ -180,6 +196,7 @@ class AwaitedAddress(Resource, name="AwaitedAddress"):
                 "service": args.service,
                 "limitSeconds": args.limit_seconds,
                 "remedy": args.remedy,
+                "adopted": args.adopted,
                 FOUND: None,
             },
             opts,

@@ -3,11 +3,9 @@
 from typing import Any
 
 import pulumi
-import pytest
-from pulumi_kubernetes.core.v1 import outputs
 
 from components.control_plane import HelmCharts
-from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs, service_address
+from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from components.network_gateway import LISTENER_STATISTICS, PROXY_CONFIG
 from hybridmesh.providers import ClusterAccess
 from tests.components.harness import World, run
@@ -99,31 +97,18 @@ def test_its_address_is_unknown_until_its_release_is_there() -> None:
     assert seen == ["192.0.2.100"]
 
 
-def status(*ingress: dict[str, str]) -> outputs.ServiceStatus:
-    return outputs.ServiceStatus(
-        load_balancer=outputs.LoadBalancerStatus(
-            ingress=[outputs.LoadBalancerIngress(ip=i.get("ip"), hostname=i.get("hostname")) for i in ingress]
-        )
-    )
+def test_of_an_adopted_gateway_the_address_is_looked_up_and_nothing_is_made() -> None:
+    world = gateway(mode="adopt", charts=None, values={"service": {"type": "LoadBalancer"}})
+    address = world.one("gw-address")
+    assert [r.name for r in world.found] == ["gw", "gw-address"]
+    assert [address.value(key) for key in ("namespace", "name", "adopted")] == [
+        "istio-system",
+        "istio-eastwestgateway",
+        True,
+    ]
+    assert (address.value("service"), address.value("limitSeconds")) == ("{}", 0), "nothing is asked, nothing awaited"
+    assert gateway().one("gw-address").value("adopted") is False
 
 
-def test_the_address_is_an_ip_or_a_host_name() -> None:
-    assert service_address(status({"ip": "192.0.2.1", "hostname": "x"}), "gw") == "192.0.2.1"
-    assert service_address(status({"hostname": "lb.example.com"}), "gw") == "lb.example.com"
-    assert service_address(status({}, {"ip": "192.0.2.2"}), "gw") == "192.0.2.2"
-
-
-@pytest.mark.parametrize("none", [None, outputs.ServiceStatus(), status(), status({})])
-def test_a_service_without_an_address_is_said_to_have_none_with_the_fix(none: Any) -> None:
-    with pytest.raises(ValueError, match=r"gateway gw has no address.*Fix: .*`gateway\.address`"):
-        service_address(none, "gw")
-
-
-def test_an_adopted_gateway_is_only_read() -> None:
-    world = gateway(mode="adopt", charts=None)
-    assert [r.name for r in world.found if r.type.startswith("kubernetes")] == ["gw-service"]
-    assert world.one("gw-service").read
-
-
-def test_an_adopted_gateway_with_an_address_is_not_even_read() -> None:
+def test_an_adopted_gateway_with_an_address_is_not_even_looked_up() -> None:
     assert [r.name for r in gateway(mode="adopt", address="192.0.2.3").found] == ["gw"]

@@ -253,11 +253,11 @@ def test_an_adopted_mesh_is_read_and_never_changed(preview: bool) -> None:
     assert world.of_type("IstioRemains") == []
     assert world.of_type("networking.istio.io/v1:Gateway") == []
     assert [r.name for r in world.of_type("core/v1:Namespace")] == ["mesh-demo-namespace"]
-    reads = {r.name: r.inputs["id"] for r in world.found if r.read}
-    assert reads == {
-        "mesh-control-plane-mesh-config-map": "istio-system/istio",
-        "mesh-control-plane-root-certificate-map": "istio-system/istio-ca-root-cert",
-        "mesh-gateway-service": "istio-system/istio-eastwestgateway",
+    looked_up = {r.name: f"{r.value('namespace')}/{r.value('name')}" for r in world.found if r.value("adopted")}
+    assert looked_up == {
+        "mesh-control-plane-mesh-config": "istio-system/istio",
+        "mesh-control-plane-root-certificate": "istio-system/istio-ca-root-cert",
+        "mesh-gateway-address": "istio-system/istio-eastwestgateway",
     }
     files = world.one("mesh-vm-1", "Sidecar").plain
     assert "TRUST_DOMAIN='adopted.example'" in files["cluster.env"]

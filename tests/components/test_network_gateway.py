@@ -7,7 +7,7 @@ import pulumi
 import pytest
 import yaml
 
-from components.control_plane import NetworkAddress, adopted_mesh_config, mesh_networks
+from components.control_plane import NetworkAddress, knows_gateways, mesh_networks
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.network_gateway import LISTENER_STATISTICS, NetworkGateway, NetworkGatewayArgs
 from tests.components.harness import World, dev_settings, run
@@ -141,33 +141,32 @@ def test_mesh_networks_do_not_hang_on_the_order_of_the_settings() -> None:
     assert list(mesh_networks(ways)) == ["a", "b"]
 
 
-ADOPTED = {
-    "mesh": "trustDomain: example.org\n",
-    "meshNetworks": yaml.safe_dump(
-        {"networks": {"far": {"endpoints": [], "gateways": [{"address": "198.51.100.5", "port": 15443}]}}}
-    ),
-}
+ADOPTED = yaml.safe_dump(
+    {"networks": {"far": {"endpoints": [], "gateways": [{"address": "198.51.100.5", "port": 15443}]}}}
+)
 
 
 def test_an_adopted_mesh_that_knows_the_gateways_is_used_as_it_is() -> None:
-    assert adopted_mesh_config(ADOPTED, {"far": ["198.51.100.5"]}) == "trustDomain: example.org\n"
-    assert adopted_mesh_config({"mesh": "a: b\n"}, {}) == "a: b\n"
+    assert (
+        knows_gateways("trustDomain: example.org\n", ADOPTED, {"far": ["198.51.100.5"]}) == "trustDomain: example.org\n"
+    )
+    assert knows_gateways("a: b\n", "", {}) == "a: b\n"
 
 
-@pytest.mark.parametrize("data", [{}, {"meshNetworks": "networks: {}"}, ADOPTED], ids=["none", "empty", "another"])
-def test_an_adopted_mesh_that_does_not_know_a_gateway_is_refused_with_the_value_to_add(data: dict[str, str]) -> None:
+@pytest.mark.parametrize("networks", ["", "networks: {}", ADOPTED], ids=["none", "empty", "another"])
+def test_an_adopted_mesh_that_does_not_know_a_gateway_is_refused_with_the_value_to_add(networks: str) -> None:
     with pytest.raises(
         ValueError, match=r"networks.far.gateway: .* 198.51.100.9 .*address: 198.51.100.9.*meshNetworks"
     ):
-        adopted_mesh_config(data, {"far": ["198.51.100.9"]})
+        knows_gateways("", networks, {"far": ["198.51.100.9"]})
 
 
 def test_an_adopted_mesh_is_asked_in_the_preview_already() -> None:
     def adopt(sections: dict[str, Any]) -> None:
         sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0", "charts": {"path": "x"}}
 
-    known = {"mesh-control-plane-mesh-config-map": {"data": ADOPTED}}
+    known = {"mesh-control-plane-networks-mesh-config": {"found": ADOPTED}}
     assert mesh(adopt, preview=True, answers=known).one("mesh-gw-1", "Sidecar")
-    unknown = {"mesh-control-plane-mesh-config-map": {"data": {"mesh": "{}"}}}
+    unknown = {"mesh-control-plane-networks-mesh-config": {"found": ""}}
     with pytest.raises(Exception, match=r"does not know 198\.51\.100\.5 as its gateway"):
         mesh(adopt, preview=True, answers=unknown)

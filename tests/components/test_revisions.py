@@ -81,8 +81,8 @@ def test_an_adopted_second_istiod_is_read_and_never_changed() -> None:
 
     world = mesh(adopted)
     assert world.of_type("Release") == []
-    reads = {r.name: r.inputs["id"] for r in world.found if r.read}
-    assert reads["mesh-revision-canary-mesh-config-map"] == "istio-system/istio-canary"
+    looked_up = world.one("mesh-revision-canary-mesh-config")
+    assert [looked_up.value(key) for key in ("namespace", "name", "adopted")] == ["istio-system", "istio-canary", True]
 
 
 def unknown(sections: dict[str, Any]) -> None:

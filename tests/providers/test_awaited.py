@@ -17,7 +17,9 @@ ROOT: dict[str, Any] = {
     "namespace": "istio-system",
     "name": "istio-ca-root-cert",
     "key": "root-cert.pem",
+    "optional": False,
     "limitSeconds": 30.0,
+    "adopted": False,
     "remedy": "Look at istiod's log.",
 }
 GATEWAY: dict[str, Any] = {
@@ -27,6 +29,7 @@ GATEWAY: dict[str, Any] = {
     "name": "gw",
     "service": "{}",
     "limitSeconds": 30.0,
+    "adopted": False,
     "remedy": "Give it a load balancer.",
 }
 
@@ -127,3 +130,37 @@ def test_it_does_not_look_where_there_is_nothing_to_compare_with(
     if olds:
         state = {**GATEWAY, "found": "192.0.2.1"}
         assert AwaitedAddressProvider().diff("id", state, checked.inputs).changes is True, "as unknown as its release"
+
+
+ADOPTED = {"adopted": True, "limitSeconds": 0.0}
+
+
+def test_what_is_adopted_is_looked_at_in_a_first_preview_and_must_be_there(cluster: FakeCluster) -> None:
+    gateway, root = AwaitedAddressProvider(), AwaitedConfigMapProvider()
+    (refusal,) = gateway.check({}, {**GATEWAY, **ADOPTED}).failures
+    assert (refusal.property, refusal.reason) == (
+        "name",
+        "there is no Service istio-system/gw. Give it a load balancer.",
+    )
+    (refusal,) = root.check({}, {**ROOT, **ADOPTED}).failures
+    assert refusal.reason == "there is no ConfigMap istio-system/istio-ca-root-cert. Look at istiod's log."
+    cluster.services = {"istio-system/gw": service({"ip": "192.0.2.1"})}
+    checked = gateway.check({}, {**GATEWAY, **ADOPTED})
+    assert (checked.failures, checked.inputs["found"]) == ([], "192.0.2.1")
+    assert gateway.create(checked.inputs).outs == checked.inputs, "and is there at once"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_went_meanwhile_is_said_without_a_wait() -> None:
+    with pytest.raises(ClusterError, match=r"there is no Service istio-system/gw\. Give it a load balancer\."):
+        AwaitedAddressProvider().update("id", {}, {**GATEWAY, **ADOPTED})
+
+
+def test_a_key_that_may_be_missing_is_empty(cluster: FakeCluster) -> None:
+    optional = {**ROOT, **ADOPTED, "optional": True}
+    cluster.maps = {"istio-system/istio-ca-root-cert": {}}
+    assert AwaitedConfigMapProvider().check({}, optional).inputs["found"] == ""
+    (refusal,) = AwaitedConfigMapProvider().check({}, {**optional, "optional": False}).failures
+    assert "has no root-cert.pem" in refusal.reason
+    cluster.maps = {}
+    assert AwaitedConfigMapProvider().check({}, optional).failures
