@@ -207,19 +207,7 @@ class ControlPlane(pulumi.ComponentResource):
             self.mesh_config = after(istiod, expected)
         else:
             self.mesh_config = awaited_mesh_config(name, args, istiod, child)
-        self.root_certificate = AwaitedConfigMap(
-            f"{name}-root-certificate",
-            AwaitedConfigMapArgs(
-                cluster=args.cluster,
-                namespace=self.namespace,
-                name=ROOT_CERTIFICATE_MAP,
-                key=ROOT_CERTIFICATE_KEY,
-                limit_seconds=args.root_certificate_seconds,
-                remedy="istiod writes it soon after its start: look at its log, `kubectl logs -n "
-                f"{args.namespace} -l app=istiod`.",
-            ),
-            opts=child,
-        ).found
+        self.root_certificate = self._awaited_root_certificate(name, args)
 
     def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
         child = pulumi.ResourceOptions(parent=self)
@@ -233,20 +221,30 @@ class ControlPlane(pulumi.ComponentResource):
             known = pulumi.Output.all(mesh, networks, gateways)
             mesh = known.apply(lambda all_: knows_gateways(*all_))
         self.mesh_config = mesh
-        self.root_certificate = AwaitedConfigMap(
+        self.namespace = pulumi.Output.from_input(args.namespace)
+        self.revision = pulumi.Output.from_input(args.revision)
+        self.root_certificate = self._awaited_root_certificate(name, args)
+
+    def _awaited_root_certificate(self, name: str, args: ControlPlaneArgs) -> pulumi.Output[str]:
+        adopted = args.mode == "adopt"
+        if adopted:
+            remedy = f"`controlPlane.mode` adopt is for an Istio that runs: istiod writes it to {args.namespace}."
+        else:
+            log = f"kubectl logs -n {args.namespace} -l app=istiod"
+            remedy = f"istiod writes it soon after its start: look at its log, `{log}`."
+        return AwaitedConfigMap(
             f"{name}-root-certificate",
             AwaitedConfigMapArgs(
                 cluster=args.cluster,
-                namespace=args.namespace,
+                namespace=self.namespace,
                 name=ROOT_CERTIFICATE_MAP,
                 key=ROOT_CERTIFICATE_KEY,
-                remedy=f"`controlPlane.mode` adopt is for an Istio that runs: istiod writes it to {args.namespace}.",
-                adopted=True,
+                limit_seconds=0 if adopted else args.root_certificate_seconds,
+                remedy=remedy,
+                adopted=adopted,
             ),
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self),
         ).found
-        self.namespace = pulumi.Output.from_input(args.namespace)
-        self.revision = pulumi.Output.from_input(args.revision)
 
 
 def adopted_mesh_config(

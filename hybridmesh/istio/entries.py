@@ -43,6 +43,11 @@ def _healthy(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((condition for condition in conditions if condition.get("type") == "Healthy"), None)
 
 
+def awaits_report(entry: Mapping[str, Any]) -> bool:
+    """Whether its VM is connected, and nothing is noted yet of how a probed app on it is."""
+    return is_probed(entry) and is_connected(entry) and not is_reported(entry)
+
+
 def report_is_lost(entry: Mapping[str, Any], group: Mapping[str, Any], now: datetime) -> bool:
     """Whether istiod has lost what the VM's agent said of the app's health, so that the VM is no endpoint.
 
@@ -53,14 +58,14 @@ def report_is_lost(entry: Mapping[str, Any], group: Mapping[str, Any], now: date
     manifest of the entry's WorkloadGroup, whose probe says when the agent speaks at the latest
     (`pkg/istio-agent/health/health_check.go`, fillInDefaults).
     """
-    since = (entry["metadata"].get("annotations") or {}).get(_CONNECTED)
-    if is_reported(entry) or not is_probed(entry) or not is_connected(entry):
+    if not awaits_report(entry):
         return False
     probe = group["spec"].get("probe") or {}
     answers = max(int(probe.get("successThreshold") or 1), int(probe.get("failureThreshold") or 1))
     takes = int(probe.get("periodSeconds") or 10) + int(probe.get("timeoutSeconds") or 1)
     latest = int(probe.get("initialDelaySeconds") or 0) + answers * takes + _REPORT_SECONDS
-    return now - datetime.fromisoformat(str(since)) > timedelta(seconds=latest)
+    connected = datetime.fromisoformat(entry["metadata"]["annotations"][_CONNECTED])
+    return now - connected > timedelta(seconds=latest)
 
 
 def is_probed(entry: Mapping[str, Any]) -> bool:

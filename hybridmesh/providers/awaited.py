@@ -143,17 +143,7 @@ class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
         super().__init__(
             AwaitedConfigMapProvider(),
             name,
-            {
-                **args.cluster.properties(),
-                "namespace": args.namespace,
-                "name": args.name,
-                "key": args.key,
-                "optional": args.optional,
-                "limitSeconds": args.limit_seconds,
-                "remedy": args.remedy,
-                "adopted": args.adopted,
-                FOUND: None,
-            },
+            {**_inputs(args), "key": args.key, "optional": args.optional},
             opts,
         )
 
@@ -189,15 +179,19 @@ class AwaitedAddress(Resource, name="AwaitedAddress"):
         super().__init__(
             AwaitedAddressProvider(),
             name,
-            {
-                **args.cluster.properties(),
-                "namespace": args.namespace,
-                "name": args.name,
-                "service": args.service,
-                "limitSeconds": args.limit_seconds,
-                "remedy": args.remedy,
-                "adopted": args.adopted,
-                FOUND: None,
-            },
+            {**_inputs(args), "service": args.service},
             opts,
         )
+
+
+def _inputs(args: AwaitedConfigMapArgs | AwaitedAddressArgs) -> dict[str, Any]:
+    """What both are given, and the place of what they give."""
+    return {
+        **args.cluster.properties(),
+        "namespace": args.namespace,
+        "name": args.name,
+        "limitSeconds": args.limit_seconds,
+        "remedy": args.remedy,
+        "adopted": args.adopted,
+        FOUND: None,
+    }

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.entries import group_of, is_reported, report_is_lost
+from hybridmesh.istio.entries import awaits_report, group_of, report_is_lost
 from hybridmesh.istio.entries import health as health
 from hybridmesh.istio.entries import is_connected as is_connected
 from hybridmesh.istio.names import (
@@ -21,10 +21,10 @@ from .cluster import NETWORKING, Cluster
 def lacks_report(cluster: Cluster, namespace: str, entry: Mapping[str, Any]) -> bool:
     """Whether istiod has lost what the VM of an entry in `namespace` said of its app's health; see `report_is_lost`.
 
-    Asks for the group of an entry that nothing was noted on yet. A static one has none, and is there long before its VM
+    Asks for the group, if nothing was noted on the entry yet. A static one has none, and is there long before its VM
     says anything.
     """
-    if is_reported(entry) or not group_of(entry):
+    if not awaits_report(entry) or not group_of(entry):
         return False
     groups = cluster.objects_in(*NETWORKING, "workloadgroups", namespace)
     group = next((g for g in groups if g["metadata"]["name"] == group_of(entry)), None)

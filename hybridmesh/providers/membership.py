@@ -106,14 +106,14 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
     healthy, said = health(entry) if props.get("probed") else (True, "")
+    unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
+    if not healthy and not thorough:
+        return unhealthy
     if not healthy and lacks_report(cluster, namespace, entry):
         return (
             f"WorkloadEntry {namespace}/{name} says nothing of its app's health: istiod has lost what the VM said of "
             "it, as happens when it is busy, and the VM says it once. Run `pulumi up` again, by which it connects anew."
         )
-    unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
-    if not healthy and not thorough:
-        return unhealthy
     states = cluster.sync_states(text(props, "istioNamespace"), text(props, "revision"), namespace)
     out_of_sync = sync_objection(states, text(props, "proxy"))
     return out_of_sync if healthy else f"{unhealthy} {out_of_sync}".rstrip()

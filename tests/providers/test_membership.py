@@ -113,6 +113,23 @@ def test_a_machine_whose_health_istiod_has_lost_is_told_apart_from_one_that_is_u
     )
 
 
+def test_the_groups_are_asked_for_once_and_not_while_it_waits(
+    member: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = entry()
+    silent["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = "echo"
+    member.entries = {NAME: silent}
+    asked: list[str] = []
+
+    def objects_in(*place: str) -> list[dict[str, Any]]:
+        asked.append(place[2])
+        return []
+
+    monkeypatch.setattr(member, "objects_in", objects_in)
+    assert "the probe has not answered yet" in refused()
+    assert asked == ["workloadgroups"]
+
+
 def test_istiod_is_asked_once_the_app_is_healthy_and_for_what_is_said_in_the_end(
     member: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

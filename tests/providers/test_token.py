@@ -93,6 +93,18 @@ def test_nothing_is_concluded_from_the_silence_of_an_entry_whose_probe_is_not_kn
     assert changes(dict(INPUTS)) is False
 
 
+def test_the_groups_are_not_asked_for_where_an_entry_says_enough(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unprobed, heard = entry(), entry(healthy=True)
+    del unprobed["metadata"]["annotations"]["proxy.istio.io/health-checks-enabled"]
+    monkeypatch.setattr(cluster, "objects_in", lambda *_: pytest.fail("a request for each VM of each run"))
+    for known in (unprobed, heard):
+        known["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = "echo"
+        cluster.entries = {"demo/echo-192.0.2.11": known}
+        assert changes(dict(INPUTS)) is False
+
+
 def test_an_entry_that_is_going_counts_as_gone(cluster: FakeCluster) -> None:
     going = entry(healthy=True)
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
