@@ -50,6 +50,7 @@ from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .revision import Revision, RevisionArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
+from .source_positions import without_source_positions
 from .ssh_help import SshHelp
 from .ssh_host import SshHost, SshHostArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
@@ -86,6 +87,7 @@ class HybridMesh(pulumi.ComponentResource):
     drawing: pulumi.Output[str]
     """The same as a Mermaid flowchart."""
 
+    @without_source_positions()
     def __init__(self, name: str, args: HybridMeshArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         settings = present(args.settings)
         super().__init__(

@@ -46,6 +46,7 @@ from .after import behind
 from .connection import Connection
 from .preflight_gate import PreflightGate
 from .proxy_choices import ProxyChoices
+from .source_positions import without_source_positions
 from .ssh_help import SshHelp
 from .turns import Turn
 from .whole import whole
@@ -235,6 +236,7 @@ class Sidecar(pulumi.ComponentResource):
     """True, in a preview too, once all that it consists of is asked for. Made with a gate, it is not at first: who
     depends on the component as a whole waits for this."""
 
+    @without_source_positions()
     def __init__(
         self,
         name: str,
@@ -298,6 +300,7 @@ class Sidecar(pulumi.ComponentResource):
         # A view, which Pulumi does not take apart: each output keeps what it depends on.
         return MappingProxyType(outputs)
 
+    @without_source_positions()
     def _make_membership(
         self,
         name: str,

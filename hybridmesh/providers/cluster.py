@@ -56,6 +56,9 @@ class Pod:
 class Cluster(Protocol):
     """What the providers ask of a cluster. Absent objects are None, or left out of lists."""
 
+    def __hash__(self) -> int:
+        """What is known of a cluster can be kept under it."""
+
     def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
         """A token of a service account, and when it expires (RFC 3339)."""
 
@@ -67,6 +70,9 @@ class Cluster(Protocol):
 
     def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """A WorkloadEntry as Kubernetes shows it."""
+
+    def workload_entries(self, namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
+        """A namespace's WorkloadEntries by name, as Kubernetes shows them, or so many of them."""
 
     def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
         """Applies a JSON merge patch to a WorkloadEntry, if it is there."""
@@ -211,6 +217,17 @@ class _RealCluster:
             name,
         )
         return found
+
+    def workload_entries(self, namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
+        found = self._ask(
+            f"list WorkloadEntries in {namespace}",
+            self._custom.list_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            limit=at_most,
+        )
+        return {entry["metadata"]["name"]: entry for entry in (found["items"] if found else [])}
 
     def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
         self._ask(

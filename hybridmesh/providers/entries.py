@@ -1,5 +1,8 @@
-"""What brings a WorkloadEntry up to date. What it says of its VM: `hybridmesh.istio.entries`."""
+"""Whether a WorkloadEntry's VM is in the mesh, and what brings the entry up to date. What it says of its VM:
+`hybridmesh.istio.entries`."""
 
+import functools
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +19,34 @@ from hybridmesh.istio.names import (
 )
 
 from .cluster import NETWORKING, Cluster
+
+_RECENT_SECONDS = 5
+_AT_MOST = 1000
+"""Entries in one answer: 2 MB. A namespace may have many more, of other stacks."""
+
+
+def is_in(cluster: Cluster, namespace: str, name: str) -> bool:
+    """Whether istiod holds a connection to the entry's VM, and was heard of its app's health."""
+    return _is_in(cluster, namespace, cluster.workload_entry(namespace, name))
+
+
+def was_in_recently(cluster: Cluster, namespace: str, name: str) -> bool:
+    """`is_in`, or was within the last five seconds.
+
+    One request serves all VMs of a namespace that are looked at one after another, as each run does: the engine waits
+    for each answer, and has nothing else to do. Who was not in then, or is not told of, is asked for anew.
+    """
+    period = int(time.monotonic() // _RECENT_SECONDS)
+    return _is_in(cluster, namespace, _entries(cluster, namespace, period).get(name)) or is_in(cluster, namespace, name)
+
+
+@functools.lru_cache(maxsize=16)
+def _entries(cluster: Cluster, namespace: str, _period: int) -> Mapping[str, Mapping[str, Any]]:
+    return cluster.workload_entries(namespace, _AT_MOST)
+
+
+def _is_in(cluster: Cluster, namespace: str, entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and is_connected(entry) and not lacks_report(cluster, namespace, entry)
 
 
 def lacks_report(cluster: Cluster, namespace: str, entry: Mapping[str, Any]) -> bool:

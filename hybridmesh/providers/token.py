@@ -10,10 +10,10 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 
 from hybridmesh.remote import SCRIPTS_FOLDER
 
-from .cluster import ClusterAccess, connect
+from .cluster import Cluster, ClusterAccess, connect
 from .drift import DriftError, found_on
-from .entries import is_connected, lacks_report
-from .inputs import changed, number, text
+from .entries import is_in, was_in_recently
+from .inputs import Properties, changed, number, text
 from .packs import takes_packs
 from .scripts import bring
 
@@ -63,14 +63,14 @@ class IstioTokenProvider(ResourceProvider):
         """Another identity or trust, or a VM that is out, takes a new token; other ways to cluster and VM take none."""
         if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_SCRIPTS, *_KEPT)):
             return DiffResult(changes=True)
-        return DiffResult(changes=not self._is_in(news))
+        return DiffResult(changes=not was_in_recently(*_its_entry(news)))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Mints anew, except where the VM is in and only what is around the token changed."""
         # A state that an earlier version wrote knows no trust.
         trust = _TRUST if olds.get("trust") else ()
         made = {**news, "token": olds["token"], "expires": olds["expires"]}
-        anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not self._is_in(news)
+        anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not is_in(*_its_entry(news))
         if anew or _are_changed(olds) or changed(olds, news, _SCRIPTS):
             bring(news)
         if anew:
@@ -81,17 +81,16 @@ class IstioTokenProvider(ResourceProvider):
         return UpdateResult({**made, "drift": [], "repair": repair})
 
     @staticmethod
-    def _is_in(props: dict[str, Any]) -> bool:
-        cluster, namespace = connect(props), text(props, "namespace")
-        entry = cluster.workload_entry(namespace, text(props, "entry"))
-        return entry is not None and is_connected(entry) and not lacks_report(cluster, namespace, entry)
-
-    @staticmethod
     def _mint(props: dict[str, Any]) -> dict[str, Any]:
         token, expires = connect(props).mint_token(
             text(props, "namespace"), text(props, "serviceAccount"), AUDIENCE, number(props, "expirationSeconds")
         )
         return {**props, "token": token, "expires": expires}
+
+
+def _its_entry(props: Properties) -> tuple[Cluster, str, str]:
+    """Where its VM's WorkloadEntry is."""
+    return connect(props), text(props, "namespace"), text(props, "entry")
 
 
 def _are_changed(olds: Mapping[str, Any]) -> bool:

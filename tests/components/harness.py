@@ -75,6 +75,8 @@ class Registered:
     depends_on: frozenset[str]
     read: bool = False
     ignore_changes: tuple[str, ...] = ()
+    source_positions: tuple[str, ...] = ()
+    """Where in the program it was made, the innermost first."""
 
     @property
     def plain(self) -> Any:
@@ -122,6 +124,7 @@ class World(pulumi.runtime.mocks.MockMonitor):
                 inputs,
                 frozenset(depends_on),
                 ignore_changes=tuple(request.ignoreChanges),
+                source_positions=tuple(frame.pc.uri for frame in request.stackTrace.frames),
             )
         )
         return answer

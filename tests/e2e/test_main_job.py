@@ -177,6 +177,13 @@ def test_the_token_is_in_no_state_output_log_command_line_or_open_file(lab: Lab,
         assert machine.ssh(["stat -c %a /etc/certs/key.pem"]).strip() == "600"
 
 
+def test_the_state_does_not_tell_where_the_program_lies(stack: Stack, joined: Joined) -> None:
+    assert joined.output
+    made = [resource for resource in stack.resources() if resource["type"] != "pulumi:pulumi:Stack"]
+    assert len(made) > 7 * len(MACHINES)
+    assert [resource["urn"] for resource in made if {"sourcePosition", "stackTrace"} & resource.keys()] == []
+
+
 def test_a_second_up_changes_nothing_and_opens_no_connection(lab: Lab, stack: Stack, joined: Joined) -> None:
     assert joined.output
     before = {name: connections(lab.machine(name)) for name in MACHINES}

@@ -3,11 +3,11 @@
 import pytest
 import tenacity
 
-from hybridmesh.providers import adopters, awaited, departure, membership, remains, token
+from hybridmesh.providers import adopters, awaited, departure, entries, membership, remains, token
 from tests.providers.fake_cluster import FakeCluster
 
 
-class _Clock:
+class Clock:
     """Time that passes by sleeping only."""
 
     def __init__(self) -> None:
@@ -21,13 +21,18 @@ class _Clock:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> FakeCluster:
     fake = FakeCluster()
     for module in (adopters, awaited, departure, membership, remains, token):
         monkeypatch.setattr(module, "connect", lambda _: fake)
     monkeypatch.setattr(token, "bring", lambda props: fake.done.append(f"bring scripts to {props['machine']}"))
-    clock = _Clock()
-    monkeypatch.setattr(departure, "time", clock)
+    for module in (departure, entries):
+        monkeypatch.setattr(module, "time", clock)
     for module in (tenacity, tenacity.nap):
         monkeypatch.setattr(module, "time", clock)
     return fake

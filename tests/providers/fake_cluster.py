@@ -41,7 +41,7 @@ def state(proxy: str = "vm-1.demo", **resources: Mapping[str, str]) -> dict[str,
     }
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeCluster:
     """What the providers ask of a cluster, from memory; `done` tells what they changed."""
 
@@ -78,6 +78,10 @@ class FakeCluster:
 
     def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         return self.entries.get(f"{namespace}/{name}")
+
+    def workload_entries(self, namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
+        here = [(key.split("/"), entry) for key, entry in self.entries.items()]
+        return dict([(name, entry) for (place, name), entry in here if place == namespace][:at_most])
 
     def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
         self.done.append(f"patch {namespace}/{name}")

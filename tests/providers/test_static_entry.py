@@ -8,6 +8,7 @@ from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.providers.membership import MembershipProvider
 from hybridmesh.providers.token import IstioTokenProvider
 from tests.providers import test_membership, test_token
+from tests.providers.conftest import Clock
 from tests.providers.fake_cluster import FakeCluster, entry, state
 
 NAME = "echo-vm-1"
@@ -23,10 +24,11 @@ def member(cluster: FakeCluster) -> FakeCluster:
     return cluster
 
 
-def test_a_machine_that_istiod_notes_as_gone_joins_anew(member: FakeCluster) -> None:
+def test_a_machine_that_istiod_notes_as_gone_joins_anew(member: FakeCluster, clock: Clock) -> None:
     olds = {**TOKEN, "token": "token-0", "expires": "2020-01-01T00:00:00Z"}
     assert IstioTokenProvider().diff("id", olds, dict(TOKEN)).changes is False
     member.entries = {PATH: entry(connected=False)}
+    clock.sleep(5)
     assert IstioTokenProvider().diff("id", olds, dict(TOKEN)).changes is True
     with pytest.raises(ClusterError, match="not connected to istiod"):
         MembershipProvider().create(dict(MEMBER))

@@ -1,10 +1,12 @@
 """The token: when a new one is minted, and when Kubernetes is only asked."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from hybridmesh.providers.token import IstioTokenProvider
+from tests.providers.conftest import Clock
 from tests.providers.fake_cluster import FakeCluster, entry
 from tests.providers.unknown import unknown
 
@@ -164,3 +166,67 @@ def test_an_absent_context_is_no_change(cluster: FakeCluster) -> None:
     cluster.entries = dict(MEMBER)
     news = {key: value for key, value in INPUTS.items() if key != "context"}
     assert changes(news) is False
+
+
+ADDRESSES = [f"192.0.2.{number}" for number in range(11, 31)]
+
+
+@pytest.fixture
+def many(cluster: FakeCluster) -> FakeCluster:
+    cluster.entries = {f"demo/echo-{address}": entry(healthy=True) for address in ADDRESSES}
+    return cluster
+
+
+def asked(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of entries from now on, each request by what it is about."""
+    requests: list[str] = []
+    one, all_ = cluster.workload_entry, cluster.workload_entries
+
+    def ask_for_one(namespace: str, name: str) -> Mapping[str, Any] | None:
+        requests.append(name)
+        return one(namespace, name)
+
+    def ask_for_all(namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
+        requests.append(namespace)
+        return all_(namespace, at_most)
+
+    monkeypatch.setattr(cluster, "workload_entry", ask_for_one)
+    monkeypatch.setattr(cluster, "workload_entries", ask_for_all)
+    return requests
+
+
+def changed_ones() -> list[str]:
+    return [address for address in ADDRESSES if changes({**INPUTS, "entry": f"echo-{address}"}, _state_of(address))]
+
+
+def _state_of(address: str) -> dict[str, Any]:
+    return {**STATE, "entry": f"echo-{address}"}
+
+
+def test_one_request_serves_all_machines_of_a_namespace(many: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = asked(many, monkeypatch)
+    assert changed_ones() == []
+    assert requests == ["demo"]
+
+
+def test_what_is_known_of_machines_is_five_seconds_old_at_most(many: FakeCluster, clock: Clock) -> None:
+    assert changed_ones() == []
+    many.entries["demo/echo-192.0.2.20"] = entry(connected=False)
+    clock.sleep(5)
+    assert changed_ones() == ["192.0.2.20"]
+
+
+def test_a_machine_that_is_not_told_of_is_asked_for_by_itself(
+    many: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybridmesh.providers.entries._AT_MOST", len(ADDRESSES) - 1)
+    requests = asked(many, monkeypatch)
+    assert changed_ones() == []
+    assert requests == ["demo", f"echo-{ADDRESSES[-1]}"]
+
+
+def test_a_machine_that_has_come_back_meanwhile_keeps_its_token(many: FakeCluster) -> None:
+    many.entries["demo/echo-192.0.2.20"] = entry(connected=False)
+    assert changed_ones() == ["192.0.2.20"]
+    many.entries["demo/echo-192.0.2.20"] = entry(healthy=True)
+    assert changed_ones() == []
