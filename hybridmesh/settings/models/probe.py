@@ -86,10 +86,12 @@ class Probe(Model):
         wrong="the VM would lose its proxy, and with it all of its traffic, just when its app is unwell.",
         fix="tcpSocket on the app's port, or httpGet on a port that serves its health in HTTP, or exec.",
     )
+    # Istio's agent counts a probe before Envoy is ready as failed, and waits a whole period for the next: with no delay
+    # that is the first one, always (pkg/istio-agent/health/health_check.go).
     initial_delay_seconds: Count = setting(
-        0,
-        meaning="Wait before the first probe.",
-        example=0,
+        1,
+        meaning="Wait before the first probe; Envoy starts meanwhile, without which none succeeds.",
+        example=1,
         wrong="probes would start at a wrong time.",
         fix="seconds, 0 or more.",
     )
