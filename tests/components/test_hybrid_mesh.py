@@ -38,6 +38,12 @@ def test_the_dev_stack_has_one_service_on_both_sides_and_one_of_each_kind_of_hos
             assert world.one(f"mesh-{machine}-{role}")
 
 
+@pytest.mark.parametrize(("given", "seconds"), [({}, 1), ({"initialDelaySeconds": 0}, 0)])
+def test_the_first_probe_comes_when_envoy_can_be_ready(given: dict[str, Any], seconds: int) -> None:
+    world = run(mesh(dev_settings(lambda sections: sections["workloads"]["echo"]["probe"].update(given))))
+    assert world.one("mesh-echo-group").value("spec")["probe"]["initialDelaySeconds"] == seconds
+
+
 @MODES
 def test_every_kubernetes_object_goes_through_the_stack_s_own_provider(preview: bool) -> None:
     world = run(mesh(dev_settings()), preview=preview)

@@ -132,6 +132,13 @@ def test_up_ends_only_when_the_mesh_has_every_machine(lab: Lab, stack: Stack, jo
         assert entry["spec"]["serviceAccount"] == "echo"
 
 
+def test_a_machine_s_first_probe_gives_envoy_the_time_to_start(lab: Lab, joined: Joined) -> None:
+    assert joined.output
+    for name in MACHINES:
+        log = lab.machine(name).look(["cat", "/var/log/istio/istio.log"])
+        assert "starting health check for health.AggregateProber in 1s" in log, name
+
+
 def test_status_shows_every_machine_and_agrees_with_the_certificate_on_it(lab: Lab, joined: Joined) -> None:
     assert joined.output
     status = json.loads(console(lab, "status", "--stack", "dev", "--json").stdout)
