@@ -33,6 +33,18 @@ def health(entry: Mapping[str, Any]) -> tuple[bool, str]:
     return condition.get("status") == "True", str(condition.get("message") or "no reason is given")
 
 
+def is_stale(entry: Mapping[str, Any]) -> bool:
+    """Whether what is noted of the app's health was said before the VM's proxy connected.
+
+    It stays on the entry until the agent speaks again, and may be of a life of it with another probe.
+    """
+    said: str | None = (_healthy(entry) or {}).get("lastProbeTime")
+    connected: str | None = (entry["metadata"].get("annotations") or {}).get(_CONNECTED)
+    if said is None or connected is None:
+        return False
+    return datetime.fromisoformat(said) < datetime.fromisoformat(connected)
+
+
 def is_reported(entry: Mapping[str, Any]) -> bool:
     """Whether istiod has noted how the app on the VM is."""
     return _healthy(entry) is not None
@@ -55,11 +67,17 @@ def report_is_lost(entry: Mapping[str, Any], group: Mapping[str, Any], now: date
     istiod drops what it cannot write within five tries, 80 ms, and it cannot write to a new entry that its own cache
     does not have yet: under load, as when a hundred VMs join at once, that takes longer
     (`pilot/pkg/autoregistration/controller.go`, maxRetries; `internal/health/controller.go` there). `group`: the
-    manifest of the entry's WorkloadGroup, whose probe says when the agent speaks at the latest
+    manifest of the entry's WorkloadGroup.
+    """
+    return awaits_report(entry) and must_have_spoken(entry, group, now)
+
+
+def must_have_spoken(entry: Mapping[str, Any], group: Mapping[str, Any], now: datetime) -> bool:
+    """Whether the agent of a connected VM has said how the app is, whatever istiod noted of it.
+
+    The probe of its `group`, a WorkloadGroup's manifest, says when it speaks at the latest
     (`pkg/istio-agent/health/health_check.go`, fillInDefaults).
     """
-    if not awaits_report(entry):
-        return False
     probe = group["spec"].get("probe") or {}
     answers = max(int(probe.get("successThreshold") or 1), int(probe.get("failureThreshold") or 1))
     takes = int(probe.get("periodSeconds") or 10) + int(probe.get("timeoutSeconds") or 1)

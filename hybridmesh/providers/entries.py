@@ -3,12 +3,12 @@
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.entries import awaits_report, group_of, report_is_lost
+from hybridmesh.istio.entries import awaits_report, group_of, must_have_spoken, report_is_lost
 from hybridmesh.istio.entries import health as health
 from hybridmesh.istio.entries import is_connected as is_connected
 from hybridmesh.istio.names import (
@@ -57,9 +57,25 @@ def lacks_report(cluster: Cluster, namespace: str, entry: Mapping[str, Any]) -> 
     """
     if not awaits_report(entry) or not group_of(entry):
         return False
-    groups = cluster.objects_in(*NETWORKING, "workloadgroups", namespace)
-    group = next((g for g in groups if g["metadata"]["name"] == group_of(entry)), None)
+    group = _group(cluster, namespace, group_of(entry))
     return group is not None and report_is_lost(entry, group, datetime.now(UTC))
+
+
+def may_still_speak(cluster: Cluster, namespace: str, entry: Mapping[str, Any], group: str) -> bool:
+    """Whether the agent of a connected VM may not have said yet how the app is, by the probe of its WorkloadGroup."""
+    found = _group(cluster, namespace, group)
+    return found is not None and not must_have_spoken(entry, found, datetime.now(UTC))
+
+
+def _group(cluster: Cluster, namespace: str, name: str) -> Mapping[str, Any] | None:
+    period = int(time.monotonic() // _RECENT_SECONDS)
+    return next((g for g in _groups(cluster, namespace, period) if g["metadata"]["name"] == name), None)
+
+
+@functools.lru_cache(maxsize=16)
+def _groups(cluster: Cluster, namespace: str, _period: int) -> Sequence[Mapping[str, Any]]:
+    """All VMs that wait for their health ask for the same few, twice a second each."""
+    return cluster.objects_in(*NETWORKING, "workloadgroups", namespace)
 
 
 def entry_patch(

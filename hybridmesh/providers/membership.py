@@ -7,11 +7,11 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
-from hybridmesh.istio.entries import health, is_connected
+from hybridmesh.istio.entries import health, is_connected, is_stale
 from hybridmesh.istio.sync import sync_objection as sync_objection
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
-from .entries import entry_patch, lacks_report
+from .entries import entry_patch, lacks_report, may_still_speak
 from .inputs import changed, number, text
 from .packs import pack, takes_packs
 from .waiting import wait_until
@@ -105,7 +105,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
     if patch and not props.get("staticEntry"):
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
-    healthy, said = health(entry) if props.get("probed") else (True, "")
+    healthy, said = _health(cluster, entry, props)
     unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
     if not healthy and not thorough:
         return unhealthy
@@ -117,6 +117,18 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
     states = cluster.sync_states(text(props, "istioNamespace"), text(props, "revision"), namespace)
     out_of_sync = sync_objection(states, text(props, "proxy"))
     return out_of_sync if healthy else f"{unhealthy} {out_of_sync}".rstrip()
+
+
+def _health(cluster: Cluster, entry: Mapping[str, Any], props: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether the app is healthy, as far as it is probed, and what the probe said.
+
+    What was noted before the VM's proxy connected counts once its agent must have spoken: istiod may have lost it.
+    """
+    if not props.get("probed"):
+        return True, ""
+    if is_stale(entry) and may_still_speak(cluster, text(props, "namespace"), entry, text(props, "group")):
+        return False, "the probe has not answered since the proxy connected"
+    return health(entry)
 
 
 def _patch(entry: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]:

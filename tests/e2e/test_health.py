@@ -11,7 +11,7 @@ import pytest
 from lab.cluster import wait_for
 from tests.e2e.load import Load, Request
 from tests.e2e.mesh import objects
-from tests.e2e.stack import Stack
+from tests.e2e.stack import PulumiError, Stack
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -82,6 +82,23 @@ def test_an_unhealthy_app_takes_its_vm_out_of_rotation_and_back(lab: Lab, bare: 
     assert len(late) > 50
     assert {(r.status, r.instance) for r in late} == {(200, "vm-2")}
     assert health(lab, "vm-1") == "True"
+
+
+def test_up_believes_no_health_of_before_a_join(lab: Lab, bare: Stack) -> None:
+    wait_for("both VMs to be healthy", lambda: {health(lab, m) for m in ("vm-1", "vm-2")} == {"True"}, 30)
+    # Pods have no systemd, and stay ready.
+    wrong = {"exec": {"command": ["/usr/bin/test", "!", "-d", "/run/systemd/system"]}}
+    bare.change("workloads.echo.probe", {**wrong, "periodSeconds": PERIOD, "failureThreshold": THRESHOLD})
+    bare.change("sidecar.timeouts.syncSeconds", 15)
+    bare.change("sidecar.upgrade.batchSize", 1)
+    with pytest.raises(
+        PulumiError, match=r"vm-\d is not in the mesh after 15 s: its app is not healthy by the workload's"
+    ):
+        bare.up()
+    assert sorted(str(health(lab, m)) for m in ("vm-1", "vm-2")) == ["False", "True"], "the next batch waits for ever"
+    bare.change("workloads.echo.probe", {**PROBES["httpGet"], "periodSeconds": PERIOD})
+    bare.up()
+    assert {health(lab, m) for m in ("vm-1", "vm-2")} == {"True"}
 
 
 def test_a_pod_with_strict_mtls_gets_ready_by_a_probe_through_its_agent(lab: Lab, stack: Stack) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.istio.entries import health, is_reported, report_is_lost
+from hybridmesh.istio.entries import health, is_reported, is_stale, must_have_spoken, report_is_lost
 
 CONNECTED = datetime(2026, 11, 29, 16, 4, 10, 271090, tzinfo=UTC)
 
@@ -27,8 +27,9 @@ def group(**probe: int) -> dict[str, Any]:
     return {"spec": {"probe": {"tcpSocket": {"port": 8080}, **probe}}}
 
 
-def noted(status: str) -> dict[str, Any]:
-    return {"conditions": [{"type": "Other", "status": "True"}, {"type": "Healthy", "status": status}]}
+def noted(status: str, when: str | None = None) -> dict[str, Any]:
+    said = {"type": "Healthy", "status": status} | ({} if when is None else {"lastProbeTime": when})
+    return {"conditions": [{"type": "Other", "status": "True"}, said]}
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,27 @@ def test_what_was_noted_is_told() -> None:
     assert health(entry(noted("False"))) == (False, "no reason is given")
     assert health(entry()) == (False, "the probe has not answered yet")
     assert (is_reported(entry(noted("False"))), is_reported(entry({"conditions": []}))) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("when", "stale"),
+    [
+        ("2026-11-29T16:04:10.171090959Z", True),
+        ("2026-11-29T16:04:10.371090959Z", False),
+        ("2026-11-29T16:04:11Z", False),
+        (None, False),
+    ],
+)
+def test_what_was_noted_before_the_proxy_connected_is_stale(when: str | None, stale: bool) -> None:
+    assert is_stale(entry(noted("True", when))) is stale
+
+
+def test_what_was_never_noted_is_not_stale() -> None:
+    assert not is_stale(entry())
+    assert not is_stale(entry(noted("True", "2026-11-29T16:04:10Z"), annotations=PROBED))
+
+
+def test_an_agent_has_spoken_by_then_whatever_was_noted() -> None:
+    stale = entry(noted("True", "2026-11-29T16:00:00Z"))
+    assert not must_have_spoken(stale, group(), CONNECTED + timedelta(seconds=26))
+    assert must_have_spoken(stale, group(), CONNECTED + timedelta(seconds=27))

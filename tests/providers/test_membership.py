@@ -1,5 +1,7 @@
 """When a machine counts as a member, and what is said when it does not."""
 
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -144,6 +146,37 @@ def test_istiod_is_asked_once_the_app_is_healthy_and_for_what_is_said_in_the_end
     said = refused()
     assert said.index("Start the app") < said.index("istiod has not sent it Cluster")
     assert asked == ["istiod"]
+
+
+def stale_entry(connected: datetime) -> dict[str, Any]:
+    """One whose app was healthy in an earlier life of its proxy."""
+    made = entry(healthy=True)
+    made["metadata"]["annotations"]["istio.io/connectedAt"] = connected.isoformat()
+    made["status"]["conditions"][0]["lastProbeTime"] = (connected - timedelta(seconds=1)).isoformat()
+    return made
+
+
+def test_an_app_that_was_healthy_before_its_proxy_connected_is_looked_at_anew(
+    member: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member.custom = {"demo/workloadgroups": [{"metadata": {"name": "echo"}, "spec": {"probe": {"periodSeconds": 2}}}]}
+    member.entries = {NAME: stale_entry(datetime.now(UTC))}
+    asked: list[str] = []
+    groups = member.objects_in
+
+    def objects_in(group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        asked.append(plural)
+        return groups(group, version, plural, namespace)
+
+    monkeypatch.setattr(member, "objects_in", objects_in)
+    assert "its app is not healthy by the workload's probe: the probe has not answered since the proxy" in refused()
+    assert 1 <= len(asked) <= 120 / 5 + 1, "the same for all that wait, every five seconds"
+
+
+def test_what_was_said_before_counts_once_the_agent_must_have_spoken(member: FakeCluster) -> None:
+    member.custom = {"demo/workloadgroups": [{"metadata": {"name": "echo"}, "spec": {"probe": {"periodSeconds": 2}}}]}
+    member.entries = {NAME: stale_entry(datetime.now(UTC) - timedelta(minutes=5))}
+    assert MembershipProvider().create(dict(INPUTS)).outs is not None
 
 
 def test_without_a_probe_health_is_not_asked_for(member: FakeCluster) -> None:
