@@ -67,6 +67,24 @@ def check_workload(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[
                     )
     if workload.machines is not None:
         yield from _captured(path, workload, sidecar)
+        if workload.machines.hosts or workload.machines.instances:
+            yield from _probe(path, workload, sidecar)
+
+
+def _probe(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Finding]:
+    """`up` waits for the health of each machine that it joins."""
+    probe, limit = workload.probe, sidecar.timeouts.sync_seconds
+    if probe is None:
+        return
+    earliest = probe.initial_delay_seconds + (probe.success_threshold - 1) * probe.period_seconds
+    if earliest >= limit:
+        yield Finding(
+            f"{path}.probe",
+            f"{earliest} s",
+            f"is the earliest that it can find a VM healthy, and `sidecar.timeouts.syncSeconds` is {limit}",
+            "`up` would give up on each VM of it.",
+            "more `syncSeconds`; or less of `initialDelaySeconds`, `successThreshold` or `periodSeconds`.",
+        )
 
 
 def _captured(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Finding]:

@@ -168,6 +168,18 @@ RULES: list[tuple[str, Change, str, str]] = [
         "workloads.echo.probe",
         "httpGet and tcpSocket",
     ),
+    (
+        "a probe starts too late for up",
+        at(f"{ECHO}/probe/initialDelaySeconds", 120),
+        "workloads.echo.probe",
+        "the earliest that it can find a VM healthy, and `sidecar.timeouts.syncSeconds` is 120",
+    ),
+    (
+        "a probe takes too many successes for up",
+        at(f"{ECHO}/probe/successThreshold", 61),
+        "workloads.echo.probe",
+        "the earliest that it can find a VM healthy",
+    ),
     ("there are no hosts", at(f"{ECHO}/machines/hosts", {}), "workloads.echo.machines.hosts", "is empty"),
     ("a host is of no kind", at(VM_1, {}), "workloads.echo.machines.hosts.vm-1", "none of them"),
     (

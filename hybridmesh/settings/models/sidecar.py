@@ -141,7 +141,7 @@ class SidecarTimeouts(Model):
     )
     sync_seconds: Seconds = setting(
         120,
-        meaning="Limit for istiod to report a ready VM as in sync.",
+        meaning="Limit for istiod to report a ready VM as in sync, and its app as healthy by the probe.",
         example=120,
         wrong="a VM that istiod does not serve would hold up the whole run.",
         fix="seconds, 1 to 86400.",
