@@ -378,12 +378,13 @@ class Sidecar(pulumi.ComponentResource):
             logging=pulumi_command.remote.Logging.NONE,
             opts=over_ssh,
         )
-        # A digest gives nothing away, and whoever waits for the join must see that it was done anew.
+        # Whoever waits for the join must see that it was done anew, also where it wants what an earlier one wanted, after
+        # which another failed half-way. A digest gives nothing away, nor do the two words that a join says;
+        # pulumi-command makes every output of a command with a secret input secret.
         joined = pulumi.Output.unsecret(
-            pulumi.Output.all(dated, join.urn).apply(lambda both: str(both[0]["generation"]))
+            pulumi.Output.all(dated, join.stdout).apply(lambda both: f"{both[0]['generation']} {both[1]}".strip())
         )
-        # pulumi-command makes every output of a command with a secret input secret; a join says one word.
-        due = joined if args.turn is None else args.turn.when_due(joined, pulumi.Output.unsecret(join.stdout))
+        due = joined if args.turn is None else args.turn.when_due(joined)
         ready = pulumi_command.remote.Command(
             f"{name}-ready",
             connection=connection,

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 
 STAGED = "staged"
-"""What a join says that has laid a change ready, which a restart brings about (join.sh)."""
+"""What a join says first that has laid a change ready, which a restart brings about (join.sh)."""
 
 
 class RollStoppedError(Exception):
@@ -64,13 +64,13 @@ class Turn:
     machine: str
     _taken: bool = field(default=False, init=False)
 
-    def when_due(self, joined: "pulumi.Output[str]", said: "pulumi.Output[str]") -> "pulumi.Output[str]":
+    def when_due(self, joined: "pulumi.Output[str]") -> "pulumi.Output[str]":
         """`joined`, once the machine may be restarted, or at once where its join has left nothing to restart."""
-        return pulumi.Output.all(joined, said).apply(lambda known: self.wait(*known))
+        return joined.apply(self.wait)
 
-    async def wait(self, joined: str, said: str | None) -> str:
-        """Waits for the turn, if the join said that it takes one."""
-        if (said or "").strip() != STAGED:
+    async def wait(self, joined: str) -> str:
+        """Waits for the turn, if the join said that it takes one. `joined`: its generation, and what it said."""
+        if joined.split()[1:2] != [STAGED]:
             return joined
         turns = self.lane.turns
         await turns.enter(self.lane.own)

@@ -206,7 +206,7 @@ _BROUGHT: Final = (
 
 _KEPT: Final = (
     f"{_IN_A_FOLDER}"
-    "IFS= read -r generation; "
+    "read -r generation _; "
     f"for kept in /var/lib/hybrid-mesh/next {SCRIPTS_FOLDER}; do "
     'if test -n "$generation" && test "$(cat $kept/settings/generation 2>/dev/null)" = "$generation"; then '
     "cp -R $kept/lib.sh $kept/@SCRIPT@ $kept/settings $d && cd $d && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
@@ -247,8 +247,8 @@ COMMAND_PREFLIGHT: Final = _command("preflight.sh")
 payload that brings JOIN_SCRIPTS it leaves those, if there is no finding."""
 
 COMMAND_READY: Final = _command("ready.sh", _KEPT)
-"""Waits until the proxy is ready; prints one JSON line. Reads one line, the generation of the join, whose scripts and
-settings it takes: `payload_digest` of the join's payload, and no secret."""
+"""Waits until the proxy is ready; prints one JSON line. Reads one line, whose first word is the generation of the join,
+whose scripts and settings it takes: `payload_digest` of the join's payload, and no secret."""
 
 COMMAND_AGENT: Final = _command("agent.sh")
 """Runs a Prometheus agent on a member; idempotent. Needs AGENT_SCRIPTS and `prometheus.yml`, and no secret."""

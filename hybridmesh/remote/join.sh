@@ -2,7 +2,7 @@
 # Joins this machine to the mesh: package, files, units, detached start. Idempotent: it changes what differs, and
 # restarts Istio only if something did or Istio is not running. What was here before is recorded first.
 # Where a restart would interrupt a proxy that serves, nothing is touched: all is laid ready for switch.sh, which
-# ready.sh runs when it is this machine's turn. Prints `staged` then, else `applied`.
+# ready.sh runs when it is this machine's turn. Prints `staged` then, else `applied`, and a word that no other run prints.
 #   join.sh          from the payload
 #   join.sh apply    from switch.sh: what was laid ready, with Istio stopped
 cd -- "$(dirname -- "$0")"
@@ -533,13 +533,15 @@ add_missing_packages
 if ! gets_own_token && is_serving; then reasons_to_restart >reasons; fi
 if [ -s reasons ]; then
     stage reasons
-    echo staged
+    outcome=staged
 else
     rm -rf "$STATE/next"
     apply
     start
     setting generation >"$STATE/generation"
-    echo applied
+    outcome=applied
 fi
 remove_brought
+# What follows a join is done anew after each, also where the join of before wanted the same.
+echo "$outcome $(cat /proc/sys/kernel/random/uuid)"
 step end

@@ -34,6 +34,8 @@ FILES = {
 }
 MADE_MACHINE = '{"name":"vm-2","address":"192.0.2.12","port":22,"user":"root","hostKey":"ssh-ed25519 AAAAB"}\n'
 REPORT = '{"spiffeId":"spiffe://cluster.local/ns/demo/sa/echo","certificateExpiry":"2030-01-01T00:00:00Z","version":"1.31.0"}'
+JOINED = "applied 1b4db7eb-4057-5ddf-91e0-36dec72071f5\n"
+"""What a join says."""
 CONFIG_MAPS = {"root-cert.pem": "ROOT\n", "mesh": "trustDomain: adopted.example\ndefaultConfig: {}\n"}
 """What istiod's ConfigMaps have, by key."""
 GATEWAY_ADDRESS = "192.0.2.100"
@@ -196,8 +198,10 @@ class _Answers(pulumi.runtime.Mocks):
             return {"status": {"status": "deployed", "name": _unwrapped(args.inputs.get("name"))}}
         if args.typ == "command:local:Command":
             return {"stdout": MADE_MACHINE}
+        # As the official plugin does: an output of a command with a secret input is secret.
+        if args.name.endswith("-join"):
+            return {"stdout": {rpc._special_sig_key: _SECRET, "value": JOINED}}
         if args.name.endswith("-ready"):
-            # As the official plugin does: an output of a command with a secret input is secret.
             return {"stdout": {rpc._special_sig_key: _SECRET, "value": REPORT}}
         if kind == "IstioToken":
             return {"token": TOKEN, "expires": "2030-01-01T00:00:00Z", "drift": [], "repair": ""}

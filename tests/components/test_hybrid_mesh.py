@@ -173,7 +173,7 @@ def order_of(world: World, *names: str) -> list[str]:
 
 
 def test_machines_that_a_restart_awaits_take_turns_and_the_state_knows_nothing_of_it() -> None:
-    staged = {f"mesh-{machine}-join": {"stdout": "staged\n"} for machine in ("vm-1", "vm-2")}
+    staged = {f"mesh-{machine}-join": {"stdout": "staged 1\n"} for machine in ("vm-1", "vm-2")}
     world = run(mesh(dev_settings()), answers=staged)
     order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
     first = order[0].removesuffix("-ready")
@@ -189,7 +189,7 @@ def test_a_bigger_batch_is_the_stack_s_to_set_and_never_a_whole_workload() -> No
         sections["sidecar"]["upgrade"] = {"batchSize": 9}
 
     assert dev_settings(bigger).sidecar.upgrade.batch_size == 9
-    staged = {f"mesh-{machine}-join": {"stdout": "staged\n"} for machine in ("vm-1", "vm-2")}
+    staged = {f"mesh-{machine}-join": {"stdout": "staged 1\n"} for machine in ("vm-1", "vm-2")}
     world = run(mesh(dev_settings(bigger)), answers=staged)
     order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
     assert order[1].endswith("-membership"), "two machines: one at a time"

@@ -29,12 +29,12 @@ class Roll:
         }
         self.most_of: dict[str, int] = dict.fromkeys(workloads, 0)
 
-    async def roll(self, machine: str, said: str = "staged\n") -> None:
+    async def roll(self, machine: str, said: str = "staged 1") -> None:
         key, turn = self.turns[machine]
         member: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         end = asyncio.ensure_future(turn.give_back(member))
         try:
-            assert await turn.wait("digest", said) == "digest"
+            assert await turn.wait(f"digest {said}") == f"digest {said}"
         except RollStoppedError as error:
             self.kept.append(machine)
             member.set_exception(error)
@@ -92,19 +92,19 @@ def test_the_failure_says_who_stopped_the_roll_and_what_to_do() -> None:
         roll = Roll(1, {"shop": ["a", "b"]}, fails="a")
         await roll.roll("a")
         with pytest.raises(RollStoppedError, match=r"b keeps what it runs: a did not come back.*run `pulumi up` again"):
-            await roll.turns["b"][1].wait("digest", "staged")
+            await roll.turns["b"][1].wait("digest staged 1")
 
     run(program)
 
 
-@pytest.mark.parametrize("said", ["applied\n", "", None], ids=["joined or hot", "a join of before", "nothing"])
-def test_one_that_needs_no_restart_waits_for_nobody_and_its_failure_stops_nobody(said: str | None) -> None:
+@pytest.mark.parametrize("joined", ["digest applied 1", "staged", ""], ids=["joined or hot", "no join", "nothing"])
+def test_one_that_needs_no_restart_waits_for_nobody_and_its_failure_stops_nobody(joined: str) -> None:
     async def program() -> None:
         turns = Turns(1)
         lane = turns.of(2)
         holder, other = lane.of("a"), lane.of("b")
-        await holder.wait("digest", "staged")
-        assert await other.wait("digest", said) == "digest"
+        await holder.wait("digest staged 1")
+        assert await other.wait(joined) == joined
         failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         failed.set_exception(RuntimeError("its host is gone"))
         await other.give_back(failed)

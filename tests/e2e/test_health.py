@@ -85,7 +85,8 @@ def test_an_unhealthy_app_takes_its_vm_out_of_rotation_and_back(lab: Lab, bare: 
 
 
 def test_up_believes_no_health_of_before_a_join(lab: Lab, bare: Stack) -> None:
-    wait_for("both VMs to be healthy", lambda: {health(lab, m) for m in ("vm-1", "vm-2")} == {"True"}, 30)
+    bare.change("workloads.echo.probe", {**PROBES["httpGet"], "periodSeconds": PERIOD})
+    bare.up()
     # Pods have no systemd, and stay ready.
     wrong = {"exec": {"command": ["/usr/bin/test", "!", "-d", "/run/systemd/system"]}}
     bare.change("workloads.echo.probe", {**wrong, "periodSeconds": PERIOD, "failureThreshold": THRESHOLD})

@@ -398,14 +398,14 @@ def test_readiness_is_asked_with_the_scripts_and_settings_that_the_join_of_that_
     kept.put("scripts", "old")
     place = {"new": "next", "old": "scripts"}[asked]
     before = sorted(vm.folder.rglob("*"))
-    answer = vm.run(remote.COMMAND_READY, asked)
+    answer = vm.run(remote.COMMAND_READY, f"{asked} staged 1b4db7eb-4057-5ddf-91e0-36dec72071f5")
     said, where = answer.stdout.splitlines()
     assert (answer.returncode, said) == (3, f"{place} of {place}"), answer.stderr
     assert where.startswith(str(vm.run_folder)), "it writes nothing beside what is kept"
     assert sorted(vm.folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("asked", ["other", "\n", "", "$(touch executed)"])
+@pytest.mark.parametrize("asked", ["other", "\n", "", " staged new", "$(touch executed)"])
 def test_a_machine_that_no_join_of_that_generation_was_run_on_says_so(vm: Vm, asked: str) -> None:
     Kept(vm.folder).put("scripts", "")
     answer = vm.run(remote.COMMAND_READY, asked)
