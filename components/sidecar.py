@@ -378,7 +378,7 @@ class Sidecar(pulumi.ComponentResource):
             logging=pulumi_command.remote.Logging.NONE,
             opts=over_ssh,
         )
-        # Whoever waits for the join must see that it was done anew, also where it wants what an earlier one wanted, after
+        # Whoever waits for the join must see that it was done anew, even if it wants what an earlier one wanted, after
         # which another failed half-way. A digest gives nothing away, nor do the two words that a join says;
         # pulumi-command makes every output of a command with a secret input secret.
         joined = pulumi.Output.unsecret(
