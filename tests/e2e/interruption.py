@@ -133,7 +133,8 @@ def _plain(value: Any) -> Any:
     return _without_keys(value)
 
 
-_OF_ONE_RUN = ("joined", "stdin", "trust", "__provider")
+_OF_ONE_RUN = ("joined", "stdin", "trust", "__provider", "found")
+"""`found` is an input of what awaits something from the second run on, whatever the first was."""
 
 
 def _without_keys(value: Any) -> Any:
