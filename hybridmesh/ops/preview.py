@@ -375,7 +375,7 @@ def _legible(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, 
             before[key], after[key] = _legible(was, will)
         elif (
             will in (_UNKNOWN, _SECRET)
-            or (will is _MISSING and (was in _NOTHING or key == FOUND))
+            or (will is _MISSING and (was in (*_NOTHING, _SECRET) or key == FOUND))
             or all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (was, will))
         ):
             before.pop(key, None)

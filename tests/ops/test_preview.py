@@ -256,6 +256,12 @@ def test_what_travels_in_packs_is_shown_one_by_one() -> None:
     assert departure({"limits": pack("limits", was)}, {"limits": UNKNOWN}) == ["~   departure"]
 
 
+def test_a_secret_that_is_not_known_yet_is_not_shown_as_removed() -> None:
+    kind, name = "pulumi-python:dynamic:Departure", "mesh-vm-1-departure"
+    was, will = {"machine": "vm-1", "ssh": "[secret]"}, {"machine": "vm-1"}
+    assert shown(step("update", kind, name, was, will, parent=SIDECAR))[1:] == ["~   departure"]
+
+
 def test_an_awaited_value_is_shown_if_it_is_another_and_not_as_removed_if_it_is_not_known() -> None:
     def awaited(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         kind, name = "pulumi-python:dynamic:AwaitedAddress", "mesh-gateway-address"
