@@ -219,15 +219,8 @@ class _RealCluster:
         return found
 
     def workload_entries(self, namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
-        found = self._ask(
-            f"list WorkloadEntries in {namespace}",
-            self._custom.list_namespaced_custom_object,
-            *NETWORKING,
-            namespace,
-            "workloadentries",
-            limit=at_most,
-        )
-        return {entry["metadata"]["name"]: entry for entry in (found["items"] if found else [])}
+        found = self._list(*NETWORKING, "workloadentries", namespace, limit=at_most)
+        return {entry["metadata"]["name"]: entry for entry in found}
 
     def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
         self._ask(
@@ -300,6 +293,11 @@ class _RealCluster:
         return body if answer.status == 200 else ""
 
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        return self._list(group, version, plural, namespace)
+
+    def _list(
+        self, group: str, version: str, plural: str, namespace: str, **options: Any
+    ) -> Sequence[Mapping[str, Any]]:
         found = self._ask(
             f"list {plural} in {namespace}",
             self._custom.list_namespaced_custom_object,
@@ -307,6 +305,7 @@ class _RealCluster:
             version,
             namespace,
             plural,
+            **options,
         )
         return list(found["items"]) if found else []
 

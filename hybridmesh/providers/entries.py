@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.entries import awaits_report, group_of, must_have_spoken, report_is_lost
+from hybridmesh.istio.entries import awaits_report, group_of, must_have_spoken
 from hybridmesh.istio.entries import health as health
 from hybridmesh.istio.entries import is_connected as is_connected
 from hybridmesh.istio.names import (
@@ -36,8 +36,13 @@ def was_in_recently(cluster: Cluster, namespace: str, name: str) -> bool:
     One request serves all VMs of a namespace that are looked at one after another, as each run does: the engine waits
     for each answer, and has nothing else to do. Who was not in then, or is not told of, is asked for anew.
     """
-    period = int(time.monotonic() // _RECENT_SECONDS)
-    return _is_in(cluster, namespace, _entries(cluster, namespace, period).get(name)) or is_in(cluster, namespace, name)
+    entry = _entries(cluster, namespace, _period()).get(name)
+    return _is_in(cluster, namespace, entry) or is_in(cluster, namespace, name)
+
+
+def _period() -> int:
+    """What is asked for once is kept under it, for as long as it is the same."""
+    return int(time.monotonic() // _RECENT_SECONDS)
 
 
 @functools.lru_cache(maxsize=16)
@@ -58,7 +63,7 @@ def lacks_report(cluster: Cluster, namespace: str, entry: Mapping[str, Any]) -> 
     if not awaits_report(entry) or not group_of(entry):
         return False
     group = _group(cluster, namespace, group_of(entry))
-    return group is not None and report_is_lost(entry, group, datetime.now(UTC))
+    return group is not None and must_have_spoken(entry, group, datetime.now(UTC))
 
 
 def may_still_speak(cluster: Cluster, namespace: str, entry: Mapping[str, Any], group: str) -> bool:
@@ -68,8 +73,7 @@ def may_still_speak(cluster: Cluster, namespace: str, entry: Mapping[str, Any], 
 
 
 def _group(cluster: Cluster, namespace: str, name: str) -> Mapping[str, Any] | None:
-    period = int(time.monotonic() // _RECENT_SECONDS)
-    return next((g for g in _groups(cluster, namespace, period) if g["metadata"]["name"] == name), None)
+    return next((g for g in _groups(cluster, namespace, _period()) if g["metadata"]["name"] == name), None)
 
 
 @functools.lru_cache(maxsize=16)
