@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,13 @@ def join(
     runs: Annotated[int, typer.Option(help="Rounds of ours, playbook and floor.")] = 3,
 ) -> None:
     """VMs joined at once: ours, the playbook, the floor, in turn."""
+    if shutil.which("ansible-playbook") is None:
+        typer.echo(
+            "Error: ansible-playbook is not here, so that there is nothing to compare with. Fix: `make bench`, "
+            "which installs it first, or the packages of bench/debian-packages.txt by apt-get.",
+            err=True,
+        )
+        raise typer.Exit(2)
     ours: list[float] = []
     playbook: list[float] = []
     floor: list[float] = []

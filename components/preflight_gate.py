@@ -48,7 +48,7 @@ class PreflightGate:
             await asyncio.sleep(0)  # what the one before asks for is on its way, before this one is made
         return verdict
 
-    def is_over_with(self, member: pulumi.Resource) -> None:
+    def ends_with(self, member: pulumi.Resource) -> None:
         """Makes room once the last thing of an admitted machine is made, or has failed."""
         asyncio.ensure_future(self._make_room(member.urn.future()))  # noqa: RUF006 - pulumi waits for what it awaits
 

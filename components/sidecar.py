@@ -296,7 +296,7 @@ class Sidecar(pulumi.ComponentResource):
     ) -> Mapping[str, pulumi.Output[Any]]:
         """Makes what changes the machine, once that is admitted; this component's outputs."""
         membership, outputs = self._make_membership(name, args, group, files, await gate.admission())
-        gate.is_over_with(membership)
+        gate.ends_with(membership)
         # A view, which Pulumi does not take apart: each output keeps what it depends on.
         return MappingProxyType(outputs)
 

@@ -176,6 +176,8 @@ def environment(instance: Instance, tools: toolchain.Toolset) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # As a program, for the language host here does not know how the CLI starts a folder (docs/policy.md).
+        "HYBRID_MESH_POLICY_PACK": str(PROJECT_ROOT / "policy" / "__main__.py"),
     }
 
 

@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hybridmesh.istio.entries import health, is_connected
 from hybridmesh.providers.cluster import ClusterError
-from hybridmesh.providers.entries import health, is_connected
 from hybridmesh.providers.membership import sync_objection
 
 from .look import Seen, Source, View, look

@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.entries import awaits_report, group_of, must_have_spoken
-from hybridmesh.istio.entries import health as health
-from hybridmesh.istio.entries import is_connected as is_connected
+from hybridmesh.istio.entries import awaits_report, group_of, is_connected, must_have_spoken
 from hybridmesh.istio.names import (
     CANONICAL_NAME_LABEL,
     CANONICAL_REVISION_LABEL,

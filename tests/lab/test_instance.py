@@ -149,6 +149,7 @@ def test_the_printed_environment_is_all_that_plain_tools_need(instance: Instance
         ["pulumi", "stack", "ls", "--all", "--json"], env=shell, capture_output=True, text=True, check=True, timeout=60
     )
     assert json.loads(backend.stdout) == []
+    assert os.access(shell["HYBRID_MESH_POLICY_PACK"], os.X_OK)  # the CLI starts no other here (docs/policy.md)
 
 
 @pytest.fixture(scope="module")

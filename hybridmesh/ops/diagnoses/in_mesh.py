@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hybridmesh.istio.entries import report_is_lost
+from hybridmesh.istio.entries import health, is_connected, report_is_lost
 from hybridmesh.istio.names import LOCALITY_LABEL
-from hybridmesh.providers.entries import entry_patch, health, is_connected
+from hybridmesh.providers.entries import entry_patch
 from hybridmesh.providers.membership import sync_objection
 
 from ..others import others
