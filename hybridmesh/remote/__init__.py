@@ -212,7 +212,7 @@ _KEPT: Final = (
     "cp -R $kept/lib.sh $kept/@SCRIPT@ $kept/settings $d && cd $d && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
     'echo "hybrid-mesh: FAILED on $(uname -n) at step start: what the stack wants was not brought here by a join, '
     'or was taken away" >&2; '
-    'echo "hybrid-mesh: remedy: let the join run again: pulumi up --target-replace, with the URN of the command '
+    'echo "hybrid-mesh: remedy: let the join run again: pulumi up --replace, with the URN of the command '
     'NAME-join of this VM" >&2; exit 1'
 )
 """What a join has laid ready for a switch, or else what runs: whichever is of the generation that stdin names."""

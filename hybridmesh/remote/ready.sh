@@ -68,7 +68,7 @@ switch() {
     step switch
     [ "$(cat "$STATE/next/settings/generation" 2>/dev/null)" = "$GENERATION" ] ||
         fail 'this VM neither runs what the stack wants, nor has it laid ready' \
-            "let the join run again: pulumi up --target-replace, with the URN of this VM's command …-join"
+            "let the join run again: pulumi up --replace, with the URN of this VM's command …-join"
     rm -f "$STATE/outcome"
     now
     quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$NOW" \
