@@ -169,7 +169,7 @@ _PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """What goes into a request of the machine's; the meaning is for the error."""
 
-_UNIT: Final = r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|mount|path|timer)"
+_UNIT: Final = r"[A-Za-z0-9:_.\\@-]+\.(service|target|timer)"
 
 _IN_A_FOLDER: Final = (
     "umask 077; "

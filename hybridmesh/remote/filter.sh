@@ -85,54 +85,73 @@ nft_verdict() {
             }
             return 0
         }
+        function has_interface(list,    n, i, names) {
+            n = split(list, names, ",")
+            for (i = 1; i <= n; i++) {
+                if (sub(/\*$/, "", names[i]) ? index(interface, names[i]) == 1 : names[i] == interface) return 1
+            }
+            return 0
+        }
+        function matches(asked, list) {
+            if (asked == "state") return list ~ /,new,/
+            if (asked == "protocol") return list ~ /,(tcp|6),/
+            gsub(/"/, "", list)
+            return asked == "port" ? has_port(list) : has_interface(list)
+        }
+        # The verdict that a map has for this connection: its word is left in `word`, its chain in `target`
+        function mapped(asked, list,    n, i, entries, parts) {
+            if (list ~ /@/) { word = "accept"; return 1 }
+            n = split(list, entries, ",")
+            for (i = 1; i <= n; i++) {
+                if (split(entries[i], parts, ":") != 2 || !matches(asked, "," parts[1] ",")) continue
+                word = parts[2]; target = ""
+                if (match(word, /^(jump|goto)/)) { target = substr(word, 5); word = substr(word, 1, 4) }
+                return 1
+            }
+            return 0
+        }
         function unless(back, chain, verdict) { return back && verdict != "ACCEPT" ? policy[chain] : verdict }
-        function walk(chain, depth,    i, n, t, words, hit, sure, not, list, word, verdict, back) {
+        # The words `word` and `target` are shared by all calls: each rule sets them anew
+        function walk(chain, depth,    i, n, t, words, hit, sure, not, list, asked, verdict, back) {
             if (depth > 20) return ""
             for (i = 1; i <= count[chain]; i++) {
                 n = split(rules[chain, i], words, " ")
                 hit = sure = 1
                 for (t = 1; t <= n && hit; t++) {
-                    word = words[t]
+                    word = words[t]; target = words[t + 1]
                     if (word ~ /^(accept|drop|reject|return|queue)$/ || word == "jump" || word == "goto") break
                     if (word == "counter") { if (words[t + 1] == "packets") t += 4; continue }
                     if (word == "log" || word == "comment") {
                         while (t < n && words[t + 1] !~ /^(accept|drop|reject|return|jump|goto|counter)$/) t++
                         continue
                     }
-                    not = 0
-                    if (word == "ct" && words[t + 1] == "state") {
-                        t++
-                        if (words[t + 1] == "vmap") { hit = 0; break }
+                    not = 0; asked = ""
+                    if (word ~ /^(iif|iifname|oif|oifname)$/) asked = "interface"
+                    else if (word == "ct" && words[t + 1] == "state") { asked = "state"; t++ }
+                    else if ((word == "tcp" || word == "th") && words[t + 1] == "dport") { asked = "port"; t++ }
+                    else if (word == "meta" && words[t + 1] == "l4proto" || word == "ip" && words[t + 1] == "protocol" || \
+                        word == "ip6" && words[t + 1] == "nexthdr") { asked = "protocol"; t++ }
+                    if (asked != "" && words[t + 1] == "vmap") {
+                        at = t + 1; list = values(words, n); t = at
+                        hit = mapped(asked, list)
+                        break
+                    }
+                    if (asked != "" && words[t + 1] != ".") {
                         if (words[t + 1] == "!=") { not = 1; t++ }
                         at = t; list = values(words, n); t = at
-                        if ((list ~ /,new,/) == not) hit = 0
+                        if (list ~ /@/) sure = 0 # a named set: it may have it
+                        else if (matches(asked, list) == not) hit = 0
                     } else if (word == "ct" && words[t + 1] == "status" && words[t + 2] == "dnat") {
                         t += 2
                         if (!redirected) hit = 0
-                    } else if (word ~ /^(iif|iifname|oif|oifname)$/) {
-                        if (words[t + 1] == "!=") { not = 1; t++ }
-                        at = t; list = values(words, n); t = at
-                        gsub(/"/, "", list)
-                        if ((index(list, "," interface ",") > 0) == not) hit = 0
-                    } else if (word == "tcp" && words[t + 1] == "dport" || word == "th" && words[t + 1] == "dport") {
-                        t++
-                        if (words[t + 1] == "!=") { not = 1; t++ }
-                        at = t; list = values(words, n); t = at
-                        if (has_port(list) == not) hit = 0
                     } else if (word ~ /^(udp|icmp|icmpv6|sctp|igmp)$/) hit = 0
-                    else if (word == "meta" && words[t + 1] == "l4proto" || word == "ip" && words[t + 1] == "protocol" || \
-                        word == "ip6" && words[t + 1] == "nexthdr") {
-                        t++
-                        if (words[t + 1] == "!=") { not = 1; t++ }
-                        at = t; list = values(words, n); t = at
-                        if ((list ~ /,(tcp|6),/) == not) hit = 0
-                    } else if (word == "meta") continue
-                    else if (word == "fib" || word == "ip" || word == "ip6" || word == "limit" || word == "tcp" || \
-                        word == "ct" || word == "ether" || word == "@" || word == "rt") {
+                    else if (word == "meta") continue
+                    else if (asked != "" || word ~ /^(fib|ip|ip6|limit|tcp|ct|ether|@|rt)$/) {
                         # A condition that cannot be judged here, up to what is done or asked next
                         sure = 0
-                        while (t < n && words[t + 1] !~ \
-                            /^(accept|drop|reject|return|queue|jump|goto|counter|log|tcp|udp|ct|meta|iif|iifname|oif|oifname)$/) t++
+                        next_one = "^(accept|drop|reject|return|queue|jump|goto|counter|log" \
+                            (words[t + 1] == "." ? "" : "|tcp|udp|ct|meta|iif|iifname|oif|oifname") ")$"
+                        while (t < n && words[t + 1] !~ next_one) t++
                     } else sure = 0
                 }
                 if (!hit || t > n) continue
@@ -140,9 +159,10 @@ nft_verdict() {
                 if (word == "drop" || word == "reject") { if (sure) return unless(back, chain, toupper(word)); continue }
                 if (word == "return") { if (sure) return policy[chain]; back = 1; continue }
                 if (word == "jump" || word == "goto") {
-                    verdict = walk(table SUBSEP words[t + 1], depth + 1)
+                    asked = word
+                    verdict = walk(table SUBSEP target, depth + 1)
                     if (verdict == "ACCEPT" || verdict != "" && sure) return unless(back, chain, verdict)
-                    if (word == "goto" && sure) return policy[chain]
+                    if (asked == "goto" && sure) return policy[chain]
                 }
             }
             return policy[chain]

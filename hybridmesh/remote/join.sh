@@ -45,12 +45,11 @@ record_before() {
     step record 'what is here before us'
     rm -rf "$STATE/before.new"
     mkdir -p "$STATE/before.new"
-    all_packages >"$STATE/before.new/packages"
     if getent passwd istio-proxy >/dev/null; then : >"$STATE/before.new/user"; fi
     if [ -n "$(tail -c 1 "$HOSTS" | tr -d '\n')" ]; then : >"$STATE/before.new/hosts-open-end"; fi
     # dpkg takes /usr/local/bin away with the last file in it.
     for path in /etc/certs /var/log/istio /run/secrets /usr/local/bin; do
-        [ ! -e "$path" ] || stat -c '%a %u:%g %n' "$path"
+        [ ! -e "$path" ] || stat -Lc '%a %u:%g %n' "$path" # of a link, where it leads: so chmod and chown follow it
     done >"$STATE/before.new/folders"
     set --
     for path in etc/istio var/lib/istio etc/certs/root-cert.pem etc/certs/cert-chain.pem etc/certs/key.pem; do
@@ -61,25 +60,38 @@ record_before() {
     mv "$STATE/before.new" "$STATE/before"
 }
 
-add_missing_packages() {
-    missing=$(missing_packages)
-    [ -n "$missing" ] || return 0
-    step packages "add $(echo "$missing" | tr '\n' ' ')"
-    : >"$STATE/adding-packages"
+# install_missing MANAGER PACKAGE…
+install_missing() {
+    manager=$1
+    shift
     export DEBIAN_FRONTEND=noninteractive
-    manager=$(package_manager)
-    set -- "$manager" install -y
+    set -- install -y "$@"
     if [ "$manager" = apt-get ]; then
         set -- "$@" --no-install-recommends -o "DPkg::Lock::Timeout=$INSTALL_LIMIT"
     fi
+    if quietly timeout "$INSTALL_LIMIT" "$manager" "$@" 2>/dev/null; then return; fi
+    [ "$manager" != apt-get ] || quietly timeout "$INSTALL_LIMIT" apt-get update || :
+    quietly timeout "$INSTALL_LIMIT" "$manager" "$@"
+}
+
+# What comes with them is told from what is here at this moment, also if it fails: what others install before or
+# after is theirs.
+add_missing_packages() {
+    record_cut_off_packages
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    step packages "add $(echo "$missing" | tr '\n' ' ')"
+    all_packages >packages-before
+    [ -s packages-before ] || fail 'the packages that are here cannot be listed' \
+        "repair the package database: dpkg-query -W, or rpm -qa, must list them"
+    printf '%s\n' "$missing" >"$STATE/adding-packages"
+    failed=
     # shellcheck disable=SC2086 # one word a package
-    quietly timeout "$INSTALL_LIMIT" "$@" $missing 2>/dev/null || {
-        [ "$manager" != apt-get ] || quietly timeout "$INSTALL_LIMIT" apt-get update || :
-        # shellcheck disable=SC2086
-        quietly timeout "$INSTALL_LIMIT" "$@" $missing ||
-            fail "$manager cannot install $missing" 'install them, or repair the package sources'
-    }
-    record_added_packages
+    install_missing "$(package_manager)" $missing || failed=yes
+    all_packages | comm -13 packages-before - | grep -vx "$PACKAGE" >came || :
+    record_added_packages <came
+    [ ! "$failed" ] || fail "$(package_manager) cannot install $(echo "$missing" | tr '\n' ' ')" \
+        'install them, or repair the package sources'
 }
 
 # NAME VERSION ARCHITECTURE of a package file
@@ -318,7 +330,7 @@ END
 # At boot: network, way to istiod and hosts, Istio, ready, applications.
 upkeep_units() {
     printf 'After=network.target network-online.target\nBefore=istio.service\n' |
-        upkeep_unit 'a way to istiod, before Istio starts' network 90 >hybrid-mesh-network.service
+        upkeep_unit 'a way to istiod, before Istio starts' network 900 >hybrid-mesh-network.service
     {
         printf 'After=istio.service\nBefore=%s\n' "$(setting app-units)" |
             upkeep_unit 'the proxy is ready, before applications start' ready 90
@@ -341,7 +353,8 @@ metrics_unit() {
 [Unit]
 Description=hybrid-mesh: who may read metrics here
 DefaultDependencies=no
-After=local-fs.target
+# What loads a host's own rules puts them in the place of all that are there.
+After=local-fs.target iptables.service ip6tables.service nftables.service netfilter-persistent.service ufw.service
 Before=network-pre.target shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
@@ -525,7 +538,7 @@ remove_stale_payloads
 preflight
 mkdir -p "$STATE"
 rm -rf "$STATE/download"
-undo_half_switch
+undo_half_switch back || log 'note: what ran before cannot be put back; this join replaces it'
 record_before
 add_missing_packages
 : >reasons
@@ -537,6 +550,10 @@ if [ -s reasons ]; then
 else
     rm -rf "$STATE/next"
     apply
+    if [ -e "$STATE/switching" ]; then # that of a switch which could not be undone
+        rm -rf "$STATE/switching" "$STATE/previous"
+        open_gates INPUT OUTPUT
+    fi
     start
     setting generation >"$STATE/generation"
     outcome=applied

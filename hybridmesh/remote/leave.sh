@@ -131,9 +131,10 @@ restore_hosts() {
 
 # What another package has come to need in the meantime stays.
 remove_added_packages() {
-    record_added_packages
+    record_cut_off_packages
     [ -s "$STATE/added-packages" ] || return 0
     step packages "remove $(tr '\n' ' ' <"$STATE/added-packages")"
+    export SUDO_FORCE_REMOVE=yes # Debian's sudo stays otherwise, where root has no password
     # shellcheck disable=SC2046 # one word a package
     quietly purge $(cat "$STATE/added-packages") || log 'note: not every package that came with the join could be removed'
 }

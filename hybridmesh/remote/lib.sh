@@ -218,11 +218,19 @@ all_packages() {
     esac | sort -u
 }
 
-# Packages that we asked for since the state was recorded, the sidecar's own apart
+# Adds the names on stdin to the packages that came with a join, and go with the machine's departure.
 record_added_packages() {
-    [ -e "$STATE/adding-packages" ] || return 0
-    all_packages | comm -13 "$STATE/before/packages" - | grep -vx "$PACKAGE" >"$STATE/added-packages" || :
+    cat - "$STATE/added-packages" 2>/dev/null | sort -u >added
+    write_file added "$STATE/added-packages" 600 root:root
     rm -f "$STATE/adding-packages"
+}
+
+# Of an installation that was cut off, those that were asked for by name alone: what else came since then may be
+# somebody's own.
+record_cut_off_packages() {
+    [ -e "$STATE/adding-packages" ] || return 0
+    all_packages | grep -xFf "$STATE/adding-packages" >cut-off || :
+    record_added_packages <cut-off
 }
 
 # After a package command failed: was another one holding the lock, and is there time left?
@@ -246,9 +254,12 @@ install_file() {
 }
 
 # write_file SOURCE TARGET MODE OWNER: atomic; nobody else can read it at any moment, nor put a link in its way
+# A full disk costs nothing of what is there, also where the caller goes on after a failure.
 write_file() {
-    install -T -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.hybrid-mesh-new"
-    mv -f "$2.hybrid-mesh-new" "$2"
+    if ! { install -T -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.hybrid-mesh-new" && mv -f "$2.hybrid-mesh-new" "$2"; }; then
+        rm -f "$2.hybrid-mesh-new"
+        return 1
+    fi
     if command -v restorecon >/dev/null; then restorecon "$2" || :; fi
 }
 
@@ -289,15 +300,11 @@ hosts_lines() {
 
 # set_hosts LINES: makes them our block in /etc/hosts. It stays where it is, if it is right.
 set_hosts() {
-    {
-        echo '# BEGIN hybrid-mesh'
-        cat "$1"
-        echo '# END hybrid-mesh'
-    } >block
+    { echo '# BEGIN hybrid-mesh' && cat "$1" && echo '# END hybrid-mesh'; } >block || return 1
     sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' "$HOSTS" >present
     if cmp -s block present; then return; fi
     log "write $HOSTS: $(paste -sd , "$1")"
-    hosts_without_block | cat - block >new-hosts
+    hosts_without_block >other-hosts && cat other-hosts block >new-hosts || return 1
     write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
 }
 
@@ -325,6 +332,7 @@ old_peers() {
 leave_old_addresses() {
     for peer in $(old_peers); do
         log "close the agent's connections to $peer"
+        case $peer in *:*) peer="[$peer]" ;; esac
         timeout 10 ss -K dst "$peer" dport = :15012 >/dev/null 2>&1 || :
     done
     [ -z "$(old_peers)" ]
@@ -367,9 +375,10 @@ open_gates() {
     done
 }
 
-# A switch that was cut off half-way: what ran before is put back.
+# undo_half_switch back|before-start: after a switch that was cut off half-way what ran before is put back, by this
+# verb of switch.sh. Fails where that fails.
 undo_half_switch() {
-    [ ! -e "$STATE/switching" ] || /bin/sh "$STATE/next/switch.sh" back || :
+    [ ! -e "$STATE/switching" ] || /bin/sh "$STATE/next/switch.sh" "$1"
 }
 
 this_boot() {

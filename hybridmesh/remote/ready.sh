@@ -73,7 +73,7 @@ switch() {
     now
     quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$NOW" \
         --description='hybrid-mesh: from what ran here to what the stack wants' \
-        --property="ExecStopPost=-/bin/sh $STATE/next/switch.sh rescue" /bin/sh "$STATE/next/switch.sh" ||
+        --property=TimeoutStopSec=900 --property="ExecStopPost=-/bin/sh $STATE/next/switch.sh rescue" /bin/sh "$STATE/next/switch.sh" ||
         fail 'the switch cannot be started' 'see the output above and: systemctl status'
     drain=$(setting drain-seconds 5)
     install=$(setting install-timeout-seconds 300)

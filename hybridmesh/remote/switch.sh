@@ -4,7 +4,8 @@
 # ready.sh reads $STATE/outcome: what, remedy, log lines.
 #   switch.sh         the whole of it
 #   switch.sh forward the way there
-#   switch.sh back    the way back, after a failure, or a reboot half-way
+#   switch.sh back    the way back, after a failure
+#   switch.sh before-start  the same, before a start of Istio, after a reboot half-way
 #   switch.sh rescue  once the unit has ended, however it did: what was cut off is put back and started
 cd -- "$(dirname -- "$0")"
 # shellcheck source=hybridmesh/remote/lib.sh
@@ -142,8 +143,18 @@ restore_parts() {
     for unit in $UPKEEP; do
         [ ! -e "/etc/systemd/system/$unit" ] || quietly timeout 60 systemctl disable "$unit" || :
     done
-    (cd / && parts) | while IFS= read -r part; do rm -rf "/${part:?}"; done
-    tar -C / -xpf "$PREVIOUS/parts.tar"
+    # Nothing is taken away before all that was here is on the disk again.
+    rm -rf "$PREVIOUS/unpacked"
+    mkdir "$PREVIOUS/unpacked"
+    quietly tar -C "$PREVIOUS/unpacked" -xpf "$PREVIOUS/parts.tar" ||
+        fail 'the files that were here cannot be put back' 'make room on the disk, then pulumi up'
+    (cd / && parts) | grep -vxFf "$PREVIOUS/parts" | while IFS= read -r part; do rm -rf "/${part:?}"; done
+    while IFS= read -r part; do
+        mkdir -p "/${part%/*}"
+        rm -rf "/${part:?}"
+        mv "$PREVIOUS/unpacked/$part" "/$part"
+        if command -v restorecon >/dev/null; then restorecon -R "/$part" || :; fi
+    done <"$PREVIOUS/parts"
     rm -f "$STATE/restart-needed"
     timeout 60 systemctl daemon-reload
     quietly timeout 60 systemctl --no-reload enable istio "$TRACKER" || :
@@ -154,11 +165,13 @@ restore_parts() {
     [ ! -s "$STATE/hosts" ] || refresh_hosts || :
 }
 
+# back back|before-start: the second where Istio's start waits for this to end: a stop would call it off
 back() {
     [ -e "$STATE/switching" ] || return 0
     step back 'what ran here before'
-    # At boot its start is still to come, and a stop would call that off.
-    [ "$(systemctl show --value --property=ActiveState istio)" = inactive ] || quietly timeout 90 systemctl stop istio || :
+    # At boot its start may be still to come, too.
+    [ "$1" = before-start ] || [ "$(systemctl show --value --property=ActiveState istio)" = inactive ] ||
+        quietly timeout 90 systemctl stop istio || :
     clean_rules
     restore_package
     restore_parts
@@ -184,7 +197,7 @@ outcome() {
 
 switch() {
     rm -f "$STATE/outcome"
-    undo_half_switch
+    undo_half_switch back || fail 'what ran before an earlier change cannot be put back' "see $LOG, then pulumi up"
     version=$(installed_version)
     keep_previous
     BEGAN=$(date +%s)
@@ -202,7 +215,7 @@ switch() {
         timeout 10 journalctl --unit=istio --since="@$BEGAN" --output=cat --no-pager 2>/dev/null | tail -n 20 || :
     } | cut -c 1-500 >errors
     what=$(said "FAILED on $HOST at step ")
-    if (back && start_istio); then
+    if /bin/sh ./switch.sh back && (start_istio); then
         outcome "${what:-it was cut off}; rolled back: $PACKAGE $version runs again, with its own files and scripts" \
             "$(said 'remedy: '), correct the cause, then pulumi up: it tries again. Back to the old settings: no restart"
     else
@@ -214,14 +227,14 @@ switch() {
 
 case ${1-} in
     forward) forward ;;
-    back)
+    back | before-start)
         only_one
-        back
+        back "$1"
         ;;
     rescue)
         if [ ! -e "$STATE/switching" ]; then exit 0; fi
         only_one
-        back
+        back back
         timeout 60 systemctl start --no-block istio
         ;;
     *)

@@ -30,6 +30,7 @@ refuse() {
 
 # Reads a configuration of curl's from stdin, so that no secret is in a command line; prints the answer's status
 request() {
+    rm -f answer problem # an answer that does not come must not leave that of before, which has a token in it
     unredirected timeout 15 curl --disable --silent --noproxy '*' --connect-timeout 5 --output answer \
         --write-out '%{http_code}' --config - 2>problem || :
 }
@@ -44,6 +45,7 @@ ask_cloud() {
     status=$(printf 'url = "%s"\nheader = "%s"\n' "$IDENTITY_URL" "$IDENTITY_HEADER" | request)
     identity=
     [ "$status" != 200 ] || identity=$(json_value access_token)
+    rm -f answer
     [ -n "$identity" ]
 }
 
@@ -62,7 +64,10 @@ data-binary = "@body"
 END
     )
     token=
-    [ "$status" != 201 ] || token=$(json_value token)
+    if [ "$status" = 201 ]; then
+        token=$(json_value token)
+        rm -f answer
+    fi
     [ -n "$token" ]
 }
 
@@ -88,7 +93,7 @@ explain() {
         403) refuse "Kubernetes gives this machine's account no token of $ACCOUNT ($API answered 403)" \
             "let the machine run as the fleet's own service account: its RoleBinding in ${ACCOUNT%%/*} names who may" ;;
         404) refuse "there is no ServiceAccount $ACCOUNT ($API answered 404)" 'pulumi up' ;;
-        000) refuse "$API cannot be reached: $(cat problem)" \
+        000 | '') refuse "$API cannot be reached: $(grep . problem || echo 'no answer within 15 s')" \
             "open the way from this machine to Kubernetes' API server, and check the certificate in $AUTHORITIES" ;;
         *) refuse "$API answered $status: $(head -c 300 answer 2>/dev/null | tr -d '\n')" 'see the API server' ;;
     esac

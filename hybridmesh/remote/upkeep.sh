@@ -41,8 +41,10 @@ rotate() {
     for file in /var/log/istio/istio.log /var/log/istio/istio.err.log; do
         [ -f "$file" ] || continue
         [ "$(stat -c %s "$file")" -gt "$LOG_LIMIT" ] || continue
-        cp -p "$file" "$file.new"
-        mv "$file.new" "$file.1"
+        if ! { cp -p "$file" "$file.new" && mv "$file.new" "$file.1"; }; then
+            rm -f "$file.new"
+            log "note: there is no room for a copy of $file: it is emptied without one"
+        fi
         : >"$file" # the agent appends, so that it goes on at the start
     done
 }
@@ -51,7 +53,8 @@ rotate() {
 case ${1-} in
     network)
         # Of this boot: it is under way, and waits for us.
-        [ ! -e "$STATE/switching" ] || [ "$(cat "$STATE/switching")" = "$(this_boot)" ] || undo_half_switch
+        [ ! -e "$STATE/switching" ] || [ "$(cat "$STATE/switching")" = "$(this_boot)" ] || undo_half_switch before-start ||
+            log 'note: what ran before the last change cannot be put back; pulumi up puts all right'
         within "$WAY_LIMIT" has_way || log "note: no way to istiod after ${WAY_LIMIT}s; Istio starts nevertheless"
         follow
         ;;

@@ -211,9 +211,9 @@ def test_a_gateway_by_name_is_shown_as_the_name_that_the_machine_resolves() -> N
 
 
 def test_the_applications_units_are_shown_and_sent() -> None:
-    world = sidecar(app_units=["shop.service", "shop.socket"])
-    assert world.one("vm-1", "Sidecar").plain["appUnits"] == ["shop.service", "shop.socket"]
-    assert texts(world.one("vm-1-join").value("stdin"))["settings/app-units"] == "shop.service shop.socket\n"
+    world = sidecar(app_units=["shop.service", "shop.target"])
+    assert world.one("vm-1", "Sidecar").plain["appUnits"] == ["shop.service", "shop.target"]
+    assert texts(world.one("vm-1-join").value("stdin"))["settings/app-units"] == "shop.service shop.target\n"
     assert "appUnits" not in sidecar().one("vm-1", "Sidecar").plain
 
 

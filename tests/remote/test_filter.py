@@ -160,6 +160,22 @@ def nft(rules: str, policy: str = "accept", port: int = 8080, hook: str = "input
         ("\t\tip saddr 10.0.0.1 return\n\t\tdrop\n", "accept", "ACCEPT"),
         ("\t\ttcp dport 8080 return\n\t\taccept\n", "drop", "DROP"),
         ("\t\tgoto nowhere\n\t\taccept\n", "drop", "DROP"),
+        ('\t\tiifname "eth*" tcp dport 8080 accept\n', "drop", "ACCEPT"),
+        ('\t\tiifname "wlan*" tcp dport 8080 accept\n', "drop", "DROP"),
+        ("\t\tct state vmap { established : accept, new : jump mine }\n", "drop", "ACCEPT"),
+        ("\t\tct state vmap { established : accept, new : jump nowhere }\n", "drop", "DROP"),
+        ("\t\tct state vmap { established : accept, new : drop }\n", "accept", "DROP"),
+        ('\t\tiifname vmap { "lo" : accept, "eth0" : goto mine }\n', "drop", "ACCEPT"),
+        ('\t\tiifname vmap { "lo" : accept, "eth1" : jump mine }\n', "drop", "DROP"),
+        ("\t\ttcp dport vmap { 22 : accept, 8000-8100 : accept }\n", "drop", "ACCEPT"),
+        ("\t\ttcp dport vmap { 22 : accept, 8080 : reject }\n", "accept", "REJECT"),
+        ("\t\tmeta l4proto vmap { tcp : jump mine, udp : drop }\n", "drop", "ACCEPT"),
+        # A named set or map, and what is told by several things at once, cannot be judged here.
+        ("\t\ttcp dport @open_ports accept\n", "drop", "ACCEPT"),
+        ("\t\ttcp dport @closed_ports drop\n", "accept", "ACCEPT"),
+        ("\t\tiifname @lan accept\n", "drop", "ACCEPT"),
+        ("\t\ttcp dport vmap @ports\n", "drop", "ACCEPT"),
+        ('\t\tiifname . tcp dport { "eth0" . 8080 } accept\n', "drop", "ACCEPT"),
     ],
 )
 def test_nftables_rules_are_followed(rules: str, policy: str, expected: str) -> None:

@@ -156,6 +156,29 @@ def test_a_file_is_written_with_its_mode_and_through_no_link(tmp_path: Path) -> 
     assert not (tmp_path / "target.hybrid-mesh-new").is_symlink()
 
 
+FULL = 'install() { printf cut >"$8.hybrid-mesh-new" 2>/dev/null || :; return 1; }\n'
+"""A disk on which a file's first bytes have found room."""
+
+
+def test_a_full_disk_costs_nothing_of_a_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("new\n")
+    (tmp_path / "target").write_text("old\n")
+    full = FULL.replace("$8", "target")
+    # A caller that goes on after a failure turns `set -e` off for all that it calls.
+    assert sh(f"{full}write_file source target 640 root:root || echo refused", folder=tmp_path) == "refused\n"
+    assert (tmp_path / "target").read_text() == "old\n"
+    assert not (tmp_path / "target.hybrid-mesh-new").exists()
+
+
+@pytest.mark.parametrize("full", [FULL.replace("$8", "etc-hosts"), "cat() { return 1; }\n"], ids=["disk", "run"])
+def test_a_full_disk_costs_no_line_of_the_hosts_file(tmp_path: Path, full: str) -> None:
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    (tmp_path / "hosts").write_text("192.0.2.1 istiod\n")
+    text = "STATE=.; HOSTS=etc-hosts; LOG=log; refresh_hosts || echo refused"
+    assert sh(f"{full}{text}", folder=tmp_path) == "refused\n"
+    assert (tmp_path / "etc-hosts").read_text() == "127.0.0.1 localhost\n"
+
+
 LINES = st.lists(st.sampled_from(["127.0.0.1 localhost", "", "# note", "10.0.0.1 $(id) `id` \\n %s", "::1 six"]))
 
 
@@ -239,6 +262,13 @@ def test_connections_to_addresses_that_the_gateway_no_longer_has_are_found(tmp_p
     )
     (tmp_path / "sockets").write_text(lines)
     assert sh("HOSTS=etc-hosts; ss() { cat sockets; }; old_peers", folder=tmp_path) == "192.0.2.8\nfd00::9\n"
+
+
+def test_a_connection_to_an_address_of_either_kind_is_closed(tmp_path: Path) -> None:
+    closed = 'timeout() { shift; "$@"; }; ss() { echo "$@" >>closed; }; old_peers() { cat peers; : >peers; }\n'
+    (tmp_path / "peers").write_text("192.0.2.8\nfd00::9\n")
+    sh(f"{closed}leave_old_addresses", folder=tmp_path)
+    assert (tmp_path / "closed").read_text() == "-K dst 192.0.2.8 dport = :15012\n-K dst [fd00::9] dport = :15012\n"
 
 
 @pytest.mark.parametrize(
@@ -442,3 +472,127 @@ def test_a_system_outside_the_table_is_a_finding(tmp_path: Path, release: str, r
     found = (tmp_path / "findings").read_text()
     assert ("not in the table of supported ones" in found) is refused
     assert ("versions.accept to [system]" in found) is refused
+
+
+# ---------------------------------------------------------------- packages that come with a join
+
+PACKAGES = (
+    'STATE=.; INSTALL_LIMIT=9; write_file() { cp "$1" "$2"; }; all_packages() { sort -u packages; }\n'
+    "package_manager() { echo dnf; }; missing_packages() { cat missing; }\n"
+    + "".join(function("join.sh", name) for name in ("install_missing", "add_missing_packages"))
+)
+"""A machine whose packages are the lines of the file `packages`."""
+
+
+def added(folder: Path) -> list[str]:
+    """What a departure would take away now."""
+    sh(f"{PACKAGES}record_cut_off_packages", folder=folder)
+    file = folder / "added-packages"
+    return file.read_text().split() if file.exists() else []
+
+
+def joined(folder: Path, install: str, *, missing: str = "sudo\n") -> int:
+    """A join's exit code. `install`: what the package manager does."""
+    (folder / "missing").write_text(missing)
+    text = f". {SCRIPTS}/lib.sh\n{PACKAGES}timeout() {{ {install}; }}\nadd_missing_packages"
+    return subprocess.run(["sh", "-c", text], cwd=folder, capture_output=True, timeout=20, check=False).returncode
+
+
+def test_what_comes_with_a_missing_package_goes_with_the_machine_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "packages").write_text("bash\n")
+    assert joined(tmp_path, "printf 'sudo\\nlibsudo\\n' >>packages") == 0
+    with (tmp_path / "packages").open("a") as file:
+        file.write("postgresql\n")
+    assert joined(tmp_path, "false", missing="") == 0
+    assert joined(tmp_path, "echo hostname >>packages", missing="hostname\n") == 0
+    assert added(tmp_path) == ["hostname", "libsudo", "sudo"]
+
+
+def test_what_an_admin_installs_after_a_join_that_could_not_is_no_package_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "packages").write_text("bash\n")
+    assert joined(tmp_path, "echo libsudo >>packages; return 1") == 1
+    with (tmp_path / "packages").open("a") as file:
+        file.write("sudo\npostgresql\n")
+    assert joined(tmp_path, "false", missing="") == 0
+    assert added(tmp_path) == ["libsudo"]
+
+
+def test_of_an_installation_that_was_cut_off_only_what_was_asked_for_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "packages").write_text("bash\n")
+    joined(tmp_path, "echo sudo >>packages; kill -KILL $$")
+    with (tmp_path / "packages").open("a") as file:
+        file.write("postgresql\n")
+    assert added(tmp_path) == ["sudo"]
+
+
+def test_without_a_list_of_what_is_here_nothing_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "packages").write_text("")
+    assert joined(tmp_path, "echo sudo >>packages") == 1
+    assert (tmp_path / "packages").read_text() == ""
+
+
+# ---------------------------------------------------------------- the way back, and upkeep
+
+
+def test_before_the_way_back_has_unpacked_all_nothing_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "previous").mkdir()
+    (tmp_path / "previous/parts").write_text("etc/certs\n")
+    text = (
+        "PREVIOUS=previous; UPKEEP=; parts() { echo etc/certs; echo etc/more; }; tar() { echo full; return 2; }\n"
+        'rm() { echo "$@" >>removed; }; mv() { echo "$@" >>removed; }\n' + function("switch.sh", "restore_parts")
+    )
+    done = subprocess.run(
+        ["sh", "-c", f". {SCRIPTS}/lib.sh\n{text}restore_parts"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the files that were here cannot be put back" in done.stderr
+    assert (tmp_path / "removed").read_text() == "-rf previous/unpacked\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "stopped"),
+    [("back", "active", True), ("back", "inactive", False), ("before-start", "activating", False)],
+)
+def test_a_start_that_waits_for_the_way_back_is_not_called_off(
+    tmp_path: Path, verb: str, state: str, stopped: bool
+) -> None:
+    (tmp_path / "switching").touch()
+    text = (
+        "STATE=.; PREVIOUS=previous\n"
+        f'systemctl() {{ if [ "$1" = show ]; then echo {state}; else echo "$@" >>said; fi; }}\n'
+        'timeout() { shift; "$@"; }; clean_rules() { :; }; restore_package() { :; }; restore_parts() { :; }\n'
+        "open_gates() { :; }\n" + function("switch.sh", "back")
+    )
+    sh(f"{text}back {verb}", folder=tmp_path)
+    assert (tmp_path / "said").exists() == stopped
+    assert not (tmp_path / "switching").exists()
+
+
+def test_a_log_of_which_there_is_no_room_for_a_copy_is_emptied_all_the_same(tmp_path: Path) -> None:
+    for name in ("istio.log", "istio.err.log"):
+        (tmp_path / name).write_text("x" * 100)
+    text = function("upkeep.sh", "rotate").replace("/var/log/istio/", "")
+    full = 'cp() { printf cut >"$3"; return 1; }\n'
+    sh(f"LOG_LIMIT=10\n{full}{text}rotate", folder=tmp_path)
+    assert {file.name: file.stat().st_size for file in tmp_path.glob("istio*")} == {"istio.log": 0, "istio.err.log": 0}
+
+
+def test_of_a_link_the_mode_of_what_it_leads_to_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to("bin")
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    folders = "/etc/certs /var/log/istio /run/secrets /usr/local/bin"
+    text = function("join.sh", "record_before").replace(folders, str(tmp_path / "link"))
+    sh(f"STATE=state; HOSTS=etc-hosts\n{text}record_before", folder=tmp_path)
+    assert (tmp_path / "state/before/folders").read_text().split()[0] == "755"
+
+
+def test_metrics_are_closed_after_a_host_has_loaded_its_own_rules() -> None:
+    order = re.search(r"^After=(.*)$", function("join.sh", "metrics_unit"), re.MULTILINE)
+    assert order
+    assert {"iptables.service", "nftables.service", "netfilter-persistent.service"} <= set(order[1].split())

@@ -141,6 +141,16 @@ def test_a_token_is_read_from_an_answer_or_nothing_is(tmp_path: Path, answer: st
     assert sh(f"{function('token.sh', 'json_value')}json_value {name}", folder=tmp_path).strip() == value
 
 
+def test_an_answer_that_does_not_come_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """The one before is the metadata server's, with the access token of the machine's account."""
+    (tmp_path / "answer").write_text('{"access_token": "ya29.S3CRET"}')
+    silent = "STATE=.; API=https://192.0.2.2; ACCOUNT=demo/echo; AUTHORITIES=ca; unredirected() { return 124; }\n"
+    parts = "".join(function("token.sh", name) for name in ("request", "refuse", "explain"))
+    said = sh(f"{silent}{parts}status=$(request </dev/null); (explain) 2>&1 || :; cat token-refused", folder=tmp_path)
+    assert "https://192.0.2.2 cannot be reached: no answer within 15 s" in said
+    assert "S3CRET" not in said
+
+
 def test_a_token_travels_by_stdin_and_never_in_a_command_line() -> None:
     text = (SCRIPTS / "token.sh").read_text()
     requests = re.findall(r"^.*\bcurl\b.*$", text, re.MULTILINE)

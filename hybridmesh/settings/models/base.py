@@ -31,7 +31,7 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(
     r"(?=.{4,253}$)(?!.*\.\d+$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+"
 )
-_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket|target|mount|path|timer)")
+_UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|target|timer)")
 _DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m|h)")
 _HEADER = re.compile(r"[a-z0-9]([-a-z0-9_]*[a-z0-9])?")
 _PLACE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -155,7 +155,11 @@ HostKey = Annotated[str, _matches(_HOST_KEY, "an SSH public host key such as `ss
 IpAddress = Annotated[str, AfterValidator(_ip)]
 Address = Annotated[str, AfterValidator(_address)]
 Lost = Annotated[bool | tuple[str, ...], BeforeValidator(_lost)]
-UnitName = Annotated[str, _matches(_UNIT, "the name of a systemd unit such as `shop.service`")]
+UnitName = Annotated[
+    str,
+    # One of those that basic.target waits for would be a cycle at boot, with a service that waits for the proxy.
+    _matches(_UNIT, "a systemd service, target or timer such as `shop.service`; for a socket, what it starts"),
+]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 MemorySize = Annotated[str, _matches(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]
 EgressHost = Annotated[str, _matches(_EGRESS_HOST, "`namespace/host`, such as `./*`")]
