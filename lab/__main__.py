@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lab import machines as vm
 from lab import packages, toolchain
@@ -147,7 +148,7 @@ def status() -> None:
     table = Table("part", "state", "detail", box=None, pad_edge=False)
     for info in instance.supervisor.getAllProcessInfo():
         if not info["name"].startswith("machine-"):
-            table.add_row(info["name"], info["statename"].lower(), info["description"])
+            table.add_row(info["name"], info["statename"].lower(), Text(info["description"]))
     for machine in vm.machines(instance):
         network = "" if machine.network is vm.Network.FLAT else f", network {machine.network}"
         table.add_row(machine.name, machine.state(), machine.address + network)
@@ -295,7 +296,7 @@ def build() -> None:
 def prune() -> None:
     """Remove from the cache what this project's pins no longer name."""
     for folder in toolchain.prune():
-        err.print(f"removed {folder}")
+        err.print(f"removed {folder}", markup=False)
 
 
 def main() -> None:

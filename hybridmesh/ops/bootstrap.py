@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 from ..istio import (
@@ -188,7 +189,7 @@ def _show(folder: Path, files: Mapping[str, _File], notes: list[str]) -> None:
     console = Console()
     table = Table("file", "mode", "on the VM")
     for name, file in files.items():
-        table.add_row(str(folder / name), f"{file.mode:04o}", _ON_THE_VM[name])
+        table.add_row(Text(str(folder / name)), f"{file.mode:04o}", _ON_THE_VM[name])
     console.print(table)
     for note in notes:
         console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)

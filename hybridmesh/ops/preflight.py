@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hybridmesh.istio import BootstrapOptions, cluster_env, versions
 from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
@@ -184,14 +185,14 @@ def _print(reports: list[Report], why_not: str) -> None:
         table.add_column(header, overflow="fold")
     for report in reports:
         colour = "green" if report.good else "red"
-        mark = f"[{colour}]●[/] {report.machine}"
+        mark = Text.assemble(("●", colour), f" {report.machine}")
         if not report.findings:
             table.add_row(mark, "", "can join" if report.good else "", "", "")
         for found in report.findings:
-            table.add_row(mark, found.check, *(_plain(t) for t in (found.value, found.consequence, found.remedy)))
-            mark = ""
+            table.add_row(mark, *map(Text, (found.check, found.value, found.consequence, found.remedy)))
+            mark = Text()
         for note in report.notes:
-            table.add_row("", "note", _plain(note), "", "")
+            table.add_row("", "note", Text(note), "", "")
     console.print(table)
     count = sum(len(report.findings) for report in reports)
     bad = sum(not report.good for report in reports)
@@ -199,8 +200,3 @@ def _print(reports: list[Report], why_not: str) -> None:
     console.print(f"{count} finding(s) on {bad} of {len(reports)} machine(s); nothing was changed.")
     if why_not:
         console.print(f"The stack's outputs are not known: {why_not}", soft_wrap=True, markup=False)
-
-
-def _plain(text: str) -> str:
-    """As it is, whatever brackets are in it."""
-    return text.replace("[", r"\[")

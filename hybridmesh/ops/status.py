@@ -315,8 +315,7 @@ def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
         colour, shape = ("green", "●") if machine.good else ("red", "✗")
         if machine.good and (machine.drift or machine.refusal):
             colour, shape = "yellow", "▲"
-        table.add_row(
-            f"[{colour}]{shape}[/] {machine.name}",
+        cells = (
             machine.identity,
             machine.address,
             machine.endpoint,
@@ -326,6 +325,8 @@ def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
             _certificate_text(machine, now),
             "not asked" if machine.drift is None else f"{len(machine.drift)} changes" if machine.drift else "nothing",
         )
+        # Not markup: what a probe or istiod says may hold brackets, as an IPv6 address does.
+        table.add_row(Text.assemble((shape, colour), f" {machine.name}"), *map(Text, cells))
     return table
 
 

@@ -31,8 +31,8 @@ GOOD = "hybrid-mesh: step: preflight\nhybrid-mesh: step: end: nothing was found\
 BAD = (
     "hybrid-mesh: step: preflight\n"
     "hybrid-mesh: note: systemd is degraded: x.service\n"
-    "hybrid-mesh: finding: ports: port 15001, which the proxy needs, is held by [haproxy]; the proxy would not start "
-    "-> move that service to another port\n"
+    "hybrid-mesh: finding: ports: port 15001, which the proxy needs, is held by [haproxy] in C:\\[x]; the proxy would "
+    "not start -> move that service to another port\n"
     "hybrid-mesh: finding: disk: 3 MiB free at /var/lib; it would not fit -> free 500 MiB there\n"
     "hybrid-mesh: FAILED on vm at step preflight: 2 finding(s), nothing was changed\n"
 )
@@ -121,7 +121,7 @@ def test_findings_are_said_one_a_line_and_end_with_status_1(monkeypatch: pytest.
     assert done.exit_code == 1
     lines = [line for line in done.output.splitlines() if "15001" in line or "3 MiB" in line]
     assert len(lines) == 2
-    for part in ("held by [haproxy]", "the proxy would not start", "move that service to another port"):
+    for part in ("held by [haproxy] in C:\\[x]", "the proxy would not start", "move that service to another port"):
         assert part in lines[0]
     assert "systemd is degraded: x.service" in done.output
     assert "2 finding(s) on 1 of 2 machine(s)" in done.output

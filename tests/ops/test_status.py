@@ -82,6 +82,13 @@ def test_a_type_that_is_not_acknowledged_is_named() -> None:
     assert "Listener" in found.sync
 
 
+@pytest.mark.parametrize("said", ["dial tcp [fd00::5]:8080: connection refused", "no file [/etc/istio/x]", "a\\[b]"])
+def test_what_a_probe_says_is_shown_with_its_brackets(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    unhealthy = {"conditions": [{"type": "Healthy", "status": "False", "message": said}]}
+    code, text = run(monkeypatch, view(entries={ENTRY: entry(status=unhealthy)}))
+    assert (code, " ".join(said.split()) in " ".join(text.split())) == (1, True), text
+
+
 def test_an_unhealthy_app_says_what_the_probe_said() -> None:
     found = judged(entries={ENTRY: entry(status=UNHEALTHY)})
     assert not found.good
