@@ -107,7 +107,10 @@ def look(settings: Settings, topology: Mapping[str, Any] | None, names: list[str
 
 
 def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: str, way: Reachable) -> Preflight:
-    """What is looked at on a machine; as at `pulumi up`, but for what only a stack that is up can tell."""
+    """What is looked at on a machine, as at the next `pulumi up`.
+
+    The stack's output is of the last one: it tells only what the settings leave to others.
+    """
     package = settings.sidecar.package
     if package is None:
         raise ValueError("sidecar.package is missing; hybridmesh.settings.parse refuses such settings.")
@@ -115,13 +118,12 @@ def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: s
     shape = proxy_shape(settings.sidecar, workload)
     host = hosts(settings)[name]
     ports = {port.name: port.target for port in workload.ports} if workload is not None else {}
-    made = (topology or {}).get("machines", {}).get(name, {})
-    gateway = (topology or {}).get("gateway", {}).get("address") or settings.gateway.address or ""
+    gateway = settings.gateway.address or (topology or {}).get("gateway", {}).get("address") or ""
     return Preflight(
         package=package.by_kind,
         package_version=package.version,
         ssh_port=way.door.port,
-        mesh_address=host.mesh_address or made.get("meshAddress") or way.door.address,
+        mesh_address=host.mesh_address or way.door.address,
         app_ports=list(ports.values()),
         cluster_env=_redirected(shape, ports, way.door.port),
         dns_capture=shape.dns_capture,

@@ -94,7 +94,7 @@ def test_every_machine_is_looked_at_for_what_up_would_look_for(monkeypatch: pyte
     assert console(monkeypatch, settings=dev_settings(change)).exit_code == 0
     assert {name: told["settings/mesh-address"] for name, told in machines.asked.items()} == {
         "vm-1": "192.0.2.11",
-        "vm-2": "10.0.0.12",
+        "vm-2": "192.0.2.12",
     }
     told = machines.asked["vm-1"]
     expected = {
@@ -113,6 +113,22 @@ def test_every_machine_is_looked_at_for_what_up_would_look_for(monkeypatch: pyte
     assert "settings/supported-systems" not in told
     assert not any(name.startswith("files/") for name in told)
     assert KEY not in str(machines.asked)
+
+
+def test_what_the_settings_say_counts_and_not_what_the_last_up_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = answers(monkeypatch)
+
+    def change(sections: dict[str, Any]) -> None:
+        hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+        hosts["vm-1"]["ssh"]["address"] = "192.0.2.99"
+        hosts["vm-2"]["meshAddress"] = "10.0.0.22"
+        sections["gateway"]["address"] = "203.0.113.7"
+
+    old = {"address": "192.0.2.11", "port": 22, "user": "root", "hostKey": "", "meshAddress": "192.0.2.11"}
+    up = {**TOPOLOGY, "machines": {**TOPOLOGY["machines"], "vm-1": old}}
+    look(dev_settings(change), up, ["vm-1", "vm-2"])
+    told = {name: (t["settings/mesh-address"], t["settings/gateway"]) for name, t in machines.asked.items()}
+    assert told == {"vm-1": ("192.0.2.99", "203.0.113.7"), "vm-2": ("10.0.0.22", "203.0.113.7")}
 
 
 def test_findings_are_said_one_a_line_and_end_with_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
