@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +10,21 @@ from typing import Any
 from hybridmesh.ops.preview import WORDS, Change, changes, counted, lines_of, remarks
 
 LIMIT = 60_000
-"""GitHub takes 65,536 characters."""
+"""GitHub takes 65,536 characters. The parts below leave some thousands for the lines."""
+DRAWING = 15_000
+"""A drawing of so many characters is left out; there are two at most."""
+TABLE = 12_000
+REMARKS = 4_000
+VERDICTS = 8_000
+LINE = 600
+"""So long is a cell, a remark or a line of a verdict at most."""
 SHORT = 100
 """So many lines are shown without being asked for."""
 _LOSSES = ("replace", "delete")
 ROWS = 100
 """So many components stand in the table."""
+NAMES = 10
+"""So many names stand in a row of it."""
 MOST = 6
 """So many objects of one of them do."""
 
@@ -45,16 +55,17 @@ def comment(
         f"{counted(plan).capitalize()}.",
     ]
     if table:
-        lines = ["| | what | |", "| --- | --- | --- |"]
-        lines += table[:ROWS]
-        if len(table) > ROWS:
-            lines.append(f"| … | and {len(table) - ROWS} more | see below |")
-        parts.append("\n".join(lines))
-    if said := remarks(plan):
-        parts.append("\n".join(f"> {_cell(remark)}" for remark in said))
-    verdicts = refusals(text)
-    if verdicts:
-        parts.append(f"**Policies**\n\n```\n{verdicts}\n```")
+        rows = _fitting(table[:ROWS], TABLE)
+        more = [f"| … | and {len(table) - len(rows)} more | see below |"] if len(table) > len(rows) else []
+        parts.append("\n".join(["| | what | |", "| --- | --- | --- |", *rows, *more]))
+    if said := [f"> {_cell(remark)}" for remark in remarks(plan)]:
+        shown = _fitting(said, REMARKS)
+        more = [f"> and {len(said) - len(shown)} more; the run's log has them"] if len(said) > len(shown) else []
+        parts.append("\n".join([*shown, *more]))
+    if verdicts := [_short(line) for line in refusals(text).splitlines()]:
+        shown = _fitting(verdicts, VERDICTS)
+        more = ["… cut here; the run's log has all of it"] if len(verdicts) > len(shown) else []
+        parts.append("\n".join(["**Policies**\n\n```", *shown, *more, "```"]))
     if before != after:
         parts += [_drawing("before", before), _drawing("after", after)]
     elif table and before is not None:
@@ -79,7 +90,8 @@ def _table(found: Sequence[Change]) -> list[str]:
     lines = []
     for (operation, kind, told), names in rows.items():
         word = f"**{WORDS[operation]}**" if operation in _LOSSES else WORDS[operation]
-        lines.append(f"| {word} | {kind} {_cell(', '.join(names))} | {_cell(told)} |")
+        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+        lines.append(f"| {word} | {kind} {_cell(', '.join(names[:NAMES]))}{more} | {_cell(told)} |")
     return lines
 
 
@@ -95,12 +107,24 @@ def _told(change: Change) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _short(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LINE else f"{text[:LINE]}…"
+
+
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    """As many lines, from the first on, as there is room for."""
+    ends = itertools.accumulate(len(line) + 1 for line in lines)
+    return [line for line, end in zip(lines, ends, strict=True) if end <= room]
 
 
 def _drawing(when: str, drawing: str | None) -> str:
     if drawing is None:
         return f"**The mesh {when}**: nothing to draw."
+    if len(drawing) > DRAWING:
+        return f"**The mesh {when}**: not drawn, for {len(drawing):,} characters of drawing are more than fit in here."
     return f"**The mesh {when}**\n\n```mermaid\n{drawing.rstrip()}\n```"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """What the engine writes for a value that only the update will tell."""
 _LATER = "(known after the update)"
 _SECRET = "[secret]"
+_STREAMING = "PULUMI_ENABLE_STREAMING_JSON_PREVIEW"
+"""Would have the engine print a document for each event."""
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "!": "magenta"}
 _SIGNS = {"create": "+", "delete": "-", "update": "~", "replace": "!"}
 WORDS = {"create": "new", "update": "changed", "delete": "removed", "replace": "replaced"}
@@ -510,20 +513,33 @@ def planned(stack: str, *options: str) -> dict[str, Any]:
     """What an update of a stack would do, as Pulumi tells it to machines.
 
     Raises:
-        StackError: it would fail already now; the message is what Pulumi says.
+        StackError: it would fail already now, and the message is what Pulumi says; or that cannot be read.
     """
     command = ["pulumi", "preview", "--json", "--non-interactive", "--color=never", "--stack", stack, *options]
+    environment = {name: value for name, value in os.environ.items() if name != _STREAMING}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment)
     except FileNotFoundError:
         raise StackError(NO_PULUMI) from None
-    try:
-        plan: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        plan = {}
+    plan = _document(done.stdout)
     if done.returncode != 0:
         said = [d["message"].strip() for d in plan.get("diagnostics") or [] if d["severity"] == "error"]
         raise StackError(
             f"{' '.join(command)} ended with {done.returncode}:\n" + "\n".join([*said, done.stderr.strip()])
         )
+    if not isinstance(plan.get("steps"), list):
+        printed = done.stdout[:200].strip() or "nothing"
+        raise StackError(
+            f"{' '.join(command)} ended well, and did not print one JSON document with steps: nobody knows what would "
+            f"change. It printed: {printed}\nFix: let `pulumi` on PATH be Pulumi's own, of requirements.txt's version."
+        )
     return plan
+
+
+def _document(text: str) -> dict[str, Any]:
+    """One JSON object; an empty one where the text is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ci.drawings import LATER, planned_drawing
-from ci.review import ROWS, comment, marker, refusals
+from ci.review import DRAWING, NAMES, ROWS, comment, marker, refusals
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import Settings
 from tests.components.harness import dev_settings, run
@@ -145,6 +145,57 @@ def test_a_long_preview_is_cut_to_what_github_takes() -> None:
     assert len(said) < 65_000
     assert "cut here" in said
     assert said.rstrip().endswith("</details>")
+
+
+def test_a_thousand_machines_fit_into_a_comment() -> None:
+    names = [f"mesh-machine-of-the-far-datacenter-{n}" for n in range(1000)]
+    alike = [
+        step("update", "hybridmesh:sidecar:Sidecar", n, old={"mesh.yaml": "a\n"}, new={"mesh.yaml": "b\n"})
+        for n in names
+    ]
+    each = [step("update", "kubernetes:core/v1:Secret", n, old={"n": 0}, new={"n": n * 20}) for n in names]
+    by_hand = [{"urn": STACK, "severity": "warning", "message": f"{n} was changed by hand: {'|' * 700}"} for n in names]
+    refused = "Policies:\n" + "".join(f"        - [mandatory]  strict-mtls  {n} {'x' * 700}\n" for n in names)
+    drawn = planned_drawing(dev_settings(a_thousand))
+    said = body(
+        plan={"steps": [*alike, *each], "diagnostics": by_hand},
+        text=refused,
+        before=drawn,
+        after=f"{drawn} ",
+        failed=True,
+    )
+    assert len(said) < 65_536
+    assert said.count("| changed |") < 100
+    assert "| see below |" in said
+    for told in (
+        "**The mesh before**: not drawn, for ",
+        "**The mesh after**: not drawn, for ",
+        "[mandatory]",
+        "more; the run's log",
+    ):
+        assert told in said
+    assert "mermaid" not in said
+    assert said.rstrip().endswith("</details>")
+    said = body(plan={"steps": alike})
+    assert f"Sidecar {', '.join(names[:NAMES])} and {1000 - NAMES} more | Istio restarts, in turn |" in said
+
+
+def test_the_largest_drawings_leave_room_for_lines() -> None:
+    said = body(
+        before="a" * DRAWING,
+        after="b" * DRAWING,
+        plan={"steps": [step("update", "x:y:Z", "z", old={"a": 1}, new={"a": 2})]},
+    )
+    assert said.count("```mermaid") == 2
+    assert "a: 1 => 2" in said.partition("<details")[2]
+    assert len(said) < 65_536
+
+
+def a_thousand(sections: dict[str, Any]) -> None:
+    hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+    for number in range(1000):
+        ssh = {**hosts["vm-1"]["ssh"], "address": f"10.7.{number // 250}.{number % 250 + 1}"}
+        hosts[f"machine-{number}"] = {**hosts["vm-1"], "ssh": ssh}
 
 
 DRAWN = {

@@ -316,10 +316,11 @@ def test_what_the_program_says_of_it_is_said_once_and_the_engine_s_own_is_not() 
     assert remarks(plan) == ["warning: vm-2 is declared lost", BY_HAND["message"].strip()]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: int = 0, out: str = "{}") -> Any:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: int = 0, out: str = "") -> Any:
     """The console, with a pulumi that says `out`; its arguments are in the answer's `asked`."""
     program = tmp_path / "pulumi"
-    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncat {tmp_path}/out\necho broken >&2\nexit {code}\n')
+    noted = f'echo "$@" > {tmp_path}/asked\nenv > {tmp_path}/env'
+    program.write_text(f"#!/bin/sh\n{noted}\ncat {tmp_path}/out\necho broken >&2\nexit {code}\n")
     program.chmod(0o755)
     (tmp_path / "out").write_text(out)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -346,6 +347,25 @@ def test_what_pulumi_refuses_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert "ended with 255" in done.stderr
         assert ("a wrong value" in done.stderr) == (out != "no JSON")
         assert "broken" in done.stderr
+
+
+@pytest.mark.parametrize("out", ["", "{}", "[]", '{"type": "a"}\n{"type": "b"}\n', '{"steps": null}'])
+def test_what_cannot_be_read_is_not_taken_for_no_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str
+) -> None:
+    done = run(monkeypatch, tmp_path, out=out)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "did not print one JSON document with steps" in done.stderr
+    assert (out.partition("\n")[0] or "nothing") in done.stderr
+
+
+def test_pulumi_is_not_let_print_a_document_for_each_event(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PULUMI_ENABLE_STREAMING_JSON_PREVIEW", "true")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "file:///somewhere")
+    assert run(monkeypatch, tmp_path, out='{"steps": []}').exit_code == 0
+    environment = (tmp_path / "env").read_text()
+    assert "STREAMING" not in environment
+    assert "PULUMI_BACKEND_URL=file:///somewhere" in environment
 
 
 def test_without_pulumi_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
