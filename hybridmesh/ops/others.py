@@ -27,5 +27,7 @@ def others(topology: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]
             "workload": group_of(entry),
             "identity": f"spiffe://{topology['controlPlane']['trustDomain']}/ns/{namespace}/sa/{account}",
             "meshAddress": spec.get("address", ""),
+            "network": spec.get("network") or topology["cluster"]["network"],
+            "version": (spec.get("labels") or {}).get("version", ""),
         }
     return found

@@ -63,7 +63,16 @@ def scene(
     gateways: int,
     states: Mapping[str, str],
 ) -> Scene:
-    """What there is to draw of a stack; `states`: `good`, `warn` or `bad`, by machine."""
+    """What there is to draw of a stack.
+
+    Args:
+        topology: its output of that name; among its machines those that joined by themselves, too.
+        machines: what is known of them. Of those that are equally well the first are drawn.
+        splits: how requests are split.
+        istiods: how many are ready.
+        gateways: how many of its pods are ready.
+        states: `good`, `warn` or `bad`, by machine.
+    """
     workloads, plane, gateway = topology["workloads"], topology["controlPlane"], topology["gateway"]
     known = {split.name: split for split in splits}
     services = {name: w["host"] for name, w in sorted(workloads.items()) if w["host"]}
@@ -110,7 +119,7 @@ def _networks(
     names = {facts[machine.name]["network"] for machine in machines}
     for network in sorted(names, key=lambda name: (name != topology["cluster"]["network"], name)):
         mine = [machine for machine in machines if facts[machine.name]["network"] == network]
-        mine.sort(key=lambda machine: (("bad", "warn", "good").index(states[machine.name]), machine.name))
+        mine.sort(key=lambda machine: ("bad", "warn", "good").index(states[machine.name]))
         cards = [
             replace(_machine(machine, facts[machine.name], topology, known, services), state=states[machine.name])
             for machine in mine[:MOST]
@@ -140,7 +149,7 @@ def _machine(
     if name in services:
         workload = topology["workloads"][name]
         label, share = _flow(workload, facts["version"], known.get(name))
-        among = max(len(workload["machines"]), 1)
+        among = sum((m["workload"], m["version"]) == (name, facts["version"]) for m in topology["machines"].values())
         flows[name] = f"{label} among {among}" if label and among > 1 else label
         weight[name] = share / among
     return Card(

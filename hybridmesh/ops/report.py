@@ -19,8 +19,9 @@ from hybridmesh.providers.cluster import ClusterError
 from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look
+from .others import others
 from .picture import scene, tall, wide
-from .status import MachineStatus, WorkloadStatus, machine_statuses, remaining, workload_statuses
+from .status import MachineStatus, WorkloadStatus, machine_statuses, other_statuses, remaining, workload_statuses
 
 LIFE_HOURS = 24
 """How long a certificate lasts, if nobody says otherwise: a whole bar."""
@@ -52,9 +53,12 @@ def report(
 def html(view: View, findings: Sequence[Finding]) -> str:
     """The page. The mesh must have been seen."""
     assert view.mesh is not None
-    machines, splits = machine_statuses(view), workload_statuses(view)
+    machines, splits = [*machine_statuses(view), *other_statuses(view)], workload_statuses(view)
+    everyone = {**others(view.topology, view.mesh.entries), **view.topology["machines"]}
     states = {machine.name: state_of(machine, findings) for machine in machines}
-    drawn = scene(view.topology, machines, splits, view.mesh.istiods, view.mesh.gateways, states)
+    drawn = scene(
+        {**view.topology, "machines": everyone}, machines, splits, view.mesh.istiods, view.mesh.gateways, states
+    )
     state = overall(findings)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     environment.filters["code"] = code
@@ -71,6 +75,7 @@ def html(view: View, findings: Sequence[Finding]) -> str:
         tall=tall(drawn),
         splits=splits,
         machines=[row(machine, findings, view.now) for machine in machines],
+        google=sorted(view.topology.get("google") or {}),
     )
 
 
@@ -109,14 +114,19 @@ def tiles(
     """What is to be seen at a glance."""
     assert view.mesh is not None
     well = sum(state_of(machine, findings) != "bad" for machine in machines)
-    next_end = min((machine.certificate_expiry for machine in machines), default="")
+    next_end = min(filter(None, (machine.certificate_expiry for machine in machines)), default="")
     left = _hours(next_end, view.now) if next_end else LIFE_HOURS
     requests = sum(sum(split.requests.values()) for split in splits)
     return [
-        _tile("machines well", f"{well} of {len(machines)}", "in sync, healthy, seen", well == len(machines)),
+        _tile(
+            "machines well",
+            f"{well} of {len(machines)}",
+            "in sync, healthy, seen",
+            well == len(machines) and bool(machines or not view.topology.get("google")),
+        ),
         _tile(
             "next certificate ends",
-            remaining(next_end, view.now).replace(" left", "") if next_end else "none",
+            remaining(next_end, view.now).replace(" left", "") if next_end else "not known" if machines else "none",
             "renewed at half its time",
             left > 1,
         ),
@@ -159,10 +169,17 @@ def _weighs(found: Finding) -> bool:
 
 def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
     """One machine of the table."""
-    hours = _hours(machine.certificate_expiry, now)
+    end = machine.certificate_expiry
+    hours = _hours(end, now) if end else None
     mine = {finding.id for finding in findings if finding.machine == machine.name}
-    expiry = "bad" if hours <= 0 else "warn" if mine & {"certificate-ending", "certificate-expired"} else "good"
-    trouble = [said for said, good in ((machine.sync, "in sync"), (machine.health, "healthy")) if said != good]
+    expiry = (
+        "bad"
+        if hours is not None and hours <= 0
+        else "warn"
+        if mine & {"certificate-ending", "certificate-expired"}
+        else "good"
+    )
+    trouble = [said for said in (machine.sync, machine.health) if said not in ("in sync", "connected", "healthy")]
     if machine.endpoint != "seen by all":
         trouble.append({"not seen": "no endpoint of its service"}.get(machine.endpoint, machine.endpoint))
     if machine.refusal:
@@ -176,12 +193,12 @@ def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> d
         "trouble": trouble,
         "identity": machine.identity,
         "address": machine.address,
-        "version": machine.sidecar_version,
-        "left": remaining(machine.certificate_expiry, now),
-        "until": machine.certificate_expiry.replace("T", " ").removesuffix("Z"),
+        "version": machine.sidecar_version or "not asked",
+        "left": remaining(end, now) if end else "not known",
+        "until": end.replace("T", " ").removesuffix("Z"),
         "of": " (that of its join)" if machine.certificate_of == "join" else "",
         "expiry": expiry,
-        "share": f"{min(max(hours / LIFE_HOURS, 0), 1) * 100:.0f}",
+        "share": f"{min(max((hours or 0) / LIFE_HOURS, 0), 1) * 100:.0f}",
         "by_hand": "not asked" if machine.drift is None else "; ".join(machine.drift) or "nothing changed",
     }
 

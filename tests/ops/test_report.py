@@ -19,6 +19,7 @@ from hybridmesh.ops.look import Seen, Source, View
 from hybridmesh.ops.picture import MOST
 from hybridmesh.ops.report import code, html
 from tests.ops.probed import (
+    ADDRESS,
     ENVIRONMENT,
     MANIFEST,
     NOW,
@@ -27,12 +28,14 @@ from tests.ops.probed import (
     endpoint,
     entry,
     machine_facts,
+    member,
     mesh_facts,
     state,
     unit,
 )
 
 STOPPED = {"units": f"{unit(ActiveState='inactive', SubState='dead')}\n\n{TRACKER}", "rules": "", "certs": ""}
+UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
 VOID = {"meta", "br"}
 
 
@@ -149,6 +152,55 @@ def test_machines_that_are_not_well_are_drawn_and_the_rest_is_counted() -> None:
     assert tree.text.count("through gw-1") == 2
     rows = re.findall(r'<td data-label="machine"><b>(vm-\d+)</b>', text)
     assert len(rows) == count, "the table has all"
+
+
+def with_members(count: int, *, own: bool = True) -> View:
+    """As many machines that joined by themselves beside vm-1, or alone; the last is not healthy."""
+    topology = deepcopy(TOPOLOGY)
+    topology["google"] = {"echo-fleet": {"kind": "fleet", "workload": "echo", "serviceAccount": "a"}}
+    entries, endpoints = {f"demo/echo-{ADDRESS}-embedded": entry()}, [endpoint("10.0.0.5", "k8s")]
+    endpoints.append(endpoint(ADDRESS, "vm"))
+    if not own:
+        topology["machines"], entries = {}, {}
+    for number in range(count):
+        name, address = f"echo-member-{number}", f"10.3.0.{number}"
+        made = member(**({"status": UNHEALTHY} if number == count - 1 else {}))
+        made["metadata"]["name"] = name
+        made["spec"] |= {"address": address, "network": "far" if number % 2 else ""}
+        entries[f"demo/{name}"] = made
+        endpoints.append(endpoint(address, "vm"))
+    ends = {"vm-1": NOW + timedelta(hours=23), "echo-member-0": NOW + timedelta(hours=5)}
+    return view(topology, None if own else {}, entries=entries, endpoints=endpoints, certificates=ends)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_machines_that_joined_by_themselves_are_on_the_page(own: bool) -> None:
+    text = page(with_members(4, own=own))
+    tree = Tree(text)
+    assert f"{3 + own} of {4 + own}" in tree.text
+    assert "5 h" in tree.text, "the next certificate to end"
+    rows = dict(re.findall(r'<td data-label="machine"><b>(.+?)</b></td>\s*<td data-label="state">(.*)</td>', text))
+    assert list(rows) == [*(["vm-1"] if own else []), *(f"echo-member-{n}" for n in range(4))]
+    assert "connected" not in rows["echo-member-0"], "is no trouble"
+    assert "status 503" in rows["echo-member-3"]
+    assert text.count('class="card bad"') == 2, "in each of the two drawings"
+    assert "network far" in tree.text
+    assert f"10 % among {4 + own}" in tree.text
+    assert "<span>not known</span>" in text, "of a certificate"
+
+
+def test_hundreds_that_joined_by_themselves_are_counted_and_do_not_hide_the_stack_s_own() -> None:
+    text = page(with_members(200))
+    assert len(re.findall(r'<td data-label="machine">', text)) == 201
+    assert text.count("<g><title>echo-member-") == 2 * (MOST + MOST - 1)
+    assert text.count("<g><title>vm-1:") == 2
+    assert f"and {100 - MOST} more, all well" in text
+
+
+def test_a_fleet_of_which_no_machine_is_there_is_not_called_well() -> None:
+    text = page(with_members(0, own=False))
+    assert "No machine of echo-fleet is in the mesh." in Tree(text).text
+    assert '<div class="tile bad"><span>machines well</span><b>0 of 0</b>' in text
 
 
 def test_a_machine_that_the_doctor_finds_ill_is_not_called_well() -> None:
