@@ -66,6 +66,7 @@ def examine(view: View) -> list[Finding]:
             facts=seen.facts,
             refusal=seen.refusal,
             asked=seen.asked,
+            mesh_name=seen.mesh_name,
         )
         for name, seen in view.machines.items()
     ]

@@ -12,10 +12,10 @@ from typing import Any
 from hybridmesh import remote
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, ClusterError, connect
-from hybridmesh.settings import SettingsError
+from hybridmesh.settings import Settings, SettingsError
+from hybridmesh.settings.shapes import in_scope, proxy_shape
 
 from . import mesh
-from .diagnoses import mesh_name
 from .facts import MachineFacts, ProbeError, facts
 from .machines import limits, reachable, stack_settings
 from .mesh import MeshFacts
@@ -34,6 +34,8 @@ class Seen:
     """All that the probe printed."""
     asked: tuple[datetime, datetime] | None = None
     """When the probe was sent, and when its answer was there, by our clock."""
+    mesh_name: str = ""
+    """The name of the mesh's that it was to resolve; empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,9 +110,13 @@ def look_at_machines(
         return {name: Seen(refusal=refusal) for name in names}
     ways = reachable(settings, topology)
     chosen = {name: way for name in names if (way := ways.get(name)) is not None}
-    text = remote.probe(mesh_name(topology), bundle=whole)
+    resolved = {name: mesh_name(settings, topology, name) for name in chosen}
+
+    def stdin(name: str) -> str:
+        return remote.probe(resolved[name], bundle=whole)
+
     before = datetime.now(UTC)
-    answers = run_on_all(chosen, remote.COMMAND_PROBE, text, limits(settings))
+    answers = run_on_all(chosen, remote.COMMAND_PROBE, stdin, limits(settings))
     after = datetime.now(UTC)
     seen = {}
     for name in names:
@@ -121,8 +127,21 @@ def look_at_machines(
             seen[name] = Seen(refusal=f"{answer.problem}. Fix: {answer.fix}")
         else:
             try:
-                seen[name] = Seen(facts=facts(answer.stdout), output=answer.stdout, asked=(before, after))
+                known, span = facts(answer.stdout), (before, after)
+                seen[name] = Seen(facts=known, output=answer.stdout, asked=span, mesh_name=resolved[name])
             except ProbeError as error:
                 said = " ".join(answer.stderr.split())[-200:]
                 seen[name] = Seen(refusal=f"{error} ({said or f'exit status {answer.code}'}). Fix: try again.")
     return seen
+
+
+def mesh_name(settings: Settings, topology: Mapping[str, Any], machine: str) -> str:
+    """A name that only the mesh can resolve, and that the machine's proxy is told of: its own workload's, else the
+    first of another's; empty where there is none.
+    """
+    member = topology["machines"][machine]
+    own = settings.workloads.get(member["workload"])  # none: a gateway's machine, which is told of all
+    egress = proxy_shape(settings.sidecar, own).egress if own is not None else None
+    workloads = sorted(topology["workloads"].items(), key=lambda each: (each[0] != member["workload"], each[0]))
+    hosts = [(workload["namespace"], workload["host"]) for _, workload in workloads if workload["host"]]
+    return next((h for ns, h in hosts if egress is None or in_scope(egress, member["namespace"], ns, h)), "")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .models import ProxyShape, Workload
+from .models import Egress, ProxyShape, Workload
 
 _SHAPE = frozenset(field.alias or name for name, field in ProxyShape.model_fields.items())
 MACHINES_ONLY = {"dnsCapture", "concurrency", "logLevel", "limits", "capture"}
@@ -27,6 +27,16 @@ def proxy_shape(sidecar: ProxyShape, workload: Workload | None) -> ProxyShape:
     own = workload.sidecar if workload is not None else None
     given = {name: value for name, value in _given(sidecar).items() if name in _SHAPE}
     return ProxyShape.model_validate(given if own is None else _over(given, _given(own)))
+
+
+def in_scope(egress: Egress, own: str, namespace: str, host: str) -> bool:
+    """Whether proxies in the namespace `own` are told of a service of another."""
+    for entry in egress.hosts:
+        place, _, name = entry.partition("/")
+        there = place == "*" or namespace == (own if place == "." else place)
+        if there and (name in ("*", host) or (name.startswith("*.") and host.endswith(name[1:]))):
+            return True
+    return False
 
 
 def _given(shape: ProxyShape) -> dict[str, Any]:

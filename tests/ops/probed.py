@@ -237,4 +237,5 @@ def case(probe: Mapping[str, str] | None = None, mesh: Mapping[str, Any] | None 
         facts=None if refusal else machine_facts(probe),
         refusal=refusal,
         asked=(NOW - timedelta(seconds=1), NOW + timedelta(seconds=1)),
+        mesh_name=HOST,
     )

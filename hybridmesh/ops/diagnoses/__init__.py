@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from . import identity, in_mesh, machine, way
 from .model import Case, Diagnosis, Finding, Found, Severity
-from .way import mesh_name
 
-__all__ = ["BY_ID", "DIAGNOSES", "Case", "Diagnosis", "Finding", "Found", "Severity", "diagnose", "mesh_name"]
+__all__ = ["BY_ID", "DIAGNOSES", "Case", "Diagnosis", "Finding", "Found", "Severity", "diagnose"]
 
 DIAGNOSES = (*machine.DIAGNOSES, *way.DIAGNOSES, *identity.DIAGNOSES, *in_mesh.DIAGNOSES)
 """Every diagnosis."""

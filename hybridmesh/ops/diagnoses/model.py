@@ -46,6 +46,8 @@ class Case:
     """Why it could not, and what to do."""
     asked: tuple[datetime, datetime] | None = None
     """When the probe was sent, and when its answer was there, by our clock."""
+    mesh_name: str = ""
+    """The name of the mesh's that it was to resolve; empty: none."""
 
     @property
     def machine(self) -> Mapping[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from .model import Case, Diagnosis, Found, duration
 
@@ -43,13 +42,8 @@ def _dns_broken(case: Case) -> Iterator[Found]:
         tries = ", ".join(f"{r.address} ({r.result})" for r in servers)
         yield Found(f"none of its DNS servers answers: {tries}", "/etc/resolv.conf")
     captured = case.facts.environment.get("ISTIO_META_DNS_CAPTURE") == "true"
-    if captured and case.facts.ready and case.facts.rules and mesh_name(case.topology) and not case.facts.mesh_name:
-        yield Found(f"{mesh_name(case.topology)} is not resolved on it, though the agent answers DNS", "getent ahosts")
-
-
-def mesh_name(topology: Mapping[str, Any]) -> str:
-    """A name that only the mesh can resolve; empty where there is none."""
-    return next((w["host"] for _, w in sorted(topology["workloads"].items()) if w["host"]), "")
+    if captured and case.facts.ready and case.facts.rules and case.mesh_name and not case.facts.mesh_name:
+        yield Found(f"{case.mesh_name} is not resolved on it, though the agent answers DNS", "getent ahosts")
 
 
 def _clock_skew(case: Case) -> Iterator[Found]:

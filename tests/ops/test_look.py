@@ -1,0 +1,74 @@
+"""One look at a stack: what each machine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from hybridmesh.ops import look
+from hybridmesh.ops.doctor import examine
+from hybridmesh.ops.look import Source, View, look_at_machines
+from hybridmesh.ops.ssh import Answer, Limits, Reachable
+from tests.components.harness import dev_settings
+from tests.ops.probed import HOST, NOW, TOPOLOGY, probe_output
+
+OTHER = "aaa.shop.svc.cluster.local"
+
+
+def two_workloads() -> dict[str, Any]:
+    """A second service, first by its name, in a namespace of its own; and a machine that only calls."""
+    topology = deepcopy(TOPOLOGY)
+    topology["workloads"]["aaa"] = {**topology["workloads"]["echo"], "namespace": "shop", "host": OTHER, "machines": []}
+    topology["machines"]["vm-2"] = {**topology["machines"]["vm-1"], "workload": "client"}
+    return topology
+
+
+def scoped(*hosts: str) -> Callable[[dict[str, Any]], None]:
+    def change(sections: dict[str, Any]) -> None:
+        if hosts:
+            sections["sidecar"]["egress"] = {"hosts": list(hosts)}
+        sections["workloads"]["client"].pop("pods", None)
+        vm = sections["workloads"]["echo"]["machines"]["hosts"].pop("vm-2")
+        sections["workloads"]["client"]["machines"] = {"hosts": {"vm-2": vm}}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("egress", "asked"),
+    [
+        ((), {"vm-1": HOST, "vm-2": OTHER}),
+        (("./*",), {"vm-1": HOST, "vm-2": HOST}),
+        (("shop/*", "istio-system/*"), {"vm-1": OTHER, "vm-2": OTHER}),
+        (("*/*.demo.svc.cluster.local",), {"vm-1": HOST, "vm-2": HOST}),
+        ((f"*/{OTHER}",), {"vm-1": OTHER, "vm-2": OTHER}),
+        (("istio-system/*", "demo/*.cluster.other"), {"vm-1": "", "vm-2": ""}),
+        (("~/*",), {"vm-1": "", "vm-2": ""}),
+    ],
+)
+def test_each_machine_resolves_a_name_that_its_proxy_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, egress: tuple[str, ...], asked: Mapping[str, str]
+) -> None:
+    topology, told = two_workloads(), {}
+
+    def run(
+        machines: Mapping[str, Reachable], _command: str, stdin: Callable[[str], str], _limits: Limits
+    ) -> dict[str, Answer]:
+        for name in machines:
+            told[name] = stdin(name).partition("\n")[0].removeprefix("MESH_NAME=").strip("'")
+        unresolved = probe_output({"mesh-name": ""})
+        return {name: Answer(name, 0, unresolved, "") for name in machines}
+
+    monkeypatch.setattr(look, "stack_settings", lambda *_: dev_settings(scoped(*egress)))
+    monkeypatch.setattr(look, "run_on_all", run)
+    seen = look_at_machines(Source(), topology, ["vm-1", "vm-2"])
+    assert told == asked
+    view = View(topology=topology, mesh=None, mesh_refusal="", machines=seen, now=NOW)
+    findings = {f.machine: f.what for f in examine(view) if f.id == "dns-broken"}
+    wrong = {
+        name: f"{host} is not resolved on it, though the agent answers DNS" for name, host in asked.items() if host
+    }
+    assert findings == wrong
