@@ -171,9 +171,10 @@ def traces_of(tracing: given.Tracing | None) -> Traces | None:
 
 def watched_gateways(settings: Settings) -> list[rules.Gateway]:
     """The gateways that are missed when they do not answer."""
-    found = [
-        rules.Gateway(settings.control_plane.namespace, settings.gateway.name, "of VMs to istiod, and between networks")
-    ]
+    found = []
+    if not settings.gateway.by_address:
+        place, leads_to = settings.control_plane.namespace, "of VMs to istiod, and between networks"
+        found.append(rules.Gateway(place, settings.gateway.name, leads_to))
     for network, facts in sorted(settings.networks.items()):
         if facts.gateway is not None:
             found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), f"into network {network}"))

@@ -183,7 +183,11 @@ class HybridMesh(pulumi.ComponentResource):
                 "trustDomain": self._control_plane.trust_domain,
                 "discoveryHost": self._control_plane.discovery_host,
             },
-            gateway={"name": settings.gateway.name, "address": self._gateway.address},
+            gateway={
+                "name": settings.gateway.name,
+                "address": self._gateway.address,
+                **({"byAddress": True} if settings.gateway.by_address else {}),
+            },
             networks=networks,
             workloads=workloads,
             machines=machines,

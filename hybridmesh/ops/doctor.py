@@ -119,7 +119,8 @@ def _print(view: View, findings: Sequence[Finding], bundle: Path | None) -> None
         counts = {severity: sum(f.severity == severity for f in findings) for severity in _COLOURS}
         console.print(Text(", ".join(f"{count} {severity}" for severity, count in counts.items() if count), "bold"))
     elif view.mesh is not None:
-        console.print(Text(f"All well: istiod, gateway, {_counted(len(view.machines), 'machine')}.", "green"))
+        known = "istiod" if view.mesh.gateways is None else "istiod, gateway"
+        console.print(Text(f"All well: {known}, {_counted(len(view.machines), 'machine')}.", "green"))
     if bundle is not None:
         console.print(Text(f"Written: {bundle}"))
 

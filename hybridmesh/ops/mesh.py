@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
-from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
+from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster, Pod
 
 from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
@@ -59,8 +59,8 @@ class MeshFacts:
     """All endpoints of the stack's services, as istiod has them."""
     istiods: int
     """How many run and are ready."""
-    gateways: int
-    """How many of the east-west gateway's pods run and are ready."""
+    gateways: int | None
+    """How many of the east-west gateway's pods run and are ready; None: nobody knows which they are."""
     roots: Mapping[str, Sequence[Certificate]]
     """The mesh's root certificates, as each namespace has them."""
     requests: Mapping[str, int]
@@ -113,12 +113,17 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             states={ns: found.result() for ns, found in states.items()},
             endpoints=endpoints.result(),
             istiods=sum(pod.ready for pod in istiods.result()),
-            gateways=sum(pod.ready for pod in gateways.result()),
+            gateways=_gateways(topology, gateways.result()),
             roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
             requests=_requests(callers.result()),
             passed_over=passed_over(callers.result()),
             certificates={name: end for name, found in shown.items() if (end := found.result()) is not None},
         )
+
+
+def _gateways(topology: Mapping[str, Any], found: Sequence[Pod]) -> int | None:
+    """Of one that is adopted by its address, pods that are not found say nothing: they may be anywhere."""
+    return None if not found and topology["gateway"].get("byAddress") else sum(pod.ready for pod in found)
 
 
 def _named(lists: Any) -> dict[str, Mapping[str, Any]]:

@@ -60,7 +60,7 @@ def scene(
     machines: Sequence[MachineStatus],
     splits: Sequence[WorkloadStatus],
     istiods: int,
-    gateways: int,
+    gateways: int | None,
     states: Mapping[str, str],
 ) -> Scene:
     """What there is to draw of a stack.
@@ -70,7 +70,7 @@ def scene(
         machines: what is known of them. Of those that are equally well the first are drawn.
         splits: how requests are split.
         istiods: how many are ready.
-        gateways: how many of its pods are ready.
+        gateways: how many of the gateway's pods are ready; None: nobody knows.
         states: `good`, `warn` or `bad`, by machine.
     """
     workloads, plane, gateway = topology["workloads"], topology["controlPlane"], topology["gateway"]
@@ -100,7 +100,7 @@ def scene(
         gateway=Card(
             title="gateway",
             detail=gateway["address"],
-            state="good" if gateways else "bad",
+            state="plain" if gateways is None else "good" if gateways else "bad",
         ),
         services=list(services),
         pods=sorted(pods, key=lambda card: not card.flows),

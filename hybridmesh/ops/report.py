@@ -133,8 +133,8 @@ def tiles(
         _tile(
             "control plane",
             _plane(view.mesh.istiods, view.mesh.gateways),
-            f"ready: {view.mesh.istiods} istiod, {view.mesh.gateways} gateway",
-            bool(view.mesh.istiods and view.mesh.gateways),
+            f"ready: {view.mesh.istiods} istiod, {_of_gateway(view.mesh.gateways)}",
+            bool(view.mesh.istiods) and view.mesh.gateways != 0,
         ),
         {
             "what": "requests measured",
@@ -145,8 +145,12 @@ def tiles(
     ]
 
 
-def _plane(istiods: int, gateways: int) -> str:
-    down = [name for name, count in (("istiod", istiods), ("gateway", gateways)) if not count]
+def _of_gateway(gateways: int | None) -> str:
+    return "gateway not known" if gateways is None else f"{gateways} gateway"
+
+
+def _plane(istiods: int, gateways: int | None) -> str:
+    down = [name for name, count in (("istiod", istiods), ("gateway", gateways)) if count == 0]
     return f"{' and '.join(down)} down" if down else "ready"
 
 

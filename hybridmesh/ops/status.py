@@ -288,7 +288,7 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
         f"cluster   {cluster['name']}, network {cluster['network']}",
         f"istiod    {plane['version']}, revision {plane['revision']}, trust domain {plane['trustDomain']}"
         f", {_running(mesh.istiods)}",
-        f"gateway   {gateway['name']} at {gateway['address']}, {_running(mesh.gateways)}",
+        f"gateway   {gateway['name']} at {gateway['address']}, {_gateway(mesh.gateways)}",
     ]
     lines += [f"network   {name}: {_way(network)}" for name, network in sorted(topology.get("networks", {}).items())]
     measured = {split.name: split for split in splits}
@@ -339,6 +339,10 @@ def _certificate_text(machine: MachineStatus, now: datetime) -> str:
 
 def _running(count: int) -> str:
     return f"{count} ready" if count else "NONE READY"
+
+
+def _gateway(count: int | None) -> str:
+    return "adopted by its address; its pods are not known" if count is None else _running(count)
 
 
 def _way(network: Mapping[str, Any]) -> str:

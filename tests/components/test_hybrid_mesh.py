@@ -299,10 +299,25 @@ def test_the_topology_says_what_is_there_in_plain_json() -> None:
     assert topology["machines"]["vm-1"]["identity"] == "spiffe://cluster.local/ns/demo/sa/echo"
     assert topology["machines"]["vm-1"]["certificateExpiry"] == "2030-01-01T00:00:00Z"
     assert topology["workloads"]["echo"]["weights"] == {"k8s": 90, "vm": 10}
-    assert topology["gateway"]["address"] == "192.0.2.100"
+    assert topology["gateway"] == {"name": "istio-eastwestgateway", "address": "192.0.2.100"}
     assert drawing.startswith("flowchart LR\n")
     assert 'service-echo --" 90 % "--> pods-echo' in drawing
     assert 'service-echo --" 10 % among 2 "--> vm-vm-1' in drawing
+
+
+def test_a_gateway_that_is_adopted_by_its_address_is_told_as_such() -> None:
+    def by_address(sections: dict[str, Any]) -> None:
+        adopted(sections)
+        sections["gateway"] |= {"address": "192.0.2.7"}
+
+    seen: list[Any] = []
+
+    def program() -> object:
+        made = HybridMesh("mesh", HybridMeshArgs(settings=dev_settings(by_address)))
+        return made.topology.apply(seen.append)
+
+    run(program)
+    assert seen[0]["gateway"] == {"name": "istio-eastwestgateway", "address": "192.0.2.7", "byAddress": True}
 
 
 @MODES

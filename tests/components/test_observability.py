@@ -115,6 +115,17 @@ def test_files_are_a_whole_configuration_and_its_rules(preview: bool) -> None:
     assert json.loads(dashboard.value("data")["hybrid-mesh.json"])["title"] == "Hybrid mesh"
 
 
+def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:
+    def by_address(sections: dict[str, Any]) -> None:
+        far(sections)
+        sections["gateway"] = {"mode": "adopt", "address": "192.0.2.7"}
+
+    rules = mesh(change=by_address).one("mesh-metrics-files").value("data")["hybrid-mesh.rules.yml"]
+    alerts = yaml.safe_load(rules)["groups"][1]["rules"]
+    down = [a["labels"]["workload"] for a in alerts if a["alert"] == "HybridMeshGatewayDown"]
+    assert down == ["far-gateway"]
+
+
 @MODES
 def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> None:
     world = mesh({**GIVEN, "delivery": "operator", "operatorLabels": {"release": "kps"}}, preview=preview)

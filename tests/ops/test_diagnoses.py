@@ -236,6 +236,11 @@ def test_without_the_cluster_only_the_machine_is_judged() -> None:
     assert diagnose([judged], judged, mesh_is_known=False) == []
 
 
+def test_a_gateway_whose_pods_are_not_known_is_not_down_and_hides_nothing() -> None:
+    out = case(mesh={"entries": {}, "gateways": None})
+    assert [f.id for f in diagnose([out], out)] == ["not-connected"]
+
+
 def test_an_ended_token_is_nobodys_matter_while_there_is_a_certificate() -> None:
     assert found(Spoiled("", {"claims": claims(NOW - timedelta(days=30))})) == []
 

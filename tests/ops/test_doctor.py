@@ -54,6 +54,7 @@ def run(
 
 def test_a_stack_that_is_well_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, mesh=mesh_facts()) == (0, "All well: istiod, gateway, 1 machine.\n")
+    assert run(monkeypatch, mesh=mesh_facts(gateways=None)) == (0, "All well: istiod, 1 machine.\n")
 
 
 def test_a_finding_says_where_what_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,14 @@ def test_a_machine_that_the_doctor_finds_ill_is_not_called_well() -> None:
     assert '<span class="state bad">not well</span><br><span class="soft">wrong-network, above</span>' in text
 
 
+def test_a_gateway_whose_pods_are_not_known_is_neither_up_nor_down() -> None:
+    text = page(view(gateways=None))
+    assert "ready: 1 istiod, gateway not known" in text
+    assert '<div class="tile good"><span>control plane</span><b>ready</b>' in text
+    assert '<rect class="card plain"' in text.partition("<title>gateway:")[2][:60]
+    assert "gateway down" in page(view(gateways=0))
+
+
 def test_the_same_finding_of_several_machines_is_said_once() -> None:
     machines = {name: Seen(facts=machine_facts({"key": "644 root"})) for name in ("vm-1", "vm-2", "vm-3")}
     seen = many(4)

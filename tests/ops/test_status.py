@@ -222,6 +222,13 @@ def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatc
     assert (code, "vm-1: not asked over SSH: no answer. Fix: start it." in text) == (0, True)
 
 
+def test_a_gateway_whose_pods_are_not_known_is_not_called_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, text = run(monkeypatch, view(gateways=None))
+    line = "gateway   istio-eastwestgateway at 192.0.2.100, adopted by its address; its pods are not known"
+    assert (code, line in [s.rstrip() for s in text.splitlines()]) == (0, True)
+    assert "at 192.0.2.100, NONE READY" in run(monkeypatch, view(gateways=0))[1]
+
+
 def test_json_has_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     document = json.loads(run(monkeypatch, view(), "--json")[1])
     [machine], [workload] = document["machines"], document["workloads"]

@@ -143,7 +143,7 @@ def _istiod_down(case: Case) -> Iterator[Found]:
 
 
 def _gateway_down(case: Case) -> Iterator[Found]:
-    if not case.mesh.gateways:
+    if case.mesh.gateways == 0:
         yield Found(
             f"no pod of the gateway {case.topology['gateway']['name']} is ready: VMs do not reach istiod",
             f"pods in {case.topology['controlPlane']['namespace']}",

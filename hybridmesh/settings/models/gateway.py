@@ -45,3 +45,8 @@ class Gateway(Model):
         wrong="`up` would wait for ever, or give up at once.",
         fix="seconds, 1 to 86400.",
     )
+
+    @property
+    def by_address(self) -> bool:
+        """Whether it is adopted by its address alone: nobody says where its pods are, or what they are labelled."""
+        return self.mode == "adopt" and self.address is not None
