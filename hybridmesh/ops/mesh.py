@@ -55,8 +55,8 @@ class MeshFacts:
     """AuthorizationPolicies by namespace; those of the root namespace are in each."""
     states: Mapping[str, Sequence[Mapping[str, Any]]]
     """What all istiods say of the proxies in a namespace (/debug/syncz)."""
-    endpoints: Sequence[Endpoint]
-    """All endpoints of the stack's services, as istiod has them."""
+    endpoints: Sequence[Endpoint] | None
+    """All endpoints of the stack's services, as istiod has them; None: no istiod could be asked."""
     istiods: int
     """How many run and are ready."""
     gateways: int | None
@@ -72,7 +72,7 @@ class MeshFacts:
 
 
 NOTHING = MeshFacts(
-    entries={}, groups={}, policies={}, states={}, endpoints=(), istiods=0, gateways=0, roots={}, requests={}
+    entries={}, groups={}, policies={}, states={}, endpoints=None, istiods=0, gateways=0, roots={}, requests={}
 )
 """Nothing is known of it."""
 
@@ -130,15 +130,15 @@ def _named(lists: Any) -> dict[str, Mapping[str, Any]]:
     return {f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for found in lists for item in found}
 
 
-def _endpoints(cluster: Cluster, topology: Mapping[str, Any]) -> list[Endpoint]:
-    """What istiod tells all proxies of the stack's services; the first istiod that answers will do."""
+def _endpoints(cluster: Cluster, topology: Mapping[str, Any]) -> list[Endpoint] | None:
+    """What istiod tells all proxies of the stack's services; the first istiod that answers will do. None: none does."""
     plane = topology["controlPlane"]
     for pod in cluster.pods(plane["namespace"], f"app=istiod,istio.io/rev in ({all_revisions(plane)})"):
         body = cluster.ask_pod(plane["namespace"], pod.name, ISTIOD_MONITORING, "/debug/endpointShardz")
         if body:
             hosts = [w["host"] for w in topology["workloads"].values() if w["host"]]
             return endpoints_of(json.loads(body), hosts)
-    return []
+    return None
 
 
 def endpoints_of(shards: Mapping[str, Any], hosts: Sequence[str]) -> list[Endpoint]:

@@ -49,7 +49,7 @@ class MachineStatus:
     health: str
     """`healthy`, or what the probe last said."""
     endpoint: str
-    """What others are told of it: `seen by all`, `not seen`, or `has no service`."""
+    """What others are told of it: `seen by all`, `not seen`, `has no service`; `not known` where no istiod answered."""
     certificate_expiry: str
     """End of its certificate (RFC 3339); empty: not known."""
     certificate_of: str
@@ -131,6 +131,8 @@ def _certificate(name: str, machine: Mapping[str, Any], mesh: MeshFacts, seen: S
 def _endpoint(machine: Mapping[str, Any], workload: Mapping[str, Any] | None, mesh: MeshFacts) -> str:
     if workload is None or not workload["host"]:
         return "has no service"
+    if mesh.endpoints is None:
+        return "not known"
     mine = [e for e in mesh.endpoints if (e.service, e.address) == (workload["host"], machine["meshAddress"])]
     return "seen by all" if any(e.healthy for e in mine) else "not seen"
 

@@ -241,6 +241,11 @@ def test_a_gateway_whose_pods_are_not_known_is_not_down_and_hides_nothing() -> N
     assert [f.id for f in diagnose([out], out)] == ["not-connected"]
 
 
+def test_endpoints_that_could_not_be_asked_for_are_not_missing() -> None:
+    assert found(Spoiled("", mesh={"endpoints": None})) == []
+    assert [f.id for f in found(Spoiled("", mesh={"endpoints": []}))] != []
+
+
 def test_an_ended_token_is_nobodys_matter_while_there_is_a_certificate() -> None:
     assert found(Spoiled("", {"claims": claims(NOW - timedelta(days=30))})) == []
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from hybridmesh.ops.mesh import look
+from hybridmesh.ops.mesh import Endpoint, look
 from hybridmesh.providers.cluster import Pod
-from tests.ops.probed import TOPOLOGY
+from tests.ops.probed import ADDRESS, HOST, TOPOLOGY
 from tests.providers.fake_cluster import FakeCluster
 
 ISTIODS = "istio-system app=istiod,istio.io/rev in (default)"
@@ -30,3 +32,15 @@ def test_of_a_gateway_adopted_by_its_address_pods_that_are_not_found_say_nothing
     cluster = FakeCluster(running={GATEWAYS: pods})
     assert look(TOPOLOGY, cluster).gateways == installed
     assert look(BY_ADDRESS, cluster).gateways == by_address
+
+
+def test_endpoints_that_no_istiod_could_be_asked_for_are_not_known() -> None:
+    shards = {HOST: {"demo": {"Shards": {"a": [{"Addresses": [ADDRESS], "Labels": {"app": "echo"}}]}}}}
+    page, pods = "istio-system/{}:15014/debug/endpointShardz", {ISTIODS: [READY, STARTING]}
+    silent, one = FakeCluster(running=pods), FakeCluster(running=pods, pages={page.format("b"): json.dumps(shards)})
+    nobody = FakeCluster(running=pods, pages={page.format("a"): "{}"})
+    assert look(TOPOLOGY, silent).endpoints is None
+    assert look(TOPOLOGY, one).endpoints == [
+        Endpoint(service=HOST, address=ADDRESS, labels={"app": "echo"}, healthy=True)
+    ]
+    assert look(TOPOLOGY, nobody).endpoints == []

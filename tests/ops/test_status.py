@@ -82,6 +82,11 @@ def test_a_type_that_is_not_acknowledged_is_named() -> None:
     assert "Listener" in found.sync
 
 
+def test_a_machine_of_which_istiod_could_not_be_asked_is_not_called_unseen() -> None:
+    blind = judged(endpoints=None)
+    assert (blind.good, blind.endpoint) == (True, "not known")
+
+
 @pytest.mark.parametrize("said", ["dial tcp [fd00::5]:8080: connection refused", "no file [/etc/istio/x]", "a\\[b]"])
 def test_what_a_probe_says_is_shown_with_its_brackets(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     unhealthy = {"conditions": [{"type": "Healthy", "status": "False", "message": said}]}

@@ -82,6 +82,8 @@ def _labels_drifted(case: Case) -> Iterator[Found]:
 def _endpoint_missing(case: Case) -> Iterator[Found]:
     if case.workload is None or not case.workload["host"] or not case.mesh.istiods or case.entry is None:
         return
+    if case.mesh.endpoints is None:
+        return
     mine = [e for e in case.mesh.endpoints if e.address == case.machine["meshAddress"]]
     mine = [e for e in mine if e.service == case.workload["host"]]
     if not mine:
@@ -151,6 +153,8 @@ def _gateway_down(case: Case) -> Iterator[Found]:
 
 
 def _subset_empty(case: Case) -> Iterator[Found]:
+    if case.mesh.endpoints is None:
+        return
     for name, workload in sorted(case.topology["workloads"].items()):
         for subset, labels in sorted((workload["subsets"] or {}).items()):
             share = (workload["weights"] or {}).get(subset, 0)
