@@ -140,10 +140,17 @@ def load_ahead() -> None:
     threading.Thread(target=importlib.import_module, args=("kubernetes.client.api.core_v1_api",), daemon=True).start()
 
 
+def _unusable(kubeconfig: str, why: str) -> ClusterError:
+    return ClusterError(
+        f"cannot use the kubeconfig {kubeconfig}: {why}. Check the settings `cluster.kubeconfig` and `cluster.context`."
+    )
+
+
 class _RealCluster:
     def __init__(self, kubeconfig: str, context: str, seconds: int) -> None:
         # Imported here, for it takes half a second, and programs import this package only to name its classes.
         import websocket
+        import yaml
         from kubernetes import client, config
 
         self._client, self._kubeconfig, self._seconds = client, kubeconfig, seconds
@@ -155,10 +162,12 @@ class _RealCluster:
                 str(Path(kubeconfig).expanduser()), context or None, client_configuration=configuration
             )
         except (config.ConfigException, OSError) as error:
-            raise ClusterError(
-                f"cannot use the kubeconfig {kubeconfig}: {error}. Check the settings `cluster.kubeconfig` and "
-                "`cluster.context`."
-            ) from error
+            raise _unusable(kubeconfig, str(error).rstrip(".")) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            line = f" (line {mark.line + 1})" if (mark := getattr(error, "problem_mark", None)) else ""
+            raise _unusable(kubeconfig, f"it is not YAML{line}") from error
+        except (TypeError, AttributeError) as error:  # of the client's, where a list or a mapping is something else
+            raise _unusable(kubeconfig, "it is YAML, and not of a kubeconfig's form") from error
         # One try more, at once, for a connection that the server closed while it was idle.
         api.configuration.retries = 1
         websocket.setdefaulttimeout(seconds)
