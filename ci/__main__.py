@@ -19,9 +19,12 @@ from ci.review import comment, marker
 from hybridmesh.ops.preview import planned
 from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
-from hybridmesh.settings import SettingsError
-from hybridmesh.settings.files import from_stack_file
+from hybridmesh.providers.cluster import ClusterError
+from hybridmesh.settings import NAMESPACE, SettingsError
+from hybridmesh.settings.files import from_stack_file, sections_of
 
+CHANGES = "no changes were expected"
+"""In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="What the workflows run.")
 Stack = Annotated[str, typer.Option(help="The stack.")]
 PolicyPack = Annotated[str, typer.Option(envvar="HYBRID_MESH_POLICY_PACK", help="Folder or program of the pack.")]
@@ -84,11 +87,13 @@ def up(stack: Stack, policy_pack: PolicyPack = PACK) -> None:
 
 @app.command()
 def drift(stack: Stack, report: Annotated[bool, typer.Option(help="Open an issue.")] = False) -> None:
-    """See whether what is there is what was put up. Status 1: it is not."""
+    """See whether what is there is what was put up. Status 1: it is not, or nobody could see; no issue tells that."""
     done = pulumi("preview", "--stack", stack, "--refresh", "--diff", "--expect-no-changes", check=False)
     print(done.stdout + done.stderr)
     if done.returncode == 0:
         return
+    if CHANGES not in done.stderr:
+        raise EngineError(f"the preview of {stack} failed, as said above: nobody knows whether it has drifted.")
     if report:
         body = f"`pulumi preview --refresh` of `{stack}` shows:\n\n````\n{(done.stdout + done.stderr)[-50_000:]}\n````"
         Github.of_this_run().issue(f"Drift in {stack}", body)
@@ -99,9 +104,9 @@ def drift(stack: Stack, report: Annotated[bool, typer.Option(help="Open an issue
 def mesh_up(number: Number, base: Annotated[str, typer.Option(help="The stack that owns Istio.")]) -> None:
     """Put up a pull request's own mesh, with names of its own, beside that of the base."""
     stack = stack_name(number)
-    document: dict[str, Any] = yaml.safe_load(Path(f"Pulumi.{base}.yaml").read_text())
-    prefix = "hybrid-mesh:"
-    sections = {key.removeprefix(prefix): value for key, value in document["config"].items() if key.startswith(prefix)}
+    file, prefix = Path(f"Pulumi.{base}.yaml"), f"{NAMESPACE}:"
+    sections = sections_of(file)
+    document: dict[str, Any] = yaml.safe_load(file.read_text())
     others = {key: value for key, value in document["config"].items() if not key.startswith(prefix)}
     config = {**others, **{f"{prefix}{key}": value for key, value in ephemeral(sections, number).items()}}
     Path(f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({**document, "config": config}, sort_keys=False))
@@ -172,7 +177,7 @@ def main() -> None:
     """The console; ends with status 1 and what is wrong where the fault is in what was given."""
     try:
         app()
-    except (EngineError, GithubError, EphemeralError, StackError) as error:
+    except (EngineError, GithubError, EphemeralError, StackError, SettingsError, ClusterError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
 

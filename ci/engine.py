@@ -6,24 +6,29 @@ import json
 import subprocess
 from typing import Any
 
+from hybridmesh.ops.topology import NO_PULUMI
+
 PACK = "policy"
 """The policy pack; the embedded environment's language host needs `policy/__main__.py` (docs/policy.md)."""
 SECONDS = 3000
 
 
 class EngineError(Exception):
-    """pulumi ended with an error; the message is what it said."""
+    """pulumi is not there, or ended with an error; the message is what it said."""
 
 
 def pulumi(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run pulumi in the current folder, with what it says kept."""
-    done = subprocess.run(
-        ["pulumi", "--non-interactive", "--color=never", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["pulumi", "--non-interactive", "--color=never", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise EngineError(NO_PULUMI) from None
     if check and done.returncode != 0:
         raise EngineError(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done

@@ -19,6 +19,7 @@ import yaml
 
 import ci.__main__
 from ci.__main__ import main
+from hybridmesh.providers.cluster import ClusterError
 from lab import toolchain
 from lab.instance import PROJECT_ROOT
 from tests.ci.fakes import TOKEN, FakeGithub, calls, github, program
@@ -45,7 +46,7 @@ case "$*" in
   *"preview"*"--json"*) echo '{{"steps": []}}' ;;
   *) echo "pulumi says something" ;;
 esac
-[ -z "${{FAIL:-}}" ] || [[ "$*" != *"$FAIL"* ]]
+[ -z "${{FAIL:-}}" ] || [[ "$*" != *"$FAIL"* ]] || {{ echo "${{SAYS:-}}" >&2; exit 1; }}
 """
 
 
@@ -80,6 +81,8 @@ class Runner:
     github: FakeGithub
     looked_at: list[str] = field(default_factory=list)
     """Stacks whose machines were looked at."""
+    refusal: str = ""
+    """Why they cannot be looked at."""
 
     def run(self, step: dict[str, Any], **env: str) -> Done:
         """A step's script as GitHub runs it; what it starts of Python runs in this process, which is quicker."""
@@ -113,11 +116,16 @@ class Runner:
             for name, value in environment.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["ci", *rest])
-            patch.setattr(ci.__main__, "status", self.looked_at.append)
+            patch.setattr(ci.__main__, "status", self._look)
             with pytest.raises(SystemExit) as ended:
                 main()
         code = ended.value.code
         return Done(code if isinstance(code, int) else 0, said.getvalue())
+
+    def _look(self, stack: str) -> None:
+        self.looked_at.append(stack)
+        if self.refusal:
+            raise ClusterError(self.refusal)
 
     def _value(self, text: str) -> str:
         return re.sub(r"\$\{\{ (.*?) \}\}", lambda found: VALUES.get(found[1], "x"), text)
@@ -184,8 +192,49 @@ def test_an_update_is_under_the_policies_and_looks_at_the_machines(runner: Runne
 def test_drift_opens_an_issue_and_fails(runner: Runner) -> None:
     assert runner.run(the("nightly-drift-Drift")).returncode == 0
     assert runner.github.issues == []
-    assert runner.run(the("nightly-drift-Drift"), FAIL="--refresh").returncode == 1
-    assert [issue["title"] for issue in runner.github.issues] == ["Drift in gcp"]
+    for said in (
+        "error: no changes were expected for preview but changes were proposed",
+        "error: no changes were expected but changes were proposed",
+    ):
+        runner.github.issues.clear()
+        assert runner.run(the("nightly-drift-Drift"), FAIL="--refresh", SAYS=said).returncode == 1
+        assert [issue["title"] for issue in runner.github.issues] == ["Drift in gcp"]
+
+
+def test_a_preview_that_fails_is_no_drift(runner: Runner) -> None:
+    login = "error: PULUMI_ACCESS_TOKEN must be set for login during non-interactive CLI sessions"
+    done = runner.run(the("nightly-drift-Drift"), FAIL="--refresh", SAYS=login)
+    assert (done.returncode, runner.github.issues) == (1, [])
+    assert f"{login}\n\nError: the preview of gcp failed, as said above" in done.said
+
+
+@pytest.mark.parametrize("name", ["up-up-Up", "nightly-drift-Drift", "mesh-up-Up", "nightly-sweep-Sweep"])
+def test_without_pulumi_the_error_says_how_to_get_it(runner: Runner, name: str) -> None:
+    (runner.bin / "pulumi").unlink()
+    done = runner.run(the(name), PATH=f"{runner.bin}:/usr/bin:/bin")
+    assert (done.returncode, done.said.partition(". ")[0]) == (1, "Error: pulumi is not on PATH")
+    assert runner.github.issues == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(None, "cannot be read"), ("a: [", "cannot be read"), ("a: b", "has no `config`")]
+)
+def test_a_base_that_is_no_stack_file_is_said(runner: Runner, text: str | None, why: str) -> None:
+    file = runner.checkout / "Pulumi.gcp.yaml"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    done = runner.run(the("mesh-up-Up"))
+    assert done.returncode == 1
+    assert "Pulumi.gcp.yaml" in done.said
+    assert why in done.said
+    assert calls(runner.bin) == []
+
+
+def test_a_cluster_that_does_not_answer_after_an_update_is_said(runner: Runner) -> None:
+    runner.refusal = "the API server did not answer"
+    done = runner.run(the("up-up-Up"))
+    assert (done.returncode, "Error: the API server did not answer" in done.said) == (1, True)
 
 
 def test_a_pull_request_s_mesh_has_names_of_its_own(runner: Runner) -> None:
