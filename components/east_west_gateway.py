@@ -44,6 +44,9 @@ class EastWestGatewayArgs:
     """Those of further istiods, which are let through the same way."""
     domain: str = "cluster.local"
     """The cluster's DNS domain."""
+    service_hosts: Sequence[str] = ()
+    """Hosts of ServiceEntries with endpoints in the network, if machines of other networks call them: it lets them
+    through beside those of the domain."""
     charts: HelmCharts | None = None
     """Where the charts come from. Needed to install."""
     address: str | None = None
@@ -151,7 +154,7 @@ class EastWestGateway(pulumi.ComponentResource):
             metadata=ObjectMetaArgs(name=f"{args.gateway}-services", namespace=args.namespace),
             spec={
                 "selector": selector,
-                "servers": [services_server()],
+                "servers": [services_server(args.domain, args.service_hosts)],
             },
             opts=child,
         )

@@ -111,6 +111,18 @@ def network_addresses(
     return [NetworkAddress(address=hosts[machine].mesh_address, port=gateway.port) for machine in sorted(gateway.hosts)]
 
 
+def hosts_of_entries(settings: Settings, network: str) -> list[str]:
+    """The hosts of ServiceEntries with endpoints in a network. Pods are in the cluster's own."""
+    own = settings.cluster.network
+    return [
+        host
+        for _, workload in sorted(settings.workloads.items())
+        if (workload.pods is not None and network == own)
+        or (workload.machines is not None and network == (workload.network or own))
+        for host in workload.service.hosts
+    ]
+
+
 def access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> AccessRule:
     """A rule of the settings with its callers' identities."""
     return AccessRule(

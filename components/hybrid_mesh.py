@@ -27,6 +27,7 @@ from .from_settings import (
     agent_file,
     bastion_of,
     charts_of,
+    hosts_of_entries,
     losses,
     namespaces_of_machines,
     namespaces_of_pods,
@@ -272,6 +273,8 @@ class HybridMesh(pulumi.ComponentResource):
                 discovery_host=self._control_plane.discovery_host,
                 more_discovery_hosts=[self._revisions[name].discovery_host for name in sorted(self._revisions)],
                 domain=settings.cluster.domain,
+                # Without another network nobody calls a service by this way.
+                service_hosts=hosts_of_entries(settings, settings.cluster.network) if settings.networks else (),
                 charts=self._charts,
                 address=gateway.address,
                 values=gateway.values if self._google is None else self._google.gateway_values(dict(gateway.values)),
@@ -562,6 +565,8 @@ class HybridMesh(pulumi.ComponentResource):
                 namespace=namespace,
                 service_account=gateway_account(network, gateway),
                 trust_domain=self._control_plane.trust_domain,
+                domain=self._settings.cluster.domain,
+                service_hosts=hosts_of_entries(self._settings, network),
             ),
             opts=self._child,
         )

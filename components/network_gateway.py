@@ -1,6 +1,6 @@
 """The way of pods into a network of machines: machines there whose proxy is a router."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ class NetworkGatewayArgs:
     """Its service account."""
     trust_domain: pulumi.Input[str] = "cluster.local"
     """The mesh's trust domain."""
+    domain: str = "cluster.local"
+    """The cluster's DNS domain."""
+    service_hosts: Sequence[str] = ()
+    """Hosts of ServiceEntries with endpoints in the network: it lets them through beside those of the domain."""
 
 
 class NetworkGateway(pulumi.ComponentResource):
@@ -73,7 +77,7 @@ class NetworkGateway(pulumi.ComponentResource):
             api_version=_NETWORKING,
             kind="Gateway",
             metadata=ObjectMetaArgs(name=group_name, namespace=namespace, labels=labels),
-            spec={"selector": labels, "servers": [services_server()]},
+            spec={"selector": labels, "servers": [services_server(args.domain, args.service_hosts)]},
             opts=child,
         )
         spec = gateway_group_spec(args.network, args.service_account)
@@ -114,12 +118,18 @@ def gateway_group_spec(network: str, service_account: str) -> dict[str, Any]:
     }
 
 
-def services_server() -> dict[str, Any]:
-    """What lets mutual TLS for services through to them, unopened; the name in it tells which service."""
+def services_server(domain: str, hosts: Sequence[str]) -> dict[str, Any]:
+    """What lets mutual TLS for services through to them, unopened; the name in it tells which service.
+
+    Istio makes a way for each service whose host one of the names covers: Services are in the cluster's `domain`, the
+    `hosts` of ServiceEntries may be anywhere.
+    """
+    services = "*.local" if f".{domain}".endswith(".local") else f"*.{domain}"
+    others = sorted({host for host in hosts if not host.endswith(services.removeprefix("*"))})
     return {
         "port": {"number": EAST_WEST_TLS, "name": "tls", "protocol": "TLS"},
         "tls": {"mode": "AUTO_PASSTHROUGH"},
-        "hosts": ["*.local"],
+        "hosts": [services, *others],
     }
 
 

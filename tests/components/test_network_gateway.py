@@ -62,6 +62,45 @@ def test_its_gateway_selects_its_group_s_machines_and_passes_mutual_tls_on_unope
     )
 
 
+def passed_on(world: World, gateway: str) -> list[str]:
+    """The hosts whose services a gateway leads to."""
+    (server,) = world.one(f"{gateway}-services-gateway").value("spec")["servers"]
+    return list(server["hosts"])
+
+
+def entry(*hosts: str) -> dict[str, Any]:
+    return {"kind": "ServiceEntry", "hosts": list(hosts)}
+
+
+@MODES
+def test_each_gateway_lets_through_the_hosts_of_service_entries_with_endpoints_in_its_network(preview: bool) -> None:
+    def entries(sections: dict[str, Any]) -> None:
+        workloads = sections["workloads"]
+        workloads["remote"]["service"] = entry("shop.vm.internal", "cart.vm.internal", "cart.svc.cluster.local")
+        workloads["echo"]["service"] = entry("echo.vm.internal")
+        workloads["both"] = {**workloads["remote"], "pods": {"image": "x"}, "service": entry("both.vm.internal")}
+        workloads["both"]["machines"] = {"hosts": {"far-2": host("198.51.100.12")}}
+
+    world = mesh(entries, preview=preview)
+    far_hosts = ["*.local", "both.vm.internal", "cart.vm.internal", "shop.vm.internal"]
+    assert passed_on(world, "mesh-far-gateway") == far_hosts
+    assert passed_on(world, "mesh-gateway") == ["*.local", "both.vm.internal", "echo.vm.internal"]
+
+
+def test_services_are_let_through_in_the_cluster_s_own_domain() -> None:
+    def domain(sections: dict[str, Any]) -> None:
+        sections["cluster"]["domain"] = "corp.example"
+
+    world = mesh(domain)
+    assert passed_on(world, "mesh-far-gateway") == passed_on(world, "mesh-gateway") == ["*.corp.example"]
+
+
+def test_without_another_network_the_east_west_gateway_names_no_service_entry() -> None:
+    settings = dev_settings(lambda sections: sections["workloads"]["echo"].update(service=entry("echo.vm.internal")))
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology)
+    assert passed_on(world, "mesh-gateway") == ["*.local"]
+
+
 @MODES
 def test_its_machines_are_routers_that_see_their_own_network_alone(preview: bool) -> None:
     world = mesh(preview=preview)

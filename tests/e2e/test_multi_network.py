@@ -24,6 +24,8 @@ FAR = ("far-1", "far-2")
 GATEWAY = "gw-1"
 HOST = "remote.demo.svc.cluster.local"
 URL = f"http://{HOST}:8080/"
+ENTRY = "remote.vm.internal"
+"""The service's host as a ServiceEntry."""
 ECHO = "http://echo.demo.svc.cluster.local:8080/"
 STATS = "stats?filter=listener.*15443.downstream_cx_total"
 DIRECT = ("-p", "tcp", "--syn", "--dport", "8080")
@@ -249,13 +251,30 @@ def test_a_second_up_changes_nothing(stack: Stack, joined: Joined) -> None:
     assert stack.steps() == []
 
 
+def test_a_host_of_a_service_entry_is_reached_through_both_gateways(lab: Lab, stack: Stack, joined: Joined) -> None:
+    assert joined.preview
+    stack.change("workloads.remote.service", {"kind": "ServiceEntry", "hosts": [ENTRY]})
+    stack.change("workloads.client.pods.dnsCapture", True)
+    before = connections(lab)
+    stack.up()
+    url = f"http://{ENTRY}:8080/"
+    pod, far = in_pod(lab.instance, lab.tools, "deploy/client", "demo"), on_machine(lab.machine(FAR[0]))
+    wait_for("the way to the VMs by the entry's host", lambda: ask(pod, url, 20).by_platform["vm"] > 0, 90)
+    wait_for("the way to the pods by it", lambda: ask(far, url, 20).by_platform["kubernetes"] > 0, 90)
+    into, out = ask(pod, url, 100), ask(far, url, 60)
+    assert (into.answered, out.answered) == (100, 60), (into, out)
+    after = connections(lab)
+    assert after.far > before.far
+    assert after.east_west > before.east_west
+
+
 def test_nothing_of_the_network_is_left_without_its_settings(lab: Lab, stack: Stack, joined: Joined) -> None:
     assert joined.preview
     stack.restore()
     stack.up()
     assert not [name for name in (*FAR, GATEWAY) if lab.machine(name).exists]
     assert {e["spec"]["network"] for e in entries(lab, "demo").values()} == {"embedded"}
-    kinds = "workloadgroups,workloadentries,gateways,serviceaccounts,services,deployments,namespaces"
+    kinds = "workloadgroups,workloadentries,serviceentries,gateways,serviceaccounts,services,deployments,namespaces"
     left = kubectl(lab, "get", kinds, "-A", "-o", "name")
     assert not re.search(r"cutoff|remote|network-gateways", left), left
     config = json.loads(kubectl(lab, "get", "configmap", "istio", "-n", "istio-system", "-o", "json"))["data"]

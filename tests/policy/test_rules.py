@@ -86,6 +86,7 @@ PASSES: dict[str, list[list[Resource]]] = {
     "no-wildcard-host": [
         [gateway("istiod.istio-system.svc", "demo/shop.example.com")],
         [gateway("*.local", mode="AUTO_PASSTHROUGH")],
+        [gateway("*.corp.example", "shop.vm.internal", mode="AUTO_PASSTHROUGH")],
         [istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh"]})],
         [istio("VirtualService", {"hosts": ["shop.example.com"], "gateways": ["edge"]})],
     ],
