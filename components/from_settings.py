@@ -41,10 +41,14 @@ def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
     )
 
 
-def revision_of(settings: Settings, workload: given.Workload | None, host: given.Host) -> str:
-    """The istiod that a machine follows: its own word, its workload's, the control plane's."""
+def revision_of(settings: Settings, workload: given.Workload | None, host: given.Host | None) -> str:
+    """The istiod that a machine follows: its own word, its workload's, the control plane's.
+
+    None as workload: a gateway machine. None as host: a machine of a fleet, or an instance, which has no own word.
+    """
+    own = host.revision if host is not None else None
     machines = workload.machines if workload is not None else None
-    return host.revision or (machines.revision if machines is not None else None) or settings.control_plane.revision
+    return own or (machines.revision if machines is not None else None) or settings.control_plane.revision
 
 
 def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[str, Any]:

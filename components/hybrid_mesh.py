@@ -259,6 +259,10 @@ class HybridMesh(pulumi.ComponentResource):
             for name, revision in sorted(plane.revisions.items())
         }
 
+    def _mesh_config(self, revision: str) -> pulumi.Output[str]:
+        """That of the istiod of a revision."""
+        return (self._revisions.get(revision) or self._control_plane).mesh_config
+
     def _make_gateway(self) -> EastWestGateway:
         settings, gateway = self._settings, self._settings.gateway
         return EastWestGateway(
@@ -311,14 +315,15 @@ class HybridMesh(pulumi.ComponentResource):
 
         settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
         ports = tuple(port.target for port in workload.ports)
+        revision = revision_of(settings, workload, None)
         for name in sorted({**machines.fleets, **machines.instances}):
             join = SelfJoinArgs(
                 machines=name,
                 api_server=google.api_server,
                 cluster_name=settings.cluster.name,
                 istio_namespace=settings.control_plane.namespace,
-                revision=settings.control_plane.revision,
-                mesh_config=self._control_plane.mesh_config,
+                revision=revision,
+                mesh_config=self._mesh_config(revision),
                 root_certificate=self._control_plane.root_certificate,
                 gateway_address=self._gateway.address,
                 group=component.group,
@@ -622,7 +627,7 @@ class HybridMesh(pulumi.ComponentResource):
                 cluster_name=settings.cluster.name,
                 istio_namespace=settings.control_plane.namespace,
                 revision=revision,
-                mesh_config=(self._revisions.get(revision) or self._control_plane).mesh_config,
+                mesh_config=self._mesh_config(revision),
                 root_certificate=self._control_plane.root_certificate,
                 gateway_address=self._gateway.address,
                 group=component.group,

@@ -162,6 +162,25 @@ def test_scrapers_alone_are_let_in_and_with_none_nobody_is() -> None:
     assert "settings/scrapers" not in closed.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
 
 
+@pytest.mark.parametrize("preview", [False, True])
+def test_fleets_and_instances_follow_the_revision_of_their_workload(preview: bool) -> None:
+    def canary(sections: dict[str, Any]) -> None:
+        own = {"meshConfig": {"defaultConfig": {"concurrency": 3}}}
+        sections["controlPlane"]["revisions"] = {"canary": {"values": own}}
+        sections["workloads"]["shop"]["machines"]["revision"] = "canary"
+
+    world = stack(canary, preview=preview)
+    for name, made in (("mesh-shop-fleet", "template"), ("mesh-shop-canary", "instance")):
+        files = world.one(name, "SelfJoin").plain
+        assert "discoveryAddress: istiod-canary.istio-system.svc:15012" in files["mesh.yaml"]
+        assert "concurrency: 3" in files["mesh.yaml"]
+        assert world.is_after(world.one(f"{name}-{made}"), world.one("mesh-revision-canary-istiod"))
+        if not preview:  # the gateway's address is not known before
+            assert files["hosts"].endswith(" istiod-canary.istio-system.svc\n")
+            script = world.one(f"{name}-{made}").value("metadata")["startup-script"]
+            assert "istiod.istio-system.svc" not in script
+
+
 def test_stacks_elsewhere_do_not_load_google_s_package() -> None:
     code = "import sys, components.hybrid_mesh; sys.exit('pulumi_gcp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=False, timeout=60).returncode == 0
