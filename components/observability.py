@@ -18,11 +18,11 @@ from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS, ISTIOD_MONITORIN
 from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Gateway, Thresholds, rules
 from hybridmesh.metrics.scrape import RULES_FILE, jobs, prometheus_config, scrape_config_spec
+from hybridmesh.metrics.server import NAME as SERVER
 from hybridmesh.metrics.server import PORT
 
 from .after import after
 
-SERVER = "hybrid-mesh-metrics"
 PROMETHEUS = "hybrid-mesh-prometheus"
 DASHBOARD = "hybrid-mesh-dashboard"
 PROMETHEUS_PORT = 9090
@@ -30,6 +30,9 @@ WRITE_PATH = "/api/v1/write"
 
 _MONITORING = "monitoring.coreos.com"
 _NOBODY = 65534
+_VERSION = "k8s"
+"""Label `version` of its pods, as other pods of a stack have it by default. No selector has it: a Deployment's cannot
+change."""
 _TOKEN_AUDIENCE = "istio-ca"
 _LOCKED_DOWN = {
     "allowPrivilegeEscalation": False,
@@ -160,12 +163,17 @@ class Observability(pulumi.ComponentResource):
         )
         if args.prometheus is None:
             # A Prometheus outside of the mesh has no certificate. What it reads here names VMs, and holds no secret.
+            # Policy pack: `strict-mtls` lets this one port pass.
             CustomResource(
                 f"{self._name}-server-open",
                 api_version="security.istio.io/v1",
                 kind="PeerAuthentication",
                 metadata=self._meta(SERVER),
-                spec={"selector": {"matchLabels": {"app": SERVER}}, "mtls": {"mode": "PERMISSIVE"}},
+                spec={
+                    "selector": {"matchLabels": {"app": SERVER}},
+                    "mtls": {"mode": "STRICT"},
+                    "portLevelMtls": {str(PORT): {"mode": "PERMISSIVE"}},
+                },
                 opts=self._child,
             )
         deployment = self._deployment(
@@ -330,12 +338,13 @@ class Observability(pulumi.ComponentResource):
         container: dict[str, Any],
         volumes: list[dict[str, Any]],
     ) -> Deployment:
+        labels = {"app": name, "version": _VERSION}
         # As Kubernetes itself has it: the SDK's classes for all of this are three times as long.
         spec: Any = {
             "replicas": 1,
             "selector": {"matchLabels": {"app": name}},
             "template": {
-                "metadata": {"labels": {"app": name}, "annotations": dict(annotations)},
+                "metadata": {"labels": labels, "annotations": dict(annotations)},
                 "spec": {
                     "serviceAccountName": account,
                     "securityContext": {"runAsNonRoot": True, "runAsUser": _NOBODY, "fsGroup": _NOBODY},
@@ -352,7 +361,7 @@ class Observability(pulumi.ComponentResource):
             },
         }
         return Deployment(
-            f"{self._name}-{role}-deployment", metadata=self._meta(name, {"app": name}), spec=spec, opts=self._child
+            f"{self._name}-{role}-deployment", metadata=self._meta(name, labels), spec=spec, opts=self._child
         )
 
     def _service(self, role: str, name: str, port: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from hybridmesh.istio import versions
+from hybridmesh.metrics import server as metrics
 
 SECRET: Final = "[secret]"
 """Stands for a value that Pulumi keeps as a secret, as `pulumi preview --json` shows it."""
@@ -87,7 +88,10 @@ def strict_mtls(resource: Resource, _: Config) -> Iterator[str]:
         if mode not in ("STRICT", UNKNOWN):
             yield f"takes plain text (mtls.mode {mode}): callers would have no identity. {fix}"
         for port, setting in _mapping(resource.spec.get("portLevelMtls")).items():
-            if _mapping(setting).get("mode") in ("PERMISSIVE", "DISABLE"):
+            mode = _mapping(setting).get("mode")
+            # The port from which a Prometheus outside of the mesh reads where VMs are.
+            of_metrics = (str(port), mode) == (str(metrics.PORT), "PERMISSIVE") and _selects_metrics_server(resource)
+            if mode in ("PERMISSIVE", "DISABLE") and not of_metrics:
                 yield f"takes plain text on port {port}: callers would have no identity there. {fix}"
     if resource.kind == "DestinationRule":
         for place, policy in _traffic_policies(resource.spec):
@@ -300,6 +304,10 @@ def violations(
             for resource in resources:
                 for message in rule.check(resource, mine):
                     yield rule.name, resource, message
+
+
+def _selects_metrics_server(resource: Resource) -> bool:
+    return _mapping(resource.spec.get("selector")).get("matchLabels") == {"app": metrics.NAME}
 
 
 def _limits(rule: Any) -> bool:

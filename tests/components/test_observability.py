@@ -139,10 +139,22 @@ def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> Non
 
 
 def test_a_prometheus_outside_of_the_mesh_reads_the_server_in_plain_text_and_one_of_ours_does_not() -> None:
-    outside = mesh().of_type("PeerAuthentication")
-    assert [p.value("spec")["mtls"]["mode"] for p in outside if p.name == "mesh-metrics-server-open"] == ["PERMISSIVE"]
+    assert mesh().one("mesh-metrics-server-open").value("spec") == {
+        "selector": {"matchLabels": {"app": "hybrid-mesh-metrics"}},
+        "mtls": {"mode": "STRICT"},
+        "portLevelMtls": {"9099": {"mode": "PERMISSIVE"}},
+    }
     own = mesh({**GIVEN, "prometheus": {"image": "prometheus:1"}})
-    assert {p.value("spec")["mtls"]["mode"] for p in own.of_type("PeerAuthentication")} == {"STRICT"}
+    assert [p.value("spec") for p in own.of_type("PeerAuthentication")] == [{"mtls": {"mode": "STRICT"}}] * 2
+
+
+def test_its_pods_are_told_apart_by_labels_that_no_selector_has() -> None:
+    world = mesh({**GIVEN, "prometheus": {"image": "prometheus:1"}})
+    for role, name in (("server", "hybrid-mesh-metrics"), ("prometheus", "hybrid-mesh-prometheus")):
+        deployment = world.one(f"mesh-metrics-{role}-deployment")
+        spec, labels = deployment.value("spec"), {"app": name, "version": "k8s"}
+        assert spec["template"]["metadata"]["labels"] == deployment.value("metadata")["labels"] == labels
+        assert spec["selector"]["matchLabels"] == {"app": name}, "another one would replace the Deployment"
 
 
 @MODES

@@ -35,6 +35,10 @@ def peers(mode: str, **more: Any) -> Resource:
     return istio("PeerAuthentication", {"mtls": {"mode": mode}, **more})
 
 
+def open_metrics(port: str, mode: str = "PERMISSIVE", app: str = "hybrid-mesh-metrics") -> Resource:
+    return peers("STRICT", portLevelMtls={port: {"mode": mode}}, selector={"matchLabels": {"app": app}})
+
+
 def allow(*rules: dict[str, Any], **more: Any) -> Resource:
     return istio("AuthorizationPolicy", {"action": "ALLOW", "rules": list(rules), **more})
 
@@ -67,6 +71,7 @@ HTTP = {"http": 8080}
 PASSES: dict[str, list[list[Resource]]] = {
     "strict-mtls": [
         [peers("STRICT", portLevelMtls={"8080": {"mode": "STRICT"}})],
+        [open_metrics("9099")],
         [peers(UNKNOWN)],
         [istio("DestinationRule", {"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}, "subsets": [{"name": "vm"}]})],
         [istio("ServiceEntry", {"mtls": {"mode": "DISABLE"}})],
@@ -120,6 +125,14 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([peers("PERMISSIVE")], "mtls.mode PERMISSIVE"),
         ([istio("PeerAuthentication", {})], "mtls.mode None"),
         ([peers("STRICT", portLevelMtls={"9000": {"mode": "DISABLE"}})], "on port 9000"),
+        ([open_metrics("9090")], "on port 9090"),
+        ([open_metrics("9099", mode="DISABLE")], "on port 9099"),
+        ([open_metrics("9099", app="shop")], "on port 9099"),
+        ([peers("STRICT", portLevelMtls={"9099": {"mode": "PERMISSIVE"}})], "on port 9099"),
+        (
+            [peers("PERMISSIVE", selector={"matchLabels": {"app": "hybrid-mesh-metrics"}})],
+            "mtls.mode PERMISSIVE",
+        ),
         ([istio("DestinationRule", {"trafficPolicy": {"tls": {"mode": "DISABLE"}}})], "trafficPolicy: clients"),
         (
             [istio("DestinationRule", {"subsets": [{"name": "vm", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}}]})],
@@ -247,6 +260,13 @@ def test_the_committed_dev_stack_keeps_to_every_rule() -> None:
     resources = [plain(each) for each in dev().found]
     kinds = {resource.kind for resource in resources}
     assert {"PeerAuthentication", "Gateway", "VirtualService", "WorkloadGroup", "Sidecar", "Deployment"} <= kinds
+    assert list(violations(resources)) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"delivery": "operator"}, {"prometheus": {"image": "prometheus:1"}}])
+def test_a_stack_with_metrics_keeps_to_every_rule(more: dict[str, Any]) -> None:
+    given = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"], **more}
+    resources = [plain(each) for each in dev(lambda s: s.update(observability=given)).found]
     assert list(violations(resources)) == []
 
 
