@@ -21,7 +21,7 @@ from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import NAMESPACE, SettingsError
-from hybridmesh.settings.files import from_stack_file, sections_of
+from hybridmesh.settings.files import from_stack_file, read_below, sections_of
 
 CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
@@ -108,7 +108,8 @@ def mesh_up(number: Number, base: Annotated[str, typer.Option(help="The stack th
     sections = sections_of(file)
     document: dict[str, Any] = yaml.safe_load(file.read_text())
     others = {key: value for key, value in document["config"].items() if not key.startswith(prefix)}
-    config = {**others, **{f"{prefix}{key}": value for key, value in ephemeral(sections, number).items()}}
+    own = ephemeral(sections, number, read_below(Path()))
+    config = {**others, **{f"{prefix}{key}": value for key, value in own.items()}}
     Path(f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({**document, "config": config}, sort_keys=False))
     pulumi("stack", "select", "--create", stack)
     _say(pulumi("up", "--stack", stack, "--yes", "--skip-preview", "--diff"))

@@ -1,6 +1,6 @@
 """Stack configuration as frozen, validated models: one pure parser, two adapters."""
 
-from .files import findings_in_stack_file, from_stack_file, read_below
+from .files import findings_in, findings_in_stack_file, from_stack_file, read_below
 from .findings import NAMESPACE, Finding, SettingsError
 from .models import Settings
 from .parser import ReadFile, parse
@@ -11,6 +11,7 @@ __all__ = [
     "ReadFile",
     "Settings",
     "SettingsError",
+    "findings_in",
     "findings_in_stack_file",
     "from_stack_file",
     "parse",

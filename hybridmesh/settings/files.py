@@ -1,6 +1,6 @@
 """The adapter for the console: settings from `Pulumi.<stack>.yaml`, with no Pulumi about."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,10 @@ import yaml
 
 from .findings import NAMESPACE, Finding, SettingsError
 from .models import Settings
-from .parser import parse
+from .parser import ReadFile, parse
 
 
-def read_below(root: Path) -> Callable[[str], str]:
+def read_below(root: Path) -> ReadFile:
     """Reads text files by their path relative to `root`; `~` is the home folder."""
 
     def read(path: str) -> str:
@@ -33,11 +33,18 @@ def from_stack_file(file: Path, root: Path | None = None) -> Settings:
 
 def findings_in_stack_file(file: Path, root: Path | None = None) -> tuple[Finding, ...]:
     """Everything that is wrong with a stack file. Arguments as above; what Pulumi has encrypted is taken for good."""
-    encrypted: set[str] = set()
     try:
         sections = sections_of(file)
-        encrypted |= set(_encrypted(sections))
-        parse(_plain(sections), read_below(root or file.parent))
+    except SettingsError as error:
+        return error.findings
+    return findings_in(sections, read_below(root or file.parent))
+
+
+def findings_in(sections: dict[str, Any], read_file: ReadFile) -> tuple[Finding, ...]:
+    """Everything that is wrong with sections of a stack file; what Pulumi has encrypted is taken for good."""
+    encrypted = set(_encrypted(sections))
+    try:
+        parse(_plain(sections), read_file)
     except SettingsError as error:
         return tuple(finding for finding in error.findings if not _below(finding.path, encrypted))
     return ()

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ci.ephemeral import ephemeral, stack_name
+from hybridmesh.settings.files import read_below
+from lab.instance import PROJECT_ROOT
 from tests.e2e.stack import Stack, console
 
 
@@ -25,7 +27,7 @@ def beside(
     content = owner.settings()
     prefix = "hybrid-mesh:"
     sections = {key.removeprefix(prefix): value for key, value in content["config"].items()}
-    own = ephemeral(sections, pull_request)
+    own = ephemeral(sections, pull_request, read_below(PROJECT_ROOT))
     if change is not None:
         change(own, sections)
     made = {f"{prefix}{key}": value for key, value in own.items()}
