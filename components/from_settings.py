@@ -235,6 +235,7 @@ def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]
         for machine in sorted(network.gateway.hosts)
     ]
     agents = settings.observability.agents if settings.observability is not None else {}
+    revisions = sorted(settings.control_plane.revisions)
     return pulumi.Output.all(
         namespaces=namespaces_of_machines(settings),
         pods_in=namespaces_of_pods(settings),
@@ -243,6 +244,7 @@ def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]
         istio_namespace=settings.control_plane.namespace,
         revision=settings.control_plane.revision,
         machines=machines,
+        **({"revisions": revisions} if revisions else {}),
     )
 
 

@@ -53,7 +53,10 @@ class Config:
     """Networks whose VMs an agent there scrapes."""
     istio_namespace: str
     revision: str
+    """Of the first istiod."""
     machines: Sequence[Machine] = field(default=())
+    revisions: Sequence[str] = ()
+    """Of the istiods beside it."""
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -174,17 +177,23 @@ def pods_page(mesh: Mesh, config: Config) -> bytes:
 
 
 def metrics_page(mesh: Mesh, config: Config) -> bytes:
-    """What the mesh says of its VMs. An istiod that does not answer is counted, and hides nothing else."""
+    """What the mesh says of its VMs. An istiod that does not answer is counted, and hides nothing else; so is a
+    revision of which none is there."""
     states: list[Mapping[str, Any]] = []
     answered: list[bool] = []
-    for istiod in mesh.istiods(config.istio_namespace, config.revision):
-        try:
-            for namespace in config.namespaces:
-                states.extend(mesh.states(istiod, namespace))
-            answered.append(True)
-        except MeshError as error:
-            print(error, file=sys.stderr, flush=True)
+    for revision in (config.revision, *config.revisions):
+        istiods = mesh.istiods(config.istio_namespace, revision)
+        if not istiods:
+            print(f"no istiod of revision {revision} is ready in {config.istio_namespace}", file=sys.stderr, flush=True)
             answered.append(False)
+        for istiod in istiods:
+            try:
+                for namespace in config.namespaces:
+                    states.extend(mesh.states(istiod, namespace))
+                answered.append(True)
+            except MeshError as error:
+                print(error, file=sys.stderr, flush=True)
+                answered.append(False)
     return exposition(known_vms(mesh, config), config.machines, states, answered)
 
 

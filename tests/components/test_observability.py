@@ -88,6 +88,17 @@ def test_the_server_knows_every_machine_by_name_and_address() -> None:
     assert config["namespaces"] == ["demo"]
 
 
+def test_the_server_asks_the_istiods_of_every_revision() -> None:
+    def config(change: Callable[[dict[str, Any]], object]) -> Any:
+        return json.loads(mesh(GIVEN, change).one("mesh-metrics-config").value("data")["config.json"])
+
+    def canary(sections: dict[str, Any]) -> None:
+        sections["controlPlane"]["revisions"] = {"canary": {}}
+
+    assert (config(canary)["revision"], config(canary)["revisions"]) == ("default", ["canary"])
+    assert "revisions" not in config(lambda _: None), "a server of before would not know it"
+
+
 def test_istiod_lets_the_server_s_namespace_read_sync_states_beside_what_the_values_say() -> None:
     values = mesh().one("mesh-control-plane-istiod").value("values")
     assert values["env"]["DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"] == "hybrid-mesh-metrics"

@@ -7,7 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,8 @@ class FakeMesh:
     running: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     said: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """By istiod; one that says nothing refuses."""
+    canaries: Sequence[str] = ()
+    """Which of them are of revision `canary`; the others are of the first."""
     broken: bool = False
 
     def entries(self, namespace: str) -> Sequence[Mapping[str, Any]]:
@@ -148,8 +150,8 @@ class FakeMesh:
         return self.running.get(namespace, [])
 
     def istiods(self, namespace: str, revision: str) -> Sequence[str]:
-        assert (namespace, revision) == ("istio-system", "default")
-        return sorted(self.said)
+        assert (namespace, revision) in (("istio-system", "default"), ("istio-system", "canary"))
+        return sorted(istiod for istiod in self.said if (istiod in self.canaries) == (revision == "canary"))
 
     def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         if not self.said[istiod]:
@@ -160,9 +162,9 @@ class FakeMesh:
 CONFIG = Config(("demo",), ("demo", "istio-system"), "embedded", ("far",), "istio-system", "default", MACHINES)
 
 
-def metrics(mesh: FakeMesh) -> dict[tuple[str, ...], float]:
+def metrics(mesh: FakeMesh, config: Config = CONFIG) -> dict[tuple[str, ...], float]:
     """Samples by name and what tells them apart."""
-    page = metrics_page(mesh, CONFIG).decode()
+    page = metrics_page(mesh, config).decode()
     return {
         (
             sample.name,
@@ -206,6 +208,17 @@ def test_sync_is_said_of_every_proxy_and_an_istiod_that_refuses_is_counted() -> 
     assert synced == {("vm-1", "vm-1"): 1, ("vm-2", "vm-2"): 0, ("fleet-abc",): 1}
     assert found[("hybrid_mesh_istiods", "yes")] == 1
     assert found[("hybrid_mesh_istiods", "no")] == 1
+
+
+def test_every_revision_is_asked_and_one_without_an_istiod_does_not_answer() -> None:
+    both = replace(CONFIG, revisions=("canary",))
+    said = {"10.0.0.1": [{"proxy": "vm-1.demo", "resources": SYNCED}]}
+    moved = {"10.0.0.2": [{"proxy": "vm-2.demo", "resources": SYNCED}]}
+    found = metrics(FakeMesh(said=said | moved, canaries=["10.0.0.2"]), both)
+    assert [found[("hybrid_mesh_proxy_synced", vm, vm)] for vm in ("vm-1", "vm-2")] == [1, 1]
+    assert [found[("hybrid_mesh_istiods", answers)] for answers in ("yes", "no")] == [2, 0]
+    found = metrics(FakeMesh(said=said), both)
+    assert [found[("hybrid_mesh_istiods", answers)] for answers in ("yes", "no")] == [1, 1]
 
 
 def test_networks_with_an_agent_are_left_to_it() -> None:
