@@ -54,13 +54,22 @@ def sections_of(file: Path) -> dict[str, Any]:
     """A stack file's settings as they are written, by section. Raises `SettingsError` for what is no stack file."""
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise SettingsError([_unusable(file, f"cannot be read: {_reason(error)}")]) from None
+    except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([_unusable(file, f"cannot be read: {' '.join(str(error).split())}")]) from error
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise SettingsError([_unusable(file, "has no `config`")])
     prefix = f"{NAMESPACE}:"
     return {str(key).removeprefix(prefix): value for key, value in config.items() if str(key).startswith(prefix)}
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    """What YAML found and where, without the line itself: it may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "not YAML"
+    return f"{problem}, line {mark.line + 1}" if mark is not None else problem
 
 
 def _plain(sections: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import difflib
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -23,10 +24,11 @@ _BY_ENTRY: Mapping[str, Any] = {"workloads": Workload, "networks": Network, "rou
 """Sections that are read entry by entry, so that one wrong entry does not hide the findings of the others."""
 
 
-def parse(mapping: Mapping[str, Any], read_file: ReadFile) -> Settings:
+def parse(mapping: Mapping[str, Any], read_file: ReadFile, decrypted: Collection[str] = ()) -> Settings:
     """The settings that `mapping` (sections by their names in the stack file) stands for.
 
     A scalar anywhere may be given as `{fromFile: path}`: the file's text without surrounding blanks.
+    `decrypted`: sections in which something was encrypted; no finding shows a value of them.
     Raises `SettingsError` with every finding. Reads files through `read_file` only, and changes nothing.
     """
     findings: list[Finding] = []
@@ -54,7 +56,7 @@ def parse(mapping: Mapping[str, Any], read_file: ReadFile) -> Settings:
     if isinstance(kubeconfig, str) and kubeconfig.strip():
         _read(kubeconfig, "cluster.kubeconfig", read_file, findings)
     if findings:
-        raise SettingsError(findings)
+        raise SettingsError([_starred(f) if f.path.partition(".")[0] in decrypted else f for f in findings])
     return Settings.model_validate(plain)
 
 
@@ -89,7 +91,7 @@ def _read(file: object, path: str, read_file: ReadFile, findings: list[Finding])
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
         fix = "a path relative to the project's root; files below .lab are made by `make dev`."
-        findings.append(Finding(path, file, f"cannot read this file: {reason}", consequence, fix))
+        findings.append(Finding(path, _shown(file), f"cannot read this file: {reason}", consequence, fix))
         return ""
 
 
@@ -110,7 +112,7 @@ def _validate(annotation: Any, value: Any, path: str, findings: list[Finding], f
 
 def _finding(details: ErrorDetails, annotation: Any, prefix: str, section: FieldInfo | None) -> Finding:
     steps = [step for step in details["loc"] if step != "[key]"]
-    field, model, secret = section, _model_of(annotation), False
+    field, model = section, _model_of(annotation)
     path = prefix
     for step in steps:
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
@@ -121,7 +123,6 @@ def _finding(details: ErrorDetails, annotation: Any, prefix: str, section: Field
                     str(step), path.rpartition(".")[0], [_alias(n, f) for n, f in model.model_fields.items()]
                 )
             field = found
-            secret = secret or "SecretStr" in str(field.annotation)
             annotation = field.annotation
         else:
             annotation = _inside(annotation)
@@ -129,7 +130,8 @@ def _finding(details: ErrorDetails, annotation: Any, prefix: str, section: Field
     if details["type"] == "missing" and field is not None:
         return _missing(path, field)
     extra = field.json_schema_extra if field is not None and isinstance(field.json_schema_extra, dict) else {}
-    value = _STARS if secret else _shown(details["input"])
+    of_key = details["loc"][-1:] == ("[key]",)
+    value = _STARS if not of_key and _may_hold_secret(annotation) else _shown(details["input"])
     return Finding(
         path,
         value,
@@ -160,8 +162,28 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if not text.startswith("`") else text
 
 
+def _starred(finding: Finding) -> Finding:
+    return replace(finding, value=_STARS) if finding.value else finding
+
+
+def _may_hold_secret(annotation: Any) -> bool:
+    """Whether what belongs there is a secret, or has one somewhere inside."""
+    for candidate in _alternatives(annotation):
+        model = _model_of(candidate)
+        inside = [f.annotation for f in model.model_fields.values()] if model else typing.get_args(candidate)
+        if candidate is SecretStr or any(_may_hold_secret(part) for part in inside):
+            return True
+    return False
+
+
 def _shown(value: object) -> str:
-    """One line of YAML, short."""
+    """One line of YAML, short. Not what may be a key, nor what is inside of a list or a mapping: it may be one too."""
+    if isinstance(value, Mapping) and value:
+        return "{...}"
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        return "[...]"
+    if isinstance(value, str) and ("PRIVATE KEY" in value or "\n" in value.strip()):
+        return _STARS
     text = " ".join(yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).split())
     text = text.removesuffix(" ...")
     return text if len(text) <= 80 else text[:77] + "..."

@@ -21,7 +21,12 @@ def from_pulumi_config(root: Path) -> Settings:
     prefix = f"{NAMESPACE}:"
     config = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
     sections = {key.removeprefix(prefix): _decoded(text) for key, text in config.items() if key.startswith(prefix)}
-    return parse(sections, read_below(root))
+    # What `pulumi up` says is in the environment alone, what a provider is told in the module.
+    secret = set(pulumi.runtime.config.get_config_secret_keys_env())
+    decrypted = {
+        key.removeprefix(prefix) for key in config if key in secret or pulumi.runtime.config.is_config_secret(key)
+    }
+    return parse(sections, read_below(root), decrypted)
 
 
 def _decoded(text: str) -> Any:

@@ -221,7 +221,7 @@ NONSENSE = st.one_of(
 
 @st.composite
 def spoilt(draw: st.DrawFn) -> Sections:
-    """A good one with one to three places changed for nonsense, taken away, or added to."""
+    """A good one with one to three places changed for nonsense, taken away, added to, or put one level down."""
     sections = copy.deepcopy(draw(good()))  # parts of it are shared by all that are drawn
     for _ in range(draw(st.integers(1, 3))):
         holder: Any = sections
@@ -233,9 +233,11 @@ def spoilt(draw: st.DrawFn) -> Sections:
             if isinstance(holder[key], dict | list) and holder[key] and draw(st.integers(0, 4)):
                 holder = holder[key]
                 continue
-            what = draw(st.sampled_from(["replace", "remove", "add"]))
+            what = draw(st.sampled_from(["replace", "remove", "add", "wrap"]))
             if what == "remove":
                 del holder[key]
+            elif what == "wrap":
+                holder[key] = draw(st.sampled_from([[holder[key]], {"x": holder[key]}]))
             elif what == "add" and isinstance(holder, dict):
                 holder[draw(st.text(max_size=6))] = draw(NONSENSE)
             else:

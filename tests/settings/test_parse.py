@@ -1,6 +1,7 @@
 """What a stack file becomes."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,78 @@ def test_no_secret_is_in_a_repr_or_a_message() -> None:
         assert "S3CRET" not in str(error.value)
 
 
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every mapping or list inside, with each of its keys."""
+    if isinstance(value, dict | list):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places(value[key])
+
+
+def message(sections: dict[str, Any]) -> str:
+    try:
+        parse(sections, read_file)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def with_secrets() -> dict[str, Any]:
+    sections = dev_sections()
+    sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"] |= {
+        "privateKeyPassphrase": "S3CRET-PHRASE",
+        "bastion": {"address": "203.0.113.5", "hostKey": "ssh-ed25519 AAAA", "privateKey": KEY},
+    }
+    return sections
+
+
+def test_no_secret_is_in_a_message_whatever_the_shape_around_it_is() -> None:
+    wrongs: list[Callable[[Any], Any]] = [
+        lambda value: [value],
+        lambda value: [{"vm-1": value}],
+        lambda value: {"x": value},
+        json.dumps,
+        lambda value: {"labels": value, "metadata": [value], "privateKeyFile": KEY, "address": KEY, "hostKey": [KEY]},
+    ]
+    for wrong in wrongs:
+        for number in range(len(list(places(with_secrets())))):
+            sections = with_secrets()
+            holder, key = list(places(sections))[number]
+            holder[key] = wrong(holder[key])
+            assert "S3CRET" not in message(sections), (key, wrong(None))
+
+
+def test_a_file_that_was_not_meant_is_not_shown() -> None:
+    sections = dev_sections()
+    sections["cluster"]["name"] = {"fromFile": ".lab/dev/ssh/id_ed25519"}
+    with pytest.raises(SettingsError, match=r"cluster\.name = \*+: is not an RFC 1123 label") as error:
+        parse(sections, read_file)
+    assert "S3CRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("cluster", {**MINIMAL["cluster"], "name": "S3CRET"}),
+        ("sidecar", {"capture": {"outboundCidrs": ["S3CRET"]}}),
+        ("gateway", {"mode": "install", "values": {"networkGateway": "S3CRET"}}),
+        ("workloads", "S3CRET"),
+    ],
+)
+def test_no_value_is_shown_of_a_section_in_which_pulumi_decrypted_something(
+    section: str, value: Any, project: Path
+) -> None:
+    config = {**MINIMAL, section: value}
+    texts = {f"hybrid-mesh:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in config.items()}
+    pulumi.runtime.config.set_all_config(texts, [f"hybrid-mesh:{section}"])
+    try:
+        with pytest.raises(SettingsError, match=r" = \*\*\*") as error:
+            from_pulumi_config(project)
+    finally:
+        pulumi.runtime.config.set_all_config({}, [])
+    assert "S3CRET" not in str(error.value)
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = parse(MINIMAL, read_file)
     with pytest.raises(ValidationError):
@@ -159,6 +232,14 @@ def test_a_file_that_is_no_stack_file_is_said_to_be_none(tmp_path: Path, text: s
     file.write_text(text)
     with pytest.raises(SettingsError, match=r"Pulumi\.bad\.yaml"):
         from_stack_file(file)
+
+
+def test_a_line_that_is_no_yaml_is_named_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.bad.yaml"
+    file.write_text("config:\n  hybrid-mesh:workloads:\n    privateKeyPassphrase: S3CRET: x\n")
+    with pytest.raises(SettingsError, match=r"cannot be read: .*, line 3\.") as error:
+        from_stack_file(file)
+    assert "S3CRET" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", [None, 1, "x", [], [1], {"a": {"b": []}}, True])

@@ -84,7 +84,11 @@ def no_bool(value: object) -> object:
 
 
 def _ip(value: str) -> str:
-    return str(ipaddress.ip_address(value))
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        # Not in Python's words, which repeat the value: it may be a secret in the wrong place.
+        raise ValueError("is not an IPv4 or IPv6 address") from None
 
 
 def _address(value: str) -> str:
@@ -97,7 +101,11 @@ def _address(value: str) -> str:
 
 
 def _cidr(value: str) -> str:
-    return str(ipaddress.ip_network(value))
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        problem = "has host bits set" if "host bits" in str(error) else "is not an IPv4 or IPv6 range"
+        raise ValueError(problem) from None
 
 
 def _memory(value: str) -> str:
