@@ -1,12 +1,13 @@
 """Rules of how proxies behave, and of versions that go together."""
 
 from collections.abc import Iterator
-from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from hybridmesh.istio import versions
 
 from .findings import Finding
-from .models import Capture, ControlPlane, Limits, Sidecar, Versions, Workload
+from .models import ControlPlane, ProxyShape, Sidecar, Versions, Workload
 from .models.base import memory_bytes
 from .shapes import MACHINES_ONLY, RESERVED_VARIABLES, proxy_shape
 
@@ -31,8 +32,7 @@ def check_versions(control_plane: ControlPlane | None, sidecar: Sidecar, accepte
 
 def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
     """Rules of the stack's own word."""
-    yield from _limits("sidecar.limits", sidecar.limits)
-    yield from _capture("sidecar.capture", sidecar.capture)
+    yield from _together(sidecar, None, "")
     yield from _package(sidecar)
     for name in sidecar.environment:
         instead = RESERVED_VARIABLES.get(name)
@@ -52,8 +52,7 @@ def check_workload(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[
     """Rules of what counts for one workload."""
     own = workload.sidecar
     if own is not None:
-        yield from _limits(f"{path}.sidecar.limits", own.limits)
-        yield from _capture(f"{path}.sidecar.capture", own.capture)
+        yield from _together(sidecar, workload, f"{path}.")
         if workload.machines is None:
             for name, field in type(own).model_fields.items():
                 alias = field.alias or name
@@ -91,13 +90,12 @@ def _captured(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Findi
     capture = proxy_shape(sidecar, workload).capture
     for port in dict.fromkeys(port.target for port in workload.ports):
         excluded = port in capture.exclude_inbound_ports
-        missing = capture.inbound_ports is not None and port not in capture.inbound_ports
+        all_ports = capture.all_inbound_ports or capture.inbound_ports is None
+        missing = not all_ports and port not in (capture.inbound_ports or ())
         if excluded or missing:
-            name = "excludeInboundPorts" if excluded else "inboundPorts"
-            own = workload.sidecar
-            where = "sidecar" if own is None or "capture" not in own.model_fields_set else f"{path}.sidecar"
+            name = "exclude_inbound_ports" if excluded else "inbound_ports"
             yield Finding(
-                f"{where}.capture.{name}",
+                _place(workload.sidecar, f"{path}.", "capture", name),
                 str(port),
                 f"lets port {port} of `{path}` bypass the proxy",
                 "Callers would speak mTLS to an app that does not, and plain text would not be refused.",
@@ -105,40 +103,58 @@ def _captured(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Findi
             )
 
 
-def _limits(path: str, limits: Limits) -> Iterator[Finding]:
-    if limits.memory is None or limits.memory_high is None:
-        return
-    if memory_bytes(limits.memory_high) >= memory_bytes(limits.memory):
-        yield Finding(
-            f"{path}.memoryHigh",
-            limits.memory_high,
-            f"is not below `memory`, {limits.memory}",
-            "The proxy would be ended before it is slowed down.",
-            "a size below `memory`.",
-        )
+def _together(sidecar: Sidecar, workload: Workload | None, path: str) -> Iterator[Finding]:
+    """Fields that exclude each other: in the stack's own word, or in what counts for a workload that sets one of them.
 
+    Each is found where it is said; `path` is the workload's, with a dot.
+    """
+    own = workload.sidecar if workload is not None else None
+    shape = proxy_shape(sidecar, workload)
+    limits, capture = shape.limits, shape.capture
 
-def _capture(path: str, capture: Capture) -> Iterator[Finding]:
-    given: dict[str, Any] = {
-        "inboundPorts": capture.inbound_ports is not None,
-        "excludeOutboundCidrs": bool(capture.exclude_outbound_cidrs),
-    }
-    if capture.all_inbound_ports and given["inboundPorts"]:
+    def concerns(part: str, *names: str) -> bool:
+        return own is None or any(_sets(own, part, name) for name in names)
+
+    if limits.memory is not None and limits.memory_high is not None:
+        too_much = memory_bytes(limits.memory_high) >= memory_bytes(limits.memory)
+        if too_much and concerns("limits", "memory", "memory_high"):
+            yield Finding(
+                _place(own, path, "limits", "memory_high"),
+                limits.memory_high,
+                f"is not below `{_place(own, path, 'limits', 'memory')}`, {limits.memory}",
+                "The proxy would be ended before it is slowed down.",
+                "a size below `memory`.",
+            )
+    both = capture.all_inbound_ports and capture.inbound_ports is not None
+    if both and concerns("capture", "all_inbound_ports", "inbound_ports"):
+        back = f", in `{path}sidecar` by `inboundPorts: null` or `allInboundPorts: false`" if own is not None else ""
         yield Finding(
-            f"{path}.inboundPorts",
+            _place(own, path, "capture", "inbound_ports"),
             "",
-            "is given beside `allInboundPorts`",
+            f"is given beside `{_place(own, path, 'capture', 'all_inbound_ports')}`",
             "It would be unclear which ports are captured.",
-            "give one of the two.",
+            f"give one of the two{back}.",
         )
-    if capture.outbound_cidrs is not None and given["excludeOutboundCidrs"]:
+    both = capture.outbound_cidrs is not None and bool(capture.exclude_outbound_cidrs)
+    if both and concerns("capture", "outbound_cidrs", "exclude_outbound_cidrs"):
+        back = f", in `{path}sidecar` by `outboundCidrs: null` or `excludeOutboundCidrs: []`" if own is not None else ""
         yield Finding(
-            f"{path}.excludeOutboundCidrs",
+            _place(own, path, "capture", "exclude_outbound_cidrs"),
             "",
-            "is given beside `outboundCidrs`",
+            f"is given beside `{_place(own, path, 'capture', 'outbound_cidrs')}`",
             "Istio reads it only where all addresses are captured.",
-            "leave out one of the two.",
+            f"leave out one of the two{back}.",
         )
+
+
+def _sets(own: ProxyShape, part: str, name: str) -> bool:
+    return part in own.model_fields_set and name in getattr(own, part).model_fields_set
+
+
+def _place(own: ProxyShape | None, path: str, part: str, name: str) -> str:
+    """Where a field of `sidecar` is said: in the workload, whose path with a dot is `path`, or for all."""
+    said = own is not None and _sets(own, part, name)
+    return f"{path if said else ''}sidecar.{part}.{to_camel(name)}"
 
 
 def _package(sidecar: Sidecar) -> Iterator[Finding]:

@@ -47,5 +47,10 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for name, value in above.items():
         under = merged.get(name)
-        merged[name] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+        if not isinstance(under, dict) or not isinstance(value, dict):
+            merged[name] = value
+        elif name == "tags":  # one has one source, so half of one and half of another is none
+            merged[name] = under | value
+        else:
+            merged[name] = _over(under, value)
     return merged

@@ -8,7 +8,7 @@ import pytest
 
 from hybridmesh.settings import Finding, parse
 from tests.components.harness import dev_sections, read_file
-from tests.settings.test_rules import Change, at
+from tests.settings.test_rules import Change, at, both
 from tests.settings.test_rules import findings as findings_in_dev
 
 PROJECT_ROOT = Path(__file__).parents[2]
@@ -40,14 +40,6 @@ def second(sections: dict[str, Any]) -> None:
         "network": "farther",
         "machines": {"hosts": {"farther-1": host("203.0.113.11")}},
     }
-
-
-def both(first: Change, then: Change) -> Change:
-    def change(sections: dict[str, Any]) -> None:
-        first(sections)
-        then(sections)
-
-    return change
 
 
 def adopted(sections: dict[str, Any]) -> None:

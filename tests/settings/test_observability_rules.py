@@ -8,8 +8,8 @@ import pytest
 
 from hybridmesh.settings import parse
 from tests.components.harness import PROJECT_ROOT, dev_sections, read_file
-from tests.settings.test_network_rules import both, far
-from tests.settings.test_rules import Change, at, findings
+from tests.settings.test_network_rules import far
+from tests.settings.test_rules import Change, at, both, findings
 
 GIVEN: dict[str, Any] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"], "prometheus": {"image": "prometheus:1"}}
 AGENT = {"machine": "far-1", "package": {"url": "http://192.0.2.1/p.tar.gz", "sha256": "ab" * 32}}

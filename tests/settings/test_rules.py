@@ -39,6 +39,14 @@ def at(path: str, value: Any) -> Change:
     return change
 
 
+def both(first: Change, then: Change) -> Change:
+    def change(sections: dict[str, Any]) -> None:
+        first(sections)
+        then(sections)
+
+    return change
+
+
 ECHO = "workloads/echo"
 VM_1 = f"{ECHO}/machines/hosts/vm-1"
 VM_2 = f"{ECHO}/machines/hosts/vm-2"
@@ -297,13 +305,43 @@ RULES: list[tuple[str, Change, str, str]] = [
         "a range is both in and out",
         at("sidecar/capture", {"outboundCidrs": ["10.0.0.0/8"], "excludeOutboundCidrs": ["10.1.0.0/16"]}),
         "sidecar.capture.excludeOutboundCidrs",
-        "beside `outboundCidrs`",
+        "beside `sidecar.capture.outboundCidrs`",
+    ),
+    (
+        "a workload's limit is below where the stack slows down",
+        both(at("sidecar/limits", {"memoryHigh": "512M"}), at(f"{ECHO}/sidecar", {"limits": {"memory": "256M"}})),
+        "sidecar.limits.memoryHigh",
+        "is not below `workloads.echo.sidecar.limits.memory`, 256M",
+    ),
+    (
+        "a workload is slowed down above the stack's limit",
+        both(at("sidecar/limits", {"memory": "256M"}), at(f"{ECHO}/sidecar", {"limits": {"memoryHigh": "512M"}})),
+        "workloads.echo.sidecar.limits.memoryHigh",
+        "is not below `sidecar.limits.memory`, 256M",
+    ),
+    (
+        "a workload takes a range out of the stack's",
+        both(
+            at("sidecar/capture", {"outboundCidrs": ["10.0.0.0/8"]}),
+            at(f"{ECHO}/sidecar", {"capture": {"excludeOutboundCidrs": ["10.1.0.0/16"]}}),
+        ),
+        "workloads.echo.sidecar.capture.excludeOutboundCidrs",
+        "beside `sidecar.capture.outboundCidrs`",
+    ),
+    (
+        "a workload captures all ports, and the stack some",
+        both(
+            at("sidecar/capture", {"inboundPorts": [9100]}),
+            at(f"{ECHO}/sidecar", {"capture": {"allInboundPorts": True}}),
+        ),
+        "sidecar.capture.inboundPorts",
+        "beside `workloads.echo.sidecar.capture.allInboundPorts`",
     ),
     (
         "all ports are captured, and some",
         at("sidecar/capture", {"allInboundPorts": True, "inboundPorts": [8080]}),
         "sidecar.capture.inboundPorts",
-        "beside `allInboundPorts`",
+        "beside `sidecar.capture.allInboundPorts`",
     ),
     (
         "the app's port is not captured",

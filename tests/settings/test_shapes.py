@@ -42,6 +42,32 @@ def test_a_workload_can_take_the_stack_s_word_back() -> None:
     assert shape({"accessLog": "all"}, {"accessLog": None}).access_log is None
 
 
+def test_a_workload_s_tag_is_its_own_as_a_whole() -> None:
+    found = shape(
+        {"tracing": {"tags": {"team": {"literal": "shop"}, "tier": {"literal": "web"}}}},
+        {"tracing": {"tags": {"team": {"header": "x-team", "default": "none"}}}},
+    ).tracing
+    assert found is not None
+    assert (found.tags["team"].literal, found.tags["team"].header) == (None, "x-team")
+    assert found.tags["tier"].literal == "web"
+
+
+@pytest.mark.parametrize(
+    ("stack", "own"),
+    [
+        ({"limits": {"memory": "256M"}}, {"limits": {"memory": "1G", "memoryHigh": "512M"}}),
+        ({"capture": {"inboundPorts": [9100]}}, {"capture": {"inboundPorts": None, "allInboundPorts": True}}),
+        ({"capture": {"allInboundPorts": True}}, {"capture": {"allInboundPorts": False, "inboundPorts": [8080]}}),
+        (
+            {"capture": {"outboundCidrs": ["10.0.0.0/8"]}},
+            {"capture": {"outboundCidrs": None, "excludeOutboundCidrs": ["10.1.0.0/16"]}},
+        ),
+    ],
+)
+def test_what_a_workload_took_back_does_not_count_against_it(stack: dict[str, Any], own: dict[str, Any]) -> None:
+    assert settings(stack, own)
+
+
 def test_other_workloads_keep_the_stack_s_word() -> None:
     given = settings({"accessLog": "all"}, {"accessLog": "none"})
     assert proxy_shape(given.sidecar, given.workloads["client"]).access_log == "all"
