@@ -52,7 +52,8 @@ class LoadBalancer:
     failover: Mapping[str, str] = field(default_factory=dict)
     """Which region takes over from which, once a client's own has no healthy endpoint. Needs outlier detection."""
     distribute: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Percent of the requests by the endpoints' locality, by the client's; instead of failover."""
+    """Percent of the requests by the endpoints' locality, by the client's, in this order; instead of failover. Istio
+    refuses a locality after a wider one that it is in, such as `*`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +149,7 @@ def _load_balancer(balancer: LoadBalancer) -> dict[str, Any]:
     elif balancer.distribute:
         document["localityLbSetting"] = {
             "enabled": True,
-            "distribute": [{"from": key, "to": dict(balancer.distribute[key])} for key in sorted(balancer.distribute)],
+            "distribute": [{"from": key, "to": dict(to)} for key, to in balancer.distribute.items()],
         }
     return document
 

@@ -1,5 +1,6 @@
 """The rules of host names, routes and traffic policies that need more than one field."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from .findings import Finding
@@ -138,23 +139,17 @@ def traffic_policy_findings(path: str, policy: TrafficPolicy) -> Iterator[Findin
             "Istio would take no notice of it.",
             "a percentage above 0.",
         )
-    sources = {
-        "failover": [rule.from_ for rule in locality.failover],
-        "distribute": [spread.from_ for spread in locality.distribute],
-    }
-    for kind, places in sources.items():
-        seen: dict[str, int] = {}
-        for index, place in enumerate(places):
-            first = seen.setdefault(place, index)
-            if first != index:
-                yield Finding(
-                    f"{path}.{kind}[{index}].from",
-                    place,
-                    f"is that of {kind}[{first}] too",
-                    "Only one of them would count.",
-                    "name each place once.",
-                )
+    seen: dict[str, int] = {}
     for index, rule in enumerate(locality.failover):
+        first = seen.setdefault(rule.from_, index)
+        if first != index:
+            yield Finding(
+                f"{path}.failover[{index}].from",
+                rule.from_,
+                f"is that of failover[{first}] too",
+                "Only one of them would count.",
+                "name each place once.",
+            )
         if rule.from_ == rule.to:
             yield Finding(
                 f"{path}.failover[{index}].to",
@@ -164,6 +159,26 @@ def traffic_policy_findings(path: str, policy: TrafficPolicy) -> Iterator[Findin
                 "another region.",
             )
     for index, spread in enumerate(locality.distribute):
+        before = (n for n, other in enumerate(locality.distribute[:index]) if _overlaps(other.from_, spread.from_))
+        first = next(before, index)
+        if first != index:
+            yield Finding(
+                f"{path}.distribute[{index}].from",
+                spread.from_,
+                f"overlaps with distribute[{first}], {locality.distribute[first].from_}, which is before it",
+                "Istio would refuse the rule.",
+                "each place once, and a wider one such as `*` after those in it.",
+            )
+        # Istio reads `to` in no order, so one that overlaps is taken or refused by chance.
+        pair = next((pair for pair in itertools.permutations(spread.to, 2) if _overlaps(*pair)), None)
+        if pair is not None:
+            yield Finding(
+                f"{path}.distribute[{index}].to",
+                _pairs(spread.to),
+                f"has {pair[0]} and {pair[1]}, which overlap",
+                "Istio would refuse the rule, or not, by chance.",
+                "places of which none is in another.",
+            )
         total = sum(spread.to.values())
         if total != 100 or 0 in spread.to.values():
             problem = "has a share of 0" if total == 100 else f"adds up to {total}, not 100"
@@ -174,6 +189,13 @@ def traffic_policy_findings(path: str, policy: TrafficPolicy) -> Iterator[Findin
                 "Istio would refuse the rule.",
                 "percents above 0 that add up to 100.",
             )
+
+
+def _overlaps(earlier: str, later: str) -> bool:
+    """Whether Istio refuses `later` after `earlier`: validateLocalities, pkg/config/validation/agent/validation.go."""
+    first, second = earlier.split("/"), later.split("/")
+    inside = first[:-1] if first[-1] == "*" else first
+    return second[: len(inside)] == inside or first[: len(second)] == second
 
 
 def service_findings(workloads: Mapping[str, Workload], domain: str, istio_namespace: str) -> Iterator[Finding]:

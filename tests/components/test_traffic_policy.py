@@ -54,6 +54,13 @@ def test_locality_is_by_failover_or_by_shares() -> None:
     assert shares["loadBalancer"]["localityLbSetting"]["distribute"] == [{"from": "a/*", "to": {"a/*": 80, "b/*": 20}}]
 
 
+def test_shares_keep_their_order_for_istio_refuses_a_locality_after_a_wider_one() -> None:
+    made = traffic_policy(
+        TrafficPolicy(load_balancer=LoadBalancer(distribute={"eu/*": {"eu/*": 100}, "*": {"*": 100}}))
+    )
+    assert [s["from"] for s in made["loadBalancer"]["localityLbSetting"]["distribute"]] == ["eu/*", "*"]
+
+
 def test_testers_come_first_with_the_same_retries_and_are_not_mirrored() -> None:
     spec = virtual_service(
         routing(

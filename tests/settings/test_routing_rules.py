@@ -147,6 +147,24 @@ RULES: list[tuple[str, Change, str, str]] = [
         "share of 0",
     ),
     (
+        "a locality is after a wider one",
+        locality({"distribute": [{"from": "*", "to": {"a": 100}}, {"from": "a/*", "to": {"a": 100}}]}),
+        f"{LB}.distribute[1].from",
+        "overlaps with distribute[0], *",
+    ),
+    (
+        "a locality is there twice",
+        locality({"distribute": [{"from": "a/b", "to": {"a": 100}}, {"from": "a/b/*", "to": {"a": 100}}]}),
+        f"{LB}.distribute[1].from",
+        "overlaps with distribute[0], a/b",
+    ),
+    (
+        "shares overlap",
+        locality({"distribute": [{"from": "a", "to": {"a/b/*": 50, "*": 50}}]}),
+        f"{LB}.distribute[0].to",
+        "has * and a/b/*, which overlap",
+    ),
+    (
         "a namespace's policy is wrong",
         at("namespaces/demo", {"trafficPolicy": {"loadBalancer": {"localityLbSetting": {}}}}),
         "namespaces.demo.trafficPolicy.loadBalancer.localityLbSetting",
@@ -255,3 +273,8 @@ def test_a_host_takes_from_its_namespace_what_it_does_not_say_itself() -> None:
     assert policy.connection_pool.tcp.max_connections == 7
     assert policy.outlier_detection is not None
     assert policy.outlier_detection.consecutive_errors == 5
+
+
+def test_a_wider_locality_may_follow_those_in_it() -> None:
+    places = ["a/b/c", "a/b/*", "a/*", "b", "*"]
+    assert findings(locality({"distribute": [{"from": place, "to": {"x": 100}} for place in places]})) == []
