@@ -177,6 +177,15 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
 
 def _inbound_ports(group: WorkloadGroup, options: BootstrapOptions) -> str:
     """`*`, or a list; Istio reads the excluded ports only with `*`."""
+    bypassing = next((port for port in group.ports.values() if port in options.local_exclude_ports), None)
+    if bypassing is not None:
+        raise BootstrapError(
+            "port of the WorkloadGroup",
+            bypassing,
+            "is sshd's, or excluded from the proxy",
+            "Callers would speak mTLS to an app that does not, and plain text would not be refused.",
+            "let the app listen on another port.",
+        )
     if options.all_inbound_ports or (options.inbound_ports is None and not group.ports):
         return "*"
     # istioctl repeats a port that the group has under two names.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pydantic.alias_generators import to_camel
 
 from hybridmesh.istio import versions
+from hybridmesh.istio.ports import SSH
 
 from .findings import Finding
 from .models import ControlPlane, ProxyShape, Sidecar, Versions, Workload
@@ -66,6 +67,7 @@ def check_workload(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[
                     )
     if workload.machines is not None:
         yield from _captured(path, workload, sidecar)
+        yield from _of_sshd(path, workload, sidecar)
         if workload.machines.hosts or workload.machines.instances:
             yield from _probe(path, workload, sidecar)
 
@@ -100,6 +102,27 @@ def _captured(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Findi
                 f"lets port {port} of `{path}` bypass the proxy",
                 "Callers would speak mTLS to an app that does not, and plain text would not be refused.",
                 f"capture every port of `{path}`, or take the port from `{path}.ports`.",
+            )
+
+
+def _of_sshd(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Finding]:
+    """Ports that are sshd's, as far as the settings say so: of other machines the join's files say it."""
+    machines = workload.machines
+    if machines is None:
+        return
+    taken = {host.ssh.port: f"on `{name}`" for name, host in machines.hosts.items() if host.ssh and not host.gone}
+    if machines.fleets or machines.instances:
+        taken.setdefault(SSH, "on machines of Google Cloud")
+    if proxy_shape(sidecar, workload).capture.all_inbound_ports:
+        taken.setdefault(SSH, "for Istio, wherever all ports are captured")
+    for index, port in enumerate(workload.ports):
+        if port.target in taken:
+            yield Finding(
+                f"{path}.ports[{index}].port",
+                str(port.target),
+                f"is sshd's {taken[port.target]}, which is never captured",
+                "Callers would speak mTLS to an app that does not, and plain text would not be refused.",
+                "let the app listen on another port (`targetPort`).",
             )
 
 

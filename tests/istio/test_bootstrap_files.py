@@ -233,6 +233,12 @@ def test_another_ssh_port_is_never_redirected() -> None:
     assert variables(options=options)["ISTIO_LOCAL_EXCLUDE_PORTS"] == "22,15090,15021,15020,2222"
 
 
+def test_an_app_at_sshd_s_port_is_refused_instead_of_bypassing_the_proxy() -> None:
+    port = next(iter(GROUP["spec"]["template"]["ports"].values()))
+    with pytest.raises(BootstrapError, match=f"port of the WorkloadGroup = {port}: is sshd's"):
+        variables(options=BootstrapOptions(local_exclude_ports=(port,)))
+
+
 def test_an_external_address_lets_probes_in() -> None:
     env = variables(options=BootstrapOptions(external_ip="203.0.113.7"))
     assert env["ISTIO_SVC_IP"] == "203.0.113.7"

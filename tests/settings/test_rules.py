@@ -164,6 +164,21 @@ RULES: list[tuple[str, Change, str, str]] = [
     ("a port is a boolean", at(f"{ECHO}/ports/0/port", True), "workloads.echo.ports[0].port", "boolean"),
     ("a port is Istio's", at(f"{ECHO}/ports/0/port", 15021), "workloads.echo.ports[0].port", "proxy takes"),
     (
+        "a port is sshd's",
+        at(f"{ECHO}/ports/0", {"name": "sftp", "port": 2022, "targetPort": 22, "protocol": "TCP"}),
+        "workloads.echo.ports[0].port",
+        "is sshd's on `vm-1`, which is never captured",
+    ),
+    (
+        "a port is the one that Istio takes for sshd's",
+        both(
+            both(at(f"{ECHO}/ports/0", {"name": "sftp", "port": 22, "protocol": "TCP"}), at(f"{VM_1}/ssh/port", 2222)),
+            at(f"{ECHO}/sidecar", {"capture": {"allInboundPorts": True}}),
+        ),
+        "workloads.echo.ports[0].port",
+        "is sshd's for Istio, wherever all ports are captured",
+    ),
+    (
         "two ports are one",
         at(f"{ECHO}/ports", [{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
         "workloads.echo.ports[1].port",
