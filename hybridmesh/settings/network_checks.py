@@ -59,6 +59,7 @@ def check_networks(draft: Draft) -> Iterator[Finding]:
                 "Every VM would be told that it is in this network, or plays this part, whatever its group says.",
                 f"set {instead}, and leave this out.",
             )
+    yield from _accounts(draft.networks)
     yield from _addresses(draft)
 
 
@@ -144,6 +145,23 @@ def _gateway(path: str, network: str, gateway: NetworkGateway, draft: Draft) -> 
                 f"is that of workloads.{name} too, whose name the gateway's WorkloadGroup has",
                 "Both would make the same object.",
                 "a namespace of its own.",
+            )
+
+
+def _accounts(networks: Mapping[str, Network]) -> Iterator[Finding]:
+    taken: dict[tuple[str, str], str] = {}
+    for name, network in networks.items():
+        if network.gateway is None:
+            continue
+        account = gateway_account(name, network.gateway)
+        first = taken.setdefault((network.gateway.namespace, account), name)
+        if first != name:
+            yield Finding(
+                f"networks.{name}.gateway.serviceAccount",
+                account,
+                f"is that of networks.{first}.gateway too",
+                "Policies could not tell the two apart, and both would make the same object.",
+                "an account of its own, or leave it out.",
             )
 
 

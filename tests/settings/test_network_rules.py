@@ -136,6 +136,12 @@ REFUSED: list[tuple[str, Change, str, str]] = [
         "workloads.echo too",
     ),
     (
+        "two gateways are one identity",
+        both(second, at("networks/farther/gateway/serviceAccount", "far-gateway")),
+        "networks.farther.gateway.serviceAccount",
+        "networks.far.gateway too",
+    ),
+    (
         "a gateway has the name of a workload in its namespace",
         both(
             at(f"{GATEWAY}/namespace", "demo"),
