@@ -155,8 +155,15 @@ def _charts(control_plane: ControlPlane, gateway: Gateway) -> Iterator[Finding]:
         )
 
 
+def _revisions(control_plane: ControlPlane) -> Iterator[Finding]:
+    for name, revision in control_plane.revisions.items():
+        if revision.charts is not None and control_plane.mode == "install":
+            yield from _one_of(f"controlPlane.revisions.{name}.charts", revision.charts, ("path", "repository"))
+
+
 def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
     path = "controlPlane"
+    yield from _revisions(control_plane)
     if control_plane.mode == "adopt" and control_plane.values:
         yield Finding(
             f"{path}.values",

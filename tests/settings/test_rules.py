@@ -76,6 +76,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         "exactly one of",
     ),
     (
+        "charts of another istiod are nowhere",
+        at("controlPlane/revisions", {"canary": {"charts": {}}}),
+        "controlPlane.revisions.canary.charts",
+        "exactly one of",
+    ),
+    (
         "a value is the stack's own",
         at("controlPlane/values/global/network", "other"),
         "controlPlane.values.global.network",
