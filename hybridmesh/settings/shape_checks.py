@@ -10,7 +10,7 @@ from hybridmesh.istio.ports import SSH
 from .findings import Finding
 from .models import ControlPlane, ProxyShape, Sidecar, Versions, Workload
 from .models.base import memory_bytes
-from .shapes import MACHINES_ONLY, RESERVED_VARIABLES, proxy_shape
+from .shapes import MACHINES_ONLY, RESERVED_VARIABLES, VM_VARIABLES, proxy_shape
 
 
 def check_versions(control_plane: ControlPlane | None, sidecar: Sidecar, accepted: Versions) -> Iterator[Finding]:
@@ -46,6 +46,15 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
                 f"is set by `sidecar.{instead}`",
                 "One of the two would be lost.",
                 f"set `sidecar.{instead}`, and leave this out.",
+            )
+        if name in VM_VARIABLES:
+            yield Finding(
+                f"sidecar.environment.{name}",
+                sidecar.environment[name],
+                f"is set by {VM_VARIABLES[name]}",
+                "Every VM would be told this one value, whatever its own is: istiod would refuse it, or take it for "
+                "another.",
+                "leave it out.",
             )
 
 

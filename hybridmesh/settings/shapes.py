@@ -17,6 +17,25 @@ RESERVED_VARIABLES: Mapping[str, str] = {
     "ISTIO_META_DNS_CAPTURE": "dnsCapture",
 }
 """Variables of `cluster.env` that have a setting of their own."""
+VM_VARIABLES: Mapping[str, str] = {
+    "CANONICAL_REVISION": "`machines.version`",
+    "CANONICAL_SERVICE": "the workload's name",
+    "ISTIO_META_AUTO_REGISTER_GROUP": "`machines.registration`",
+    "ISTIO_META_CLUSTER_ID": "`cluster.name`",
+    "ISTIO_META_MESH_ID": "`controlPlane.meshId`",
+    "ISTIO_META_POD_PORTS": "`workloads.<name>.ports`",
+    "ISTIO_META_WORKLOAD_ENTRY": "`machines.registration`",
+    "ISTIO_META_WORKLOAD_NAME": "the workload's name",
+    "ISTIO_METAJSON_LABELS": "`workloads.<name>.labels`",
+    "ISTIO_NAMESPACE": "`workloads.<name>.namespace`",
+    "ISTIO_SERVICE": "the workload's name and `workloads.<name>.namespace`",
+    "ISTIO_SVC_IP": "`hosts.<name>.meshAddress`",
+    "POD_NAME": "the machine's name",
+    "POD_NAMESPACE": "`workloads.<name>.namespace`",
+    "SERVICE_ACCOUNT": "`workloads.<name>.serviceAccount`",
+    "TRUST_DOMAIN": "`controlPlane.trustDomain`",
+}
+"""Variables of `cluster.env` that tell a VM who it is: what `hybridmesh.istio.cluster_env` writes of itself."""
 
 
 def proxy_shape(sidecar: ProxyShape, workload: Workload | None) -> ProxyShape:

@@ -383,6 +383,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         "`sidecar.capture.outboundCidrs`",
     ),
     (
+        "a variable is each VM's own",
+        at("sidecar/environment", {"ISTIO_SVC_IP": "10.0.0.1"}),
+        "sidecar.environment.ISTIO_SVC_IP",
+        "is set by `hosts.<name>.meshAddress`",
+    ),
+    (
         "pods are given limits of VMs",
         at("workloads/client/sidecar", {"limits": {"memory": "512M"}}),
         "workloads.client.sidecar.limits",

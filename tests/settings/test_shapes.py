@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from hybridmesh.istio import BootstrapOptions, cluster_env
 from hybridmesh.settings import Settings, SettingsError, parse
 from hybridmesh.settings.models import ProxyShape
 from hybridmesh.settings.shapes import proxy_shape
 from tests.components.harness import dev_sections, read_file
+from tests.settings.test_rules import at, findings
 
 
 def settings(stack: dict[str, Any], own: dict[str, Any] | None) -> Settings:
@@ -87,3 +89,22 @@ def test_log_levels_of_envoy_are_taken(level: str) -> None:
 def test_no_other_text_is_taken_for_a_log_level(level: str) -> None:
     with pytest.raises(SettingsError, match=r"sidecar\.logLevel"):
         shape({"logLevel": level}, None)
+
+
+def test_no_variable_can_take_the_place_of_what_a_vm_is_told_of_itself() -> None:
+    group = {
+        "metadata": {"name": "echo", "namespace": "demo"},
+        "spec": {"template": {"serviceAccount": "echo", "network": "n", "ports": {"http": 8080}}},
+    }
+    told: set[str] = set()
+    for options in (
+        BootstrapOptions(auto_register=True, internal_ip="192.0.2.11"),
+        BootstrapOptions(workload_entry="echo-vm-1"),
+    ):
+        told |= {line.partition("=")[0] for line in cluster_env(group, "", options).splitlines()}
+    refused = {
+        name
+        for name in told
+        if f"sidecar.environment.{name}" in [f.path for f in findings(at("sidecar/environment", {name: "x"}))]
+    }
+    assert told == refused
