@@ -186,13 +186,18 @@ def traces_of(tracing: given.Tracing | None) -> Traces | None:
 
 
 def watched_gateways(settings: Settings) -> list[rules.Gateway]:
-    """The gateways that are missed when they do not answer."""
+    """The gateways that are missed when they do not answer.
+
+    One that is adopted by its address is not: nobody says which pods are its own. Nor is that of a network without an
+    agent: nobody may reach its metrics, and what the metrics server says of its machines is watched anyway.
+    """
+    agents = settings.observability.agents if settings.observability is not None else {}
     found = []
     if not settings.gateway.by_address:
         place, leads_to = settings.control_plane.namespace, "of VMs to istiod, and between networks"
         found.append(rules.Gateway(place, settings.gateway.name, leads_to))
     for network, facts in sorted(settings.networks.items()):
-        if facts.gateway is not None:
+        if facts.gateway is not None and network in agents:
             found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), f"into network {network}"))
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.from_settings import watched_gateways
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.observability import writers_policy
 from components.telemetry import Traces, TraceTag, tracing
@@ -215,6 +216,16 @@ def test_an_agent_comes_after_its_vm_has_joined_and_prometheus_is_there() -> Non
     agent = world.one("mesh-far-metrics-agent")
     for earlier in ("mesh-far-1-membership", "mesh-metrics-prometheus-deployment", "mesh-metrics-server-deployment"):
         assert world.is_after(agent, world.one(earlier)), earlier
+
+
+@pytest.mark.parametrize(("agents", "watched"), [({}, []), ({"far": AGENT}, ["far-gateway"])])
+def test_a_network_s_gateway_is_missed_where_an_agent_scrapes_it(agents: dict[str, Any], watched: list[str]) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        with_agent(sections)
+        sections["observability"]["agents"] = agents
+
+    found = watched_gateways(dev_settings(change))
+    assert [gateway.workload for gateway in found] == ["istio-eastwestgateway", *watched]
 
 
 def test_agents_alone_may_write_to_prometheus() -> None:

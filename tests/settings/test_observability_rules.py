@@ -114,6 +114,7 @@ def test_the_table_of_the_docs_is_what_is_tested() -> None:
     [
         ("observability/scrapers", ["10.0.0.1/16"]),
         ("observability/scrapeSeconds", 0),
+        ("observability/scrapeSeconds", 121),
         ("observability/alerts", {"errorPercent": 0}),
         ("observability/delivery", "helm"),
         ("observability/agents/far/package/sha256", "short"),
@@ -126,6 +127,12 @@ def test_a_wrong_value_is_refused_with_what_to_write(path: str, value: object) -
     found = findings(both(seen, at(path, value)))
     assert found
     assert all(f.fix for f in found)
+
+
+def test_scraping_too_seldom_for_the_alerts_is_refused_with_the_reason() -> None:
+    (found,) = findings(both(seen, at("observability/scrapeSeconds", 600)))
+    assert "five minutes" in found.consequence
+    assert found.fix == "seconds, 1 to 120."
 
 
 def test_all_of_it_together_is_good() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .base import Cidr, Labels, Model, Name, Seconds, Sha256, Text, Url, no_bool, setting
+from .base import Cidr, Labels, Model, Name, Sha256, Text, Url, no_bool, setting
 
 Share = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=100)]
 
@@ -161,12 +161,12 @@ class Observability(Model):
         fix="a list of CIDR ranges: where Prometheus' connections come from, as VMs see it (its pods' range, or the "
         "nodes' where those are translated).",
     )
-    scrape_seconds: Seconds = setting(
+    scrape_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=120)] = setting(
         15,
         meaning="How often is scraped, and rules are evaluated.",
         example=15,
-        wrong="alerts would come late, or Prometheus would be busy for nothing.",
-        fix="seconds, 1 to 86400.",
+        wrong="alerts look back five minutes, and with less than two samples in that would not fire, or be wrong.",
+        fix="seconds, 1 to 120.",
     )
     prometheus: Prometheus | None = setting(
         None,
