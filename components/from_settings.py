@@ -13,6 +13,7 @@ from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import lost_machines
 from hybridmesh.settings.shapes import proxy_shape
+from hybridmesh.settings.version_checks import outside_the_table
 
 from .command_host import CommandHost
 from .connection import Bastion
@@ -39,16 +40,6 @@ def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
         private_key=access.bastion_login.key,
         passphrase=access.bastion_login.passphrase,
     )
-
-
-def revision_of(settings: Settings, workload: given.Workload | None, host: given.Host | None) -> str:
-    """The istiod that a machine follows: its own word, its workload's, the control plane's.
-
-    None as workload: a gateway machine. None as host: a machine of a fleet, or an instance, which has no own word.
-    """
-    own = host.revision if host is not None else None
-    machines = workload.machines if workload is not None else None
-    return own or (machines.revision if machines is not None else None) or settings.control_plane.revision
 
 
 def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[str, Any]:
@@ -146,9 +137,11 @@ def workload_ports(workload: given.Workload) -> list[WorkloadPort]:
 
 def accepted_risks(settings: Settings) -> list[str]:
     """What `versions.accept` lets through, and what may break with it."""
-    package = settings.sidecar.package
-    found = versions.objections(settings.control_plane.version, package.version if package else None)
-    risks = [f"{o.kind} {o.problem}, as versions.accept allows. {o.consequence}" for o in found]
+    found = outside_the_table(settings.control_plane, settings.sidecar, settings.workloads, settings.networks)
+    risks = [
+        f"{risk.objection.kind} {risk.problem}, as versions.accept allows. {risk.objection.consequence}"
+        for risk in found
+    ]
     if "system" in settings.versions.accept:
         risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
     return risks

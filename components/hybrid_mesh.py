@@ -15,6 +15,7 @@ from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
+from hybridmesh.settings.version_checks import revision_of
 from hybridmesh.settings.ways import gateway_ports
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
@@ -34,7 +35,6 @@ from .from_settings import (
     network_addresses,
     probe_document,
     proxy_choices,
-    revision_of,
     server_config,
     traces_of,
     traffic_policy_of,
@@ -315,7 +315,7 @@ class HybridMesh(pulumi.ComponentResource):
 
         settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
         ports = tuple(port.target for port in workload.ports)
-        revision = revision_of(settings, workload, None)
+        revision = revision_of(settings.control_plane, machines)
         for name in sorted({**machines.fleets, **machines.instances}):
             join = SelfJoinArgs(
                 machines=name,
@@ -613,7 +613,7 @@ class HybridMesh(pulumi.ComponentResource):
     ) -> Sidecar:
         settings = self._settings
         choices = proxy_choices(settings, workload)
-        revision = revision_of(settings, workload, host)
+        revision = revision_of(settings.control_plane, workload.machines if workload is not None else None, host)
         choices["environment"] = {**choices["environment"], **(environment or {})}
         if self._reads_others(machine):
             # Metrics are plain text, and outside of the mesh.

@@ -31,7 +31,8 @@ from .network_checks import check_networks, gateway_hosts
 from .observability_checks import check_observability
 from .revision_checks import revision_findings
 from .routing_checks import routing_findings, service_findings, traffic_policy_findings
-from .shape_checks import check_sidecar, check_versions, check_workload
+from .shape_checks import check_sidecar, check_workload
+from .version_checks import check_versions, outside_the_table
 
 ISTIO_PORTS = {15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
 """Ports that the proxy and its agent take on every machine."""
@@ -110,7 +111,8 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield from _workload(f"workloads.{name}", name, workload, control_plane)
     if control_plane is not None:
         yield from revision_findings(control_plane, draft.workloads, draft.networks)
-    yield from _shapes(draft, control_plane)
+        yield from _versions(draft, control_plane)
+    yield from _shapes(draft)
     for path, _, host in gateway_hosts(draft.networks):
         yield from _host(path, host, "auto")
     yield from _package(draft)
@@ -340,16 +342,21 @@ def _package(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def _shapes(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Finding]:
-    sidecar = draft.section("sidecar", Sidecar) if "sidecar" in draft.sections else Sidecar()
+def _versions(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
     accepted = draft.section("versions", Versions) if "versions" in draft.sections else Versions()
+    sidecar = draft.section("sidecar", Sidecar) or Sidecar()
+    if accepted is not None:
+        found = outside_the_table(control_plane, sidecar, draft.workloads, draft.networks)
+        yield from check_versions(found, accepted)
+
+
+def _shapes(draft: Draft) -> Iterator[Finding]:
+    sidecar = draft.section("sidecar", Sidecar) if "sidecar" in draft.sections else Sidecar()
     if sidecar is None:
         return
     yield from check_sidecar(sidecar)
     for name, workload in draft.workloads.items():
         yield from check_workload(f"workloads.{name}", workload, sidecar)
-    if accepted is not None:
-        yield from check_versions(control_plane, sidecar, accepted)
 
 
 def _hosts(draft: Draft) -> Iterator[Finding]:

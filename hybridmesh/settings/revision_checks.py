@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from hybridmesh.istio import is_revisioned, versions
+from hybridmesh.istio import is_revisioned
 
 from .findings import Finding
 from .models import ControlPlane, Network, Workload
@@ -32,11 +32,6 @@ def revision_findings(
                 "An adopted Istio is never changed, so this would have no effect.",
                 "leave them out.",
             )
-        if revision.version is not None:
-            for objection in versions.objections(revision.version, None):
-                yield Finding(
-                    f"{path}.version", revision.version, objection.problem, objection.consequence, objection.fix
-                )
     for path, revision_of in _followers(workloads, networks):
         if revision_of not in known:
             yield Finding(

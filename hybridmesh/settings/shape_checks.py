@@ -1,34 +1,15 @@
-"""Rules of how proxies behave, and of versions that go together."""
+"""Rules of how proxies behave."""
 
 from collections.abc import Iterator
 
 from pydantic.alias_generators import to_camel
 
-from hybridmesh.istio import versions
 from hybridmesh.istio.ports import SSH
 
 from .findings import Finding
-from .models import ControlPlane, ProxyShape, Sidecar, Versions, Workload
+from .models import ProxyShape, Sidecar, Workload
 from .models.base import memory_bytes
 from .shapes import MACHINES_ONLY, RESERVED_VARIABLES, VM_VARIABLES, proxy_shape
-
-
-def check_versions(control_plane: ControlPlane | None, sidecar: Sidecar, accepted: Versions) -> Iterator[Finding]:
-    """Combinations outside the table that are not accepted."""
-    if control_plane is None:
-        return
-    package = sidecar.package.version if sidecar.package is not None else None
-    paths = {"istiod": ("controlPlane.version", control_plane.version), "sidecar": ("sidecar.package.version", package)}
-    for objection in versions.objections(control_plane.version, package):
-        if objection.kind not in accepted.accept:
-            path, value = paths[objection.kind]
-            yield Finding(
-                path,
-                str(value),
-                objection.problem,
-                objection.consequence,
-                f"{objection.fix}; or `versions.accept: [{objection.kind}]`, knowing that.",
-            )
 
 
 def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from components.from_settings import accepted_risks
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
 from tests.components.harness import World, dev_settings, run
+from tests.settings.test_network_rules import far
 
 MODES = pytest.mark.parametrize("preview", [False, True])
 
@@ -108,3 +110,54 @@ def old(sections: dict[str, Any]) -> None:
 def test_a_revision_that_cannot_be_followed_is_refused(change: Any, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         dev_settings(change)
+
+
+def test_versions_that_are_accepted_are_so_for_every_istiod() -> None:
+    def accepted(sections: dict[str, Any]) -> None:
+        old(sections)
+        sections["versions"] = {"accept": ["istiod"]}
+
+    assert accepted_risks(dev_settings(accepted))[0].startswith("istiod is not in the table")
+    with pytest.raises(SettingsError, match=r"or `versions\.accept: \[istiod\]`, knowing that"):
+        dev_settings(old)
+
+
+def two(*moved: str) -> Any:
+    """istiod 1.30.2, 1.31.0 beside it, the sidecar 1.31.0, and machines that were moved."""
+
+    def change(sections: dict[str, Any]) -> None:
+        sections["controlPlane"] |= {"version": "1.30.2", "revisions": {"v1-31": {"version": "1.31.0"}}}
+        for name in moved:
+            sections["workloads"]["echo"]["machines"]["hosts"][name]["revision"] = "v1-31"
+
+    return change
+
+
+def test_a_sidecar_is_compared_with_the_istiod_that_each_machine_follows() -> None:
+    assert dev_settings(two("vm-1", "vm-2"))
+    with pytest.raises(SettingsError, match=r"newer than istiod 1\.30\.2, which `[a-z.]+\.vm-2` follows"):
+        dev_settings(two("vm-1"))
+
+
+def test_a_sidecar_that_is_too_new_for_a_second_istiod_is_refused() -> None:
+    def back(sections: dict[str, Any]) -> None:
+        sections["controlPlane"]["revisions"] = {"v1-30": {"version": "1.30.2"}}
+        sections["workloads"]["echo"]["machines"]["revision"] = "v1-30"
+
+    with pytest.raises(SettingsError, match=r"newer than istiod 1\.30\.2, which `[a-z.]+\.vm-1` follows"):
+        dev_settings(back)
+
+
+def test_a_network_s_gateway_follows_the_first_unless_told_otherwise() -> None:
+    def with_gateway(**told: str) -> Any:
+        def change(sections: dict[str, Any]) -> None:
+            two("vm-1", "vm-2")(sections)
+            far(sections)
+            sections["workloads"]["remote"]["machines"]["revision"] = "v1-31"
+            sections["networks"]["far"]["gateway"]["hosts"]["gw-1"] |= told
+
+        return change
+
+    with pytest.raises(SettingsError, match=r"which `networks\.far\.gateway\.hosts\.gw-1` follows"):
+        dev_settings(with_gateway())
+    assert dev_settings(with_gateway(revision="v1-31"))

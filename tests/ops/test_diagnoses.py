@@ -231,6 +231,14 @@ def test_another_machines_trouble_explains_nothing_here() -> None:
     }
 
 
+def test_a_sidecar_is_not_compared_with_an_istiod_that_its_machine_does_not_follow() -> None:
+    env = "ISTIO_META_CLUSTER_ID=embedded\nISTIO_META_NETWORK=embedded\n"
+    newer = {"version": "1.32.0", "cluster.env": env}
+    assert [f.id for f in found(Spoiled("", newer))] == ["version-skew"]
+    moved = {**newer, "cluster.env": f"CA_ADDR=istiod-v1-32.istio-system.svc:15012\n{env}"}
+    assert found(Spoiled("", moved)) == []
+
+
 def test_without_the_cluster_only_the_machine_is_judged() -> None:
     judged = case(mesh={"entries": {}, "istiods": 0, "gateways": 0, "states": {}, "endpoints": [], "roots": {}})
     assert diagnose([judged], judged, mesh_is_known=False) == []

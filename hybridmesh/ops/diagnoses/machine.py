@@ -137,8 +137,11 @@ def _drift(case: Case) -> Iterator[Found]:
 def _version_skew(case: Case) -> Iterator[Found]:
     if case.facts is None or not case.facts.version:
         return
-    plane = case.topology["controlPlane"]["version"]
-    for objection in versions.objections(plane, case.facts.version):
+    plane = case.topology["controlPlane"]
+    follows = case.facts.environment.get("CA_ADDR", "").partition(":")[0]
+    if follows not in ("", plane["discoveryHost"]):
+        return  # an istiod beside the first: its version is not in the topology
+    for objection in versions.objections(plane["version"], case.facts.version):
         if objection.kind == "sidecar":
             yield Found(
                 f"its sidecar {case.facts.version} {objection.problem}. {objection.consequence}",
