@@ -311,17 +311,31 @@ def _selects_metrics_server(resource: Resource) -> bool:
 
 
 def _limits(rule: Any) -> bool:
-    """Whether a rule of an AuthorizationPolicy leaves out anyone or anything."""
-    if _list(_mapping(rule).get("when")):
+    """Whether a rule of an AuthorizationPolicy leaves out anyone or anything but what it names to be left out."""
+    parts = _mapping(rule)
+    if UNKNOWN in (parts.get("from"), parts.get("to"), parts.get("when")):
         return True
-    sources = [_mapping(_mapping(part).get("source")) for part in _list(_mapping(rule).get("from"))]
-    operations = [_mapping(_mapping(part).get("operation")) for part in _list(_mapping(rule).get("to"))]
+    if any(_is_narrow({"values": _mapping(condition).get("values")}) for condition in _list(parts.get("when"))):
+        return True
+    sources = [_mapping(_mapping(part).get("source")) for part in _list(parts.get("from"))]
+    operations = [_mapping(_mapping(part).get("operation")) for part in _list(parts.get("to"))]
     return any(parts and all(_is_narrow(part) for part in parts) for parts in (sources, operations))
 
 
 def _is_narrow(part: Mapping[str, Any]) -> bool:
-    """Whether one of its fields says something else than "any"."""
-    return any(_list(values) and "*" not in _list(values) for values in part.values())
+    """Whether one of its fields names something else than "any"; `notPaths` and the like let all others through."""
+    named = [values for key, values in part.items() if not key.startswith("not")]
+    return any(values == UNKNOWN or (_list(values) and not any(map(_is_any, _list(values)))) for values in named)
+
+
+def _is_any(value: Any) -> bool:
+    """Whether it stands for everyone, every path or every address."""
+    if value in ("*", "/*", "/{**}"):
+        return True
+    try:
+        return ipaddress.ip_network(str(value), strict=False).prefixlen == 0
+    except ValueError:
+        return False
 
 
 def _traffic_policies(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

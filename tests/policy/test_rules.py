@@ -85,7 +85,10 @@ PASSES: dict[str, list[list[Resource]]] = {
         [allow()],
         [allow(source(principals=["cluster.local/ns/demo/sa/client"]))],
         [allow({"to": [{"operation": {"methods": ["GET"]}}]})],
-        [allow({"when": [{"key": "source.ip"}]})],
+        [allow({"when": [{"key": "source.ip", "values": ["10.0.0.0/8"]}]})],
+        [allow(source(ipBlocks=["10.0.0.0/8"], notIpBlocks=["10.1.0.0/16"]))],
+        [allow({"to": [{"operation": {"paths": ["/orders/*", "/{*}/items"]}}]})],
+        [allow(source(principals=UNKNOWN)), allow({"from": UNKNOWN}), allow(source(principals=[UNKNOWN]))],
         [istio("AuthorizationPolicy", {"action": "DENY", "rules": [{}]})],
     ],
     "no-wildcard-host": [
@@ -158,6 +161,20 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([allow({})], "rule 0 lets everyone do everything"),
         ([allow(source(principals=["a"]), source(principals=["*"]))], "rule 1"),
         ([istio("AuthorizationPolicy", {"rules": [{"to": [{"operation": {"paths": ["*"]}}]}]})], "rule 0"),
+        *(
+            ([allow(rule)], "rule 0")
+            for rule in (
+                {"to": [{"operation": {"paths": ["/*"]}}]},
+                {"to": [{"operation": {"paths": ["/orders", "/{**}"]}}]},
+                {"to": [{"operation": {"methods": ["GET"]}}, {"operation": {"notPaths": ["/x"]}}]},
+                source(ipBlocks=["0.0.0.0/0"]),
+                source(remoteIpBlocks=["::/0"]),
+                source(notNamespaces=["other"]),
+                {"when": [{"key": "source.namespace", "values": ["*"]}]},
+                {"when": [{"key": "source.namespace", "notValues": ["other"]}]},
+                {"when": [{"key": "source.ip", "values": ["10.0.0.0/8", "0.0.0.0/0"]}]},
+            )
+        ),
     ],
     "no-wildcard-host": [
         ([gateway("*")], "lets through *"),
