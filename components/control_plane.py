@@ -92,6 +92,9 @@ class ControlPlaneArgs:
     """istiod's revision."""
     charts: HelmCharts | None = None
     """Where the charts come from. Needed to install."""
+    version: str | None = None
+    """istiod's version, for who judges the plan: charts in a folder, and an istiod that is adopted, do not say theirs.
+    Default: not said."""
     mesh_id: str | None = None
     """The mesh's id; default none."""
     trust_domain: str = "cluster.local"
@@ -136,7 +139,13 @@ class ControlPlane(pulumi.ComponentResource):
         super().__init__(
             "hybridmesh:control_plane:ControlPlane",
             name,
-            {"mode": args.mode, "namespace": args.namespace, "revision": args.revision, "network": args.network},
+            {
+                "mode": args.mode,
+                "namespace": args.namespace,
+                "revision": args.revision,
+                "network": args.network,
+                "version": args.version,
+            },
             opts,
         )
         if args.mode == "install":

@@ -227,6 +227,7 @@ class HybridMesh(pulumi.ComponentResource):
             namespace=plane.namespace,
             revision=plane.revision,
             charts=self._charts,
+            version=plane.version,
             mesh_id=plane.mesh_id,
             trust_domain=plane.trust_domain,
             mesh_networks={
@@ -252,6 +253,7 @@ class HybridMesh(pulumi.ComponentResource):
                     revision=name,
                     follows=self._control_plane.namespace,
                     charts=charts_of(revision.charts or plane.charts, revision.version or plane.version),
+                    version=revision.version,
                     values=dict(revision.values),
                 ),
                 opts=self._child,

@@ -32,6 +32,8 @@ class RevisionArgs:
     """Istio's root namespace, as an output of that control plane: its CRDs come first, and go last."""
     charts: HelmCharts | None = None
     """Where its chart comes from; default as the control plane's."""
+    version: str | None = None
+    """Its version, as `ControlPlaneArgs.version`; default the control plane's."""
     values: dict[str, Any] = field(default_factory=dict)
     """Its Helm values, over the control plane's."""
 
@@ -50,7 +52,8 @@ class Revision(pulumi.ComponentResource):
     """The host name by which machines ask for it."""
 
     def __init__(self, name: str, args: RevisionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("hybridmesh:revision:Revision", name, {"revision": args.revision}, opts)
+        inputs = {"revision": args.revision, "version": args.version or args.plane.version}
+        super().__init__("hybridmesh:revision:Revision", name, inputs, opts)
         plane = replace(
             args.plane,
             revision=args.revision,

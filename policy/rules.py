@@ -181,7 +181,9 @@ def package_checksum(resource: Resource, _: Config) -> Iterator[str]:
 def supported_versions(resource: Resource, _: Config) -> Iterator[str]:
     """Istio's parts have versions that are known to work with this program."""
     known = f"Fix: one of {', '.join(release.istiod for release in versions.RELEASES)}."
-    if resource.type == "kubernetes:helm.sh/v3:Release" and str(resource.inputs.get("chart")).endswith("istiod"):
+    chart = resource.type == "kubernetes:helm.sh/v3:Release" and str(resource.inputs.get("chart")).endswith("istiod")
+    # A chart in a folder has no version among its inputs, and what is adopted has no chart.
+    if chart or resource.type in ("hybridmesh:control_plane:ControlPlane", "hybridmesh:revision:Revision"):
         version = resource.inputs.get("version")
         if version not in (None, UNKNOWN):
             for objection in versions.objections(str(version), None):

@@ -13,6 +13,8 @@ from tests.components.harness import PROJECT_ROOT, Registered, World, dev_settin
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2EifQ.c2lnbmF0dXJlLXRleHQ"
 SIDECAR = "hybridmesh:sidecar:Sidecar"
+PLANE = "hybridmesh:control_plane:ControlPlane"
+REVISION = "hybridmesh:revision:Revision"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 CHECKED = "http://mirror/istio-sidecar.deb 1.31.0 sha256:" + "ab" * 32
 
@@ -109,6 +111,7 @@ PASSES: dict[str, list[list[Resource]]] = {
     ],
     "supported-versions": [
         [other(RELEASE, chart="istiod", version="1.31.2"), other(SIDECAR, package=CHECKED)],
+        [other(PLANE, version="1.31.0"), other(PLANE), other(REVISION, version=UNKNOWN)],
         [other(RELEASE, chart=".lab/charts/istiod"), other(RELEASE, chart="prometheus", version="2.0.0")],
     ],
     "weights-add-up": [[split(90, 10)], [split(None)], [split(100)], [split(UNKNOWN, 10)]],
@@ -194,6 +197,8 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
     "package-checksum": [([other(SIDECAR, package="http://mirror/x.deb 1.31.0")], "unchecked")],
     "supported-versions": [
         ([other(RELEASE, chart="istiod", version="1.18.0")], "istiod 1.18.0 is not in the table"),
+        ([other(PLANE, version="1.25.0")], "istiod 1.25.0 is not in the table"),
+        ([other(REVISION, version="1.25.0")], "istiod 1.25.0 is not in the table"),
         ([other(SIDECAR, package=CHECKED.replace("1.31.0", "1.18.0"))], "sidecar 1.18.0"),
     ],
     "weights-add-up": [
@@ -297,8 +302,22 @@ def test_a_stack_with_metrics_keeps_to_every_rule(more: dict[str, Any]) -> None:
             lambda s: s["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"].update(address="8.8.8.8"),
             {"no-public-address"},
         ),
+        (
+            lambda s: (
+                s["controlPlane"].update(version="1.25.0"),
+                s.update(versions={"accept": ["istiod", "sidecar"]}),
+            ),
+            {"supported-versions"},
+        ),
+        (
+            lambda s: s.update(
+                controlPlane={**s["controlPlane"], "revisions": {"old": {"version": "1.25.0"}}},
+                versions={"accept": ["istiod"]},
+            ),
+            {"supported-versions"},
+        ),
     ],
-    ids=["permissive", "none", "no probe", "public address"],
+    ids=["permissive", "none", "no probe", "public address", "istiod in a folder", "a second istiod in a folder"],
 )
 def test_settings_that_the_program_takes_and_the_policy_does_not(change: Any, rules: set[str]) -> None:
     assert {rule for rule, _, _ in violations([plain(each) for each in dev(change).found])} == rules
