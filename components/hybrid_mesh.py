@@ -196,7 +196,8 @@ class HybridMesh(pulumi.ComponentResource):
         ).apply(parts)
         self.drawing = self.topology.apply(drawing)
         if settings.control_plane.mode == "install":
-            self._ask_for_adopters(sorted(namespaces))
+            watched = [] if settings.observability is None else [settings.observability.namespace]
+            self._ask_for_adopters([*namespaces, *watched])
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
 
     def _ask_for_adopters(self, namespaces: Sequence[str]) -> None:

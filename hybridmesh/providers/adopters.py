@@ -72,7 +72,7 @@ class AdoptersArgs:
     revision: str
     """istiod's revision."""
     own: Sequence[str]
-    """The namespaces of this stack's workloads."""
+    """The namespaces that this stack has: those of its workloads, network gateways and metrics server."""
 
 
 class Adopters(Resource, name="Adopters"):

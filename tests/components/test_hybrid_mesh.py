@@ -11,6 +11,7 @@ import pytest
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import Settings
 from tests.components.harness import SECRETS, World, dev_settings, run
+from tests.settings.test_network_rules import far
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
 
@@ -333,13 +334,21 @@ def test_a_lost_machine_has_no_resource_and_is_named_in_the_preview(preview: boo
     assert "lost" not in run(mesh(dev_settings()), preview=preview).one("mesh", "HybridMesh").plain
 
 
-def test_a_destroy_first_asks_who_else_uses_istio() -> None:
-    world = run(mesh(dev_settings()))
+def everything(sections: dict[str, Any]) -> None:
+    far(sections)
+    sections["observability"] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"]}
+
+
+@pytest.mark.parametrize("change", [lambda _: None, everything], ids=["dev", "network and metrics"])
+def test_a_destroy_first_asks_who_else_uses_istio(change: Callable[[dict[str, Any]], None]) -> None:
+    world = run(mesh(dev_settings(change)))
     asks = world.one("mesh-adopters")
-    assert asks.inputs["own"] == ["demo"]
-    everything = [r for r in world.found if r.name not in ("mesh-adopters", "mesh") and "pulumi:pulumi" not in r.type]
+    made = {r.value("metadata")["name"] for r in world.found if r.type.endswith(":Namespace")}
+    assert "demo" in made
+    assert {*asks.inputs["own"], asks.inputs["namespace"]} >= made, "it would be refused for a namespace of its own"
+    others = [r for r in world.found if r.name not in ("mesh-adopters", "mesh") and "pulumi:pulumi" not in r.type]
     components = {r.urn for r in world.found if r.type.startswith("hybridmesh:")}
-    late = [r.name for r in everything if r.urn not in components and not world.is_after(asks, r)]
+    late = [r.name for r in others if r.urn not in components and not world.is_after(asks, r)]
     assert late == [], "these could be deleted before the question is asked"
 
 

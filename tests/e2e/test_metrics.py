@@ -10,6 +10,7 @@ import pytest
 
 from hybridmesh.metrics.dashboard import filled, queries
 from hybridmesh.metrics.rules import CERTIFICATE, SERVED, SHARE
+from hybridmesh.providers.adopters import AdoptersProvider
 from lab.cluster import wait_for
 from lab.traffic import ask as send
 from lab.traffic import in_pod
@@ -85,7 +86,7 @@ def test_a_preview_shows_rules_scrape_jobs_and_who_may_scrape_and_changes_little
     others = {step.name: step.operation for step in seen.steps if step.operation != "create"}
     assert set(others.values()) == {"update"}
     of_machines = {f"mesh-{vm}{role}" for vm in ("vm-1", "vm-2") for role in ("", "-join", "-ready", "-membership")}
-    assert set(others) <= {"mesh-control-plane-istiod", *of_machines}
+    assert set(others) <= {"mesh-control-plane-istiod", "mesh-adopters", *of_machines}
     assert not seen.restarted, "who may read metrics is no reason to restart a proxy"
 
 
@@ -110,6 +111,12 @@ def test_metrics_of_a_vm_are_open_to_prometheus_and_closed_to_others(lab: Lab, s
         assert from_outside(lab, address, node=name == "vm-1") == CLOSED
         for port in PORTS:
             assert lab.machine(name).ssh([" ".join((*ASK, f"http://127.0.0.1:{port}/stats/prometheus"))]) == "200"
+
+
+def test_its_namespace_does_not_hold_up_a_destroy(stack: Stack, seen: Seen) -> None:
+    assert seen
+    (asks,) = (found for found in stack.resources() if found["urn"].endswith("::mesh-adopters"))
+    AdoptersProvider().delete(asks["id"], asks["outputs"])
 
 
 def test_every_query_of_the_dashboard_has_an_answer(lab: Lab, seen: Seen) -> None:
