@@ -205,7 +205,13 @@ class HybridMesh(pulumi.ComponentResource):
         plane = self._settings.control_plane
         Adopters(
             f"{self._name}-adopters",
-            AdoptersArgs(cluster=self._cluster, namespace=plane.namespace, revision=plane.revision, own=namespaces),
+            AdoptersArgs(
+                cluster=self._cluster,
+                namespace=plane.namespace,
+                revision=plane.revision,
+                revisions=list(self._revisions),
+                own=namespaces,
+            ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._all_so_far()),
         )
 

@@ -12,7 +12,7 @@ from hybridmesh.istio import is_revisioned
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
 from .inputs import changed, text
 
-_WATCHED = ("kubeconfig", "context", "requestSeconds", "namespace", "revision", "own")
+_WATCHED = ("kubeconfig", "context", "requestSeconds", "namespace", "revision", "revisions", "own")
 
 
 class AdoptersProvider(ResourceProvider):
@@ -31,7 +31,7 @@ class AdoptersProvider(ResourceProvider):
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Keeps what is given, and which namespaces are about to go: the rest of the run may fail before they do."""
         before = {*(olds.get("own") or []), *(olds.get("going") or {})} - set(news.get("own") or [])
-        there = using(connect(news), text(news, "revision")) if before else {}
+        there = using(connect(news), _revisions(news)) if before else {}
         going = {name: uid for name, uid in there.items() if name in before}
         return UpdateResult({**news, "going": going} if going else news)
 
@@ -39,7 +39,7 @@ class AdoptersProvider(ResourceProvider):
         """Raises `ClusterError` while others use it."""
         going = props.get("going") or {}
         mine = {text(props, "namespace"), *(props.get("own") or [])}
-        there = using(connect(props), text(props, "revision"))
+        there = using(connect(props), _revisions(props))
         # By uid: a namespace made anew under an old name may be somebody else's.
         used = sorted(name for name, uid in there.items() if name not in mine and going.get(name) != uid)
         if used:
@@ -47,18 +47,28 @@ class AdoptersProvider(ResourceProvider):
                 f"istiod in {props['namespace']} is used by namespaces that are not this stack's: {', '.join(used)}. "
                 "Without it their pods and VMs would lose their certificates within a day, and new ones would not "
                 "start. Nothing was removed. Fix: destroy the stacks that they belong to; of a namespace that nobody "
-                f"needs, `kubectl label namespace {used[0]} {_label(text(props, 'revision'))[0]}-`."
+                f"needs, `kubectl label namespace {used[0]} istio-injection- istio.io/rev-`."
             )
 
 
-def using(cluster: Cluster, revision: str) -> Mapping[str, str]:
-    """The namespaces that istiod of a revision injects, by name, each with its uid."""
-    key, value = _label(revision)
-    return cluster.namespaces_labelled(f"{key}={value}")
+def using(cluster: Cluster, revisions: Sequence[str]) -> Mapping[str, str]:
+    """The namespaces that istiods of these revisions inject, by name, each with its uid."""
+    found: dict[str, str] = {}
+    for revision in revisions:
+        for label in _labels(revision):
+            found |= cluster.namespaces_labelled(label)
+    return found
 
 
-def _label(revision: str) -> tuple[str, str]:
-    return ("istio.io/rev", revision) if is_revisioned(revision) else ("istio-injection", "enabled")
+def _labels(revision: str) -> tuple[str, ...]:
+    """Those by which a namespace follows istiod of a revision; the one without a name has two."""
+    by_name = f"istio.io/rev={revision}"
+    return (by_name,) if is_revisioned(revision) else ("istio-injection=enabled", by_name)
+
+
+def _revisions(props: Mapping[str, Any]) -> Sequence[str]:
+    """All of this stack's; what an earlier version has noted names the first alone."""
+    return [text(props, "revision"), *(props.get("revisions") or [])]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +81,8 @@ class AdoptersArgs:
     """Istio's root namespace."""
     revision: str
     """istiod's revision."""
+    revisions: Sequence[str] = ()
+    """Those of the istiods beside it."""
     own: Sequence[str]
     """The namespaces that this stack has: those of its workloads, network gateways and metrics server."""
 
@@ -86,6 +98,7 @@ class Adopters(Resource, name="Adopters"):
                 **args.cluster.properties(),
                 "namespace": args.namespace,
                 "revision": args.revision,
+                "revisions": sorted(args.revisions) or None,
                 "own": sorted(set(args.own)),
             },
             opts,

@@ -53,6 +53,11 @@ def test_a_machine_that_is_moved_is_told_of_its_istiod_and_the_other_is_not(prev
     assert not world.is_after(world.one("mesh-vm-2-join"), world.one("mesh-vm-1-join"))
 
 
+def test_a_destroy_asks_who_follows_either() -> None:
+    asks = mesh(canary).one("mesh-adopters")
+    assert (asks.inputs["revision"], asks.inputs["revisions"]) == ("default", ["canary"])
+
+
 def test_the_gateway_lets_machines_through_to_both() -> None:
     world = mesh(canary)
     hosts = ["istiod.istio-system.svc", "istiod-canary.istio-system.svc"]

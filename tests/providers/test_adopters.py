@@ -29,7 +29,7 @@ def test_with_others_it_is_refused_by_their_names(cluster: FakeCluster) -> None:
     said = str(refused.value)
     assert "not this stack's: demo-pr-7, shop." in said
     assert "Nothing was removed. Fix: " in said
-    assert "kubectl label namespace demo-pr-7 istio-injection-" in said
+    assert "kubectl label namespace demo-pr-7 istio-injection- istio.io/rev-`" in said
 
 
 def test_another_revision_s_namespaces_are_not_its_concern(cluster: FakeCluster) -> None:
@@ -38,6 +38,21 @@ def test_another_revision_s_namespaces_are_not_its_concern(cluster: FakeCluster)
     cluster.namespaces["istio.io/rev=canary"].append("b")
     with pytest.raises(ClusterError, match="not this stack's: b"):
         AdoptersProvider().delete("id", {**STATE, "revision": "canary"})
+
+
+def test_those_that_follow_the_first_istiod_by_its_revision_are_counted(cluster: FakeCluster) -> None:
+    cluster.namespaces = {"istio-injection=enabled": ["demo"], "istio.io/rev=default": ["demo", "shop"]}
+    with pytest.raises(ClusterError, match="not this stack's: shop"):
+        AdoptersProvider().delete("id", dict(STATE))
+
+
+def test_those_that_follow_an_istiod_beside_the_first_are_counted(cluster: FakeCluster) -> None:
+    cluster.namespaces = {"istio.io/rev=v1-31": ["shop"], "istio.io/rev=v1-32": ["canteen"]}
+    AdoptersProvider().delete("id", dict(STATE))
+    more = {**STATE, "revisions": ["v1-31", "v1-32"]}
+    assert AdoptersProvider().diff("id", dict(STATE), more).changes is True
+    with pytest.raises(ClusterError, match="not this stack's: canteen, shop"):
+        AdoptersProvider().delete("id", more)
 
 
 def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
