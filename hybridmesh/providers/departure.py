@@ -101,7 +101,9 @@ class DepartureProvider(ResourceProvider):
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Takes the VM out of the mesh."""
         heir = _STAYING.get(machine_itself(props))
-        if heir not in (None, text(props, "machine")):
+        if heir == text(props, "machine"):
+            _say(f"{heir} ({_address(props)}) is in the stack, and stays in the mesh.")
+        elif heir is not None:
             _say(f"{props['machine']} ({_address(props)}) is {heir} by now, which stays in the mesh.")
         elif self._is_lost(props):
             _forget(props)
@@ -134,7 +136,7 @@ def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _delete_entry(cluster: Cluster, props: Mapping[str, Any]) -> None:
     """Takes a machine out of rotation; a static entry is a resource of the stack, and gone already."""
-    if not props.get("staticEntry") and _STAYING.get(_its_entry(props), props["machine"]) == props["machine"]:
+    if not props.get("staticEntry") and _its_entry(props) not in _STAYING:
         cluster.delete_workload_entry(*_its_entry(props))
 
 

@@ -195,15 +195,44 @@ def test_what_another_machine_at_the_address_of_a_lost_one_has_it_keeps(
 
 
 def test_a_machine_under_another_name_stays_in_the_mesh(
-    cluster: FakeCluster, machine: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster,
+    machine: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     DepartureProvider().create({**INPUTS, "machine": "web-1"})
     DepartureProvider().delete("id", dict(INPUTS))
     assert cluster.done == []
     assert machine.asked == []
     assert capsys.readouterr().out == "vm-1 (192.0.2.11) is web-1 by now, which stays in the mesh.\n"
+    monkeypatch.setattr(departure, "_STAYING", {})  # another run
     DepartureProvider().delete("id", {**INPUTS, "machine": "web-1"})
     assert "leave.sh" in cluster.done, "and leaves under that one"
+
+
+def test_a_machine_that_the_settings_have_again_stays_whatever_was_left_to_be_deleted(
+    cluster: FakeCluster, machine: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {**INPUTS, "address": "192.0.2.21", "connection": {**WAY, **OTHER}, "entry": "echo-192.0.2.21"}
+    # Another machine took the name, and its join failed; the old one's departure was left to be deleted.
+    assert DepartureProvider().diff("id", other, dict(INPUTS)).replaces
+    DepartureProvider().create(dict(INPUTS))
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert cluster.done == []
+    assert machine.asked == []
+    assert capsys.readouterr().out == "vm-1 (192.0.2.11) is in the stack, and stays in the mesh.\n"
+    DepartureProvider().delete("id", other)
+    gone = "delete entry demo/echo-192.0.2.21"
+    assert cluster.done == [gone, "leave.sh", gone], "the other one leaves"
+
+
+def test_an_entry_that_the_settings_have_again_stays_though_the_machine_leaves(
+    cluster: FakeCluster, machine: SimpleNamespace
+) -> None:
+    DepartureProvider().create({**INPUTS, "connection": {**WAY, **OTHER}})
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert cluster.done == ["leave.sh"]
+    assert len(machine.asked) == 1
 
 
 def test_a_script_that_fails_says_what_it_said(machine: SimpleNamespace) -> None:
