@@ -68,7 +68,7 @@ def workload_facts(key: str, settings: Settings, component: Workload) -> pulumi.
         else {"replicas": workload.pods.replicas, "version": workload.pods.version, "image": workload.pods.image},
         machines=sorted(workload.machines.hosts) if workload.machines else [],
         weights=None if routing is None or not routing.weights else dict(routing.weights),
-        subsets=None if routing is None else {k: dict(v) for k, v in routing.subsets_of(workload).items()},
+        subsets=None if routing is None else {k: dict(v) for k, v in routing.used_subsets_of(workload).items()},
     )
 
 

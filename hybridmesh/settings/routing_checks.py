@@ -34,8 +34,6 @@ def routing_findings(
         return
     workload = workloads[name]
     if workload is None:
-        if routing.subsets:
-            yield from _subset_names(path, routing, routing.subsets)
         return
     if not workload.ports:
         yield Finding(
@@ -47,10 +45,7 @@ def routing_findings(
         )
     yield from _by_request(path, name, routing, workload)
     parts = [p.version for p in (workload.pods, workload.machines) if p is not None]
-    if routing.subsets:
-        yield from _subset_names(path, routing, routing.subsets)
-    else:
-        yield from _subset_names(path, routing, {version: {} for version in parts})
+    yield from _subset_names(path, routing, routing.subsets_of(workload))
     pools = [{**workload.labels, "app": name, "version": version} for version in parts]
     for subset, labels in routing.subsets.items():
         if not any(labels.items() <= pool.items() for pool in pools):

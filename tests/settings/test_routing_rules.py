@@ -249,17 +249,38 @@ def settings(routing: dict[str, Any]) -> Settings:
     return parse(sections, read_file)
 
 
-def test_the_subsets_that_are_needed_are_made_and_no_others() -> None:
+def test_each_version_has_a_subset_whether_requests_are_sent_there_or_not() -> None:
     def subsets(routing: dict[str, Any]) -> dict[str, Any]:
         made = settings(routing)
         return {name: dict(labels) for name, labels in made.routing["echo"].subsets_of(made.workloads["echo"]).items()}
 
-    k8s, vm = {"version": "k8s"}, {"version": "vm"}
-    assert subsets({}) == {}
-    assert subsets({"weights": {"k8s": 100, "vm": 0}}) == {"k8s": k8s, "vm": vm}
-    assert subsets({"match": [{"headers": {"x-tester": "yes"}, "subset": "vm"}]}) == {"vm": vm}
-    assert subsets({"mirror": {"subset": "vm"}}) == {"vm": vm}
-    assert subsets({"subsets": {"all": {"app": "echo"}}}) == {"all": {"app": "echo"}}
+    versions = {"k8s": {"version": "k8s"}, "vm": {"version": "vm"}}
+    assert subsets({}) == versions
+    assert subsets({"weights": {"k8s": 90, "vm": 10}}) == versions
+    assert subsets({"weights": {"vm": 100}}) == versions, "else the end of a canary would answer 503 for a while"
+    assert subsets({"subsets": {"all": {"app": "echo"}}}) == {**versions, "all": {"app": "echo"}}
+    both = {"version": "vm", "app": "echo"}
+    assert subsets({"subsets": {"vm": both}}) == {**versions, "vm": both}
+
+
+def test_a_version_that_is_no_name_has_no_subset() -> None:
+    sections = dev_sections()
+    sections["workloads"]["echo"]["pods"]["version"] = "1.2"
+    sections["routing"] = {"echo": {"weights": {"vm": 100}}}
+    made = parse(sections, read_file)
+    assert set(made.routing["echo"].subsets_of(made.workloads["echo"])) == {"vm"}
+
+
+def test_the_subsets_that_requests_are_sent_to_are_known() -> None:
+    def used(routing: dict[str, Any]) -> set[str]:
+        made = settings(routing)
+        return set(made.routing["echo"].used_subsets_of(made.workloads["echo"]))
+
+    assert used({}) == set()
+    assert used({"weights": {"k8s": 100, "vm": 0}}) == {"k8s", "vm"}
+    assert used({"match": [{"headers": {"x-tester": "yes"}, "subset": "vm"}]}) == {"vm"}
+    assert used({"mirror": {"subset": "vm"}}) == {"vm"}
+    assert used({"subsets": {"all": {"app": "echo"}}, "weights": {"all": 100}}) == {"all"}
 
 
 def test_a_host_takes_from_its_namespace_what_it_does_not_say_itself() -> None:

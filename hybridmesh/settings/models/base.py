@@ -120,6 +120,11 @@ def memory_bytes(size: str) -> int:
     return int(size[:-1]) * unit
 
 
+def is_name(value: str) -> bool:
+    """Whether Istio and Kubernetes take a text for a name, such as that of a subset; a label's value may be none."""
+    return _LABEL.fullmatch(value) is not None
+
+
 def _lost(value: object) -> object:
     # As one check, so that a finding names the setting, and not a part of the type.
     if isinstance(value, bool):

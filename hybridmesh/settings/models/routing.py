@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from .base import Duration, HeaderName, Labels, Model, Name, Percent, Seconds, Text, no_bool, setting
+from .base import Duration, HeaderName, Labels, Model, Name, Percent, Seconds, Text, is_name, no_bool, setting
 from .traffic import OutlierDetection, TrafficPolicy
 from .workload import Workload
 
@@ -70,8 +70,8 @@ class Routing(TrafficPolicy):
 
     subsets: Mapping[Name, Labels] = setting(
         default_factory=dict,
-        meaning="Groups of its endpoints by label; default: one for each `version` of its pods and machines, by "
-        "that name.",
+        meaning="Groups of its endpoints by label, beside one for each `version` of its pods and machines, by that "
+        "name.",
         example={"k8s": {"version": "k8s"}, "vm": {"version": "vm"}},
         wrong="there would be nothing to split between.",
         fix="`{k8s: {version: k8s}, vm: {version: vm}}`, or leave it out.",
@@ -113,12 +113,18 @@ class Routing(TrafficPolicy):
     )
 
     def subsets_of(self, workload: Workload) -> Mapping[str, Mapping[str, str]]:
-        """The subsets as they are made: those given, else those that weights, match and mirror name by version."""
-        if self.subsets:
-            return self.subsets
-        named = {*self.weights, *(m.subset for m in self.match), *([self.mirror.subset] if self.mirror else [])}
-        parts = [p.version for p in (workload.pods, workload.machines) if p is not None]
-        return {version: {"version": version} for version in parts if version in named}
+        """The subsets as they are made: one for each version, and those given.
+
+        They are made whether requests are sent there or not: a rule that loses a subset is there before the route that
+        no longer leads to it.
+        """
+        versions = (part.version for part in (workload.pods, workload.machines) if part is not None)
+        return {**{version: {"version": version} for version in versions if is_name(version)}, **self.subsets}
+
+    def used_subsets_of(self, workload: Workload) -> Mapping[str, Mapping[str, str]]:
+        """Those that weights, match and mirror send requests to."""
+        used = {*self.weights, *(m.subset for m in self.match), *([self.mirror.subset] if self.mirror else [])}
+        return {name: labels for name, labels in self.subsets_of(workload).items() if name in used}
 
     def over(self, defaults: TrafficPolicy | None) -> TrafficPolicy:
         """Its traffic policy: what it says itself, else what its namespace says; endpoints that fail are left out."""
