@@ -111,6 +111,8 @@ class HybridMesh(pulumi.ComponentResource):
             # The path, not the contents: a new certificate in the file must not look like another cluster.
             kubeconfig=settings.cluster.kubeconfig,
             context=settings.cluster.context,
+            # Else the metrics server's, which names the machines, would be deleted and made anew with its pods.
+            enable_config_map_mutable=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._child = pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._provider})

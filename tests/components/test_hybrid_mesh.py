@@ -54,6 +54,11 @@ def test_every_kubernetes_object_goes_through_the_stack_s_own_provider(preview: 
     assert {r.provider.rpartition("::")[0] for r in objects} == {provider.urn}
 
 
+def test_a_config_map_that_changes_is_not_deleted_and_made_anew() -> None:
+    provider = run(mesh(dev_settings())).one("mesh-kubernetes")
+    assert provider.inputs["enableConfigMapMutable"] == "true"
+
+
 @MODES
 @pytest.mark.parametrize("first", [True, False])
 def test_no_secret_is_in_a_plain_input(preview: bool, first: bool) -> None:
