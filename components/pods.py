@@ -103,14 +103,18 @@ class Pods(pulumi.ComponentResource):
             metadata=ObjectMetaArgs(name=args.workload, namespace=args.namespace, labels=labels),
             spec=DeploymentSpecArgs(
                 replicas=args.replicas,
-                selector=LabelSelectorArgs(match_labels={"app": args.workload, "version": args.version}),
+                # Not by version: a selector cannot change, so that all pods would go before those of another come.
+                selector=LabelSelectorArgs(match_labels={"app": args.workload}),
                 template=PodTemplateSpecArgs(
                     metadata=ObjectMetaArgs(labels=labels, annotations=_annotations(args)),
                     spec=PodSpecArgs(service_account_name=args.service_account, containers=[container]),
                 ),
             ),
             opts=pulumi.ResourceOptions(
-                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
+                parent=self,
+                custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
+                # One that was made with the version in its selector stays as it is.
+                ignore_changes=["spec.selector"],
             ),
         )
         self.register_outputs({})
