@@ -146,6 +146,28 @@ def _unusable(kubeconfig: str, why: str) -> ClusterError:
     )
 
 
+def _once_more() -> Any:
+    """One try more, at once, for a connection that the server closed while it was idle; none for what took the whole
+    limit, which is for both."""
+    import urllib3
+
+    class OnceMore(urllib3.Retry):
+        def increment(
+            self,
+            method: str | None = None,
+            url: str | None = None,
+            response: Any = None,
+            error: Exception | None = None,
+            _pool: Any = None,
+            _stacktrace: Any = None,
+        ) -> "OnceMore":
+            if isinstance(error, urllib3.exceptions.TimeoutError):
+                raise error
+            return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    return OnceMore(total=1)
+
+
 class _RealCluster:
     def __init__(self, kubeconfig: str, context: str, seconds: int) -> None:
         # Imported here, for it takes half a second, and programs import this package only to name its classes.
@@ -158,6 +180,7 @@ class _RealCluster:
             configuration = client.Configuration()
             # A connection for each thread that asks; urllib3 complains of those that it must throw away.
             configuration.connection_pool_maxsize = WORKERS
+            configuration.retries = _once_more()
             api = config.new_client_from_config(
                 str(Path(kubeconfig).expanduser()), context or None, client_configuration=configuration
             )
@@ -168,8 +191,6 @@ class _RealCluster:
             raise _unusable(kubeconfig, f"it is not YAML{line}") from error
         except (TypeError, AttributeError) as error:  # of the client's, where a list or a mapping is something else
             raise _unusable(kubeconfig, "it is YAML, and not of a kubeconfig's form") from error
-        # One try more, at once, for a connection that the server closed while it was idle.
-        api.configuration.retries = 1
         websocket.setdefaulttimeout(seconds)
         self._api = api
 

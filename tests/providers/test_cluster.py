@@ -1,38 +1,111 @@
-"""Kubeconfigs that cannot be used."""
+"""The requests to a cluster, against an API server of a few lines."""
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hybridmesh.providers.cluster import ClusterAccess, ClusterError, connect
+from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 
-SELECTED = "current-context: x\n"
+Answering = Callable[[socket.socket, int], None]
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n{"data": {"a": ""}}'
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (b"a:\n  [", "it is not YAML (line 2)"),
-        (b"\xff\xfe\x80", "it is not YAML"),
-        (b"\x00", "it is not YAML"),
-        (b"a token, by mistake", "it is YAML, and not of a kubeconfig's form"),
-        (b"- a\n- b\n", "it is YAML, and not of a kubeconfig's form"),
-        (b"clusters: 3\n", "it is YAML, and not of a kubeconfig's form"),
-        (f"{SELECTED}contexts: [{{name: x, context: 3}}]\n".encode(), "it is YAML, and not of a kubeconfig's form"),
-        (b"", "file is empty"),
-        (SELECTED.encode(), "Expected object with name x"),
-        (None, "No configuration found. Check"),
-    ],
-)
-def test_a_kubeconfig_that_is_none_is_said_with_what_to_check(tmp_path: Path, text: bytes | None, why: str) -> None:
-    path = tmp_path / "kubeconfig"
-    if text is not None:
-        path.write_bytes(text)
-    with pytest.raises(ClusterError) as error:
-        connect(ClusterAccess(kubeconfig=str(path)).properties())
-    assert f"cannot use the kubeconfig {path}: " in str(error.value)
-    assert why in str(error.value)
-    assert "Check the settings `cluster.kubeconfig`" in str(error.value)
-    assert "by mistake" not in str(error.value), "it may be a secret"
+class Server:
+    """Hands each connection, with its number, to `answer`, and keeps it open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.answer: Answering = lambda _connection, _number: None
+        self.connections: list[socket.socket] = []
+        self._kubeconfig = folder / "kubeconfig"
+        self._kubeconfig.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+                    "users": [{"name": "u", "user": {"token": "t"}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                    "current-context": "x",
+                }
+            )
+        )
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            self.answer(connection, len(self.connections))
+
+    def cluster(self) -> Cluster:
+        return connect({"kubeconfig": str(self._kubeconfig), "requestSeconds": 1.0})
+
+    def close(self) -> None:
+        # Else whoever accepts goes on to wait.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        for each in (self._socket, *self.connections):
+            each.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with closing(Server(tmp_path)) as made:
+        yield made
+
+
+ASKED: dict[str, Callable[[Cluster], Any]] = {
+    "get": lambda cluster: cluster.config_map("demo", "echo"),
+    "list": lambda cluster: cluster.namespaces_labelled("a=b"),
+    "delete": lambda cluster: cluster.delete_workload_entry("demo", "echo"),
+    "post": lambda cluster: cluster.mint_token("demo", "echo", "istio-ca", 600),
+}
+
+
+@pytest.mark.parametrize("asked", list(ASKED))
+def test_an_api_server_that_says_nothing_is_waited_for_as_long_as_the_setting_says(server: Server, asked: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match=r"did not answer \(ReadTimeoutError\)"):
+        ASKED[asked](server.cluster())
+    assert len(server.connections) == 1
+    assert 1 <= time.monotonic() - began < 1.9
+
+
+def test_a_connection_that_is_closed_unanswered_is_tried_once_more(server: Server) -> None:
+    def closes_the_first(connection: socket.socket, number: int) -> None:
+        connection.recv(65536)
+        if number > 1:
+            connection.sendall(ANSWER)
+        connection.close()
+
+    server.answer = closes_the_first
+    assert server.cluster().config_map("demo", "echo") == {"a": ""}
+    assert len(server.connections) == 2
+
+
+def test_and_not_twice(server: Server) -> None:
+    def closes(connection: socket.socket, _number: int) -> None:
+        connection.recv(65536)
+        connection.close()
+
+    server.answer = closes
+    with pytest.raises(ClusterError, match="did not answer"):
+        server.cluster().config_map("demo", "echo")
+    assert len(server.connections) == 2
