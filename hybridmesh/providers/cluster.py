@@ -24,6 +24,10 @@ class ClusterError(RuntimeError):
     """The cluster did not do what it was asked. The message says what to do."""
 
 
+class UnansweredError(ClusterError):
+    """The cluster could not answer this time: whoever waits for something asks again."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterAccess:
     """How to reach a cluster. Paths only: what a kubeconfig holds is nobody's to keep in state."""
@@ -435,9 +439,13 @@ class _RealCluster:
         except self._client.ApiException as error:
             if error.status == 404:
                 return None
-            raise ClusterError(f"could not {what}: the API server answered {error.status} {error.reason}.") from error
+            status = error.status or 0
+            later = status == http.HTTPStatus.TOO_MANY_REQUESTS or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+            raise (UnansweredError if later else ClusterError)(
+                f"could not {what}: the API server answered {error.status} {error.reason}."
+            ) from error
         except urllib3.exceptions.HTTPError as error:
-            raise ClusterError(
+            raise UnansweredError(
                 f"could not {what}: the API server of {self._kubeconfig} did not answer "
                 f"({type(error).__name__}). Check that the cluster is up and reachable from here."
             ) from error

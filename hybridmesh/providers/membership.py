@@ -10,7 +10,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 from hybridmesh.istio.entries import health, is_connected, is_stale
 from hybridmesh.istio.sync import sync_objection as sync_objection
 
-from .cluster import Cluster, ClusterAccess, ClusterError, connect
+from .cluster import Cluster, ClusterAccess, ClusterError, UnansweredError, connect
 from .entries import entry_patch, lacks_report, may_still_speak
 from .inputs import changed, number, text
 from .packs import pack, takes_packs
@@ -64,15 +64,24 @@ class MembershipProvider(ResourceProvider):
     def _wait(props: dict[str, Any]) -> dict[str, Any]:
         cluster = connect(props)
         seconds = number(props, "syncSeconds")
-        if wait_until(lambda: objection_to(cluster, props), seconds):
-            objection = objection_to(cluster, props, thorough=True)
-            if objection:
-                raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {objection}")
-        entry = cluster.workload_entry(text(props, "namespace"), text(props, "entry")) or {}
+        entries: list[Mapping[str, Any]] = []
+
+        def objection(*, thorough: bool = False) -> str:
+            wrong = objection_to(cluster, props, thorough=thorough)
+            if not wrong:
+                entries.append(cluster.workload_entry(text(props, "namespace"), text(props, "entry")) or {})
+            return wrong
+
+        try:
+            wrong = wait_until(objection, seconds) and objection(thorough=True)
+        except UnansweredError as unanswered:
+            wrong = str(unanswered)
+        if wrong:
+            raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {wrong}")
         return {
             **props,
             "registration": f"{props['namespace']}/{props['entry']}",
-            "address": str((entry.get("spec") or {}).get("address", "")),
+            "address": str((entries[-1].get("spec") or {}).get("address", "")),
             "synced": True,
         }
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from .cluster import UnansweredError
 
 PAUSE_SECONDS = 0.5
 
@@ -10,10 +19,11 @@ PAUSE_SECONDS = 0.5
 def wait_until(holds: Callable[[], str], seconds: float, pause: float = PAUSE_SECONDS) -> str:
     """Asks `holds` until it has nothing to object (an empty text) or `seconds` are over; its last objection.
 
-    It is asked at least once, and once more after the last pause.
+    It is asked at least once, and once more after the last pause. A request of it that the cluster did not answer is
+    an objection too; `UnansweredError` is raised where it was the last.
     """
     patiently = Retrying(
-        retry=retry_if_result(bool),
+        retry=retry_if_result(bool) | retry_if_exception_type(UnansweredError),
         stop=stop_after_delay(seconds),
         wait=wait_fixed(pause),
         retry_error_callback=last_answer,

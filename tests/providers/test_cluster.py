@@ -7,13 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hybridmesh.providers.cluster import Cluster, ClusterError, connect
+from hybridmesh.providers.cluster import Cluster, ClusterError, UnansweredError, connect
 
 Answering = Callable[[socket.socket, int], None]
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n{"data": {"a": ""}}'
@@ -58,11 +58,16 @@ class Server:
     def cluster(self) -> Cluster:
         return connect({"kubeconfig": str(self._kubeconfig), "requestSeconds": 1.0})
 
-    def close(self) -> None:
+    def stop(self) -> None:
         # Else whoever accepts goes on to wait.
         self._socket.shutdown(socket.SHUT_RDWR)
-        for each in (self._socket, *self.connections):
-            each.close()
+        self._socket.close()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.stop()
+        for connection in self.connections:
+            connection.close()
 
 
 @pytest.fixture
@@ -82,7 +87,7 @@ ASKED: dict[str, Callable[[Cluster], Any]] = {
 @pytest.mark.parametrize("asked", list(ASKED))
 def test_an_api_server_that_says_nothing_is_waited_for_as_long_as_the_setting_says(server: Server, asked: str) -> None:
     began = time.monotonic()
-    with pytest.raises(ClusterError, match=r"did not answer \(ReadTimeoutError\)"):
+    with pytest.raises(UnansweredError, match=r"did not answer \(ReadTimeoutError\)"):
         ASKED[asked](server.cluster())
     assert len(server.connections) == 1
     assert 1 <= time.monotonic() - began < 1.9
@@ -109,3 +114,26 @@ def test_and_not_twice(server: Server) -> None:
     with pytest.raises(ClusterError, match="did not answer"):
         server.cluster().config_map("demo", "echo")
     assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "again"),
+    [("401 Unauthorized", False), ("403 Forbidden", False), ("429 Too Many Requests", True), ("503 Busy", True)],
+)
+def test_what_may_be_answered_later_is_told_from_what_is_refused(server: Server, status: str, again: bool) -> None:
+    def answers(connection: socket.socket, _number: int) -> None:
+        connection.recv(65536)
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        connection.close()
+
+    server.answer = answers
+    with pytest.raises(ClusterError, match=status) as refused:
+        server.cluster().config_map("demo", "echo")
+    assert isinstance(refused.value, UnansweredError) is again
+
+
+def test_a_server_that_is_not_there_may_come_back(server: Server) -> None:
+    cluster = server.cluster()
+    server.stop()
+    with pytest.raises(UnansweredError, match="did not answer"):
+        cluster.config_map("demo", "echo")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.providers.cluster import ClusterError
+from hybridmesh.providers.cluster import ClusterError, UnansweredError
 from hybridmesh.providers.membership import MembershipProvider, sync_objection
 from tests.providers.fake_cluster import FakeCluster, entry, state
 from tests.providers.unknown import unknown
@@ -55,6 +55,34 @@ def test_it_waits_for_a_machine_that_is_on_its_way(member: FakeCluster, monkeypa
     asked = iter(answers + [answers[-1]] * 10)
     monkeypatch.setattr(member, "workload_entry", lambda *_: next(asked))
     assert MembershipProvider().create(dict(INPUTS)).outs is not None
+
+
+def test_a_request_that_was_not_answered_does_not_end_the_wait(
+    member: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = [UnansweredError("503"), entry(healthy=False), entry(healthy=True), UnansweredError("503")]
+
+    def answer(*_: str) -> Any:
+        given = answers.pop(0) if answers else entry(healthy=True)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(member, "workload_entry", answer)
+    made = MembershipProvider().create(dict(INPUTS))
+    assert made.outs is not None
+    assert made.outs["address"] == "192.0.2.11"
+    assert answers == []
+
+
+def test_a_cluster_that_answers_no_more_is_said_at_the_limit(
+    member: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: str) -> Any:
+        raise UnansweredError("could not read it.")
+
+    monkeypatch.setattr(member, "workload_entry", never)
+    assert refused() == "vm-1 is not in the mesh after 120 s: could not read it."
 
 
 def test_every_refusal_names_machine_check_and_remedy(member: FakeCluster) -> None:
