@@ -1,6 +1,8 @@
 """What somebody else writes into the cluster, after a release of ours or for a mesh that is adopted: found out once it
 is there, and looked at anew by each run."""
 
+import ipaddress
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,10 @@ class _Awaiting(ResourceProvider):
         """What is there now; and what is wrong with it, empty if nothing is."""
         raise NotImplementedError
 
+    def unfit(self, _found: Any, _props: Properties) -> str:
+        """Why what is there cannot be what is asked for anew; empty if it can."""
+        return ""
+
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Looks. Not where nothing was found yet or something else is waited for, of which nothing can be known yet;
         but always at what is adopted, which must be there."""
@@ -47,17 +53,19 @@ class _Awaiting(ResourceProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Waits."""
-        return CreateResult("/".join(text(props, key) for key in ("namespace", "name")), self._awaited(props))
+        return CreateResult(
+            "/".join(text(props, key) for key in ("namespace", "name")), self._awaited(props, anew=True)
+        )
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Something else is there, or waited for."""
         return DiffResult(changes=bool(changed(olds, news, (*self.of, FOUND))))
 
-    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Waits."""
-        return UpdateResult(self._awaited(news))
+        return UpdateResult(self._awaited(news, anew=bool(changed(olds, news, self.of))))
 
-    def _awaited(self, props: Properties) -> dict[str, Any]:
+    def _awaited(self, props: Properties, *, anew: bool) -> dict[str, Any]:
         cluster = connect(props)
         seconds = number(props, "limitSeconds")
         answers: list[Any] = []
@@ -65,7 +73,7 @@ class _Awaiting(ResourceProvider):
         def objection() -> str:
             found, wrong = self.look(cluster, props)
             answers.append(found)
-            return wrong
+            return wrong or (self.unfit(found, props) if anew else "")
 
         wrong = wait_until(objection, seconds)
         if wrong:
@@ -106,9 +114,28 @@ class AwaitedAddressProvider(_Awaiting):
                 f"{text(props, 'remedy')}"
             )
         ingresses = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-        addresses = (ingress.get("ip") or ingress.get("hostname") for ingress in ingresses)
-        address = str(next(filter(None, addresses), ""))
+        addresses = [str(ingress.get("ip") or ingress.get("hostname") or "") for ingress in ingresses]
+        address = next((a for a in addresses if a and a == _asked_for(props)), next(filter(None, addresses), ""))
         return address, "" if address else f"Service {name} has no address"
+
+    def unfit(self, found: Any, props: Properties) -> str:
+        """The address of before stays for a while where another is asked for."""
+        asked = _asked_for(props)
+        if asked in ("", found):
+            return ""
+        return (
+            f"Service {props['namespace']}/{props['name']} has the address {found}, and its loadBalancerIP asks for "
+            f"{asked}: the load balancer has not taken it, or gives none that is asked for"
+        )
+
+
+def _asked_for(props: Properties) -> str:
+    """The address that a load balancer is asked for; empty where any will do."""
+    asked = str(json.loads(text(props, "service") or "{}").get("loadBalancerIP") or "")
+    try:
+        return str(ipaddress.ip_address(asked))
+    except ValueError:
+        return asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,6 +60,45 @@ def test_an_ip_address_comes_before_a_host_name(cluster: FakeCluster) -> None:
     assert AwaitedAddressProvider().update("id", {}, dict(GATEWAY)).outs == {**GATEWAY, "found": "192.0.2.1"}
 
 
+ASKING = {**GATEWAY, "service": '{"annotations": {}, "loadBalancerIP": "192.0.2.9"}'}
+
+
+def test_where_an_address_is_asked_for_the_one_of_before_is_not_taken_for_it(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = service({"ip": "192.0.2.1"}), service({"ip": "192.0.2.9"})
+    for done in (
+        lambda: AwaitedAddressProvider().update("id", {**GATEWAY, "found": "192.0.2.1"}, dict(ASKING)),
+        lambda: AwaitedAddressProvider().create(dict(ASKING)),
+    ):
+        answers = iter([old, service(), old, new])
+        monkeypatch.setattr(cluster, "service", lambda *_, answers=answers: next(answers))
+        assert done().outs == {**ASKING, "found": "192.0.2.9"}
+
+
+def test_a_load_balancer_that_gives_another_is_said_at_the_limit(cluster: FakeCluster) -> None:
+    cluster.services = {"istio-system/gw": service({"ip": "192.0.2.1"})}
+    with pytest.raises(
+        ClusterError,
+        match=r"has the address 192\.0\.2\.1, and its loadBalancerIP asks for 192\.0\.2\.9: .* after 30 s\. Give it",
+    ):
+        AwaitedAddressProvider().update("id", dict(GATEWAY), dict(ASKING))
+
+
+def test_a_stack_whose_load_balancer_gives_another_since_long_goes_on(cluster: FakeCluster) -> None:
+    cluster.services = {"istio-system/gw": service({"ip": "192.0.2.1"})}
+    provider, state = AwaitedAddressProvider(), {**ASKING, "found": "192.0.2.1"}
+    checked = provider.check(dict(ASKING), dict(ASKING))
+    assert provider.diff("id", state, checked.inputs).changes is False
+    assert provider.update("id", state, {**ASKING, "limitSeconds": 5.0}).outs is not None
+
+
+def test_the_address_that_is_asked_for_is_taken_from_among_several(cluster: FakeCluster) -> None:
+    cluster.services = {"istio-system/gw": service({"ip": "192.0.2.1"}, {"ip": "2001:db8::9"})}
+    asking = {**GATEWAY, "service": '{"loadBalancerIP": "2001:DB8:0::9"}'}
+    assert AwaitedAddressProvider().create(asking).outs == {**asking, "found": "2001:db8::9"}
+
+
 def test_it_gives_up_and_says_what_to_do(cluster: FakeCluster) -> None:
     expected = "there is no ConfigMap istio-system/istio-ca-root-cert after 30 s. Look at istiod's log."
     with pytest.raises(ClusterError, match=expected):
