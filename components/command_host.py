@@ -8,6 +8,8 @@ from typing import Any
 import pulumi
 import pulumi_command
 
+from hybridmesh.istio.names import canonical_address
+
 from .connection import Bastion, Connection, secret
 
 
@@ -114,7 +116,8 @@ class CommandHost(pulumi.ComponentResource):
         )
         made = command.stdout.apply(lambda stdout: made_machine(stdout, args.machine))
         self.address = made.apply(lambda m: m.address)
-        self.mesh_address = self.address if args.mesh_address is None else pulumi.Output.from_input(args.mesh_address)
+        reached_at = self.address if args.mesh_address is None else pulumi.Output.from_input(args.mesh_address)
+        self.mesh_address = reached_at.apply(canonical_address)
         self.connection = Connection(
             address=self.address,
             port=made.apply(lambda m: m.port),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pulumi
 
+from hybridmesh.istio.names import canonical_address
+
 from .connection import Connection, secret
 
 
@@ -31,7 +33,8 @@ class SshHost:
 
     def __init__(self, args: SshHostArgs) -> None:
         self.address = pulumi.Output.from_input(args.address)
-        self.mesh_address = self.address if args.mesh_address is None else pulumi.Output.from_input(args.mesh_address)
+        reached_at = self.address if args.mesh_address is None else pulumi.Output.from_input(args.mesh_address)
+        self.mesh_address = reached_at.apply(canonical_address)
         self.connection = Connection(
             address=args.address,
             port=args.port,

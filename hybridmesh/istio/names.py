@@ -174,6 +174,14 @@ def ip_address(value: str, field: str) -> str:
     return value
 
 
+def canonical_address(address: str) -> str:
+    """An IP address as proxies report it and istiod names entries after it; anything else as it is."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
+
+
 def label_map(labels: Mapping[str, str], field: str) -> Mapping[str, str]:
     """`labels`, if each key and value may be one. Raises `BootstrapError` for the first that may not."""
     for key, value in labels.items():

@@ -1,13 +1,14 @@
 """What somebody else writes into the cluster, after a release of ours or for a mesh that is adopted: found out once it
 is there, and looked at anew by each run."""
 
-import ipaddress
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from hybridmesh.istio.names import canonical_address
 
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
 from .inputs import Properties, changed, is_unknown, number, text
@@ -131,11 +132,7 @@ class AwaitedAddressProvider(_Awaiting):
 
 def _asked_for(props: Properties) -> str:
     """The address that a load balancer is asked for; empty where any will do."""
-    asked = str(json.loads(text(props, "service") or "{}").get("loadBalancerIP") or "")
-    try:
-        return str(ipaddress.ip_address(asked))
-    except ValueError:
-        return asked
+    return canonical_address(json.loads(text(props, "service") or "{}").get("loadBalancerIP") or "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

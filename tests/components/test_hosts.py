@@ -9,6 +9,7 @@ import pytest
 from components.command_host import CommandHost, CommandHostArgs, MadeMachine, made_machine
 from components.connection import Connection
 from components.ssh_host import SshHost, SshHostArgs
+from tests.components import harness
 from tests.components.harness import KEY, run
 
 GOOD: dict[str, Any] = {
@@ -84,6 +85,32 @@ def test_an_existing_machine_is_named_and_not_touched() -> None:
     world = run(program)
     assert seen == [[["bastion.example.com", 22, "root", "k", "10.0.0.1"], True]]
     assert world.names() == set()
+
+
+def ssh_host(address: str, mesh_address: str | None) -> SshHost:
+    return SshHost(SshHostArgs(address=address, host_key="k", mesh_address=mesh_address))
+
+
+@pytest.mark.parametrize(
+    ("address", "mesh_address"), [("2001:DB8:0:0::1", None), ("vm-1.example.com", "2001:0db8::0001")]
+)
+def test_the_mesh_s_address_is_written_as_istiod_writes_it(address: str, mesh_address: str | None) -> None:
+    seen: list[Any] = []
+    run(lambda: resolved((host := ssh_host(address, mesh_address)).connection, host.mesh_address, seen))
+    assert seen[0][0][0] == address, "SSH goes to what was given"
+    assert seen[0][0][-1] == "2001:db8::1"
+
+
+def test_so_is_the_one_that_a_command_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "MADE_MACHINE", json.dumps({**GOOD, "address": "2001:DB8:0:0::12"}))
+    seen: list[Any] = []
+
+    def program() -> object:
+        host = CommandHost("vm-2", CommandHostArgs(machine="vm-2", create="make", delete="remove", private_key=KEY))
+        return resolved(host.connection, host.mesh_address, seen)
+
+    run(program)
+    assert seen[0][0][-1] == "2001:db8::12"
 
 
 def test_a_private_key_is_in_no_repr() -> None:
