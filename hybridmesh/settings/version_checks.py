@@ -56,7 +56,7 @@ def outside_the_table(
 def revision_of(plane: ControlPlane, machines: Machines | None, host: Host | None = None) -> str:
     """The istiod that a machine follows: its own word, its workload's, the control plane's.
 
-    None as machines: those of a network's gateway. None as host: a machine of a fleet, or an instance, without a word of
+    None as machines: those of a network's gateway. None as host: a machine of a fleet, or an instance, has no word of
     its own.
     """
     own = host.revision if host is not None else None

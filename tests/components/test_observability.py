@@ -131,6 +131,7 @@ def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:
     def by_address(sections: dict[str, Any]) -> None:
         far(sections)
         sections["gateway"] = {"mode": "adopt", "address": "192.0.2.7"}
+        sections["observability"]["agents"] = {"far": AGENT}
 
     rules = mesh(change=by_address).one("mesh-metrics-files").value("data")["hybrid-mesh.rules.yml"]
     alerts = yaml.safe_load(rules)["groups"][1]["rules"]
