@@ -127,18 +127,6 @@ def test_files_are_a_whole_configuration_and_its_rules(preview: bool) -> None:
     assert json.loads(dashboard.value("data")["hybrid-mesh.json"])["title"] == "Hybrid mesh"
 
 
-def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:
-    def by_address(sections: dict[str, Any]) -> None:
-        far(sections)
-        sections["gateway"] = {"mode": "adopt", "address": "192.0.2.7"}
-        sections["observability"]["agents"] = {"far": AGENT}
-
-    rules = mesh(change=by_address).one("mesh-metrics-files").value("data")["hybrid-mesh.rules.yml"]
-    alerts = yaml.safe_load(rules)["groups"][1]["rules"]
-    down = [a["labels"]["workload"] for a in alerts if a["alert"] == "HybridMeshGatewayDown"]
-    assert down == ["far-gateway"]
-
-
 @MODES
 def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> None:
     world = mesh({**GIVEN, "delivery": "operator", "operatorLabels": {"release": "kps"}}, preview=preview)
@@ -227,6 +215,14 @@ def test_a_network_s_gateway_is_missed_where_an_agent_scrapes_it(agents: dict[st
 
     found = watched_gateways(dev_settings(change))
     assert [gateway.workload for gateway in found] == ["istio-eastwestgateway", *watched]
+
+
+def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:
+    def by_address(sections: dict[str, Any]) -> None:
+        with_agent(sections)
+        sections["gateway"] = {"mode": "adopt", "address": "192.0.2.7"}
+
+    assert [gateway.workload for gateway in watched_gateways(dev_settings(by_address))] == ["far-gateway"]
 
 
 def test_agents_alone_may_write_to_prometheus() -> None:

@@ -62,7 +62,9 @@ def secured(lab: Lab, stack: Stack) -> Iterator[Secured]:
     client = in_pod(lab.instance, lab.tools, "deploy/client", "demo")
     with Load(lab, path="/orders") as load:
         stack.up()
-        wait_for("refusals", lambda: statuses(client, "/elsewhere", calls=10) == {403}, 20)
+        # Connections that are open keep the rules of before until Envoy has drained them: 45 s, little by little. Each
+        # call of `statuses` is one to the client's proxy, which has several to each server.
+        wait_for("refusals", lambda: all(statuses(client, "/elsewhere") == {403} for _ in range(5)), 90)
     callers = {"client": client, "stranger": in_pod(lab.instance, lab.tools, "deploy/stranger", "other")}
     callers |= {name: on_machine(lab.machine(name)) for name in MACHINES}
     yield Secured(load.requests, callers)
