@@ -37,6 +37,9 @@ _STYLES = {"+": "green", "-": "red", "~": "yellow", "!": "magenta"}
 _SIGNS = {"create": "+", "delete": "-", "update": "~", "replace": "!"}
 WORDS = {"create": "new", "update": "changed", "delete": "removed", "replace": "replaced"}
 _GRAVEST_FIRST = ("replace", "delete", "update", "create")
+_OVER_SSH = "command:remote:Command"
+_OF_THE_PROGRAM = ("create", "update", "delete")
+"""Of a command over SSH: the program's own text, which nobody chooses."""
 _HALVES = ("create-replacement", "delete-replaced", "discard-replaced")
 """Parts of a `replace`, which stands beside them."""
 _TOLD_BY_THEIR_COMPONENT = ("command:", "pulumi-python:", "pulumi:")
@@ -353,6 +356,10 @@ def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, 
     if _is_means(step["urn"]):
         old, new = _legible(old, new)
         for key in sorted(old.keys() | new.keys()):
+            if key in _OF_THE_PROGRAM and type_of(step["urn"]) == _OVER_SSH:
+                if old.get(key) != new.get(key):
+                    yield f"~{key}: as this version of hybrid-mesh has it"
+                continue
             yield from _differences(key, old.get(key, _MISSING), new.get(key, _MISSING))
         return
     differing = [*(step.get("detailedDiff") or step.get("diffReasons") or step.get("replaceReasons") or ())]

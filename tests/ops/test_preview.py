@@ -204,6 +204,13 @@ def test_of_new_machines_that_are_much_alike_the_second_is_told_by_what_differs(
     assert len(third.splitlines()) == 15
 
 
+def test_a_command_that_is_another_one_since_the_program_is_tells_that_and_not_its_text() -> None:
+    parent = step("same", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", {}, {})
+    old, new = ({"create": f"exec /bin/sh -c '{word}'"} for word in ("long", "longer"))
+    ready = step("update", "command:remote:Command", "mesh-vm-1-ready", old, new, parent=SIDECAR)
+    assert shown(parent, ready)[1:] == ["~   ready: create: as this version of hybrid-mesh has it"]
+
+
 def test_a_verdict_that_only_the_update_knows_and_nothing_that_goes_are_not_shown() -> None:
     findings = {"vm-1": UNKNOWN, "vm-2": ["disk"], "vm-4": UNKNOWN}
     assert shown(
