@@ -17,6 +17,29 @@ LEAST_AT_ONCE = 32
 """Machines that may be in the making, however little the engine does at a time."""
 
 
+class Place:
+    """A machine's place among those that are in the making."""
+
+    def __init__(self, room: asyncio.Semaphore) -> None:
+        self._room: asyncio.Semaphore | None = room
+
+    def give_back(self) -> None:
+        """Makes room for another one; once."""
+        if self._room is not None:
+            self._room.release()
+            self._room = None
+
+    def ends_with(self, member: pulumi.Resource) -> None:
+        """Makes room, if it has not yet, once the last thing of the machine is made, or has failed."""
+        asyncio.ensure_future(self.give_back_after(member.urn.future()))  # noqa: RUF006 - pulumi waits for it
+
+    async def give_back_after(self, member: Awaitable[object]) -> None:
+        """Waits for `member`."""
+        with contextlib.suppress(Exception):  # the engine tells it
+            await member
+        self.give_back()
+
+
 class PreflightGate:
     """One verdict between all preflights and all joins: no machine is changed before every one was found good.
 
@@ -40,22 +63,13 @@ class PreflightGate:
         """What a join depends on."""
         return pulumi.Output.from_input(self._verdict)
 
-    async def admission(self) -> Sequence[pulumi.Resource]:
-        """Waits for the verdict, and for room; what a join depends on."""
+    async def admission(self) -> tuple[Sequence[pulumi.Resource], Place]:
+        """Waits for the verdict, and for room; what a join depends on, and the place that it has."""
         verdict = await asyncio.shield(self._verdict)
         await self._room.acquire()
         async with self._one_by_one:
             await asyncio.sleep(0)  # what the one before asks for is on its way, before this one is made
-        return verdict
-
-    def ends_with(self, member: pulumi.Resource) -> None:
-        """Makes room once the last thing of an admitted machine is made, or has failed."""
-        asyncio.ensure_future(self._make_room(member.urn.future()))  # noqa: RUF006 - pulumi waits for what it awaits
-
-    async def _make_room(self, member: Awaitable[object]) -> None:
-        with contextlib.suppress(Exception):  # the engine tells it
-            await member
-        self._room.release()
+        return verdict, Place(self._room)
 
     def add(self, machine: str, preflight: PreflightCheck) -> None:
         """One more preflight to wait for."""

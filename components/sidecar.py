@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from types import MappingProxyType
@@ -270,7 +270,7 @@ class Sidecar(pulumi.ComponentResource):
         if gate is None:
             with PreflightGate(f"{name}-preflights", pulumi.ResourceOptions(parent=self)) as own:
                 self._look(name, args, group, files["cluster.env"], own)
-            _, outputs = self._make_membership(name, args, group, files, own.passed)
+            _, outputs = self._make_membership(name, args, group, files, own.passed, lambda: None)
             self.asked_for = pulumi.Output.from_input(True)
         else:
             self._look(name, args, group, files["cluster.env"], gate)
@@ -295,8 +295,9 @@ class Sidecar(pulumi.ComponentResource):
         gate: PreflightGate,
     ) -> Mapping[str, pulumi.Output[Any]]:
         """Makes what changes the machine, once that is admitted; this component's outputs."""
-        membership, outputs = self._make_membership(name, args, group, files, await gate.admission())
-        gate.ends_with(membership)
+        verdict, place = await gate.admission()
+        membership, outputs = self._make_membership(name, args, group, files, verdict, place.give_back)
+        place.ends_with(membership)
         # A view, which Pulumi does not take apart: each output keeps what it depends on.
         return MappingProxyType(outputs)
 
@@ -308,8 +309,12 @@ class Sidecar(pulumi.ComponentResource):
         group: "pulumi.Output[Mapping[str, Any]]",
         files: Mapping[str, pulumi.Output[str]],
         verdict: pulumi.Input[Sequence[pulumi.Resource]],
+        make_room: Callable[[], None],
     ) -> tuple[Membership, dict[str, pulumi.Output[Any]]]:
-        """All that is made once the machine was found good; and this component's outputs."""
+        """All that is made once the machine was found good; and this component's outputs.
+
+        `make_room`: called before it waits for the restarts of others, for which nobody else is to wait.
+        """
         child = pulumi.ResourceOptions(parent=self)
         hooks = self._ssh_help.on(args.machine, patience_seconds(args.limits), f"{name}-join", f"{name}-ready")
         over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=hooks))
@@ -384,7 +389,7 @@ class Sidecar(pulumi.ComponentResource):
         joined = pulumi.Output.unsecret(
             pulumi.Output.all(dated, join.stdout).apply(lambda both: f"{both[0]['generation']} {both[1]}".strip())
         )
-        due = joined if args.turn is None else args.turn.when_due(joined)
+        due = joined if args.turn is None else args.turn.when_due(joined, make_room)
         ready = pulumi_command.remote.Command(
             f"{name}-ready",
             connection=connection,

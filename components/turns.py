@@ -1,7 +1,7 @@
 """Whose turn it is: how many members of a stack may be restarted at a time."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,14 +64,18 @@ class Turn:
     machine: str
     _taken: bool = field(default=False, init=False)
 
-    def when_due(self, joined: "pulumi.Output[str]") -> "pulumi.Output[str]":
-        """`joined`, once the machine may be restarted, or at once where its join has left nothing to restart."""
-        return joined.apply(self.wait)
+    def when_due(self, joined: "pulumi.Output[str]", meanwhile: Callable[[], None]) -> "pulumi.Output[str]":
+        """`joined`, once the machine may be restarted, or at once where its join has left nothing to restart.
 
-    async def wait(self, joined: str) -> str:
+        `meanwhile`: what is done before it waits for others.
+        """
+        return joined.apply(lambda said: self.wait(said, meanwhile))
+
+    async def wait(self, joined: str, meanwhile: Callable[[], None] = lambda: None) -> str:
         """Waits for the turn, if the join said that it takes one. `joined`: its generation, and what it said."""
         if joined.split()[1:2] != [STAGED]:
             return joined
+        meanwhile()
         turns = self.lane.turns
         await turns.enter(self.lane.own)
         self._taken = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -105,18 +106,42 @@ def test_there_is_room_for_what_the_engine_does_at_a_time_and_a_machine_that_fai
         monkeypatch.setattr(SETTINGS, "parallel", 40)
         with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
             pass
-        for _ in range(40):
-            await asyncio.wait_for(gate.admission(), 1)
+        places = [(await asyncio.wait_for(gate.admission(), 1))[1] for _ in range(40)]
         one_more = asyncio.ensure_future(gate.admission())
         await asyncio.sleep(0.05)
         waited = not one_more.done()
         failed: asyncio.Future[str] = asyncio.get_event_loop().create_future()
         failed.set_exception(RuntimeError("its join failed"))
-        await gate._make_room(failed)
+        await places[0].give_back_after(failed)
+        places[0].give_back()  # a second time, which makes no more room
         await asyncio.wait_for(one_more, 1)
-        return waited
+        another = asyncio.ensure_future(gate.admission())
+        await asyncio.sleep(0.05)
+        return waited and not another.done()
 
     assert asyncio.run(admit())
+
+
+@pytest.mark.timeout(60)
+def test_a_machine_that_waits_for_the_restarts_of_others_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last is new, and joins while the first, whose turn it is, has not come back yet."""
+    monkeypatch.setattr("components.preflight_gate.LEAST_AT_ONCE", 4)
+    last_joins = threading.Event()
+    waited: list[bool] = []
+
+    class Watched(World):
+        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
+            if request.name == "mesh-vm-49-join":
+                last_joins.set()
+            elif request.name == "mesh-vm-20-membership":
+                waited.append(last_joins.wait(20))
+            return super().RegisterResource(request)
+
+    monkeypatch.setattr("tests.components.harness.World", Watched)
+    settings = dev_settings(more_machines)
+    answers = {f"mesh-vm-{n}-join": {"stdout": "staged a-word\n"} for n in range(20, 49)}
+    run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, first=False, answers=answers)
+    assert waited == [True]
 
 
 @pytest.mark.timeout(60)
