@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,10 @@ def ephemeral(sections: dict[str, Any], pull_request: int, read_file: ReadFile) 
     Raises:
         EphemeralError: nothing is left to try, or what is left cannot have names of its own.
     """
-    _refuse("the stack file that it comes from is wrong.", findings_in(sections, read_file))
+    # What is said of machines that are left out counts for nobody: their files need not be here.
+    left_out = tuple(_existing_machines(sections))
+    wrong = [finding for finding in findings_in(sections, read_file) if not finding.path.startswith(left_out)]
+    _refuse("the stack file that it comes from is wrong.", wrong)
     made = copy.deepcopy(sections)
     _adopt(made)
     workloads = made.setdefault("workloads", {})
@@ -76,6 +79,17 @@ def ephemeral(sections: dict[str, Any], pull_request: int, read_file: ReadFile) 
 def _refuse(what: str, findings: Sequence[Finding]) -> None:
     if findings:
         raise EphemeralError("\n".join([what, *(f"  {finding}" for finding in findings)]))
+
+
+def _existing_machines(sections: dict[str, Any]) -> Iterator[str]:
+    """Where the settings of machines that are reached by `ssh` begin; of what is wrong in shape, nothing."""
+    workloads = sections.get("workloads")
+    for key, workload in workloads.items() if isinstance(workloads, dict) else ():
+        machines = workload.get("machines") if isinstance(workload, dict) else None
+        hosts = machines.get("hosts") if isinstance(machines, dict) else None
+        for name, host in hosts.items() if isinstance(hosts, dict) else ():
+            if isinstance(host, dict) and "ssh" in host:
+                yield f"workloads.{key}.machines.hosts.{name}."
 
 
 def _adopt(made: dict[str, Any]) -> None:

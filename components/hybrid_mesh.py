@@ -147,10 +147,12 @@ class HybridMesh(pulumi.ComponentResource):
                 namespace = namespaces[workload.namespace]
                 component = components[key] = self._make_workload(key, workload, namespace)
                 self._make_shape(key, workload, namespace)
+                routed = namespace
                 if workload.pods is not None:
-                    self._make_pods(key, workload, workload.pods, namespace, component)
+                    # A route to a version of which there is no pod, for its update was refused, would lead nowhere.
+                    routed = self._make_pods(key, workload, workload.pods, namespace, component).namespace
                 if key in settings.routing:
-                    self._make_routing(key, workload, settings.routing[key], namespace, component)
+                    self._make_routing(key, workload, settings.routing[key], routed, component)
                 hosts = workload.machines.hosts if workload.machines else {}
                 lane = self._turns.of(len(hosts))
                 for machine in sorted(hosts):
@@ -456,8 +458,8 @@ class HybridMesh(pulumi.ComponentResource):
         pods: given.Pods,
         namespace: pulumi.Output[str],
         component: Workload,
-    ) -> None:
-        Pods(
+    ) -> Pods:
+        return Pods(
             f"{self._name}-{key}",
             PodsArgs(
                 workload=key,

@@ -78,6 +78,9 @@ class Pods(pulumi.ComponentResource):
     It owns neither namespace nor service account nor Service: these are the workload's, which may run on VMs too.
     """
 
+    namespace: pulumi.Output[str]
+    """Its namespace, for what comes after the pods are ready: a route to them."""
+
     def __init__(self, name: str, args: PodsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(
             "hybridmesh:pods:Pods",
@@ -97,7 +100,7 @@ class Pods(pulumi.ComponentResource):
             resources=_resources(args.resources),
             readiness_probe=probe_args(args.probe) if args.probe else None,
         )
-        Deployment(
+        deployment = Deployment(
             f"{name}-deployment",
             # Istio's telemetry calls the workload by the Deployment's name.
             metadata=ObjectMetaArgs(name=args.workload, namespace=args.namespace, labels=labels),
@@ -117,6 +120,7 @@ class Pods(pulumi.ComponentResource):
                 ignore_changes=["spec.selector"],
             ),
         )
+        self.namespace = pulumi.Output.all(args.namespace, deployment.urn).apply(lambda known: str(known[0]))
         self.register_outputs({})
 
 

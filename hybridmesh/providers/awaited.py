@@ -35,6 +35,10 @@ class _Awaiting(ResourceProvider):
         """What is there now; and what is wrong with it, empty if nothing is."""
         raise NotImplementedError
 
+    def asked_for(self, _props: Properties) -> str:
+        """What exactly is to be there; empty where anything will do."""
+        return ""
+
     def unfit(self, _found: Any, _props: Properties) -> str:
         """Why what is there cannot be what is asked for anew; empty if it can."""
         return ""
@@ -64,7 +68,8 @@ class _Awaiting(ResourceProvider):
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Waits."""
-        return UpdateResult(self._awaited(news, anew=bool(changed(olds, news, self.of))))
+        # Who has ignored what it is asked for may go on so, whatever else changes.
+        return UpdateResult(self._awaited(news, anew=self.asked_for(olds) != self.asked_for(news)))
 
     def _awaited(self, props: Properties, *, anew: bool) -> dict[str, Any]:
         cluster = connect(props)
@@ -116,23 +121,22 @@ class AwaitedAddressProvider(_Awaiting):
             )
         ingresses = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
         addresses = [str(ingress.get("ip") or ingress.get("hostname") or "") for ingress in ingresses]
-        address = next((a for a in addresses if a and a == _asked_for(props)), next(filter(None, addresses), ""))
+        address = next((a for a in addresses if a and a == self.asked_for(props)), next(filter(None, addresses), ""))
         return address, "" if address else f"Service {name} has no address"
+
+    def asked_for(self, props: Properties) -> str:
+        """The address that the load balancer is asked for."""
+        return canonical_address(json.loads(text(props, "service") or "{}").get("loadBalancerIP") or "")
 
     def unfit(self, found: Any, props: Properties) -> str:
         """The address of before stays for a while where another is asked for."""
-        asked = _asked_for(props)
+        asked = self.asked_for(props)
         if asked in ("", found):
             return ""
         return (
             f"Service {props['namespace']}/{props['name']} has the address {found}, and its loadBalancerIP asks for "
             f"{asked}: the load balancer has not taken it, or gives none that is asked for"
         )
-
-
-def _asked_for(props: Properties) -> str:
-    """The address that a load balancer is asked for; empty where any will do."""
-    return canonical_address(json.loads(text(props, "service") or "{}").get("loadBalancerIP") or "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -376,9 +376,12 @@ open_gates() {
 }
 
 # undo_half_switch back|before-start: after a switch that was cut off half-way what ran before is put back, by this
-# verb of switch.sh. Fails where that fails.
+# verb of switch.sh. Fails where that fails. Scripts of another version may have laid that ready, which know `back` alone.
 undo_half_switch() {
-    [ ! -e "$STATE/switching" ] || /bin/sh "$STATE/next/switch.sh" "$1"
+    [ -e "$STATE/switching" ] || return 0
+    verb=$1
+    grep -q "$verb)" "$STATE/next/switch.sh" || verb=back
+    /bin/sh "$STATE/next/switch.sh" "$verb"
 }
 
 this_boot() {

@@ -237,8 +237,9 @@ case ${1-} in
         back back
         timeout 60 systemctl start --no-block istio
         ;;
-    *)
+    '')
         only_one
         switch
         ;;
+    *) fail "unknown: $1" 'switch.sh alone, or with forward, back, before-start or rescue' ;;
 esac

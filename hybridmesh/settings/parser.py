@@ -131,7 +131,8 @@ def _finding(details: ErrorDetails, annotation: Any, prefix: str, section: Field
         return _missing(path, field)
     extra = field.json_schema_extra if field is not None and isinstance(field.json_schema_extra, dict) else {}
     of_key = details["loc"][-1:] == ("[key]",)
-    value = _STARS if not of_key and _may_hold_secret(annotation) else _shown(details["input"])
+    hidden = details["input"] not in (None, "", [], {}) and not of_key and _may_hold_secret(annotation)
+    value = _STARS if hidden else _shown(details["input"])
     return Finding(
         path,
         value,

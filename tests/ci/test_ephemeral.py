@@ -62,6 +62,19 @@ def exists(number: int) -> dict[str, Any]:
     return {"hosts": {f"old-{number}": host(f"192.0.2.{number}")}}
 
 
+def test_files_of_machines_that_are_left_out_need_not_be_here_and_those_of_others_must() -> None:
+    def read(path: str) -> str:
+        if "vm-1" in path:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return read_file(path)
+
+    parse(ephemeral(dev_sections(), 7, read), read)
+    sections = dev_sections()
+    at("workloads/echo/pods/image", {"fromFile": "vm-1"})(sections)
+    with pytest.raises(EphemeralError, match=r"cannot read this file: No such file"):
+        ephemeral(sections, 7, read)
+
+
 def test_a_workload_that_only_existing_machines_run_is_left_out_with_all_that_names_it() -> None:
     sections = dev_sections()
     sections["workloads"]["old"] = {"namespace": "old", "ports": PORTS, "machines": exists(50)}

@@ -159,6 +159,14 @@ def test_machines_join_after_their_group_and_leave_before_it() -> None:
     assert not world.is_after(group, world.one("mesh-vm-1-token"))
 
 
+def test_a_route_to_a_version_comes_after_its_pods() -> None:
+    """Where their update is refused, requests would be led to a version that is not there."""
+    world = run(mesh(dev_settings()))
+    deployment = world.one("mesh-echo-deployment")
+    for routing in ("mesh-echo-destination-rule", "mesh-echo-virtual-service"):
+        assert world.is_after(world.one(routing), deployment), routing
+
+
 def test_a_join_goes_token_join_ready_membership() -> None:
     world = run(mesh(dev_settings()))
     steps = [world.one(f"mesh-vm-1-{role}") for role in ("token", "join", "ready", "membership")]

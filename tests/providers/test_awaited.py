@@ -91,6 +91,8 @@ def test_a_stack_whose_load_balancer_gives_another_since_long_goes_on(cluster: F
     checked = provider.check(dict(ASKING), dict(ASKING))
     assert provider.diff("id", state, checked.inputs).changes is False
     assert provider.update("id", state, {**ASKING, "limitSeconds": 5.0}).outs is not None
+    other = {**ASKING, "service": '{"annotations": {"a": "b"}, "loadBalancerIP": "192.0.2.9"}'}
+    assert provider.update("id", state, other).outs == {**other, "found": "192.0.2.1"}
 
 
 def test_the_address_that_is_asked_for_is_taken_from_among_several(cluster: FakeCluster) -> None:

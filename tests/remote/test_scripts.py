@@ -573,6 +573,18 @@ def test_a_start_that_waits_for_the_way_back_is_not_called_off(
     assert not (tmp_path / "switching").exists()
 
 
+@pytest.mark.parametrize(
+    ("verbs", "called"), [("back | before-start)", "before-start"), ("back)", "back")], ids=["ours", "of before"]
+)
+def test_a_switch_that_other_scripts_have_laid_ready_is_undone_by_a_verb_that_they_know(
+    tmp_path: Path, verbs: str, called: str
+) -> None:
+    (tmp_path / "switching").touch()
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next/switch.sh").write_text(f'case $1 in\n    {verbs} echo "$1" ;;\nesac\n')
+    assert sh("STATE=.; undo_half_switch before-start", folder=tmp_path) == f"{called}\n"
+
+
 def test_a_log_of_which_there_is_no_room_for_a_copy_is_emptied_all_the_same(tmp_path: Path) -> None:
     for name in ("istio.log", "istio.err.log"):
         (tmp_path / name).write_text("x" * 100)

@@ -127,6 +127,11 @@ def with_secrets() -> dict[str, Any]:
     return sections
 
 
+def test_where_nothing_is_nothing_is_hidden() -> None:
+    with pytest.raises(SettingsError, match=r"hybrid-mesh:networks = null: "):
+        parse({**dev_sections(), "networks": None}, read_file)
+
+
 def test_no_secret_is_in_a_message_whatever_the_shape_around_it_is() -> None:
     wrongs: list[Callable[[Any], Any]] = [
         lambda value: [value],
