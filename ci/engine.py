@@ -6,7 +6,7 @@ import json
 import subprocess
 from typing import Any
 
-from hybridmesh.ops.topology import NO_PULUMI
+from hybridmesh.ops.topology import StackError, ended_pulumi
 
 PACK = "policy"
 """The policy pack; the embedded environment's language host needs `policy/__main__.py` (docs/policy.md)."""
@@ -14,21 +14,15 @@ SECONDS = 3000
 
 
 class EngineError(Exception):
-    """pulumi is not there, or ended with an error; the message is what it said."""
+    """pulumi is not there, takes too long, or ended with an error; the message is what it said."""
 
 
 def pulumi(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run pulumi in the current folder, with what it says kept."""
     try:
-        done = subprocess.run(
-            ["pulumi", "--non-interactive", "--color=never", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise EngineError(NO_PULUMI) from None
+        done = ended_pulumi("--non-interactive", "--color=never", *arguments, seconds=SECONDS)
+    except StackError as error:
+        raise EngineError(str(error)) from None
     if check and done.returncode != 0:
         raise EngineError(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done

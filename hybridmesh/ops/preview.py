@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -24,7 +23,7 @@ from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
 
 from .machines import selected_stack
-from .topology import NO_PULUMI, StackError
+from .topology import StackError, ended_pulumi
 
 SECONDS = 3000
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -522,22 +521,18 @@ def planned(stack: str, *options: str) -> dict[str, Any]:
     Raises:
         StackError: it would fail already now, and the message is what Pulumi says; or that cannot be read.
     """
-    command = ["pulumi", "preview", "--json", "--non-interactive", "--color=never", "--stack", stack, *options]
     environment = {name: value for name, value in os.environ.items() if name != _STREAMING}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment)
-    except FileNotFoundError:
-        raise StackError(NO_PULUMI) from None
+    arguments = ["preview", "--json", "--non-interactive", "--color=never", "--stack", stack, *options]
+    done = ended_pulumi(*arguments, seconds=SECONDS, env=environment)
+    command = " ".join(done.args)
     plan = _document(done.stdout)
     if done.returncode != 0:
         said = [d["message"].strip() for d in plan.get("diagnostics") or [] if d["severity"] == "error"]
-        raise StackError(
-            f"{' '.join(command)} ended with {done.returncode}:\n" + "\n".join([*said, done.stderr.strip()])
-        )
+        raise StackError(f"{command} ended with {done.returncode}:\n" + "\n".join([*said, done.stderr.strip()]))
     if not isinstance(plan.get("steps"), list):
         printed = done.stdout[:200].strip() or "nothing"
         raise StackError(
-            f"{' '.join(command)} ended well, and did not print one JSON document with steps: nobody knows what would "
+            f"{command} ended well, and did not print one JSON document with steps: nobody knows what would "
             f"change. It printed: {printed}\nFix: let `pulumi` on PATH be Pulumi's own, of requirements.txt's version."
         )
     return plan

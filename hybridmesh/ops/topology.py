@@ -40,20 +40,39 @@ def all_revisions(plane: Mapping[str, Any]) -> str:
 
 def run_pulumi(*arguments: str, document: str | None = None) -> str:
     """What pulumi prints, given a document on stdin. Raises StackError: it is not there, refuses or takes too long."""
-    try:
-        done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive", "--color=never"],
-            input=document,
-            capture_output=True,
-            text=True,
-            timeout=PULUMI_SECONDS,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise StackError(NO_PULUMI) from None
-    except subprocess.TimeoutExpired:
-        raise StackError(f"`pulumi {arguments[0]}` did not end within {PULUMI_SECONDS} s. Run this again.") from None
+    done = ended_pulumi(*arguments, "--non-interactive", "--color=never", seconds=PULUMI_SECONDS, document=document)
     if done.returncode != 0:
         # Not all arguments: a value may be secret.
         raise StackError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def ended_pulumi(
+    *arguments: str, seconds: int, document: str | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """pulumi come to its end, however it did, with what it said.
+
+    Args:
+        arguments: its verb and options.
+        seconds: how long it may take.
+        document: what it reads on stdin; default nothing.
+        env: its environment; default ours.
+
+    Raises:
+        StackError: it is not there, or takes too long.
+    """
+    try:
+        return subprocess.run(
+            ["pulumi", *arguments],
+            input=document,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env=env,
+        )
+    except FileNotFoundError:
+        raise StackError(NO_PULUMI) from None
+    except subprocess.TimeoutExpired:
+        verb = next(argument for argument in arguments if not argument.startswith("-"))
+        raise StackError(f"`pulumi {verb}` did not end within {seconds} s. Run this again.") from None

@@ -11,9 +11,9 @@ import yaml
 
 from hybridmesh.settings import SettingsError, parse
 from hybridmesh.settings.findings import Finding
-from tests.components.harness import FILES, PROJECT_ROOT, dev_sections
+from tests.components.harness import FILES, dev_sections
+from tests.docs.test_site import PAGES
 
-PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
 PREFIX = "hybrid-mesh:"
 KUBECONFIG = FILES[".lab/dev/kubeconfig"]
 KEY = FILES[".lab/dev/ssh/id_ed25519"]

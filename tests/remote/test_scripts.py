@@ -25,7 +25,14 @@ BLOCK = "# BEGIN hybrid-mesh\n192.0.2.1 istiod.istio-system.svc\n# END hybrid-me
 
 def sh(text: str, *, folder: Path, stdin: str = "") -> str:
     """What `text` prints with lib.sh loaded, in `folder` as that of an unpacked payload."""
-    result = subprocess.run(
+    result = ended(text, folder=folder, stdin=stdin)
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode()
+
+
+def ended(text: str, *, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[bytes]:
+    """The same, however it ends."""
+    return subprocess.run(
         ["sh", "-c", f". {SCRIPTS}/lib.sh\n{text}"],
         input=stdin.encode(),
         cwd=folder,
@@ -33,8 +40,6 @@ def sh(text: str, *, folder: Path, stdin: str = "") -> str:
         timeout=20,
         check=False,
     )
-    assert result.returncode == 0, result.stderr.decode()
-    return result.stdout.decode()
 
 
 def function(script: str, name: str) -> str:
@@ -125,11 +130,10 @@ def test_tokens_and_passwords_are_masked(tmp_path: Path, line: str, masked: str)
 
 
 def test_what_a_failure_says_is_masked_and_names_machine_step_and_remedy(tmp_path: Path) -> None:
-    text = f". {SCRIPTS}/lib.sh; step files; fail 'refused: {TOKEN}' 'mint another'"
-    result = subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    result = ended(f"step files; fail 'refused: {TOKEN}' 'mint another'", folder=tmp_path)
     machine = subprocess.run(["uname", "-n"], capture_output=True, text=True, check=True).stdout.strip()
     assert result.returncode == 1
-    assert result.stderr.splitlines() == [
+    assert result.stderr.decode().splitlines() == [
         "hybrid-mesh: step: files",
         f"hybrid-mesh: FAILED on {machine} at step files: refused: <token>",
         "hybrid-mesh: remedy: mint another",
@@ -137,10 +141,9 @@ def test_what_a_failure_says_is_masked_and_names_machine_step_and_remedy(tmp_pat
 
 
 def test_an_unexpected_failure_names_its_step(tmp_path: Path) -> None:
-    text = f". {SCRIPTS}/lib.sh; step units; false"
-    result = subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    result = ended("step units; false", folder=tmp_path)
     assert result.returncode == 1
-    assert "at step units: unexpected exit 1" in result.stderr
+    assert "at step units: unexpected exit 1" in result.stderr.decode()
 
 
 def test_a_file_is_written_with_its_mode_and_through_no_link(tmp_path: Path) -> None:
@@ -494,15 +497,18 @@ def added(folder: Path) -> list[str]:
 def joined(folder: Path, install: str, *, missing: str = "sudo\n") -> int:
     """A join's exit code. `install`: what the package manager does."""
     (folder / "missing").write_text(missing)
-    text = f". {SCRIPTS}/lib.sh\n{PACKAGES}timeout() {{ {install}; }}\nadd_missing_packages"
-    return subprocess.run(["sh", "-c", text], cwd=folder, capture_output=True, timeout=20, check=False).returncode
+    return ended(f"{PACKAGES}timeout() {{ {install}; }}\nadd_missing_packages", folder=folder).returncode
+
+
+def install_by_hand(folder: Path, *names: str) -> None:
+    with (folder / "packages").open("a") as file:
+        file.writelines(f"{name}\n" for name in names)
 
 
 def test_what_comes_with_a_missing_package_goes_with_the_machine_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "packages").write_text("bash\n")
     assert joined(tmp_path, "printf 'sudo\\nlibsudo\\n' >>packages") == 0
-    with (tmp_path / "packages").open("a") as file:
-        file.write("postgresql\n")
+    install_by_hand(tmp_path, "postgresql")
     assert joined(tmp_path, "false", missing="") == 0
     assert joined(tmp_path, "echo hostname >>packages", missing="hostname\n") == 0
     assert added(tmp_path) == ["hostname", "libsudo", "sudo"]
@@ -511,8 +517,7 @@ def test_what_comes_with_a_missing_package_goes_with_the_machine_and_nothing_els
 def test_what_an_admin_installs_after_a_join_that_could_not_is_no_package_of_ours(tmp_path: Path) -> None:
     (tmp_path / "packages").write_text("bash\n")
     assert joined(tmp_path, "echo libsudo >>packages; return 1") == 1
-    with (tmp_path / "packages").open("a") as file:
-        file.write("sudo\npostgresql\n")
+    install_by_hand(tmp_path, "sudo", "postgresql")
     assert joined(tmp_path, "false", missing="") == 0
     assert added(tmp_path) == ["libsudo"]
 
@@ -520,8 +525,7 @@ def test_what_an_admin_installs_after_a_join_that_could_not_is_no_package_of_our
 def test_of_an_installation_that_was_cut_off_only_what_was_asked_for_is_ours(tmp_path: Path) -> None:
     (tmp_path / "packages").write_text("bash\n")
     joined(tmp_path, "echo sudo >>packages; kill -KILL $$")
-    with (tmp_path / "packages").open("a") as file:
-        file.write("postgresql\n")
+    install_by_hand(tmp_path, "postgresql")
     assert added(tmp_path) == ["sudo"]
 
 
@@ -541,16 +545,9 @@ def test_before_the_way_back_has_unpacked_all_nothing_is_taken_away(tmp_path: Pa
         "PREVIOUS=previous; UPKEEP=; parts() { echo etc/certs; echo etc/more; }; tar() { echo full; return 2; }\n"
         'rm() { echo "$@" >>removed; }; mv() { echo "$@" >>removed; }\n' + function("switch.sh", "restore_parts")
     )
-    done = subprocess.run(
-        ["sh", "-c", f". {SCRIPTS}/lib.sh\n{text}restore_parts"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = ended(f"{text}restore_parts", folder=tmp_path)
     assert done.returncode == 1
-    assert "the files that were here cannot be put back" in done.stderr
+    assert "the files that were here cannot be put back" in done.stderr.decode()
     assert (tmp_path / "removed").read_text() == "-rf previous/unpacked\n"
 
 
