@@ -1,21 +1,17 @@
 """The program: settings in, mesh out."""
 
-import atexit
 import contextlib
-import gc
 import os
 from pathlib import Path
 
 import pulumi
 
+from components.garbage import collect_what_is_new
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
 from hybridmesh.settings.pulumi_config import from_pulumi_config
 
-# A run makes objects that live until its end. To look for garbage among them at each 700 new ones, which is Python's
-# default, takes a quarter of the time of a large one, and a third of a second at its end (docs/benchmarks.md).
-gc.set_threshold(20_000)
-atexit.register(gc.freeze)
+collect_what_is_new()
 # Pulumi's SDK tells the engine of each resource's progress, for `pulumi up --debug`: some five messages a resource, and
 # it stands still until each is answered, a sixth of the time of a large run.
 if "HYBRID_MESH_DEBUG" not in os.environ:

@@ -35,30 +35,32 @@ def preview(runs: Annotated[int, typer.Option(help="Of each size.")] = 1) -> Non
     """The program with up to 1,000 VMs, engine and providers mocked: time and memory."""
     rows: list[tuple[str, str, str]] = []
 
-    def measured(count: int, mode: str) -> list[dict[str, float]]:
-        command = [sys.executable, "-m", "bench.program", str(count), mode]
-        return [
-            answer(subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout)
-            for _ in range(runs)
-        ]
+    def measured(mode: str, sizes: Sequence[int]) -> dict[int, list[dict[str, float]]]:
+        """Runs of each size, in turn, so that a machine that others use meets all sizes alike."""
+        found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
+        for _ in range(runs):
+            for size in sizes:
+                command = [sys.executable, "-m", "bench.program", str(size), mode]
+                ran = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+                found[size].append(answer(ran.stdout))
+        return found
 
-    for mode, what in (("preview", "preview of a new stack"), ("up", "a stack where all is known")):
-        figures = {count: measured(count, mode) for count in SIZES}
-        for count, found in figures.items():
-            cpu, rss = (Figure([one[key] for one in found], unit) for key, unit in (("cpu", "s"), ("rss", "MiB")))
-            least = Figure([one["cpu"] for one in figures[SIZES[0]]])
-            growth = cpu.median / least.median / (count / SIZES[0])
-            rows.append((f"{what}, {count} VMs: CPU time", str(cpu), f"linear; this is {growth:.2f} times that"))
-            limit = f"{MOST_MIB} MiB" if count == SIZES[-1] else ""
-            rows.append(
-                (f"the same: resident memory, mocks included, {found[0]['resources']} resources", str(rss), limit)
-            )
-    resources = int(figures[SIZES[-1]][0]["resources"])
-    alone = measured(resources, "bare")
-    rows.append(
-        (f"Pulumi alone, {resources} resources of ten texts: CPU time", str(Figure([a["cpu"] for a in alone])), "")
-    )
-    rows.append(("the same: resident memory", str(Figure([a["rss"] for a in alone], "MiB")), ""))
+    def told(what: str, unit: str, found: dict[int, list[dict[str, float]]], most: str) -> None:
+        smallest = min(found)
+        least = Figure([one["cpu"] for one in found[smallest]]).median / smallest
+        for size, ran in found.items():
+            cpu, rss = (Figure([one[key] for one in ran], unit) for key, unit in (("cpu", "s"), ("rss", "MiB")))
+            growth = f"linear; this is {cpu.median / size / least:.2f} times that"
+            rows.append((f"{what}, {size} {unit}: CPU time", str(cpu), growth if size > smallest else ""))
+            resources = "" if unit == "resources" else f", {ran[0]['resources']} resources"
+            limit = most if size == max(found) else ""
+            rows.append((f"the same: resident memory, mocks included{resources}", str(rss), limit))
+
+    new = measured("preview", SIZES)
+    told("preview of a new stack", "VMs", new, f"{MOST_MIB} MiB")
+    told("a stack where all is known", "VMs", measured("up", SIZES), f"{MOST_MIB} MiB")
+    resources = [int(ran[0]["resources"]) for ran in new.values()]
+    told("Pulumi alone, of ten texts each", "resources", measured("bare", resources), "")
     write("preview", rows)
 
 
