@@ -1,6 +1,6 @@
 """Who else uses an istiod that this stack owns: a mesh must not be taken from under others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ _WATCHED = ("kubeconfig", "context", "requestSeconds", "namespace", "revision", 
 
 
 class AdoptersProvider(ResourceProvider):
-    """Creates nothing; on delete, which comes before all else of the stack, refuses while others use its istiod."""
+    """Creates nothing; refuses while others use an istiod that is to go: on delete, which comes before all else of the
+    stack, and on update, which comes before anything is removed."""
 
     serialize_as_secret_always = False
 
@@ -29,8 +30,16 @@ class AdoptersProvider(ResourceProvider):
         return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Keeps what is given, and which namespaces are about to go: the rest of the run may fail before they do."""
+        """Keeps what is given, and which namespaces are about to go: the rest of the run may fail before they do.
+
+        Raises:
+            ClusterError: others use an istiod that is not to be any more. Pulumi removes nothing after a failure.
+        """
         before = {*(olds.get("own") or []), *(olds.get("going") or {})} - set(news.get("own") or [])
+        for revision in _revisions(olds):
+            if revision not in _revisions(news):
+                mine = {text(olds, "namespace"), *before, *(news.get("own") or [])}
+                _refuse(news, revision, set(using(connect(news), [revision])) - mine)
         there = using(connect(news), _revisions(news)) if before else {}
         going = {name: uid for name, uid in there.items() if name in before}
         return UpdateResult({**news, "going": going} if going else news)
@@ -49,6 +58,17 @@ class AdoptersProvider(ResourceProvider):
                 "start. Nothing was removed. Fix: destroy the stacks that they belong to; of a namespace that nobody "
                 f"needs, `kubectl label namespace {used[0]} istio-injection- istio.io/rev-`."
             )
+
+
+def _refuse(props: Mapping[str, Any], revision: str, used: Set[str]) -> None:
+    if used:
+        follow = f"kubectl label --overwrite namespace {min(used)} istio.io/rev={text(props, 'revision')}"
+        raise ClusterError(
+            f"istiod of revision {revision} in {props['namespace']} is not in the settings any more, and is used by "
+            f"namespaces that are not this stack's: {', '.join(sorted(used))}. Without it their pods and VMs would "
+            "lose their certificates within a day, and new ones would not start. Nothing was removed. Fix: have them "
+            f"follow another istiod, as by `{follow}` and a restart of what runs there; or put {revision} back."
+        )
 
 
 def using(cluster: Cluster, revisions: Sequence[str]) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.load import Load
 from tests.e2e.machine import running
 from tests.e2e.mesh import kubectl, objects
-from tests.e2e.stack import Stack
+from tests.e2e.stack import PulumiError, Stack
 from tests.environment import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.full]
@@ -49,6 +49,16 @@ def test_a_machine_is_moved_to_a_second_istiod_and_back_and_no_request_fails(lab
     stack.up()
     assert not controllers(lab)[one.address].startswith("istiod-canary-")
     stack.restore()
+    kubectl(lab, "create", "namespace", "canteen")
+    try:
+        kubectl(lab, "label", "namespace", "canteen", "istio.io/rev=canary")
+        with pytest.raises(PulumiError) as refused:
+            stack.up()
+    finally:
+        kubectl(lab, "delete", "namespace", "canteen")
+    assert "istiod of revision canary in istio-system is not in the settings any more" in str(refused.value)
+    assert "not this stack's: canteen." in str(refused.value)
+    assert "istiod-canary" in kubectl(lab, "get", "deployments", "-n", "istio-system")
     stack.up()
     assert "istiod-canary" not in kubectl(lab, "get", "deployments", "-n", "istio-system")
     assert stack.steps() == []

@@ -55,6 +55,21 @@ def test_those_that_follow_an_istiod_beside_the_first_are_counted(cluster: FakeC
         AdoptersProvider().delete("id", more)
 
 
+def test_an_istiod_beside_the_first_stays_while_others_follow_it(cluster: FakeCluster) -> None:
+    cluster.namespaces = {"istio.io/rev=v1-32": ["canteen", "demo", "leaving"], "istio.io/rev=v1-31": ["shop"]}
+    both = {**STATE, "own": ["demo", "leaving"], "revisions": ["v1-31", "v1-32"]}
+    less = {**STATE, "revisions": ["v1-31"]}
+    with pytest.raises(ClusterError) as refused:
+        AdoptersProvider().update("id", both, less)
+    said = str(refused.value)
+    assert "istiod of revision v1-32 in istio-system is not in the settings any more" in said
+    assert "not this stack's: canteen." in said
+    assert "`kubectl label --overwrite namespace canteen istio.io/rev=default`" in said
+    assert "or put v1-32 back" in said
+    cluster.namespaces["istio.io/rev=v1-32"] = ["demo"]
+    assert AdoptersProvider().update("id", both, {**less, "own": ["demo", "leaving"]}).outs["revisions"] == ["v1-31"]
+
+
 def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
     provider = AdoptersProvider()
     assert provider.diff("id", dict(STATE), dict(STATE)).changes is False
