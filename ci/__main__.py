@@ -25,6 +25,7 @@ from hybridmesh.settings.files import from_stack_file, read_below, sections_of
 
 CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
+GCLOUD_SECONDS = 120
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="What the workflows run.")
 Stack = Annotated[str, typer.Option(help="The stack.")]
 PolicyPack = Annotated[str, typer.Option(envvar="HYBRID_MESH_POLICY_PACK", help="Folder or program of the pack.")]
@@ -157,12 +158,28 @@ def kubeconfig(
 ) -> None:
     """Write the kubeconfig of a GKE cluster, with no credential in it: gcloud gives one at each use."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["gcloud", "container", "clusters", "get-credentials", cluster, "--location", location],
-        env={**os.environ, "KUBECONFIG": str(path)},
-        timeout=120,
-        check=True,
-    )
+    try:
+        subprocess.run(
+            ["gcloud", "container", "clusters", "get-credentials", cluster, "--location", location],
+            env={**os.environ, "KUBECONFIG": str(path)},
+            timeout=GCLOUD_SECONDS,
+            check=True,
+        )
+    except FileNotFoundError:
+        raise EngineError(
+            f"gcloud is not here, so that {path} was not written. Fix: install the Google Cloud CLI with its component "
+            "gke-gcloud-auth-plugin, as .github/actions/setup does."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise EngineError(
+            f"gcloud ended with {error.returncode}, so that {path} was not written; what it said is above. Fix: see "
+            f"that there is a cluster {cluster} (GKE_CLUSTER) in {location} (GKE_LOCATION), and that this account may "
+            "look at it."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise EngineError(
+            f"gcloud did not end within {GCLOUD_SECONDS} s, so that {path} was not written. Fix: run this step again."
+        ) from None
 
 
 def _say(done: subprocess.CompletedProcess[str]) -> None:

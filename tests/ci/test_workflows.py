@@ -311,6 +311,30 @@ def test_a_kubeconfig_finds_the_program_that_it_calls() -> None:
     assert (gcloud["with"], gcloud["if"]) == ({"install_components": "gke-gcloud-auth-plugin"}, last["if"])
 
 
+def test_a_kubeconfig_that_gcloud_does_not_write_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig.gcp"
+    monkeypatch.setattr(ci.__main__, "GCLOUD_SECONDS", 0.5)
+    monkeypatch.setattr(
+        sys, "argv", ["ci", "kubeconfig", str(kubeconfig), "--cluster", "mesh", "--location", "europe-west3"]
+    )
+    for gcloud, said in (
+        (None, "gcloud is not here, so that"),
+        ("exit 3", "gcloud ended with 3, so that"),
+        ("exec /bin/sleep 5", "gcloud did not end within 0.5 s, so that"),
+    ):
+        if gcloud:
+            program(tmp_path, "gcloud", gcloud)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if gcloud else str(tmp_path))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"Error: {said} {kubeconfig} was not written")
+        assert "Fix: " in error
+
+
 def test_two_runs_never_change_one_stack_at_once() -> None:
     for name, job in (("up", "up"), ("nightly", "drift")):
         document = yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
