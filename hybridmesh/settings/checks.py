@@ -119,6 +119,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _hosts(draft)
     yield from check_networks(draft)
     yield from check_google(draft)
+    yield from _static_entries(draft.workloads)
     yield from _identities(draft.workloads)
     cluster = draft.section("cluster", Cluster)
     domain = cluster.domain if cluster is not None else "cluster.local"
@@ -174,13 +175,19 @@ def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
             "An adopted Istio is never changed, so this would have no effect.",
             "leave it out, or `mode: install`.",
         )
+    yield from _reserved(f"{path}.values", control_plane.values)
+    for name, revision in control_plane.revisions.items():
+        yield from _reserved(f"{path}.revisions.{name}.values", revision.values)
+
+
+def _reserved(path: str, values: Mapping[str, Any]) -> Iterator[Finding]:
     for keys, instead in _RESERVED_VALUES.items():
-        value: Any = control_plane.values
+        value: Any = values
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is not None:
             yield Finding(
-                ".".join((f"{path}.values", *keys)),
+                ".".join((path, *keys)),
                 str(value),
                 f"is set by `{instead}`",
                 "istiod and the VMs could be told different things.",
@@ -289,6 +296,14 @@ def _ports(path: str, workload: Workload) -> Iterator[Finding]:
                     "Kubernetes would refuse the Service.",
                     "give each port a name and a number of its own.",
                 )
+        if workload.pods is not None and "--" in port.name:
+            yield Finding(
+                f"{path}.ports[{index}].name",
+                port.name,
+                "has two hyphens in a row, and `pods` are given",
+                "Kubernetes would refuse the Deployment: a container's port has no such name.",
+                "a name with single hyphens.",
+            )
         if workload.machines is not None and port.target in ISTIO_PORTS:
             yield Finding(
                 f"{path}.ports[{index}].port",
@@ -361,7 +376,7 @@ def _shapes(draft: Draft) -> Iterator[Finding]:
 
 def _hosts(draft: Draft) -> Iterator[Finding]:
     names: dict[str, str] = {}
-    endpoints: dict[tuple[str, int], str] = {}
+    endpoints: dict[tuple[object, ...], str] = {}
     of_workloads = [
         (f"workloads.{workload_name}.machines.hosts.{name}", name, host)
         for workload_name, workload in draft.workloads.items()
@@ -379,7 +394,10 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
             )
         # Where one was that is gone for good, another may be by now.
         if host.ssh is not None and not host.gone:
-            first = endpoints.setdefault((host.ssh.address, host.ssh.port), path)
+            # Behind another bastion, an address is another network's.
+            way = host.ssh.bastion
+            reached_by = (way.address, way.port) if way is not None else ()
+            first = endpoints.setdefault((host.ssh.address, host.ssh.port, *reached_by), path)
             if first != path:
                 yield Finding(
                     f"{path}.ssh.address",
@@ -387,6 +405,24 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
                     f"is that of {first} too",
                     "One machine cannot be two members of the mesh.",
                     "list each machine once; one workload, or one network's gateway, a machine.",
+                )
+
+
+def _static_entries(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
+    seen: dict[tuple[str, str], str] = {}
+    for workload_name, workload in workloads.items():
+        if workload.machines is None or workload.machines.registration != "static":
+            continue
+        for name in workload.machines.hosts:
+            path, entry = f"workloads.{workload_name}.machines.hosts.{name}", f"{workload_name}-{name}"
+            first = seen.setdefault((workload.namespace, entry), path)
+            if first != path:
+                yield Finding(
+                    path,
+                    "",
+                    f"would have the WorkloadEntry {entry}, as {first} has",
+                    "Both would make the same object.",
+                    "another name for the machine.",
                 )
 
 

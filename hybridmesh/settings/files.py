@@ -1,5 +1,6 @@
 """The adapter for the console: settings from `Pulumi.<stack>.yaml`, with no Pulumi about."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,13 @@ def read_below(root: Path) -> ReadFile:
     """Reads text files by their path relative to `root`; `~` is the home folder."""
 
     def read(path: str) -> str:
-        return (root / Path(path).expanduser()).read_text(encoding="utf-8")
+        try:
+            return (root / Path(path).expanduser()).read_text(encoding="utf-8")
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                raise
+            # A user that is not here, and a path that none can be.
+            raise OSError(errno.ENOENT, str(error)) from None
 
     return read
 

@@ -22,6 +22,9 @@ _OWN_VARIABLES: Mapping[str, str] = {
 """Variables of the agent that decide what network a VM is in, and what part it plays there."""
 
 
+_LONGEST_WITH_GATEWAY = 63 - len("-gateway")
+
+
 def check_networks(draft: Draft) -> Iterator[Finding]:
     """Every finding about networks. What could not be read is not held against anything else."""
     cluster = draft.section("cluster", Cluster)
@@ -105,6 +108,14 @@ def _network(path: str, name: str, network: Network, own: str | None, draft: Dra
             "its VMs.",
         )
     if network.gateway is not None:
+        if len(name) > _LONGEST_WITH_GATEWAY:
+            yield Finding(
+                path,
+                "",
+                f"is longer than {_LONGEST_WITH_GATEWAY}, and has a gateway",
+                f"Kubernetes would refuse what is made for it: `{name}-gateway` is a label's value, of 63 at most.",
+                "a shorter name.",
+            )
         yield from _gateway(f"{path}.gateway", name, network.gateway, draft)
 
 

@@ -203,6 +203,14 @@ def service_findings(workloads: Mapping[str, Workload], domain: str, istio_names
     for name, workload in workloads.items():
         path, service = f"workloads.{name}.service", workload.service
         if service.kind == "Service":
+            if workload.ports and name[0].isdigit():
+                yield Finding(
+                    f"workloads.{name}",
+                    "",
+                    "begins with a digit, and is the name of a Service",
+                    "Kubernetes would refuse the Service.",
+                    "a name that begins with a letter; or `service: {kind: ServiceEntry, hosts: […]}`.",
+                )
             if service.hosts:
                 yield Finding(
                     f"{path}.hosts",

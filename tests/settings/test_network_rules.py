@@ -46,6 +46,11 @@ def adopted(sections: dict[str, Any]) -> None:
     sections["gateway"] = {"mode": "adopt", "address": "198.51.100.5"}
 
 
+def long_name(sections: dict[str, Any]) -> None:
+    sections["networks"]["n" * 56] = sections["networks"].pop("far")
+    sections["workloads"]["remote"]["network"] = "n" * 56
+
+
 # The first cell of the row in the docs, what is changed, where the finding is, and a word of the problem.
 REFUSED: list[tuple[str, Change, str, str]] = [
     (
@@ -66,6 +71,12 @@ REFUSED: list[tuple[str, Change, str, str]] = [
         at("networks/embedded", {"direct": True}),
         "networks.embedded",
         "the cluster's own",
+    ),
+    (
+        "a network with a gateway has a name of more than 55",
+        long_name,
+        f"networks.{'n' * 56}",
+        "longer than 55, and has a gateway",
     ),
     ("a network is that of no VM", at("networks/near", {"direct": True}), "networks.near", "no workload's machines"),
     (

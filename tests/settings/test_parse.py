@@ -150,8 +150,8 @@ def test_no_secret_is_in_a_message_whatever_the_shape_around_it_is() -> None:
 
 def test_a_file_that_was_not_meant_is_not_shown() -> None:
     sections = dev_sections()
-    sections["cluster"]["name"] = {"fromFile": ".lab/dev/ssh/id_ed25519"}
-    with pytest.raises(SettingsError, match=r"cluster\.name = \*+: is not an RFC 1123 label") as error:
+    sections["cluster"]["network"] = {"fromFile": ".lab/dev/ssh/id_ed25519"}
+    with pytest.raises(SettingsError, match=r"cluster\.network = \*+: is not an RFC 1123 label") as error:
         parse(sections, read_file)
     assert "S3CRET" not in str(error.value)
 
@@ -159,7 +159,7 @@ def test_a_file_that_was_not_meant_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("section", "value"),
     [
-        ("cluster", {**MINIMAL["cluster"], "name": "S3CRET"}),
+        ("cluster", {**MINIMAL["cluster"], "network": "S3CRET"}),
         ("sidecar", {"capture": {"outboundCidrs": ["S3CRET"]}}),
         ("gateway", {"mode": "install", "values": {"networkGateway": "S3CRET"}}),
         ("workloads", "S3CRET"),

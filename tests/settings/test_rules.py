@@ -1,5 +1,6 @@
 """Every rule, broken once: what is said, and that nothing but it is found."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -52,13 +53,32 @@ VM_1 = f"{ECHO}/machines/hosts/vm-1"
 VM_2 = f"{ECHO}/machines/hosts/vm-2"
 KEY = "privateKeyFile"
 
+
+def two_entries(sections: dict[str, Any]) -> None:
+    workloads = sections["workloads"]
+    workloads["echo-eu"] = copy.deepcopy(workloads["echo"])
+    for workload, machine in (("echo", "eu-vm1"), ("echo-eu", "vm1")):
+        machines = workloads[workload]["machines"]
+        machines["registration"] = "static"
+        machines["hosts"] = {machine: machines["hosts"]["vm-1" if workload == "echo" else "vm-2"]}
+
+
+def behind_two_bastions(sections: dict[str, Any]) -> None:
+    hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+    hosts["vm-3"] = copy.deepcopy(hosts["vm-1"])
+    for name, bastion in (("vm-1", "203.0.113.5"), ("vm-3", "203.0.113.9")):
+        hosts[name]["ssh"]["bastion"] = {"address": bastion, "hostKey": hosts[name]["ssh"]["hostKey"]}
+        hosts[name]["meshAddress"] = f"198.51.100.{bastion[-1]}"
+
+
 # What is changed, where the finding is, and a word of the problem.
 RULES: list[tuple[str, Change, str, str]] = [
     ("a section is missing", at("cluster", ...), "cluster", "is missing"),
     ("a section is misspelt", at("gatway", {}), "gatway", "is not a setting"),
     ("a field is missing", at("cluster/name", ...), "cluster.name", "is missing"),
     ("a field is misspelt", at("cluster/netwrk", "x"), "cluster.netwrk", "is not a setting"),
-    ("a name is no label", at("cluster/name", "Embedded"), "cluster.name", "RFC 1123"),
+    ("a name is no label", at("cluster/network", "Embedded"), "cluster.network", "RFC 1123"),
+    ("a cluster id has a blank", at("cluster/name", "my cluster"), "cluster.name", "a cluster id"),
     ("a name is too long", at("cluster/network", "n" * 64), "cluster.network", "RFC 1123"),
     ("a name ends in a dash", at("cluster/network", "n-"), "cluster.network", "RFC 1123"),
     ("a name has a newline", at("cluster/network", "n\n"), "cluster.network", "RFC 1123"),
@@ -168,6 +188,12 @@ RULES: list[tuple[str, Change, str, str]] = [
     ),
     ("a port is out of range", at(f"{ECHO}/ports/0/port", 65536), "workloads.echo.ports[0].port", "65535"),
     ("a port is a boolean", at(f"{ECHO}/ports/0/port", True), "workloads.echo.ports[0].port", "boolean"),
+    (
+        "a container's port has two hyphens in a row",
+        at(f"{ECHO}/ports/0/name", "http--x"),
+        "workloads.echo.ports[0].name",
+        "two hyphens",
+    ),
     ("a port is Istio's", at(f"{ECHO}/ports/0/port", 15021), "workloads.echo.ports[0].port", "proxy takes"),
     (
         "a port is sshd's",
@@ -401,6 +427,25 @@ RULES: list[tuple[str, Change, str, str]] = [
         "not in the table",
     ),
     (
+        "a revision's chart has another mesh id",
+        at("controlPlane/revisions", {"canary": {"values": {"global": {"meshID": "other"}}}}),
+        "controlPlane.revisions.canary.values.global.meshID",
+        "is set by `controlPlane.meshId`",
+    ),
+    (
+        "a Service's name begins with a digit",
+        at("workloads/2048", {"namespace": "demo", "ports": [{"name": "http", "port": 80}], "pods": {"image": "x"}}),
+        "workloads.2048",
+        "begins with a digit",
+    ),
+    ("two entries have one name", two_entries, "workloads.echo-eu.machines.hosts.vm1", "would have the WorkloadEntry"),
+    (
+        "the kubeconfig is of a user who is not here",
+        at("cluster/kubeconfig", "~nobodyhere/.kube/config"),
+        "cluster.kubeconfig",
+        "cannot read this file",
+    ),
+    (
         "the sidecar is newer",
         at("sidecar/package/version", "1.32.0"),
         "sidecar.package.version",
@@ -438,6 +483,22 @@ def test_a_broken_rule_is_one_line(rule: tuple[str, Change, str, str]) -> None:
         assert str(finding).startswith(f"hybrid-mesh:{finding.path}")
 
 
+def test_an_istio_that_was_installed_without_a_cluster_id_can_be_named() -> None:
+    assert findings(at("cluster/name", "Kubernetes")) == []
+
+
+def test_one_address_behind_two_bastions_is_of_two_machines() -> None:
+    assert findings(behind_two_bastions) == []
+
+    def behind_one(sections: dict[str, Any]) -> None:
+        behind_two_bastions(sections)
+        hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+        hosts["vm-3"]["ssh"]["bastion"] = dict(hosts["vm-1"]["ssh"]["bastion"])
+
+    (found,) = findings(behind_one)
+    assert found.path == "workloads.echo.machines.hosts.vm-3.ssh.address"
+
+
 def test_one_mistake_makes_one_finding() -> None:
     exceptions = {"a weight is negative": 2}
     for name, change, *_ in RULES:
@@ -446,7 +507,7 @@ def test_one_mistake_makes_one_finding() -> None:
 
 def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
     changes = [
-        at("cluster/name", "A"),
+        at("cluster/network", "A"),
         at("sidecar/package/sha256", "x"),
         at(f"{ECHO}/ports/0/port", 0),
         at("workloads/client/pods", ...),
@@ -454,7 +515,7 @@ def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
         at("gatway", {}),
     ]
     assert {finding.path for finding in findings(*changes)} == {
-        "cluster.name",
+        "cluster.network",
         "sidecar.package.sha256",
         "workloads.echo.ports[0].port",
         "workloads.client",
@@ -474,9 +535,9 @@ def test_a_misspelt_key_is_answered_with_the_nearest_known_one() -> None:
 
 def test_the_message_counts_and_says_that_nothing_was_touched() -> None:
     sections = dev_sections()
-    sections["cluster"]["name"] = "A"
+    sections["cluster"]["network"] = "A"
     with pytest.raises(
-        SettingsError, match=r"^1 setting is wrong; nothing was touched\.\n  hybrid-mesh:cluster\.name = A: "
+        SettingsError, match=r"^1 setting is wrong; nothing was touched\.\n  hybrid-mesh:cluster\.network = A: "
     ):
         parse(sections, read_file)
 

@@ -68,7 +68,7 @@ def test_what_is_good_fits(change: Callable[[dict[str, Any]], object]) -> None:
     [
         at("gatway", {}),
         at("cluster", ...),
-        at("cluster/name", "Embedded"),
+        at("cluster/name", "my cluster"),
         at("cluster/netwrk", "x"),
         at("mtls", "strict"),
         at("sidecar/dnsCaptre", True),

@@ -17,6 +17,7 @@ from hybridmesh.settings.models import base
 TEXTS: Mapping[Any, Sequence[str]] = {
     base.Text: ["x", "some text", "größer", "a: b"],
     base.Name: ["demo", "shop", "a-1", "x" * 50],
+    base.ClusterId: ["embedded", "Kubernetes", "a_b.c-1"],
     base.PortName: ["http", "tcp-1", "a"],
     base.LabelKey: ["team", "example.com/tier"],
     base.LabelValue: ["shop", "v1", "A_b.c", "k8s"],

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_CLUSTER_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( .*)?")
@@ -41,8 +42,9 @@ _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _PRINCIPAL = re.compile(r"[a-z0-9][-a-z0-9.]*/ns/[a-z0-9][-a-z0-9]*/sa/[a-z0-9][-a-z0-9.]*")
 _HTTP_PATH = re.compile(
     r"/[^*{}\s?#]*\*?|\*[^*{}\s?#]+"
-    # A template; nothing variable follows `{**}`.
-    r"|(?!.*\{\*\*\}.*\{)(?:/(?:[^*{}\s?#/]+|\{\*\*?\}))+/?"
+    # A template, of what Istio takes in one (istio, pkg/config/security/security.go, validLiteral); nothing variable
+    # follows `{**}`.
+    r"|(?!.*\{\*\*\}.*\{)(?:/(?:[-a-zA-Z0-9._~%!$&'()+,;:@=]+|\{\*\*?\}))+/?"
 )
 _MEMORY = re.compile(r"[1-9][0-9]{0,9}[KMGT]")
 _LABELS = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
@@ -142,6 +144,9 @@ def _not_empty(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_not_empty)]
 Name = Annotated[str, _matches(_LABEL, "an RFC 1123 label (1 to 63 of a-z, 0-9 and -, no - at either end)")]
+ClusterId = Annotated[
+    str, _matches(_CLUSTER_ID, "a cluster id (1 to 63 of A-Z, a-z, 0-9, -_., none of -_. at either end)")
+]
 PortName = Annotated[str, _matches(_PORT_NAME, "a port name (1 to 15 of a-z, 0-9 and -, with a letter)")]
 LabelKey = Annotated[str, _matches(_LABEL_KEY, "a Kubernetes label key")]
 LabelValue = Annotated[str, _matches(_LABEL_VALUE, "a Kubernetes label value (at most 63 of A-Z, a-z, 0-9, -_.)")]

@@ -1,13 +1,14 @@
 """The cluster."""
 
-from .base import Domain, Model, Name, Text, setting
+from .base import ClusterId, Domain, Model, Name, Text, setting
 
 
 class Cluster(Model):
     """The Kubernetes cluster that the mesh's control plane runs in."""
 
-    name: Name = setting(
-        meaning="Istio's cluster id. A VM's token is refused unless the VM and istiod agree on it.",
+    name: ClusterId = setting(
+        meaning="Istio's cluster id. A VM's token is refused unless the VM and istiod agree on it. An Istio that was "
+        "installed without one calls its cluster `Kubernetes`.",
         example="embedded",
         wrong="istiod would refuse every VM's token.",
         fix="the name that istiod knows this cluster by, such as `embedded`.",
