@@ -39,8 +39,14 @@ class Resource:
 
     @property
     def kind(self) -> str:
-        """The last word of its type."""
-        return self.type.rpartition(":")[2]
+        """The last word of its type; a patch (`PeerAuthenticationPatch`) is of the kind that it changes."""
+        kind = self.type.rpartition(":")[2]
+        return kind.removesuffix("Patch") if self.is_patch else kind
+
+    @property
+    def is_patch(self) -> bool:
+        """Whether it changes an object that is there, by server-side apply: what it does not give stays as it is."""
+        return self.type.startswith("kubernetes:") and self.type.endswith("Patch")
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -83,9 +89,11 @@ class StackRule:
 def strict_mtls(resource: Resource, _: Config) -> Iterator[str]:
     """No peer may be taken in plain text, and no client may send it."""
     fix = "Fix: STRICT (setting `mtls`)."
+    if resource.kind in ("PeerAuthentication", "DestinationRule"):
+        yield from _hidden(resource, resource.inputs.get("spec"))
     if resource.kind == "PeerAuthentication":
-        mode = _mapping(resource.spec.get("mtls")).get("mode")
-        if mode not in ("STRICT", UNKNOWN):
+        mode = _at(resource.inputs, "spec", "mtls", "mode")
+        if mode not in ("STRICT", UNKNOWN, SECRET) and not (mode is None and resource.is_patch):
             yield f"takes plain text (mtls.mode {mode}): callers would have no identity. {fix}"
         for port, setting in _mapping(resource.spec.get("portLevelMtls")).items():
             mode = _mapping(setting).get("mode")
@@ -106,17 +114,20 @@ def strict_mtls(resource: Resource, _: Config) -> Iterator[str]:
 def strict_mtls_everywhere(resources: Sequence[Resource], _: Config) -> Iterator[tuple[Resource, str]]:
     """Every namespace with workloads of the mesh has a policy of its own that refuses plain text."""
     strict = {
-        r.metadata.get("namespace")
+        _at(r.inputs, "metadata", "namespace")
         for r in resources
         if r.kind == "PeerAuthentication"
-        and "selector" not in r.spec
-        and _mapping(r.spec.get("mtls")).get("mode") == "STRICT"
+        and _at(r.inputs, "spec", "selector") in (None, {}, UNKNOWN)
+        and _at(r.inputs, "spec", "mtls", "mode") in ("STRICT", UNKNOWN)
     }
+    if UNKNOWN in strict:
+        return
     for resource in resources:
         labels = _mapping(resource.metadata.get("labels"))
         injected = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
         name = resource.metadata.get("name")
-        if resource.type == "kubernetes:core/v1:Namespace" and injected and name not in strict | {UNKNOWN}:
+        is_namespace = resource.type in ("kubernetes:core/v1:Namespace", "kubernetes:core/v1:NamespacePatch")
+        if is_namespace and injected and name not in strict | {UNKNOWN}:
             yield (
                 resource,
                 f"namespace {name} has no PeerAuthentication with STRICT: its pods and VMs may take plain text. "
@@ -126,7 +137,11 @@ def strict_mtls_everywhere(resources: Sequence[Resource], _: Config) -> Iterator
 
 def no_allow_all(resource: Resource, _: Config) -> Iterator[str]:
     """No AuthorizationPolicy may let everyone do everything."""
-    if resource.kind != "AuthorizationPolicy" or resource.spec.get("action", "ALLOW") != "ALLOW":
+    if resource.kind != "AuthorizationPolicy":
+        return
+    hidden = list(_hidden(resource, resource.inputs.get("spec")))
+    yield from hidden
+    if hidden or resource.spec.get("action", "ALLOW") != "ALLOW":
         return
     for index, rule in enumerate(_list(resource.spec.get("rules"))):
         if not _limits(rule):
@@ -140,6 +155,7 @@ def no_wildcard_host(resource: Resource, _: Config) -> Iterator[str]:
     """A gateway lets through only hosts that are named."""
     fix = "Fix: the host's full name."
     if resource.kind == "Gateway":
+        yield from _hidden(resource, resource.inputs.get("spec"))
         for server in _list(resource.spec.get("servers")):
             passes_services = _mapping(_mapping(server).get("tls")).get("mode") == "AUTO_PASSTHROUGH"
             for host in _list(_mapping(server).get("hosts")):
@@ -148,6 +164,9 @@ def no_wildcard_host(resource: Resource, _: Config) -> Iterator[str]:
                 # cluster's domain, no resource says.
                 if name.startswith("*") and not (passes_services and name.startswith("*.")):
                     yield f"lets through {host}: every host that anyone adds would be open to the outside. {fix}"
+    if resource.kind == "VirtualService":
+        judged = [_at(resource.inputs, "spec", key) for key in ("gateways", "hosts")]
+        yield from _hidden(resource, judged, "gateways and hosts")
     if resource.kind == "VirtualService" and _list(resource.spec.get("gateways")) not in ([], ["mesh"]):
         for host in _list(resource.spec.get("hosts")):
             if str(host).startswith("*"):
@@ -169,7 +188,7 @@ def no_public_address(resource: Resource, _: Config) -> Iterator[str]:
 def package_checksum(resource: Resource, _: Config) -> Iterator[str]:
     """What is installed on a VM is what was meant."""
     package = resource.inputs.get("package")
-    if resource.type != "hybridmesh:sidecar:Sidecar" or package in (None, UNKNOWN, SECRET):
+    if resource.type not in _WITH_PACKAGE or package in (None, UNKNOWN, SECRET):
         return
     if not all(re.search(r" sha256:[0-9a-f]{64}$", file) for file in str(package).splitlines()):
         yield (
@@ -189,7 +208,7 @@ def supported_versions(resource: Resource, _: Config) -> Iterator[str]:
             for objection in versions.objections(str(version), None):
                 yield f"istiod {version} {objection.problem}. {objection.consequence} {known}"
     package = resource.inputs.get("package")
-    if resource.type == "hybridmesh:sidecar:Sidecar" and isinstance(package, str) and len(package.split()) > 1:
+    if resource.type in _WITH_PACKAGE and isinstance(package, str) and len(package.split()) > 1:
         version = package.split()[1]
         if versions.minor(version) not in {sidecar for release in versions.RELEASES for sidecar in release.sidecars}:
             yield f"sidecar {version} goes with no supported istiod. {versions.MAY_BREAK['sidecar']} {known}"
@@ -201,8 +220,8 @@ def weights_add_up(resource: Resource, _: Config) -> Iterator[str]:
         return
     for protocol in ("http", "tls", "tcp"):
         for index, route in enumerate(_list(resource.spec.get(protocol))):
-            weights = [_mapping(target).get("weight") for target in _list(_mapping(route).get("route"))]
-            if UNKNOWN in weights or (len(weights) < 2 and weights in ([], [None])):
+            weights = [_at(target, "weight") for target in _list(_mapping(route).get("route"))]
+            if {UNKNOWN, SECRET} & {*weights} or (len(weights) < 2 and weights in ([], [None])):
                 continue
             total = sum(int(weight or 0) for weight in weights)
             if total != 100:
@@ -215,9 +234,9 @@ def weights_add_up(resource: Resource, _: Config) -> Iterator[str]:
 
 def vm_probe(resource: Resource, _: Config) -> Iterator[str]:
     """Requests go to a VM only while its app says that it is well."""
-    if resource.kind != "WorkloadGroup" or not _mapping(resource.spec.get("template")).get("ports"):
+    if resource.kind != "WorkloadGroup" or not _at(resource.inputs, "spec", "template", "ports"):
         return  # without ports nobody calls it: a client, or a network's gateway
-    if not _mapping(resource.spec.get("probe")):
+    if _at(resource.inputs, "spec", "probe") in (None, {}) and not resource.is_patch:
         yield (
             "has no probe: requests go to its VMs even while the app there is down. "
             "Fix: setting `workloads.<name>.probe`."
@@ -233,7 +252,7 @@ def secrets_are_secret(resource: Resource, _: Config) -> Iterator[str]:
         for what, pattern in _CREDENTIALS.items():
             if pattern.search(text):
                 yield f"{path} holds {what} in plain text: it would be in the state, and in every preview. {fix}"
-    if resource.type == "kubernetes:core/v1:Secret":
+    if resource.type in ("kubernetes:core/v1:Secret", "kubernetes:core/v1:SecretPatch"):
         for key in ("data", "stringData"):
             for entry, value in _mapping(resource.inputs.get(key)).items():
                 if value not in (SECRET, UNKNOWN):
@@ -245,13 +264,13 @@ def labels(resource: Resource, config: Config) -> Iterator[str]:
     required = config.get("required", LABELS)
     if resource.kind == "WorkloadGroup" and not _mapping(resource.spec.get("template")).get("ports"):
         return
-    metadata = {
-        "WorkloadGroup": lambda: resource.spec.get("metadata"),
-        "Deployment": lambda: _mapping(resource.spec.get("template")).get("metadata"),
-    }.get(resource.kind)
-    if metadata is None:
+    where = {"WorkloadGroup": ("metadata",), "Deployment": ("template", "metadata")}.get(resource.kind)
+    if where is None or resource.is_patch:
         return
-    given = _mapping(_mapping(metadata()).get("labels"))
+    found = _at(resource.inputs, "spec", *where, "labels")
+    if found in (UNKNOWN, SECRET):
+        return
+    given = _mapping(found)
     for label in required:
         if not given.get(label):
             yield (
@@ -259,6 +278,8 @@ def labels(resource: Resource, config: Config) -> Iterator[str]:
                 "Fix: setting `workloads.<name>.labels`."
             )
 
+
+_WITH_PACKAGE: Final = ("hybridmesh:sidecar:Sidecar", "hybridmesh:self_join:SelfJoin")
 
 LABELS: Final = ["app", "version"]
 """The labels that every workload has."""
@@ -314,20 +335,26 @@ def _selects_metrics_server(resource: Resource) -> bool:
 
 def _limits(rule: Any) -> bool:
     """Whether a rule of an AuthorizationPolicy leaves out anyone or anything but what it names to be left out."""
+    if UNKNOWN in (rule, _at(rule, "from"), _at(rule, "to"), _at(rule, "when")):
+        return True
     parts = _mapping(rule)
-    if UNKNOWN in (parts.get("from"), parts.get("to"), parts.get("when")):
+    if any(_is_narrow({"values": _at(condition, "values")}) for condition in _list(parts.get("when"))):
         return True
-    if any(_is_narrow({"values": _mapping(condition).get("values")}) for condition in _list(parts.get("when"))):
-        return True
-    sources = [_mapping(_mapping(part).get("source")) for part in _list(parts.get("from"))]
-    operations = [_mapping(_mapping(part).get("operation")) for part in _list(parts.get("to"))]
+    sources = [_at(part, "source") for part in _list(parts.get("from"))]
+    operations = [_at(part, "operation") for part in _list(parts.get("to"))]
     return any(parts and all(_is_narrow(part) for part in parts) for parts in (sources, operations))
 
 
-def _is_narrow(part: Mapping[str, Any]) -> bool:
+def _is_narrow(part: Any) -> bool:
     """Whether one of its fields names something else than "any"; `notPaths` and the like let all others through."""
-    named = [values for key, values in part.items() if not key.startswith("not")]
-    return any(values == UNKNOWN or (_list(values) and not any(map(_is_any, _list(values)))) for values in named)
+    if part == UNKNOWN:
+        return True
+    named = [(key, values) for key, values in _mapping(part).items() if not key.startswith("not")]
+    # Any principal of a request is one of a valid token (JWT) all the same.
+    return any(
+        values == UNKNOWN or (_list(values) and (key == "requestPrincipals" or not any(map(_is_any, _list(values)))))
+        for key, values in named
+    )
 
 
 def _is_any(value: Any) -> bool:
@@ -369,6 +396,24 @@ def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             yield from _texts(inner, f"{path}[{index}]")
+
+
+def _at(value: Any, *keys: str) -> Any:
+    """What is there; UNKNOWN or SECRET where something on the way there is, None where nothing is."""
+    for key in keys:
+        if value in (UNKNOWN, SECRET):
+            return value
+        value = _mapping(value).get(key)
+    return value
+
+
+def _hidden(resource: Resource, value: Any, what: str = "spec") -> Iterator[str]:
+    """What is wrong with something that is, or holds, a secret, where it must be judged."""
+    if any(text == SECRET for _, text in _texts(value)):
+        yield (
+            f"keeps its {what} as a secret, or a part of it: neither this pack nor who reads a preview can tell what "
+            f"{resource.kind} it is. Fix: leave what is no credential out of pulumi.Output.secret."
+        )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

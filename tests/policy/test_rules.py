@@ -13,13 +13,14 @@ from tests.components.harness import PROJECT_ROOT, Registered, World, dev_settin
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2EifQ.c2lnbmF0dXJlLXRleHQ"
 SIDECAR = "hybridmesh:sidecar:Sidecar"
+FLEET = "hybridmesh:self_join:SelfJoin"
 PLANE = "hybridmesh:control_plane:ControlPlane"
 REVISION = "hybridmesh:revision:Revision"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 CHECKED = "http://mirror/istio-sidecar.deb 1.31.0 sha256:" + "ab" * 32
 
 
-def istio(kind: str, spec: dict[str, Any], namespace: str = "demo") -> Resource:
+def istio(kind: str, spec: dict[str, Any] | str, namespace: str = "demo") -> Resource:
     inputs = {"kind": kind, "metadata": {"name": "one", "namespace": namespace}, "spec": spec}
     return Resource(type=f"kubernetes:x.istio.io/v1:{kind}", name="one", inputs=inputs)
 
@@ -41,7 +42,7 @@ def open_metrics(port: str, mode: str = "PERMISSIVE", app: str = "hybrid-mesh-me
     return peers("STRICT", portLevelMtls={port: {"mode": mode}}, selector={"matchLabels": {"app": app}})
 
 
-def allow(*rules: dict[str, Any], **more: Any) -> Resource:
+def allow(*rules: dict[str, Any] | str, **more: Any) -> Resource:
     return istio("AuthorizationPolicy", {"action": "ALLOW", "rules": list(rules), **more})
 
 
@@ -60,6 +61,10 @@ def split(*weights: int | str | None) -> Resource:
     return istio("VirtualService", {"http": [{"name": "others", "route": targets}]})
 
 
+def routes(*targets: dict[str, Any] | str) -> Resource:
+    return istio("VirtualService", {"http": [{"route": list(targets)}]})
+
+
 def group(ports: dict[str, int] | None = None, **spec: Any) -> Resource:
     template = {"serviceAccount": "x", **({"ports": ports} if ports else {})}
     return istio("WorkloadGroup", {"template": template, **spec})
@@ -74,7 +79,8 @@ PASSES: dict[str, list[list[Resource]]] = {
     "strict-mtls": [
         [peers("STRICT", portLevelMtls={"8080": {"mode": "STRICT"}})],
         [open_metrics("9099")],
-        [peers(UNKNOWN)],
+        [peers(UNKNOWN), istio("PeerAuthentication", UNKNOWN), istio("PeerAuthentication", {"mtls": UNKNOWN})],
+        [istio("PeerAuthenticationPatch", {"selector": {}})],
         [istio("DestinationRule", {"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}, "subsets": [{"name": "vm"}]})],
         [istio("ServiceEntry", {"mtls": {"mode": "DISABLE"}})],
     ],
@@ -82,6 +88,10 @@ PASSES: dict[str, list[list[Resource]]] = {
         [namespace(), peers("STRICT")],
         [namespace(labels={})],
         [namespace(UNKNOWN)],
+        [namespace(), peers(UNKNOWN)],
+        [namespace(), istio("PeerAuthentication", UNKNOWN)],
+        [namespace(), istio("PeerAuthentication", {"mtls": {"mode": "STRICT"}}, namespace=UNKNOWN)],
+        [namespace(), peers("STRICT", selector={})],
     ],
     "no-allow-all": [
         [allow()],
@@ -91,6 +101,14 @@ PASSES: dict[str, list[list[Resource]]] = {
         [allow(source(ipBlocks=["10.0.0.0/8"], notIpBlocks=["10.1.0.0/16"]))],
         [allow({"to": [{"operation": {"paths": ["/orders/*", "/{*}/items"]}}]})],
         [allow(source(principals=UNKNOWN)), allow({"from": UNKNOWN}), allow(source(principals=[UNKNOWN]))],
+        [
+            allow(UNKNOWN),
+            allow({"from": [UNKNOWN]}),
+            allow({"to": [{"operation": UNKNOWN}]}),
+            allow({"when": [UNKNOWN]}),
+        ],
+        [istio("AuthorizationPolicy", UNKNOWN), istio("AuthorizationPolicy", {"rules": UNKNOWN})],
+        [allow(source(requestPrincipals=["*"]))],
         [istio("AuthorizationPolicy", {"action": "DENY", "rules": [{}]})],
     ],
     "no-wildcard-host": [
@@ -99,6 +117,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [gateway("*.corp.example", "shop.vm.internal", mode="AUTO_PASSTHROUGH")],
         [istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh"]})],
         [istio("VirtualService", {"hosts": ["shop.example.com"], "gateways": ["edge"]})],
+        [istio("VirtualService", {"hosts": ["a"], "http": [{"headers": {"request": {"set": {"x-key": SECRET}}}}]})],
     ],
     "no-public-address": [
         [other("gcp:compute/instance:Instance", networkInterfaces=[{"network": "vpc"}])],
@@ -106,7 +125,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [other("kubernetes:core/v1:Service", address="8.8.8.8")],
     ],
     "package-checksum": [
-        [other(SIDECAR, package=CHECKED), other(SIDECAR, package=UNKNOWN)],
+        [other(SIDECAR, package=CHECKED), other(SIDECAR, package=UNKNOWN), other(FLEET, package=CHECKED)],
         [other("pkg:index:Thing", package="a b")],
     ],
     "supported-versions": [
@@ -114,8 +133,18 @@ PASSES: dict[str, list[list[Resource]]] = {
         [other(PLANE, version="1.31.0"), other(PLANE), other(REVISION, version=UNKNOWN)],
         [other(RELEASE, chart=".lab/charts/istiod"), other(RELEASE, chart="prometheus", version="2.0.0")],
     ],
-    "weights-add-up": [[split(90, 10)], [split(None)], [split(100)], [split(UNKNOWN, 10)]],
-    "vm-probe": [[group(HTTP, probe={"httpGet": {"port": 8080}})], [group()]],
+    "weights-add-up": [
+        [split(90, 10)],
+        [split(None)],
+        [split(100)],
+        [split(UNKNOWN, 10), split(SECRET, 10)],
+        [routes(UNKNOWN)],
+    ],
+    "vm-probe": [
+        [group(HTTP, probe={"httpGet": {"port": 8080}})],
+        [group(), group(HTTP, probe=UNKNOWN), istio("WorkloadGroup", UNKNOWN)],
+        [istio("WorkloadGroupPatch", {"template": {"ports": HTTP}})],
+    ],
     "secrets-are-secret": [
         [other("command:remote:Command", connection=SECRET, stdin=SECRET)],
         [other("kubernetes:core/v1:Secret", stringData={"password": SECRET}, data={"key": UNKNOWN})],
@@ -124,6 +153,7 @@ PASSES: dict[str, list[list[Resource]]] = {
     "labels": [
         [group(HTTP, **labelled(app="echo", version="vm")), group()],
         [istio("Deployment", {"template": labelled(app="echo", version="k8s")})],
+        [group(HTTP, metadata={"labels": UNKNOWN}), other("kubernetes:apps/v1:DeploymentPatch", spec={"replicas": 2})],
     ],
 }
 REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
@@ -131,6 +161,9 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([peers("PERMISSIVE")], "mtls.mode PERMISSIVE"),
         ([istio("PeerAuthentication", {})], "mtls.mode None"),
         ([peers("STRICT", portLevelMtls={"9000": {"mode": "DISABLE"}})], "on port 9000"),
+        ([istio("PeerAuthenticationPatch", {"mtls": {"mode": "DISABLE"}})], "mtls.mode DISABLE"),
+        ([istio("PeerAuthentication", SECRET)], "keeps its spec as a secret"),
+        ([istio("DestinationRule", {"trafficPolicy": {"tls": SECRET}})], "keeps its spec as a secret"),
         ([open_metrics("9090")], "on port 9090"),
         ([open_metrics("9099", mode="DISABLE")], "on port 9099"),
         ([open_metrics("9099", app="shop")], "on port 9099"),
@@ -159,8 +192,21 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([namespace(labels={"istio.io/rev": "canary"}), peers("PERMISSIVE")], "namespace demo"),
         ([namespace(), peers("STRICT", selector={"matchLabels": {"app": "x"}})], "namespace demo"),
         ([namespace("shop"), peers("STRICT")], "namespace shop"),
+        ([namespace(), peers("STRICT", selector=SECRET)], "namespace demo"),
+        (
+            [
+                other(
+                    "kubernetes:core/v1:NamespacePatch",
+                    metadata={"name": "a", "labels": {"istio-injection": "enabled"}},
+                )
+            ],
+            "namespace a",
+        ),
     ],
     "no-allow-all": [
+        ([istio("AuthorizationPolicyPatch", {"rules": [{}]})], "rule 0 lets"),
+        ([istio("AuthorizationPolicy", SECRET)], "keeps its spec as a secret"),
+        ([istio("AuthorizationPolicy", {"rules": [SECRET]})], "keeps its spec as a secret"),
         ([allow({})], "rule 0 lets everyone do everything"),
         ([allow(source(principals=["a"]), source(principals=["*"]))], "rule 1"),
         ([istio("AuthorizationPolicy", {"rules": [{"to": [{"operation": {"paths": ["*"]}}]}]})], "rule 0"),
@@ -181,6 +227,9 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
     ],
     "no-wildcard-host": [
         ([gateway("*")], "lets through *"),
+        ([istio("GatewayPatch", {"servers": [{"hosts": ["*"]}]})], "lets through *"),
+        ([istio("Gateway", {"servers": SECRET})], "keeps its spec as a secret"),
+        ([istio("VirtualService", SECRET)], "keeps its gateways and hosts as a secret"),
         ([gateway("demo/*.example.com")], "lets through demo/*.example.com"),
         ([gateway("*.local")], "lets through *.local"),
         ([gateway("*", mode="AUTO_PASSTHROUGH")], "lets through *"),
@@ -194,12 +243,16 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ),
         ([other(SIDECAR, address="8.8.8.8")], "at 8.8.8.8"),
     ],
-    "package-checksum": [([other(SIDECAR, package="http://mirror/x.deb 1.31.0")], "unchecked")],
+    "package-checksum": [
+        ([other(SIDECAR, package="http://mirror/x.deb 1.31.0")], "unchecked"),
+        ([other(FLEET, package="http://mirror/x.deb 1.31.0 sha256:")], "unchecked"),
+    ],
     "supported-versions": [
         ([other(RELEASE, chart="istiod", version="1.18.0")], "istiod 1.18.0 is not in the table"),
         ([other(PLANE, version="1.25.0")], "istiod 1.25.0 is not in the table"),
         ([other(REVISION, version="1.25.0")], "istiod 1.25.0 is not in the table"),
         ([other(SIDECAR, package=CHECKED.replace("1.31.0", "1.18.0"))], "sidecar 1.18.0"),
+        ([other(FLEET, package=CHECKED.replace("1.31.0", "1.18.0"))], "sidecar 1.18.0"),
     ],
     "weights-add-up": [
         ([split(90, 20)], "others: the weights add up to 110"),
@@ -211,6 +264,7 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([other("command:remote:Command", connection={"privateKey": KEY})], "connection.privateKey holds a private"),
         ([other("kubernetes:core/v1:ConfigMap", data={"a": [f"token: {TOKEN}"]})], "data.a[0] holds a token"),
         ([other("kubernetes:core/v1:Secret", stringData={"password": "x"})], "stringData.password is in plain text"),
+        ([other("kubernetes:core/v1:SecretPatch", data={"password": "eA=="})], "data.password is in plain text"),
     ],
     "labels": [
         ([group(HTTP, **labelled(app="echo"))], "no label version"),
