@@ -27,6 +27,8 @@ CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
 GCLOUD_SECONDS = 120
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="What the workflows run.")
+LABEL = "mesh"
+"""Of a pull request that has a mesh of its own."""
 Stack = Annotated[str, typer.Option(help="The stack.")]
 PolicyPack = Annotated[str, typer.Option(envvar="HYBRID_MESH_POLICY_PACK", help="Folder or program of the pack.")]
 Number = Annotated[int, typer.Argument(help="The pull request's number.")]
@@ -133,12 +135,15 @@ def mesh_down(number: Number, base: Annotated[str, typer.Option(help="The stack 
 
 @app.command()
 def sweep(base: Annotated[str, typer.Option(help="The stack that owns Istio.")]) -> None:
-    """Take down every mesh whose pull request is no longer open. Status 1: one would not go."""
-    still_open = Github.of_this_run().open_pull_requests()
+    """Take down every mesh whose pull request is no longer open, or has no label `mesh` any more.
+
+    Status 1: one would not go.
+    """
+    wanted = Github.of_this_run().open_pull_requests(LABEL)
     failed = []
     for stack in stacks():
         number = pull_request_of(stack)
-        if number is None or number in still_open:
+        if number is None or number in wanted:
             continue
         try:
             mesh_down(number, base)

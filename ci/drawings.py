@@ -7,7 +7,9 @@ from typing import Any
 
 from components.network_gateway import gateway_group
 from components.topology import drawing
+from hybridmesh.istio.names import canonical_address
 from hybridmesh.settings import Settings
+from hybridmesh.settings.lost import present
 from hybridmesh.settings.models import Host
 
 LATER = "known after the update"
@@ -19,7 +21,7 @@ def planned_drawing(settings: Settings, current: Mapping[str, Any] | None = None
     Args:
         current: the stack's output `topology`, for addresses that only the cluster or a machine's maker knows.
     """
-    known = current or {}
+    settings, known = present(settings), current or {}
     machines = {
         name: _machine(name, host, known, key, workload.machines.version, workload.network or settings.cluster.network)
         for key, workload in settings.workloads.items()
@@ -55,7 +57,7 @@ def _machine(name: str, host: Host, known: Mapping[str, Any], group: str, versio
         "workload": group,
         "version": version,
         "network": network,
-        "meshAddress": host.mesh_address or ssh or there or LATER,
+        "meshAddress": canonical_address(host.mesh_address or ssh or there or LATER),
     }
 
 
@@ -72,7 +74,8 @@ def _by_themselves(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def _workload(key: str, settings: Settings) -> dict[str, Any]:
     workload, routing = settings.workloads[key], settings.routing.get(key)
-    host = f"{key}.{workload.namespace}.svc.{settings.cluster.domain}"
+    of_service = f"{key}.{workload.namespace}.svc.{settings.cluster.domain}"
+    host = next(iter(workload.service.hosts), of_service)
     return {
         "host": host if workload.ports else None,
         "pods": workload.pods and {"replicas": workload.pods.replicas, "version": workload.pods.version},

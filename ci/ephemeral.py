@@ -177,7 +177,11 @@ class _Own:
         }
         for kind in ("fleets", "instances"):
             if kind in machines:
-                machines[kind] = {self.name(name): made_by for name, made_by in machines[kind].items()}
+                # What Google keeps from being deleted could not go with the pull request.
+                machines[kind] = {
+                    self.name(name): {key: value for key, value in made_by.items() if key != "protect"}
+                    for name, made_by in machines[kind].items()
+                }
         return any(machines.get(kind) for kind in ("hosts", "fleets", "instances"))
 
     def machine(self, path: str, name: str, host: dict[str, Any]) -> dict[str, Any]:

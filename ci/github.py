@@ -44,9 +44,13 @@ class Github:
         else:
             self._ask("POST", f"issues/{pull_request}/comments", {"body": body})
 
-    def open_pull_requests(self) -> set[int]:
-        """Their numbers."""
-        return {int(each["number"]) for each in self._pages("pulls?state=open")}
+    def open_pull_requests(self, label: str) -> set[int]:
+        """The numbers of those with a label."""
+        return {
+            int(each["number"])
+            for each in self._pages("pulls?state=open")
+            if label in (one["name"] for one in each["labels"])
+        }
 
     def issue(self, title: str, body: str) -> None:
         """Open an issue, or write into the one that is open under this title."""

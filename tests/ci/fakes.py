@@ -21,6 +21,7 @@ class FakeGithub:
         self.comments: dict[int, list[dict[str, Any]]] = {}
         self.issues: list[dict[str, Any]] = []
         self.open: list[int] = []
+        self.unlabelled: list[int] = []
         self.asked: list[str] = []
         self.refuses = 0
         self.api = ""
@@ -41,7 +42,10 @@ class FakeGithub:
             found["body"] = body["body"]
             return found
         if path == "/repos/o/r/pulls":
-            return [{"number": number} for number in self.open][(page - 1) * 100 : page * 100]
+            labels = [{"name": "bug"}, {"name": "mesh"}]
+            pulls = [{"number": number, "labels": labels} for number in self.open]
+            pulls += [{"number": number, "labels": labels[:1]} for number in self.unlabelled]
+            return pulls[(page - 1) * 100 : page * 100]
         if path == "/repos/o/r/issues" and method == "GET":
             return self.issues if page == 1 else []
         assert path == "/repos/o/r/issues", path

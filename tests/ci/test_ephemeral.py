@@ -42,9 +42,11 @@ def test_the_google_cloud_example_s_fleets_and_instances_are_its_own() -> None:
     document = yaml.safe_load((PROJECT_ROOT / "Pulumi.gcp.yaml").read_text())["config"]
     sections = {k.removeprefix("hybrid-mesh:"): v for k, v in document.items() if k.startswith("hybrid-mesh:")}
     files = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "ab" * 32}
+    sections["workloads"]["shop"]["machines"]["instances"]["shop-canary"]["protect"] = True
     machines = parse(ephemeral(sections, 7, files.__getitem__), files.__getitem__).workloads["shop"].machines
     assert machines is not None
     assert (set(machines.fleets), set(machines.instances)) == ({"shop-fleet-pr-7"}, {"shop-canary-pr-7"})
+    assert not machines.instances["shop-canary-pr-7"].protect, "or it could never be taken down"
 
 
 def test_a_workload_without_machines_of_its_own_loses_what_needs_them() -> None:

@@ -23,8 +23,9 @@ def test_a_comment_is_written_once_and_rewritten_after() -> None:
 
 def test_open_pull_requests_are_read_page_by_page() -> None:
     with github() as fake:
-        fake.open = list(range(1, 231))
-        assert client(fake).open_pull_requests() == set(range(1, 231))
+        fake.open, fake.unlabelled = list(range(1, 231)), [231, 232]
+        assert client(fake).open_pull_requests("mesh") == set(range(1, 231))
+        assert client(fake).open_pull_requests("bug") == set(range(1, 233))
 
 
 def test_drift_goes_into_one_issue() -> None:
@@ -38,13 +39,13 @@ def test_drift_goes_into_one_issue() -> None:
 def test_a_refusal_is_said_without_the_token() -> None:
     with github() as fake:
         with pytest.raises(GithubError, match="GitHub answered 401") as refused:
-            client(fake, "ghs_wrong").open_pull_requests()
+            client(fake, "ghs_wrong").open_pull_requests("mesh")
         assert "ghs_wrong" not in str(refused.value) + repr(client(fake, "ghs_wrong"))
         fake.refuses = 503
         with pytest.raises(GithubError, match="503"):
             client(fake).comment(1, "x", "y")
     with pytest.raises(GithubError, match="cannot be reached"):
-        client(fake).open_pull_requests()
+        client(fake).open_pull_requests("mesh")
 
 
 def test_outside_a_workflow_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tests.components.harness import dev_settings, run
 from tests.components.test_google_cloud import ANSWERS
 from tests.settings.test_google import gcp_settings
 from tests.settings.test_network_rules import far
+from tests.settings.test_rules import at
 
 STACK = "urn:pulumi:gcp::hybrid-mesh::"
 TEXT = "Previewing update (gcp):\n"
@@ -198,16 +199,15 @@ def a_thousand(sections: dict[str, Any]) -> None:
         hosts[f"machine-{number}"] = {**hosts["vm-1"], "ssh": ssh}
 
 
+THERE = {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}}
+SERVICE_ENTRY = {"kind": "ServiceEntry", "hosts": ["shop.vm.internal"]}
 DRAWN = {
-    "hosts": (
-        dev_settings(),
-        {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}},
-    ),
+    "hosts": (dev_settings(), THERE),
+    "a ServiceEntry": (dev_settings(at("workloads/echo/service", SERVICE_ENTRY)), THERE),
+    "a lost VM": (dev_settings(at("workloads/echo/machines/hosts/vm-1/lost", True)), THERE),
+    "IPv6": (dev_settings(at("workloads/echo/machines/hosts/vm-1/ssh/address", "2001:DB8:0::11")), THERE),
     "fleets": (gcp_settings(), {"gateway": {"address": "192.0.2.100"}}),
-    "networks": (
-        dev_settings(far),
-        {"gateway": {"address": "192.0.2.100"}, "machines": {"vm-2": {"meshAddress": "192.0.2.12"}}},
-    ),
+    "networks": (dev_settings(far), THERE),
 }
 
 

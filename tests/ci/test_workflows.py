@@ -256,7 +256,7 @@ def test_a_closed_pull_request_s_mesh_goes_and_with_it_its_stack(runner: Runner)
 
 
 def test_the_sweep_takes_down_what_is_closed_and_nothing_else(runner: Runner) -> None:
-    runner.github.open = [8]
+    runner.github.open, runner.github.unlabelled = [8], [7]
     assert runner.run(the("nightly-sweep-Sweep")).returncode == 0
     destroyed = [call for call in calls(runner.bin) if " destroy " in call]
     assert len(destroyed) == 1
@@ -335,13 +335,61 @@ def test_a_kubeconfig_that_gcloud_does_not_write_is_told(
         assert "Fix: " in error
 
 
+def workflow(name: str) -> dict[Any, Any]:
+    return dict(yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / f"{name}.yml").read_text()))
+
+
 def test_two_runs_never_change_one_stack_at_once() -> None:
-    for name, job in (("up", "up"), ("nightly", "drift")):
-        document = yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
-        assert document["jobs"][job]["concurrency"] == {
-            "group": "stack-${{ matrix.stack }}",
-            "cancel-in-progress": False,
-        }
+    """By job: GitHub keeps one run of a group waiting, the newest, also one of which each job is skipped."""
+    groups = {
+        ("up", "up"): "stack-${{ matrix.stack }}",
+        ("mesh", "up"): "mesh-${{ github.event.pull_request.number }}",
+        ("mesh", "down"): "mesh-${{ github.event.pull_request.number }}",
+    }
+    for (name, job), group in groups.items():
+        assert "concurrency" not in workflow(name)
+        assert workflow(name)["jobs"][job]["concurrency"] == {"group": group, "cancel-in-progress": False}
+
+
+def test_a_look_never_takes_the_place_of_an_update_that_waits() -> None:
+    assert workflow("nightly")["jobs"]["drift"]["concurrency"]["group"] == "drift-${{ matrix.stack }}"
+
+
+EVENTS: list[tuple[str, str, list[str], str | None, bool, bool]] = [
+    # action, state, labels, the label that came or went, whether a mesh goes up, whether it goes down
+    ("labeled", "open", ["mesh"], "mesh", True, False),
+    ("labeled", "open", ["mesh", "bug"], "bug", False, False),
+    ("labeled", "open", ["bug"], "bug", False, False),
+    ("labeled", "closed", ["mesh", "released"], "released", False, False),
+    ("labeled", "closed", ["mesh"], "mesh", False, False),
+    ("unlabeled", "open", [], "mesh", False, True),
+    ("unlabeled", "open", ["mesh"], "bug", False, False),
+    ("synchronize", "open", ["mesh"], None, True, False),
+    ("synchronize", "open", [], None, False, False),
+    ("reopened", "open", ["mesh"], None, True, False),
+    ("closed", "closed", ["mesh"], None, False, True),
+    ("closed", "closed", [], None, False, True),
+]
+
+
+@pytest.mark.parametrize("fork", [False, True])
+@pytest.mark.parametrize("event", EVENTS, ids=[f"{e[0]}-{e[1]}-{'+'.join(e[2])}-{e[3]}" for e in EVENTS])
+def test_a_mesh_goes_up_for_its_label_and_down_without(
+    event: tuple[str, str, list[str], str | None, bool, bool], fork: bool
+) -> None:
+    action, state, labels, label, up, down = event
+    known = {
+        "github.repository": "o/r",
+        "github.event.action": action,
+        "github.event.label.name": label,
+        "github.event.pull_request.state": state,
+        "github.event.pull_request.labels.*.name": labels,
+        "github.event.pull_request.head.repo.full_name": "fork/r" if fork else "o/r",
+    }
+    for job, wanted in (("up", up), ("down", down)):
+        condition = workflow("mesh")["jobs"][job]["if"].replace("&&", "and").replace("||", "or")
+        python = re.sub(r"github[.\w*]+", lambda name: repr(known[name[0]]), " ".join(condition.split()))
+        assert eval(python, {"contains": lambda many, one: one in many}) is (wanted and not fork), job
 
 
 @pytest.mark.lab
