@@ -17,8 +17,9 @@ from typing import Any, Literal, get_args, get_origin
 import pulumi
 from pulumi.provider.experimental import component_provider_host
 from pulumi.provider.experimental.analyzer import is_input, unwrap_input
+from pulumi.runtime.sync_await import _sync_await
 
-from hybridmesh.settings import SettingsError, parse
+from hybridmesh.settings import Finding, SettingsError, parse
 from hybridmesh.settings.files import read_below
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
@@ -87,13 +88,46 @@ def twin(component: type[pulumi.ComponentResource], args_type: type) -> type[pul
 def _mesh() -> type[pulumi.ComponentResource]:
     def init(self: Any, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
         root = Path(args.get("root") or ".").resolve()
+        secret: set[str] = set()
         try:
-            settings = parse(args["settings"], read_below(root))
+            sections = _plain(args["settings"], (), secret)
+            settings = parse(sections, read_below(root), secret)
         except SettingsError as error:
             raise pulumi.RunError(str(error)) from error
         HybridMesh.__init__(self, name, HybridMeshArgs(settings=settings), opts)
 
     return _named_like(HybridMesh, init, StackSettings)
+
+
+def _plain(value: Any, path: tuple[str, ...], secret: set[str]) -> Any:
+    """Settings without outputs: a secret that is known arrives as one. Notes the sections that hold a secret.
+
+    Raises:
+        SettingsError: what an output will be is not known yet.
+    """
+    if isinstance(value, pulumi.Output):
+        # What a component is given in another language has arrived by now, so that this waits for nothing.
+        data = _sync_await(value._data)
+        if not data.is_known:
+            raise SettingsError([_not_known_yet(".".join(path))])
+        if data.is_secret:
+            secret |= {path[0]} if path else set(data.value)
+        return _plain(data.value, path, secret)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, (*path, str(key)), secret) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item, (*path, str(index)), secret) for index, item in enumerate(value)]
+    return value
+
+
+def _not_known_yet(path: str) -> Finding:
+    return Finding(
+        path,
+        "",
+        "is not known before the update: it is an output of a resource",
+        "Nobody could say what the mesh will be.",
+        "a plain value, or one of the stack's configuration, secret or not; the single components take such outputs.",
+    )
 
 
 def _named_like(component: type, init: Any, args_type: type) -> type[pulumi.ComponentResource]:
@@ -153,7 +187,25 @@ def _optional(hint: Any, original: Any) -> Any:
 def made(args_type: type, given: Mapping[str, Any]) -> Any:
     """The component's own arguments, of a mapping with the same names."""
     hints = _hints(args_type)
+    unlike = {name: _unlike(hints[name], value) for name, value in given.items()}
+    for name, choices in unlike.items():
+        if choices:
+            raise pulumi.RunError(
+                f"{args_type.__name__.removesuffix('Args')}: {name} = {given[name]!r}: is not one of its values. "
+                f"Nothing was made. Fix: {', '.join(map(str, choices))}."
+            )
     return args_type(**{name: _made(hints[name], value) for name, value in given.items() if value is not None})
+
+
+def _unlike(hint: Any, value: Any) -> Sequence[Any]:
+    """The values that there are, where this is none of them."""
+    if value is None or isinstance(value, pulumi.Output):
+        return ()
+    if get_origin(hint) is Literal:
+        return () if value in get_args(hint) else get_args(hint)
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        return next((found for each in get_args(hint) if (found := _unlike(each, value))), ())
+    return ()
 
 
 def _made(hint: Any, value: Any) -> Any:

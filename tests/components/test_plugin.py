@@ -10,9 +10,12 @@ import pytest
 from pulumi.provider.experimental.component import ComponentProvider
 
 import components
+from components.access_policy import AccessPolicyArgs
+from components.control_plane import ControlPlaneArgs
 from components.plugin import COMPONENTS, NAME, made, twin, twins
 from components.routing import RoutingArgs
 from components.sidecar import SidecarArgs
+from components.telemetry import WorkloadTelemetryArgs
 from components.workload import Workload, WorkloadArgs, WorkloadPort
 from tests.components.harness import FILES as DEV_FILES
 from tests.components.harness import KEY, World, dev_sections, run
@@ -119,6 +122,67 @@ def test_the_whole_mesh_refuses_settings_as_the_program_does(tmp_path: Any) -> N
     mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
     with pytest.raises(pulumi.RunError, match=r"hybrid-mesh:cluster"):
         mesh("mesh", {"settings": {}, "root": str(tmp_path)})
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_the_whole_mesh_takes_a_key_that_is_a_secret_of_the_stack(tmp_path: Any, preview: bool) -> None:
+    for name, text in DEV_FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+
+    def made_of(key: Any) -> World:
+        def program() -> Any:
+            sections = dev_sections()
+            ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+            del ssh["privateKeyFile"]
+            ssh["privateKey"] = key()
+            return mesh("mesh", {"settings": sections, "root": str(tmp_path)})
+
+        return run(program, preview=preview)
+
+    world = made_of(lambda: pulumi.Output.secret(KEY))
+    assert registered(world) == registered(made_of(lambda: KEY))
+    assert "S3CRET" not in str([resource.plain for resource in world.found])
+
+
+def test_the_whole_mesh_refuses_what_is_not_known_yet_by_name(tmp_path: Any) -> None:
+    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+
+    def program() -> Any:
+        later = pulumi.Output.from_input(pulumi.output.UNKNOWN)
+        return mesh("mesh", {"settings": {"gateway": {"address": later}}, "root": str(tmp_path)})
+
+    with pytest.raises(pulumi.RunError, match=r"hybrid-mesh:gateway\.address: is not known before the update.*Fix: "):
+        run(program, preview=True)
+
+
+def test_no_value_of_a_section_with_a_secret_is_shown(tmp_path: Any) -> None:
+    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+
+    def program() -> Any:
+        return mesh("mesh", {"settings": {"mtls": pulumi.Output.secret("S3CRET")}, "root": str(tmp_path)})
+
+    with pytest.raises(pulumi.RunError, match=r"hybrid-mesh:mtls = \*+: ") as refused:
+        run(program)
+    assert "S3CRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("args_type", "given", "choices"),
+    [
+        (WorkloadTelemetryArgs, {"requests": "error"}, "all, errors, none"),
+        (AccessPolicyArgs, {"mtls": "DISABLE"}, "STRICT, PERMISSIVE"),
+        (ControlPlaneArgs, {"mode": "adopted"}, "install, adopt"),
+        (components.WorkloadPort, {"name": "a", "port": 1.0, "protocol": "http"}, "HTTP, HTTP2, GRPC, TCP, TLS"),
+    ],
+)
+def test_a_word_that_is_none_of_an_argument_s_is_refused(args_type: type, given: dict[str, Any], choices: str) -> None:
+    *_, (field, value) = given.items()
+    with pytest.raises(pulumi.RunError) as refused:
+        made(args_type, given)
+    assert f"{field} = {value!r}: is not one of its values" in str(refused.value)
+    assert str(refused.value).endswith(f"Fix: {choices}.")
 
 
 def test_every_twin_is_made_from_a_component_and_its_arguments() -> None:
