@@ -16,7 +16,7 @@ from ci.engine import PACK, EngineError, output, policies, pulumi, stacks
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from ci.github import Github, GithubError
 from ci.review import comment, marker
-from hybridmesh.ops.preview import planned
+from hybridmesh.ops.preview import left_over, planned, readable
 from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
@@ -93,12 +93,15 @@ def drift(stack: Stack, report: Annotated[bool, typer.Option(help="Open an issue
     """See whether what is there is what was put up. Status 1: it is not, or nobody could see; no issue tells that."""
     done = pulumi("preview", "--stack", stack, "--refresh", "--diff", "--expect-no-changes", check=False)
     print(done.stdout + done.stderr)
-    if done.returncode == 0:
-        return
-    if CHANGES not in done.stderr:
+    if done.returncode != 0 and CHANGES not in done.stderr:
         raise EngineError(f"the preview of {stack} failed, as said above: nobody knows whether it has drifted.")
+    left = "\n".join(readable({"steps": left_over(stack)}))  # these, `--expect-no-changes` takes for no change
+    print(left)
+    if done.returncode == 0 and not left:
+        return
     if report:
-        body = f"`pulumi preview --refresh` of `{stack}` shows:\n\n````\n{(done.stdout + done.stderr)[-50_000:]}\n````"
+        said = f"{done.stdout}{done.stderr}\n{left}"[-50_000:]
+        body = f"`pulumi preview --refresh` of `{stack}` shows:\n\n````\n{said}\n````"
         Github.of_this_run().issue(f"Drift in {stack}", body)
     raise typer.Exit(1)
 

@@ -23,7 +23,7 @@ from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
 
 from .machines import selected_stack
-from .topology import StackError, ended_pulumi
+from .topology import StackError, ended_pulumi, run_pulumi
 
 SECONDS = 3000
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -177,7 +177,10 @@ def _tree(steps: Sequence[Mapping[str, Any]]) -> list[_Node]:
     nodes: dict[str, _Node] = {}
     roots: list[_Node] = []
     for step in steps:
-        nodes[step["urn"]] = _Node(step["urn"], step)
+        if step.get("left"):  # beside what has its URN by now
+            roots.append(_Node(step["urn"], step))
+        else:
+            nodes[step["urn"]] = _Node(step["urn"], step)
     for node in list(nodes.values()):
         assert node.step is not None
         parent = str((node.step.get("newState") or node.step.get("oldState") or {}).get("parent") or "")
@@ -219,6 +222,8 @@ def _sign(node: _Node) -> str:
 
 
 def _remark(node: _Node) -> str:
+    if node.step is not None and node.step.get("left"):
+        return "what an earlier run could not remove"
     if node.step is not None and node.step["op"] == "replace":
         return f"replaced, because of {', '.join(node.step.get('replaceReasons') or ()) or 'what it hangs on'}"
     return _what_comes_of_it(node) if type_of(node.urn) == "hybridmesh:sidecar:Sidecar" else ""
@@ -516,7 +521,7 @@ def preview(
 
 
 def planned(stack: str, *options: str) -> dict[str, Any]:
-    """What an update of a stack would do, as Pulumi tells it to machines.
+    """What an update of a stack would do, as Pulumi tells it to machines, and what it does not tell them: `left_over`.
 
     Raises:
         StackError: it would fail already now, and the message is what Pulumi says; or that cannot be read.
@@ -535,7 +540,18 @@ def planned(stack: str, *options: str) -> dict[str, Any]:
             f"{command} ended well, and did not print one JSON document with steps: nobody knows what would "
             f"change. It printed: {printed}\nFix: let `pulumi` on PATH be Pulumi's own, of requirements.txt's version."
         )
-    return plan
+    return {**plan, "steps": [*plan["steps"], *left_over(stack)]}
+
+
+def left_over(stack: str) -> list[dict[str, Any]]:
+    """What the next update removes because an earlier one could not, such as the departure of a replaced VM: as steps,
+    of which `pulumi preview --json` has none. Nothing else of the state is kept, for it has secrets.
+
+    Raises:
+        StackError: the state cannot be read.
+    """
+    resources = (_document(run_pulumi("stack", "export", "--stack", stack)).get("deployment") or {}).get("resources")
+    return [{"op": "delete", "urn": found["urn"], "left": True} for found in resources or [] if found.get("delete")]
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ PULUMI = f"""
 case "$*" in
   *"stack output"*) echo '{json.dumps({"topology": TOPOLOGY, "drawing": "flowchart LR"})}' ;;
   *"stack ls"*) echo '[{{"name": "gcp"}}, {{"name": "organization/hybrid-mesh/pr-7"}}, {{"name": "pr-8"}}]' ;;
+  *"stack export"*) echo "${{STATE:-}}" ;;
   *"preview"*"--json"*) echo '{{"steps": []}}' ;;
   *) echo "pulumi says something" ;;
 esac
@@ -203,6 +204,14 @@ def test_drift_opens_an_issue_and_fails(runner: Runner) -> None:
         runner.github.issues.clear()
         assert runner.run(the("nightly-drift-Drift"), FAIL="--refresh", SAYS=said).returncode == 1
         assert [issue["title"] for issue in runner.github.issues] == ["Drift in gcp"]
+
+
+def test_what_an_earlier_update_left_is_drift(runner: Runner) -> None:
+    left = {"urn": "urn:pulumi:gcp::hybrid-mesh::pulumi-python:dynamic:Departure::mesh-vm-1-departure", "delete": True}
+    state = json.dumps({"deployment": {"resources": [left]}})
+    assert runner.run(the("nightly-drift-Drift"), STATE=state).returncode == 1
+    (issue,) = runner.github.issues
+    assert "- Departure mesh-vm-1-departure: what an earlier run could not remove" in issue["body"]
 
 
 def test_a_preview_that_fails_is_no_drift(runner: Runner) -> None:

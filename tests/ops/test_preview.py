@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from hybridmesh.__main__ import app
 from hybridmesh.ops.preview import counted, readable, remarks
 from hybridmesh.providers.packs import pack
+from lab.instance import PROJECT_ROOT
+from tests.engine import TOOLS, Engine
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 MESH = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh::mesh"
@@ -311,6 +314,18 @@ def test_a_replacement_is_named_with_its_reason_and_counted_once() -> None:
     assert counted({}) == "nothing changes"
 
 
+def test_what_an_earlier_run_left_stands_beside_what_has_its_name_by_now() -> None:
+    departure = step("update", "pulumi-python:dynamic:Departure", "mesh-vm-1-departure", {"a": 1}, {"a": 2}, SIDECAR)
+    plan = {"steps": [departure, {"op": "delete", "urn": departure["urn"], "left": True}]}
+    assert readable(plan) == [
+        "- Departure mesh-vm-1-departure: what an earlier run could not remove",
+        "",
+        "  Sidecar mesh-vm-1",
+        "~   departure: a: 1 => 2",
+    ]
+    assert counted(plan) == "1 changed, 1 removed"
+
+
 LOST = {"urn": MESH, "severity": "warning", "message": "warning: vm-2 is declared lost\n"}
 BY_HAND = {"severity": "info", "message": "vm-1 was changed by hand: file /etc/hosts: edited\n\n"}
 """As `pulumi preview --json --refresh` has it."""
@@ -323,10 +338,18 @@ def test_what_the_program_says_of_it_is_said_once_and_the_engine_s_own_is_not() 
     assert remarks(plan) == ["warning: vm-2 is declared lost", BY_HAND["message"].strip()]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str, code: int = 0, out: str = "") -> Any:
-    """The console, with a pulumi that says `out`; its arguments are in the answer's `asked`."""
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *options: str,
+    code: int = 0,
+    out: str = "",
+    state: dict[str, Any] | None = None,
+) -> Any:
+    """The console, with a pulumi that says `out` of a preview; the preview's arguments and environment are noted."""
     program = tmp_path / "pulumi"
-    noted = f'echo "$@" > {tmp_path}/asked\nenv > {tmp_path}/env'
+    noted = f'[ "$1" = preview ] || exec cat {tmp_path}/state\necho "$@" > {tmp_path}/asked\nenv > {tmp_path}/env'
+    (tmp_path / "state").write_text(json.dumps(state or {}))
     program.write_text(f"#!/bin/sh\n{noted}\ncat {tmp_path}/out\necho broken >&2\nexit {code}\n")
     program.chmod(0o755)
     (tmp_path / "out").write_text(out)
@@ -344,6 +367,51 @@ def test_the_console_asks_pulumi_and_shows_lines_and_total(monkeypatch: pytest.M
     asked = (tmp_path / "asked").read_text()
     assert "preview --json" in asked
     assert "--stack dev --refresh --config-file x.yaml" in asked
+
+
+def test_the_console_shows_what_an_earlier_run_left_and_nothing_else_of_the_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    urn = f"{STACK}pulumi-python:dynamic:Departure::mesh-vm-1-departure"
+    stays, goes = {"urn": urn, "inputs": {"ssh": "S3CRET"}}, {"urn": urn, "inputs": {"ssh": "S3CRET"}, "delete": True}
+    state = {"deployment": {"resources": [stays, goes]}}
+    done = run(monkeypatch, tmp_path, out='{"steps": []}', state=state)
+    left = "- Departure mesh-vm-1-departure: what an earlier run could not remove"
+    assert done.stdout.splitlines() == [left, "dev: 1 removed"]
+
+
+@pytest.mark.lab
+def test_what_the_engine_would_remove_is_shown(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: hybrid-mesh\nruntime: python\n")
+    (project / "__main__.py").write_text(
+        "from pulumi import Config\nfrom pulumi_command.local import Command\n"
+        'Command("vm-1-departure", create="true", delete="test -e back", triggers=[Config().require("machine")])\n'
+    )
+    engine = Engine.on(project, tmp_path, tools=(*TOOLS, "pulumi-resource-command"))
+    for machine in ("old", "new"):
+        engine.run("config", "set", "machine", machine)
+        assert (engine.run("up", "--yes", "--skip-preview", check=False).returncode == 0) == (machine == "old")
+    left = ["- Command vm-1-departure: what an earlier run could not remove", "dev: 1 removed"]
+    assert shown_by_the_console(engine) == left
+    assert shown_by_the_console(engine, "--refresh") == left
+    (tmp_path / "program" / "back").touch()
+    engine.run("up", "--yes", "--skip-preview")
+    assert shown_by_the_console(engine) == ["dev: nothing changes"]
+
+
+def shown_by_the_console(engine: Engine, *options: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridmesh", "preview", "--stack", "dev", *options],
+        cwd=engine.folder / "program",
+        env={**engine.env, "PYTHONPATH": str(PROJECT_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
 
 def test_what_pulumi_refuses_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
