@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from ci.drawings import planned_drawing
-from ci.engine import PACK, EngineError, output, policies, pulumi, stacks
+from ci.engine import PACK, EngineError, output, policies, pulumi, seconds_left, stacks
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from ci.github import Github, GithubError
 from ci.review import comment, marker
@@ -42,7 +42,7 @@ def preview(
     policy_pack: PolicyPack = PACK,
 ) -> None:
     """Preview a stack under the policies, and write the comment for the pull request. Status 1: a policy refuses."""
-    plan = planned(stack)
+    plan = planned(stack, seconds=seconds_left())
     done = pulumi("preview", "--stack", stack, "--diff", *policies(policy_pack), check=False)
     refused = done.returncode != 0 and "[mandatory]" in done.stdout
     if done.returncode != 0 and not refused:

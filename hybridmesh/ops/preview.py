@@ -520,7 +520,7 @@ def preview(
     console.print(Text(f"{name}: {counted(plan)}", style="bold"))
 
 
-def planned(stack: str, *options: str) -> dict[str, Any]:
+def planned(stack: str, *options: str, seconds: float = SECONDS) -> dict[str, Any]:
     """What an update of a stack would do, as Pulumi tells it to machines, and what it does not tell them: `left_over`.
 
     Raises:
@@ -528,7 +528,7 @@ def planned(stack: str, *options: str) -> dict[str, Any]:
     """
     environment = {name: value for name, value in os.environ.items() if name != _STREAMING}
     arguments = ["preview", "--json", "--non-interactive", "--color=never", "--stack", stack, *options]
-    done = ended_pulumi(*arguments, seconds=SECONDS, env=environment)
+    done = ended_pulumi(*arguments, seconds=seconds, env=environment)
     command = " ".join(done.args)
     plan = _document(done.stdout)
     if done.returncode != 0:

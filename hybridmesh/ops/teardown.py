@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from rich.console import Console
 from hybridmesh.istio.names import BASE_RELEASE
 from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
 from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
-from hybridmesh.ops.topology import StackError, run_pulumi, stack_topology
+from hybridmesh.ops.topology import StackError, ended_pulumi, run_pulumi, stack_topology
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 from hybridmesh.providers.remains import is_ours
@@ -280,7 +279,7 @@ def _destroy(name: str, file: Path, lost: Sequence[str]) -> None:
         env[STACK_FILE_VARIABLE] = str(temporary)
     try:
         options = ["--yes", "--skip-preview", "--stack", name, "--config-file", str(file)]
-        done = subprocess.run(["pulumi", "destroy", *options], env=env, timeout=DESTROY_SECONDS, check=False)
+        done = ended_pulumi("destroy", *options, seconds=DESTROY_SECONDS, env=env, captured=False)
     finally:
         temporary.unlink(missing_ok=True)
     if done.returncode != 0:

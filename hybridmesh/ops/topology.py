@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 PULUMI_SECONDS = 120
+ENDING_SECONDS = ((signal.SIGINT, 300), (signal.SIGTERM, 30), (signal.SIGKILL, 10))
+"""How pulumi is stopped, and how long each step may take. At the first it ends the operations that it has begun, notes
+them, and releases the stack's lock."""
 NO_PULUMI = 'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(.venv/bin/python -m lab env)"`.'
 
 
 class StackError(Exception):
     """The stack cannot be read; the message says what to do."""
+
+
+class UnfinishedError(StackError):
+    """pulumi took too long, and was stopped."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+        """What it said until then; of some verbs, that is secret."""
 
 
 def stack_topology(stack: str | None) -> dict[str, Any]:
@@ -48,7 +62,11 @@ def run_pulumi(*arguments: str, document: str | None = None) -> str:
 
 
 def ended_pulumi(
-    *arguments: str, seconds: int, document: str | None = None, env: Mapping[str, str] | None = None
+    *arguments: str,
+    seconds: float,
+    document: str | None = None,
+    env: Mapping[str, str] | None = None,
+    captured: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """pulumi come to its end, however it did, with what it said.
 
@@ -57,22 +75,44 @@ def ended_pulumi(
         seconds: how long it may take.
         document: what it reads on stdin; default nothing.
         env: its environment; default ours.
+        captured: whether what it says is kept; else it goes where ours does.
 
     Raises:
-        StackError: it is not there, or takes too long.
+        StackError: it is not there.
+        UnfinishedError: it took too long.
     """
+    out = subprocess.PIPE if captured else None
+    stdin = None if document is None else subprocess.PIPE
     try:
-        return subprocess.run(
-            ["pulumi", *arguments],
-            input=document,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            env=env,
-        )
+        process = subprocess.Popen(["pulumi", *arguments], stdin=stdin, stdout=out, stderr=out, text=True, env=env)
     except FileNotFoundError:
         raise StackError(NO_PULUMI) from None
-    except subprocess.TimeoutExpired:
-        verb = next(argument for argument in arguments if not argument.startswith("-"))
-        raise StackError(f"`pulumi {verb}` did not end within {seconds} s. Run this again.") from None
+    with process:
+        try:
+            stdout, stderr = process.communicate(document, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            said = _stopped(process)
+            verb = next(argument for argument in arguments if not argument.startswith("-"))
+            raise UnfinishedError(
+                f"`pulumi {verb}` did not end within {seconds:.0f} s, and was stopped. Fix: see to what it waited for, "
+                "and run this again; if the stack is locked, `python -m hybridmesh recover` first.",
+                said,
+            ) from None
+        except KeyboardInterrupt:  # a terminal's, which interrupts pulumi as well
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=ENDING_SECONDS[0][1])
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def _stopped(process: subprocess.Popen[str]) -> str:
+    """What pulumi said until its end, which this brings about."""
+    said: tuple[str | bytes | None, ...] = ()
+    for number, seconds in ENDING_SECONDS:
+        process.send_signal(number)
+        try:
+            said = process.communicate(timeout=seconds)
+            break
+        except subprocess.TimeoutExpired as unfinished:
+            said = unfinished.stdout, unfinished.stderr
+    return "".join(part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in said)

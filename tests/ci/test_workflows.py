@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ import pytest
 import yaml
 
 import ci.__main__
+import ci.engine
 from ci.__main__ import main
+from hybridmesh.ops.topology import ENDING_SECONDS
 from hybridmesh.providers.cluster import ClusterError
 from lab import toolchain
 from lab.instance import PROJECT_ROOT
@@ -139,7 +142,7 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
     checkout.mkdir()
     folder.mkdir()
     for entry in PROJECT_ROOT.iterdir():
-        if not entry.name.startswith(("Pulumi.", ".venv", ".kube", ".git", ".lab")):
+        if entry.name == ".github" or not entry.name.startswith(("Pulumi.", ".venv", ".kube", ".git", ".lab")):
             (checkout / entry.name).symlink_to(entry)
     (checkout / ".venv" / "bin").mkdir(parents=True)
     program(checkout / ".venv" / "bin", "python", 'printf "%s\\0" "$@" > arguments')
@@ -192,6 +195,38 @@ def test_an_update_is_under_the_policies_and_looks_at_the_machines(runner: Runne
     assert runner.looked_at == ["gcp"]
     assert runner.run(the("up-up-Up"), FAIL=" up ").returncode == 1
     assert runner.looked_at == ["gcp"], "what failed is not looked at"
+
+
+def test_an_update_that_takes_too_long_is_stopped_and_what_it_said_is_shown(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        runner.bin, "pulumi", "trap 'echo ended in order; exit 1' INT\necho mesh-vm-1-ready updated\nsleep 2 & wait"
+    )
+    monkeypatch.setattr(ci.engine, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(ci.engine, "_BEGUN", time.monotonic() - 90 * 60)
+    done = runner.run(the("up-up-Up"), GITHUB_WORKFLOW_REF=ref("up"), GITHUB_JOB="up")
+    assert done.returncode == 1
+    assert "mesh-vm-1-ready updated\nended in order\n\n`pulumi up` did not end within" in done.said
+    assert "`python -m hybridmesh recover`" in done.said
+    assert runner.looked_at == []
+
+
+def ref(workflow: str) -> str:
+    return f"o/r/.github/workflows/{workflow}.yml@refs/heads/main"
+
+
+def test_pulumi_s_limit_is_the_job_s_less_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT_ROOT)
+    monkeypatch.setattr(ci.engine, "_BEGUN", time.monotonic() - 60)
+    monkeypatch.delenv("GITHUB_WORKFLOW_REF", raising=False)
+    assert ci.engine.seconds_left() == ci.engine.SECONDS
+    for name, job, minutes in (("up", "up", 90), ("mesh", "down", 60), ("pull-request", "preview", 30)):
+        monkeypatch.setenv("GITHUB_WORKFLOW_REF", ref(name))
+        monkeypatch.setenv("GITHUB_JOB", job)
+        assert ci.engine.seconds_left() == pytest.approx((minutes - 15 - 1) * 60, abs=5)
+    stopping = sum(seconds for _, seconds in ENDING_SECONDS)
+    assert stopping < ci.engine.MARGIN_SECONDS / 2, "it ends before GitHub ends the job"
 
 
 def test_drift_opens_an_issue_and_fails(runner: Runner) -> None:

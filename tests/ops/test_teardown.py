@@ -27,7 +27,7 @@ case "$*" in
   "stack export"*) cat "$(dirname "$0")/state.json" ;;
   "stack output"*) echo "{\\"topology\\": $(cat "$(dirname "$0")/topology.json")}" ;;
   "stack import"*) cat > "$(dirname "$0")/imported.json" ;;
-  destroy*) cp "$HYBRID_MESH_STACK_FILE" "$(dirname "$0")/told.yaml"; exit "${FAIL:-0}" ;;
+  destroy*) cp "$HYBRID_MESH_STACK_FILE" "$(dirname "$0")/told.yaml"; [ -z "$SLOW" ] || exec sleep 5; exit "${FAIL:-0}" ;;
 esac
 """
 TOPOLOGY = {
@@ -219,6 +219,14 @@ def test_a_destroy_that_fails_says_so(world: World) -> None:
     code, said = world.run("--yes", FAIL="1")
     assert code == 1
     assert "did not come to its end" in said
+
+
+def test_a_destroy_that_takes_too_long_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DESTROY_SECONDS", 0.5)
+    code, said = world.run("--yes", "--lost", "vm-1", SLOW="1")
+    assert code == 1
+    assert "Error: `pulumi destroy` did not end within" in said
+    assert not list(Path.cwd().glob(".*.teardown"))
 
 
 def test_protected_and_lost_and_forgotten_are_plain_functions() -> None:

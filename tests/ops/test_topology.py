@@ -1,0 +1,45 @@
+"""pulumi that takes too long is stopped, and not killed unless it must be."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from hybridmesh.ops import topology
+from hybridmesh.ops.topology import UnfinishedError, ended_pulumi
+from tests.ci.fakes import program
+
+IN_ORDER = 'echo "signal $1" >> "$(dirname "$0")/ended"; echo ended in order; exit 1'
+
+
+@pytest.mark.parametrize(
+    ("script", "last"),
+    [
+        (f"ended() {{ {IN_ORDER}; }}; trap 'ended INT' INT; trap 'ended TERM' TERM", "signal INT"),
+        (f"ended() {{ {IN_ORDER}; }}; trap '' INT; trap 'ended TERM' TERM", "signal TERM"),
+        ("trap '' INT TERM", ""),
+    ],
+    ids=["at once", "told twice", "killed"],
+)
+def test_over_its_limit_it_is_let_end_in_order_and_what_it_said_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, last: str
+) -> None:
+    steps = ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.5), (signal.SIGKILL, 0.5))
+    monkeypatch.setattr(topology, "ENDING_SECONDS", steps)
+    # What it has started keeps its pipes open for longer.
+    program(tmp_path, "pulumi", f"{script}\necho joined\necho warned >&2\nsleep 2 & wait; wait")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    begun = time.monotonic()
+    with pytest.raises(UnfinishedError) as stopped:
+        ended_pulumi("--non-interactive", "up", seconds=0.5)
+    assert time.monotonic() - begun < 5
+    assert str(stopped.value).startswith("`pulumi up` did not end within 0 s, and was stopped. Fix: ")
+    assert "`python -m hybridmesh recover`" in str(stopped.value)
+    assert "joined" in stopped.value.said
+    assert "warned" in stopped.value.said
+    assert ("ended in order" in stopped.value.said) == bool(last)
+    ended = tmp_path / "ended"
+    assert (ended.read_text().strip() if ended.exists() else "") == last
