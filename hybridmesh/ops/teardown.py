@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +23,7 @@ from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 from hybridmesh.providers.remains import is_ours
 from hybridmesh.remote import COMMAND_LEAVE, LEAVE_SCRIPTS, payload
 from hybridmesh.settings import NAMESPACE, Settings
-from hybridmesh.settings.lost import STACK_FILE_VARIABLE
+from hybridmesh.settings.lost import STACK_FILE_VARIABLE, lost_machines
 
 DESTROY_SECONDS = 3600
 LEFT_ON_A_VM = (
@@ -61,10 +63,10 @@ def _cut(resource: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
 
 def declared_lost(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """A stack file with machines declared lost."""
-    made: dict[str, Any] = json.loads(json.dumps(document))
+    made = deepcopy(dict(document))
     config = made.get("config", {})
-    places = [workload.get("machines") for workload in config.get(f"{NAMESPACE}:workloads", {}).values()]
-    places += [network.get("gateway") for network in config.get(f"{NAMESPACE}:networks", {}).values()]
+    places = [workload.get("machines") for workload in (config.get(f"{NAMESPACE}:workloads") or {}).values()]
+    places += [network.get("gateway") for network in (config.get(f"{NAMESPACE}:networks") or {}).values()]
     for place in filter(None, places):
         for name, host in place.get("hosts", {}).items():
             if name in names:
@@ -166,18 +168,19 @@ def teardown(
     file = (config_file or Path(f"Pulumi.{name.rpartition('/')[2]}.yaml")).absolute()
     deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", "--stack", name) or "{}")
     settings = stack_settings(name, file)
-    lost_vms = _known(settings, lost or ())
+    lost_vms = sorted({*_known(settings, lost or ()), *lost_machines(settings)})
     machines = _machines(name, settings)
     cluster = None if cluster_gone else _cluster(settings)
     asked = {vm: way for vm, way in machines.items() if vm not in lost_vms}
     if deployment.get("deployment", {}).get("resources"):
         _every_machine_answers(asked, settings)
         _agreed(console, name, deployment, machines, lost_vms, cluster_gone=cluster_gone, yes=yes, even=even_protected)
-        if protected(deployment):
-            run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
-        if cluster_gone:
-            _forget_cluster(console, name, asked, settings)
-        _destroy(name, file, lost_vms)
+        with _told_who_is_lost(file, lost_vms) as told:
+            if protected(deployment):
+                run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
+            if cluster_gone:
+                _forget_cluster(console, name, asked, settings)
+            _destroy(name, file, told)
     else:
         console.print(f"{name}: the stack is empty. Nothing is removed; what it may have left is looked for.")
     existing = {vm: way for vm, way in asked.items() if hosts(settings)[vm].ssh is not None}
@@ -271,16 +274,23 @@ def _forget_cluster(console: Console, name: str, machines: Mapping[str, Reachabl
     run_pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
 
 
-def _destroy(name: str, file: Path, lost: Sequence[str]) -> None:
-    env = {**os.environ, STACK_FILE_VARIABLE: str(file)}
+@contextmanager
+def _told_who_is_lost(file: Path, lost: Sequence[str]) -> Iterator[Path]:
+    """The stack file that says so: for as long as this lasts, one beside it."""
+    if not lost:
+        yield file
+        return
     temporary = file.with_name(f".{file.name}.teardown")
-    if lost:
-        temporary.write_text(yaml.safe_dump(declared_lost(yaml.safe_load(file.read_text()), lost)))
-        env[STACK_FILE_VARIABLE] = str(temporary)
+    temporary.write_text(yaml.safe_dump(declared_lost(yaml.safe_load(file.read_text()), lost)))
     try:
-        options = ["--yes", "--skip-preview", "--stack", name, "--config-file", str(file)]
-        done = ended_pulumi("destroy", *options, seconds=DESTROY_SECONDS, env=env, captured=False)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _destroy(name: str, file: Path, told: Path) -> None:
+    options = ["--yes", "--skip-preview", "--stack", name, "--config-file", str(file)]
+    env = {**os.environ, STACK_FILE_VARIABLE: str(told)}
+    done = ended_pulumi("destroy", *options, seconds=DESTROY_SECONDS, env=env, captured=False)
     if done.returncode != 0:
         raise StackError("pulumi destroy did not come to its end; see above. Fix what it says, and run this again.")

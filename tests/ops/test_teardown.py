@@ -26,6 +26,7 @@ PULUMI = """
 case "$*" in
   "stack export"*) cat "$(dirname "$0")/state.json" ;;
   "stack output"*) echo "{\\"topology\\": $(cat "$(dirname "$0")/topology.json")}" ;;
+  "state unprotect"*) ls -A > "$(dirname "$0")/files" ;;
   "stack import"*) cat > "$(dirname "$0")/imported.json" ;;
   destroy*) cp "$HYBRID_MESH_STACK_FILE" "$(dirname "$0")/told.yaml"; [ -z "$SLOW" ] || exec sleep 5; exit "${FAIL:-0}" ;;
 esac
@@ -167,6 +168,26 @@ def test_a_lost_vm_is_not_asked_and_counts_as_left(world: World) -> None:
     assert "lost" not in told["machines"]["hosts"]["vm-2"]
     assert not list(Path.cwd().glob(".*.teardown"))
     assert world.run("--yes", "--lost", "vm-9")[1].startswith("Error: --lost vm-9: no machine of the stack.")
+
+
+def test_a_vm_that_is_lost_by_the_settings_is_not_asked_either(world: World) -> None:
+    file = Path("Pulumi.dev.yaml")
+    file.write_text(yaml.safe_dump(declared_lost(yaml.safe_load(file.read_text()), ["vm-1"])))
+    world.answers = {"vm-1": unreachable("vm-1")}
+    code, said = world.run("--yes")
+    assert (code, world.destroyed()) == (1, True)
+    assert "will go: vm-1, not asked" in said
+    assert "left: vm-1: was not asked" in said
+    assert all("vm-1" not in machines for _, machines in world.asked)
+
+
+def test_who_is_lost_is_written_before_anything_is_changed_whatever_else_stands_in_the_file(world: World) -> None:
+    file = Path("Pulumi.dev.yaml")
+    file.write_text(f"{file.read_text()}\n  other:since: 2026-01-31\n")
+    world.state(resource("kubernetes:core/v1:Namespace", "mesh-demo-namespace", protect=True))
+    world.run("--even-protected", "dev", "--lost", "vm-1")
+    assert ".Pulumi.dev.yaml.teardown" in (world.bin / "files").read_text()
+    assert "other:since: 2026-01-31" in (world.bin / "told.yaml").read_text()
 
 
 def test_a_cluster_that_does_not_answer_is_a_choice_not_a_crash(world: World) -> None:
