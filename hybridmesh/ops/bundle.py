@@ -15,11 +15,18 @@ from .diagnoses import Finding
 from .facts import sections
 from .look import View
 
+_NAMED = (
+    r"(?i)((?:password|passwd|passphrase|(?<![a-z])pass|[_-]pwd|secret|token"
+    r"|(?:api|access|secret|private|encryption|signing)[_-]?(?:access[_-]?)?key)"
+    r"\\*[\"']?[ \t]*[=:][ \t]*)"
+)
+"""The name of a secret, with what stands between it and its value."""
 _SECRETS = (
     # Tokens: three base64url words, the first the JSON of a header.
     (re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+"), "<token>"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 <taken out>"),
-    (re.compile(r"(?<=://)[^/@\s\"']+@"), ""),
+    # User and password of a URL; a port is none, nor what comes after a path begins.
+    (re.compile(r"(?<=://)(?:[^/@:\s\"']*:(?!\d{1,5}/)[^@\s\"']*|[^/@\s\"']+)@(?:[^/@\s\"']*@)*"), ""),
     # Private keys: first all base64 before an end, whatever became of the beginning; then what is left of beginnings.
     (re.compile(r"[\w+/=\s\\]*-----END [A-Z ]*PRIVATE KEY-----"), "<private key taken out>"),
     (
@@ -28,8 +35,16 @@ _SECRETS = (
     ),
     # The same in base64.
     (re.compile(r"LS0tLS1CRUdJTi[\w+/=\\n]*?UFJJVkFURSBLRV[\w+/=]*"), "<private key taken out>"),
+    # Values in quotes, which may be escaped themselves, as in JSON within JSON; one that has no end goes with its line.
+    (re.compile(_NAMED + r"(\\+[\"'])(?:(?!(?<!\\)\2)[^\n])+"), r"\1\2<taken out>"),
+    (re.compile(_NAMED + r"([\"'])(?:\\.|\2\2|(?!\2)[^\\\n])+"), r"\1\2<taken out>"),
+    # Values without: not an object, a list, nothing, or what was taken out above.
     (
-        re.compile(r"(?i)((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;]{8,}"),
+        re.compile(
+            _NAMED + r"(?![\"'\\]|[{\[](?:[\s\"'\\}\]{\[]|$)|(?:null|true|false)(?:[,\s}\]]|$)"
+            r"|<(?:token|taken out|private key taken out)>)"
+            r"(?:\\(?!\\*[\"'nrt])|[^\s\"\\])+?(?=[,;')\]}]*(?:[\s\"]|\\+[\"'nrt]|$))"
+        ),
         r"\1<taken out>",
     ),
 )

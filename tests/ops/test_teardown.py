@@ -28,7 +28,9 @@ case "$*" in
   "stack output"*) echo "{\\"topology\\": $(cat "$(dirname "$0")/topology.json")}" ;;
   "state unprotect"*) ls -A > "$(dirname "$0")/files" ;;
   "stack import"*) cat > "$(dirname "$0")/imported.json" ;;
-  destroy*) cp "$HYBRID_MESH_STACK_FILE" "$(dirname "$0")/told.yaml"; [ -z "$SLOW" ] || exec sleep 5; exit "${FAIL:-0}" ;;
+  destroy*) cp "$HYBRID_MESH_STACK_FILE" "$(dirname "$0")/told.yaml"
+    [ -z "$SLOW" ] || exec sleep 5
+    exit "${FAIL:-0}" ;;
 esac
 """
 TOPOLOGY = {
