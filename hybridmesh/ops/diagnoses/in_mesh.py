@@ -193,7 +193,7 @@ def _farther_than_others(case: Case) -> Iterator[Found]:
             named = ", ".join(f"{machines[a]} ({a})" if a in machines else a for a in addresses)
             yield Found(
                 f"{named}: no request to {name}:{port}{f', subset {subset},' if subset else ''} goes there from pods; "
-                "each has healthy endpoints of it nearer to it",
+                "each has enough healthy endpoints of it nearer to it",
                 "/clusters of the pods' proxies: priority",
             )
 
