@@ -36,7 +36,7 @@ def seconds_left() -> float:
         return SECONDS
     file = Path(workflow.partition("@")[0].split("/", 2)[2])
     job = yaml.safe_load(file.read_text())["jobs"][os.environ["GITHUB_JOB"]]
-    minutes = job.get("timeout-minutes", GITHUB_MINUTES)
+    minutes: int = job.get("timeout-minutes", GITHUB_MINUTES)
     return max(LEAST_SECONDS, minutes * 60 - MARGIN_SECONDS - (time.monotonic() - _BEGUN))
 
 
