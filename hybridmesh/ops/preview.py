@@ -226,7 +226,16 @@ def _remark(node: _Node) -> str:
         return "what an earlier run could not remove"
     if node.step is not None and node.step["op"] == "replace":
         return f"replaced, because of {', '.join(node.step.get('replaceReasons') or ()) or 'what it hangs on'}"
+    if type_of(node.urn) == "hybridmesh:command_host:CommandHost":
+        return _what_comes_of_commands(node)
     return _what_comes_of_it(node) if type_of(node.urn) == "hybridmesh:sidecar:Sidecar" else ""
+
+
+def _what_comes_of_commands(host: _Node) -> str:
+    """What other commands do to the machine that the old ones made: the engine updates, and forgets the old ones."""
+    if host.step is None or host.step["op"] != "update" or not _differing(host.step) & {"create", "delete"}:
+        return ""
+    return "`create` runs again; should it make another machine, nobody removes the old one (docs/leaving.md)"
 
 
 def _what_comes_of_it(sidecar: _Node) -> str:

@@ -252,6 +252,22 @@ def test_what_comes_of_a_change_is_said_of_the_machine() -> None:
     ]
 
 
+def test_other_commands_of_a_machine_say_that_the_old_one_is_not_removed() -> None:
+    kind, old = (
+        "hybridmesh:command_host:CommandHost",
+        {"create": "make a", "delete": "rm a", "meshAddress": "192.0.2.2"},
+    )
+    said = "`create` runs again; should it make another machine, nobody removes the old one (docs/leaving.md)"
+    title = "~ CommandHost mesh-vm-2"
+    for key in ("create", "delete"):
+        lines = shown(step("update", kind, "mesh-vm-2", old, {**old, key: "b"}))
+        assert lines == [f"{title}: {said}", f"~     {key}: {old[key]} => b"]
+    assert shown(step("update", kind, "mesh-vm-2", old, {**old, "meshAddress": "192.0.2.3"}))[0] == title
+    assert said not in "".join(
+        shown(step("delete", kind, "mesh-vm-2", old), step("create", kind, "mesh-vm-3", None, old))
+    )
+
+
 def test_what_travels_in_packs_is_shown_one_by_one() -> None:
     was, will = ({"rotationSeconds": 3, "drainSeconds": seconds} for seconds in (5, 2))
     ssh = {"ssh": "[secret]"}
