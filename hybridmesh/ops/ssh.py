@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import asyncssh
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 SUDO_REFUSED = 77
 """What the commands of hybridmesh.remote end with where their user is not root and sudo wants a password."""
@@ -28,6 +29,9 @@ _HOST_KEY_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+
+_DIALS = 4
+"""An sshd that has too many logins under way drops new ones unheard (MaxStartups): so often it is tried in all."""
 
 Kind = Literal["unreachable", "host key", "login", "key", "agent", "sudo", "limit", "cut off"]
 
@@ -119,20 +123,27 @@ async def _run_on_all(
 ) -> dict[str, Answer | SshError]:
     places = asyncio.Semaphore(limits.at_once)
 
-    async def ask(name: str, machine: Reachable) -> Answer | SshError:
+    async def ask(name: str, machine: Reachable, bastions: _Bastions) -> Answer | SshError:
         async with places:
             try:
-                return await run_on(machine, command, stdin(name) if callable(stdin) else stdin, limits)
+                return await _run_on(machine, command, stdin(name) if callable(stdin) else stdin, limits, bastions)
             except SshError as error:
                 return error
 
-    answers = await asyncio.gather(*(ask(name, machine) for name, machine in machines.items()))
+    async with _bastions(limits) as bastions:
+        answers = await asyncio.gather(*(ask(name, machine, bastions) for name, machine in machines.items()))
     return dict(zip(machines, answers, strict=True))
 
 
 async def run_on(machine: Reachable, command: str, stdin: str = "", limits: Limits = Limits()) -> Answer:
     """Run `command` on one machine. Raises SshError; a command that ends with another status than 0 is an answer."""
-    async with _connected(machine, limits) as connection:
+    async with _bastions(limits) as bastions:
+        return await _run_on(machine, command, stdin, limits, bastions)
+
+
+async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, bastions: _Bastions) -> Answer:
+    tunnel = await bastions.to(machine)
+    async with await _open(machine.name, machine.door, tunnel, limits) as connection:
         try:
             async with asyncio.timeout(limits.command):
                 process = await connection.create_process(command, encoding="utf-8", errors="replace")
@@ -174,17 +185,47 @@ def _cut_off(machine: Reachable, error: object) -> SshError:
     )
 
 
+class _Bastions:
+    """One connection to each bastion, for all machines behind it: of many that log in at once, sshd drops some."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._opened: dict[Door, asyncio.Task[asyncssh.SSHClientConnection]] = {}
+
+    async def to(self, machine: Reachable) -> asyncssh.SSHClientConnection | None:
+        """What the way to a machine goes through; None: it has none. Raises SshError."""
+        door, name = machine.bastion, f"{machine.name}: its bastion"
+        if door is None:
+            return None
+        if door not in self._opened or _is_closed(self._opened[door]):
+            self._opened[door] = asyncio.create_task(_open(name, door, None, self._limits))
+        try:
+            return await asyncio.shield(self._opened[door])
+        except SshError as error:
+            raise SshError(name, error.kind, error.problem, error.consequence, error.fix) from None
+
+    async def close(self) -> None:
+        """Closes them all."""
+        for opening in self._opened.values():
+            opening.cancel()
+        for opened in await asyncio.gather(*self._opened.values(), return_exceptions=True):
+            if isinstance(opened, asyncssh.SSHClientConnection):
+                opened.close()
+                await opened.wait_closed()
+
+
+def _is_closed(opening: asyncio.Task[asyncssh.SSHClientConnection]) -> bool:
+    """Whether it was open, and was lost since."""
+    return opening.done() and opening.exception() is None and opening.result().is_closed()
+
+
 @asynccontextmanager
-async def _connected(machine: Reachable, limits: Limits) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    if machine.bastion is None:
-        async with await _open(machine.name, machine.door, None, limits) as connection:
-            yield connection
-        return
-    async with (
-        await _open(f"{machine.name}: its bastion", machine.bastion, None, limits) as bastion,
-        await _open(machine.name, machine.door, bastion, limits) as connection,
-    ):
-        yield connection
+async def _bastions(limits: Limits) -> AsyncIterator[_Bastions]:
+    bastions = _Bastions(limits)
+    try:
+        yield bastions
+    finally:
+        await bastions.close()
 
 
 async def _open(
@@ -192,22 +233,32 @@ async def _open(
 ) -> asyncssh.SSHClientConnection:
     try:
         async with asyncio.timeout(limits.connect), _keys(name, door) as keys:
-            return await asyncssh.connect(
-                door.address,
-                door.port,
-                username=door.user,
-                client_keys=keys,
-                known_hosts=([_host_key(name, door)], [], []),
-                server_host_key_algs=_algorithms(door.host_key),
-                tunnel=tunnel or (),
-                config=None,
-                agent_path=None,
-                password=None,
-                gss_host=None,
-                preferred_auth="publickey",
-                keepalive_interval=5,
-                keepalive_count_max=6,
+
+            async def dial() -> asyncssh.SSHClientConnection:
+                return await asyncssh.connect(
+                    door.address,
+                    door.port,
+                    username=door.user,
+                    client_keys=keys,
+                    known_hosts=([_host_key(name, door)], [], []),
+                    server_host_key_algs=_algorithms(door.host_key),
+                    tunnel=tunnel or (),
+                    config=None,
+                    agent_path=None,
+                    password=None,
+                    gss_host=None,
+                    preferred_auth="publickey",
+                    keepalive_interval=5,
+                    keepalive_count_max=6,
+                )
+
+            patiently = AsyncRetrying(
+                retry=retry_if_exception_type((asyncssh.ConnectionLost, ConnectionResetError)),
+                stop=stop_after_attempt(_DIALS),
+                wait=wait_random_exponential(max=4),
+                reraise=True,
             )
+            return await patiently(dial)
     except asyncssh.PermissionDenied:
         raise _refused(name, door) from None
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,30 @@ def test_a_bastion_is_gone_through_and_named_where_it_is_at_fault(sshd: Sshd) ->
     assert "its bastion: SSH does not answer" in refusal(
         "unreachable", sshd.door(), bastion=bastion.door(port=closed_port())
     )
+
+
+def test_many_machines_behind_one_bastion_are_one_login_there(sshd: Sshd) -> None:
+    with Sshd(users=("jump",)) as bastion:
+        way = bastion.door(user="jump")
+        machines = {f"vm-{n}": Reachable(name=f"vm-{n}", door=sshd.door(), bastion=way) for n in range(30)}
+        answers = run_on_all(machines, "echo", "hello", PATIENT)
+        assert {answer.stdout for answer in answers.values() if isinstance(answer, Answer)} == {"hello"}
+        assert (len(bastion.forwarded), bastion.logins) == (30, 1), "of many logins at once sshd drops some"
+        other = bastion.door(user="root")
+        refused = run_on_all({n: replace(m, bastion=other) for n, m in machines.items()}, "echo", "", PATIENT)
+    assert {str(error).partition(": SSH")[0].partition(": 127")[0] for error in refused.values()} == {
+        f"{name}: its bastion" for name in machines
+    }
+
+
+def test_an_sshd_that_drops_logins_for_there_are_too_many_is_tried_again(sshd: Sshd) -> None:
+    sshd.drops = 2
+    assert ask(sshd.door()) == Answer("vm-1", 0, "hello", "")
+    sshd.drops = 20
+    try:
+        assert "SSH does not answer" in refusal("unreachable", sshd.door())
+    finally:
+        sshd.drops = 0
 
 
 def test_a_command_that_does_not_end_or_is_cut_off_is_said_to_be(sshd: Sshd) -> None:
