@@ -167,7 +167,7 @@ inodes() {
 }
 
 stats() {
-    admin "stats?filter=(update_rejected|rbac\..*denied|listener_create_failure|server\.(state|uptime))" |
+    admin "stats?filter=(update_rejected|rbac\.denied|listener_create_failure|server\.(state|uptime))" |
         awk '$2 != "0"'
 }
 

@@ -273,6 +273,13 @@ def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_somethin
     assert found(Spoiled("", mesh={"policies": {"demo": [other]}})) == []
 
 
+def test_a_policy_that_is_only_tried_refuses_nothing() -> None:
+    tried = {**DENY_ALL, "metadata": {**DENY_ALL["metadata"], "annotations": {"istio.io/dry-run": "true"}}}
+    assert found(Spoiled("", mesh={"policies": {"demo": [tried]}})) == []
+    shadow = "http.inbound_0.0.0.0_8080;.rbac.istio_dry_run_deny_shadow_denied: 12"
+    assert found(Spoiled("", {"stats": shadow})) == []
+
+
 def test_a_gateway_with_a_host_name_is_compared_by_name() -> None:
     topology = {**TOPOLOGY, "gateway": {"name": "istio-eastwestgateway", "address": "gw.example"}}
     follows = replace(case({"hosts-wanted": "gw.example istiod.istio-system.svc"}), topology=topology)

@@ -95,7 +95,8 @@ def _endpoint_missing(case: Case) -> Iterator[Found]:
 
 def _policy_denies(case: Case) -> Iterator[Found]:
     labels = ((case.entry or {}).get("spec") or {}).get("labels") or {}
-    mine = [p for p in case.mesh.policies.get(case.machine["namespace"], []) if _selects(p, labels)]
+    there = case.mesh.policies.get(case.machine["namespace"], [])
+    mine = [p for p in there if _selects(p, labels) and not _is_tried(p)]
     refusing = [_policy_name(p) for p in mine if _action(p) == "DENY" and {} in (p["spec"].get("rules") or [])]
     allowing = [p for p in mine if _action(p) == "ALLOW"]
     if allowing and not any(p["spec"].get("rules") for p in allowing):
@@ -109,7 +110,8 @@ def _policy_denies(case: Case) -> Iterator[Found]:
             severity="note" if set(refusing) == own else None,
         )
         return
-    denied = sum(int(v) for k, v in (case.facts.stats if case.facts else {}).items() if "denied" in k and v.isdigit())
+    stats = case.facts.stats if case.facts else {}
+    denied = sum(int(v) for k, v in stats.items() if k.endswith("rbac.denied") and v.isdigit())
     if denied:
         last = f"; the last: {case.facts.denied[-1]}" if case.facts and case.facts.denied else ""
         yield Found(
@@ -129,6 +131,12 @@ def _selects(policy: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def _action(policy: Mapping[str, Any]) -> str:
     return str((policy.get("spec") or {}).get("action") or "ALLOW")
+
+
+def _is_tried(policy: Mapping[str, Any]) -> bool:
+    """Whether it only counts what it would refuse (dry run)."""
+    annotations = policy["metadata"].get("annotations") or {}
+    return str(annotations.get("istio.io/dry-run", "")).lower() in ("1", "t", "true")
 
 
 def _policy_name(policy: Mapping[str, Any]) -> str:
