@@ -221,6 +221,11 @@ def test_a_stopped_proxy_is_said_once_and_not_by_its_consequences() -> None:
     assert [(f.id, f.machine) for f in found(spoiled)] == [("subset-empty", ""), ("service-stopped", "vm-1")]
 
 
+def test_a_machine_that_cannot_be_looked_at_may_be_out_of_the_mesh_too() -> None:
+    off = case(mesh={"entries": {}, "endpoints": [endpoint("10.0.0.5", "k8s")]}, refusal="SSH does not answer.")
+    assert {f.id for f in diagnose([off], replace(off, name=""))} >= {"ssh-unreachable", "not-connected"}
+
+
 def test_another_machines_trouble_explains_nothing_here() -> None:
     topology = {**TOPOLOGY, "machines": {**TOPOLOGY["machines"], "vm-2": TOPOLOGY["machines"]["vm-1"]}}
     stopped = replace(case({"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}), topology=topology)

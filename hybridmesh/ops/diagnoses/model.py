@@ -108,7 +108,6 @@ class Diagnosis:
 
 CANNOT_COME = frozenset(
     {
-        "ssh-unreachable",
         "never-joined",
         "service-stopped",
         "crash-loop",
