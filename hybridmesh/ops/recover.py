@@ -31,6 +31,10 @@ class Interrupted:
     inputs: Mapping[str, Any]
     provider: str
     """The provider's URN, `::` and its id."""
+    id: str | None
+    """As the provider knows it; None: it was not made yet."""
+    replaced: bool
+    """Whether it is the old one of two that bear the URN, in a replacement that did not end."""
 
     @property
     def name(self) -> str:
@@ -61,6 +65,7 @@ def interrupted(deployment: Mapping[str, Any]) -> list[Interrupted]:
             operation["resource"]["type"],
             operation["resource"].get("inputs") or {},
             operation["resource"].get("provider", ""),
+            *_which(operation["resource"]),
         )
         for operation in deployment["deployment"].get("pending_operations") or []
     ]
@@ -100,10 +105,15 @@ def repairs(operations: Sequence[Interrupted], records: Mapping[str, Sequence[tu
 
 def recovered(deployment: Mapping[str, Any], plan: Sequence[Repair]) -> dict[str, Any]:
     """The state without operations that are pending, and without what is gone."""
-    gone = {repair.operation.urn for repair in plan if repair.forget}
+    gone = {(repair.operation.urn, repair.operation.id, repair.operation.replaced) for repair in plan if repair.forget}
     inner = {key: value for key, value in deployment["deployment"].items() if key != "pending_operations"}
-    inner["resources"] = [resource for resource in inner.get("resources") or [] if resource["urn"] not in gone]
+    inner["resources"] = [r for r in inner.get("resources") or [] if (r["urn"], *_which(r)) not in gone]
     return {**deployment, "deployment": inner}
+
+
+def _which(resource: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """What tells two resources of one URN apart."""
+    return resource.get("id"), bool(resource.get("delete"))
 
 
 def cluster_of(deployment: Mapping[str, Any], operation: Interrupted) -> ClusterAccess:

@@ -84,6 +84,17 @@ def test_a_recovered_state_has_no_pending_operation_and_nothing_that_is_gone() -
     assert len(before["deployment"]["resources"]) == 2, "the old one is not changed"
 
 
+def test_of_a_replacement_that_did_not_end_only_the_old_one_is_forgotten() -> None:
+    old = {"urn": ISTIOD, "id": "istio-system/old", "delete": True}
+    new = {"urn": ISTIOD, "id": "istio-system/new"}
+    deleting = operation("deleting")
+    deleting["resource"].update(old)
+    before = state(deleting)
+    before["deployment"]["resources"][1:] = [new, old]
+    after = recovered(before, repairs(interrupted(before), {}))
+    assert after["deployment"]["resources"][1:] == [new]
+
+
 def test_the_cluster_is_the_one_that_the_operation_was_about() -> None:
     (one,) = interrupted(state(operation("creating")))
     access = cluster_of(state(), one)
