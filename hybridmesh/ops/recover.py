@@ -75,9 +75,10 @@ def repairs(operations: Sequence[Interrupted], records: Mapping[str, Sequence[tu
     """What must be put right before the next run; all else is done by running again.
 
     Helm refuses to install what it has a record of, and to upgrade what it believes in the middle of an upgrade. A
-    record that goes takes nothing along: the next install adopts the objects, which bear the release's name. Objects
-    that pulumi-kubernetes applied belong, field by field, to a manager of a random name that only the state knows; one
-    that is not in it would be a conflict at the first change of such a field.
+    record that goes takes nothing along: the next install adopts the objects, which bear the release's name. What the
+    state was to learn of as new is this stack's only if nobody has upgraded it. Objects that pulumi-kubernetes applied
+    belong, field by field, to a manager of a random name that only the state knows; one that is not in it would be a
+    conflict at the first change of such a field.
 
     Args:
         operations: the interrupted ones.
@@ -96,6 +97,13 @@ def repairs(operations: Sequence[Interrupted], records: Mapping[str, Sequence[tu
         if operation.kind == "deleting" and not there:
             what = f"release {namespace}/{release} is gone from the cluster: take it out of the state"
             found.append(Repair(operation, what, forget=True))
+        if operation.kind == "creating" and there and not _is_first(there):
+            what = (
+                f"leave release {namespace}/{release}: it has been upgraded, so it is another's than this stack's, and "
+                "the next run would refuse its name. Before that, adopt it, name it otherwise or `helm uninstall` it"
+            )
+            found.append(Repair(operation, what))
+            continue
         for record, status in there:
             if operation.kind == "creating" or (operation.kind == "updating" and status in _HALF_MADE):
                 what = f"release {namespace}/{release} is {status}: delete Helm's record of it, {record}"
@@ -220,6 +228,11 @@ def _object(operation: Interrupted) -> tuple[str, str]:
     metadata = operation.inputs.get("metadata")
     given = metadata if isinstance(metadata, Mapping) else {}
     return str(given.get("namespace") or ""), str(given.get("name") or "")
+
+
+def _is_first(records: Sequence[tuple[str, str]]) -> bool:
+    """Whether a release was installed, and never upgraded."""
+    return len(records) == 1 and records[0][0].endswith(".v1")
 
 
 def _release(operation: Interrupted) -> tuple[str, str]:

@@ -49,6 +49,13 @@ def test_a_release_that_the_state_does_not_know_loses_helm_s_record_or_helm_woul
     assert plan("creating", ("istiod.v1", status)) == [(f"release istio-system/istiod is {status}", "istiod.v1")]
 
 
+@pytest.mark.parametrize(
+    "records", [[("istiod.v6", "superseded"), ("istiod.v7", "deployed")], [("istiod.v7", "deployed")]]
+)
+def test_a_release_that_was_there_before_and_is_another_s_keeps_its_records(records: list[tuple[str, str]]) -> None:
+    assert plan("creating", *records) == [("leave release istio-system/istiod", "")]
+
+
 def test_an_upgrade_that_was_caught_half_way_is_taken_back_to_the_last_that_was_deployed() -> None:
     records = (("istiod.v1", "superseded"), ("istiod.v2", "deployed"), ("istiod.v3", "pending-upgrade"))
     assert plan("updating", *records) == [("release istio-system/istiod is pending-upgrade", "istiod.v3")]
