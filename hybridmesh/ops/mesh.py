@@ -57,8 +57,8 @@ class MeshFacts:
     """What all istiods say of the proxies in a namespace (/debug/syncz)."""
     endpoints: Sequence[Endpoint] | None
     """All endpoints of the stack's services, as istiod has them; None: no istiod could be asked."""
-    istiods: int
-    """How many run and are ready."""
+    istiods: Mapping[str, int]
+    """How many run and are ready, by revision."""
     gateways: int | None
     """How many of the east-west gateway's pods run and are ready; None: nobody knows which they are."""
     roots: Mapping[str, Sequence[Certificate]]
@@ -72,7 +72,7 @@ class MeshFacts:
 
 
 NOTHING = MeshFacts(
-    entries={}, groups={}, policies={}, states={}, endpoints=None, istiods=0, gateways=0, roots={}, requests={}
+    entries={}, groups={}, policies={}, states={}, endpoints=None, istiods={}, gateways=0, roots={}, requests={}
 )
 """Nothing is known of it."""
 
@@ -99,7 +99,10 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             for ns in sorted({*namespaces, root})
         }
         maps = {ns: pool.submit(cluster.config_map, ns, "istio-ca-root-cert") for ns in namespaces}
-        istiods = pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev in ({all_revisions(plane)})")
+        istiods = {
+            revision: pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev in ({revision})")
+            for revision in all_revisions(plane).split(",")
+        }
         gateways = pool.submit(cluster.pods, root, f"istio={topology['gateway']['name'].removeprefix('istio-')}")
         entries = _named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries")
         asked = {**dict(list(others(topology, entries).items())[:OTHERS]), **machines}
@@ -112,7 +115,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             },
             states={ns: found.result() for ns, found in states.items()},
             endpoints=endpoints.result(),
-            istiods=sum(pod.ready for pod in istiods.result()),
+            istiods={revision: sum(pod.ready for pod in found.result()) for revision, found in istiods.items()},
             gateways=_gateways(topology, gateways.result()),
             roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
             requests=_requests(callers.result()),

@@ -59,7 +59,7 @@ def scene(
     topology: Mapping[str, Any],
     machines: Sequence[MachineStatus],
     splits: Sequence[WorkloadStatus],
-    istiods: int,
+    istiods: Mapping[str, int],
     gateways: int | None,
     states: Mapping[str, str],
 ) -> Scene:
@@ -69,7 +69,7 @@ def scene(
         topology: its output of that name; among its machines those that joined by themselves, too.
         machines: what is known of them. Of those that are equally well the first are drawn.
         splits: how requests are split.
-        istiods: how many are ready.
+        istiods: how many are ready, by revision.
         gateways: how many of the gateway's pods are ready; None: nobody knows.
         states: `good`, `warn` or `bad`, by machine.
     """
@@ -94,8 +94,8 @@ def scene(
         cluster=f"cluster {topology['cluster']['name']} · network {topology['cluster']['network']}",
         istiod=Card(
             title="istiod",
-            detail=f"{plane['version']} · {istiods} ready",
-            state="good" if istiods else "bad",
+            detail=f"{plane['version']} · {sum(istiods.values())} ready",
+            state="good" if all(istiods.values()) else "bad",
         ),
         gateway=Card(
             title="gateway",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -133,8 +133,8 @@ def tiles(
         _tile(
             "control plane",
             _plane(view.mesh.istiods, view.mesh.gateways),
-            f"ready: {view.mesh.istiods} istiod, {_of_gateway(view.mesh.gateways)}",
-            bool(view.mesh.istiods) and view.mesh.gateways != 0,
+            f"ready: {sum(view.mesh.istiods.values())} istiod, {_of_gateway(view.mesh.gateways)}",
+            all(view.mesh.istiods.values()) and view.mesh.gateways != 0,
         ),
         {
             "what": "requests measured",
@@ -149,8 +149,9 @@ def _of_gateway(gateways: int | None) -> str:
     return "gateway not known" if gateways is None else f"{gateways} gateway"
 
 
-def _plane(istiods: int, gateways: int | None) -> str:
-    down = [name for name, count in (("istiod", istiods), ("gateway", gateways)) if count == 0]
+def _plane(istiods: Mapping[str, int], gateways: int | None) -> str:
+    planes = [(f"istiod {revision}" if len(istiods) > 1 else "istiod", ready) for revision, ready in istiods.items()]
+    down = [name for name, count in (*planes, ("gateway", gateways)) if count == 0]
     return f"{' and '.join(down)} down" if down else "ready"
 
 

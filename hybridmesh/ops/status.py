@@ -251,7 +251,8 @@ def document(view: View, machines: Sequence[MachineStatus], more: Sequence[Machi
     assert view.mesh is not None
     return {
         "topology": view.topology,
-        "istiods": view.mesh.istiods,
+        "istiods": sum(view.mesh.istiods.values()),
+        "revisions": dict(view.mesh.istiods),
         "gateways": view.mesh.gateways,
         "machines": [asdict(machine) | {"good": machine.good} for machine in machines],
         "others": [asdict(machine) | {"good": machine.good} for machine in more],
@@ -289,7 +290,12 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
     lines = [
         f"cluster   {cluster['name']}, network {cluster['network']}",
         f"istiod    {plane['version']}, revision {plane['revision']}, trust domain {plane['trustDomain']}"
-        f", {_running(mesh.istiods)}",
+        f", {_running(mesh.istiods[plane['revision']])}",
+        *(
+            f"istiod    revision {revision}, {_running(ready)}"
+            for revision, ready in mesh.istiods.items()
+            if revision != plane["revision"]
+        ),
         f"gateway   {gateway['name']} at {gateway['address']}, {_gateway(mesh.gateways)}",
     ]
     lines += [f"network   {name}: {_way(network)}" for name, network in sorted(topology.get("networks", {}).items())]

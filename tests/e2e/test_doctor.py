@@ -553,7 +553,7 @@ def test_a_mesh_without_istiod_and_gateway(lab: Lab, up: Stack) -> None:
             lab,
             up,
             {
-                ("", "istiod-down"): "no istiod is ready",
+                ("", "istiod-down"): "no istiod of revision default is ready",
                 ("", "gateway-down"): "no pod of the gateway istio-eastwestgateway is ready",
             },
             120,

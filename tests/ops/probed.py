@@ -218,7 +218,7 @@ def mesh_facts(**changes: Any) -> MeshFacts:
         "policies": {"demo": []},
         "states": {"demo": [state()]},
         "endpoints": [endpoint("10.0.0.5", "k8s"), endpoint(ADDRESS, "vm")],
-        "istiods": 1,
+        "istiods": {"default": 1},
         "gateways": 1,
         "roots": {"demo": certificates(certificate())},
         "requests": {f"outbound|8080|k8s|{HOST}": 893, f"outbound|8080|vm|{HOST}": 107, "xds-grpc": 4},

@@ -154,7 +154,7 @@ WRONG: dict[str, Spoiled] = {
         f"no endpoint {ADDRESS} for {HOST}", mesh={"endpoints": ELSEWHERE}
     ),
     "policy-denies": Spoiled("refused by AuthorizationPolicy demo/no", mesh={"policies": {"demo": [DENY_ALL]}}),
-    "istiod-down": Spoiled("no istiod is ready", mesh={"istiods": 0}),
+    "istiod-down": Spoiled("no istiod of revision default is ready", mesh={"istiods": {"default": 0}}),
     "gateway-down": Spoiled("no pod of the gateway istio-eastwestgateway is ready", mesh={"gateways": 0}),
     "subset-empty": Spoiled(
         "subset vm of echo gets 10 % of the requests, and has no endpoint",
@@ -245,13 +245,22 @@ def test_a_sidecar_is_not_compared_with_an_istiod_that_its_machine_does_not_foll
 
 
 def test_without_the_cluster_only_the_machine_is_judged() -> None:
-    judged = case(mesh={"entries": {}, "istiods": 0, "gateways": 0, "states": {}, "endpoints": [], "roots": {}})
+    judged = case(
+        mesh={"entries": {}, "istiods": {"default": 0}, "gateways": 0, "states": {}, "endpoints": [], "roots": {}}
+    )
     assert diagnose([judged], judged, mesh_is_known=False) == []
 
 
 def test_a_gateway_whose_pods_are_not_known_is_not_down_and_hides_nothing() -> None:
     out = case(mesh={"entries": {}, "gateways": None})
     assert [f.id for f in diagnose([out], out)] == ["not-connected"]
+
+
+def test_of_two_istiods_the_one_that_is_down_is_named_and_hides_no_machine_s_trouble() -> None:
+    out = case(mesh={"entries": {}, "istiods": {"default": 0, "canary": 1}})
+    findings = diagnose([out], out)
+    assert {f.id for f in findings} == {"istiod-down", "not-connected"}
+    assert "no istiod of revision default is ready" in next(f.what for f in findings if f.id == "istiod-down")
 
 
 def test_endpoints_that_could_not_be_asked_for_are_not_missing() -> None:
@@ -279,7 +288,8 @@ def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_somethin
 
 
 def test_a_policy_that_is_only_tried_refuses_nothing() -> None:
-    tried = {**DENY_ALL, "metadata": {**DENY_ALL["metadata"], "annotations": {"istio.io/dry-run": "true"}}}
+    dry = {"istio.io/dry-run": "true"}
+    tried = {**DENY_ALL, "metadata": {"name": "no", "namespace": "demo", "annotations": dry}}
     assert found(Spoiled("", mesh={"policies": {"demo": [tried]}})) == []
     shadow = "http.inbound_0.0.0.0_8080;.rbac.istio_dry_run_deny_shadow_denied: 12"
     assert found(Spoiled("", {"stats": shadow})) == []

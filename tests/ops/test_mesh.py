@@ -34,6 +34,13 @@ def test_of_a_gateway_adopted_by_its_address_pods_that_are_not_found_say_nothing
     assert look(BY_ADDRESS, cluster).gateways == by_address
 
 
+def test_istiods_are_counted_by_revision() -> None:
+    two = {**TOPOLOGY, "controlPlane": {**TOPOLOGY["controlPlane"], "revisions": ["canary"]}}
+    cluster = FakeCluster(running={ISTIODS.replace("default", "canary"): [READY, STARTING]})
+    cluster.revisions = "default,canary"
+    assert look(two, cluster).istiods == {"default": 0, "canary": 1}
+
+
 def test_endpoints_that_no_istiod_could_be_asked_for_are_not_known() -> None:
     shards = {HOST: {"demo": {"Shards": {"a": [{"Addresses": [ADDRESS], "Labels": {"app": "echo"}}]}}}}
     page, pods = "istio-system/{}:15014/debug/endpointShardz", {ISTIODS: [READY, STARTING]}

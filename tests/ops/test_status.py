@@ -239,7 +239,16 @@ def test_json_has_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     [machine], [workload] = document["machines"], document["workloads"]
     assert (machine["good"], machine["endpoint"], machine["certificate_of"]) == (True, "seen by all", "now")
     assert (workload["wanted"], workload["requests"]) == ({"k8s": 90, "vm": 10}, {"k8s": 893, "vm": 114})
-    assert (document["istiods"], document["gateways"]) == (1, 1)
+    assert (document["istiods"], document["revisions"], document["gateways"]) == (1, {"default": 1}, 1)
+
+
+def test_each_istiod_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run(monkeypatch, view(istiods={"default": 0, "canary": 1}))[1].splitlines()
+    for line in (
+        "istiod    1.31.0, revision default, trust domain cluster.local, NONE READY",
+        "istiod    revision canary, 1 ready",
+    ):
+        assert line in [s.rstrip() for s in shown]
 
 
 def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

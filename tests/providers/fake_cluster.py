@@ -62,6 +62,7 @@ class FakeCluster:
     custom: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Custom objects, by namespace/plural."""
     records: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    revisions: str = "default"
     done: list[str] = field(default_factory=list)
     minted: int = 0
 
@@ -92,7 +93,7 @@ class FakeCluster:
         self.entries.pop(f"{namespace}/{name}", None)
 
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
-        assert (namespace, revision, workload_namespace) == ("istio-system", "default", "demo")
+        assert (namespace, revision, workload_namespace) == ("istio-system", self.revisions, "demo")
         return self.states
 
     def pods(self, namespace: str, selector: str) -> Sequence[Pod]:

@@ -31,8 +31,10 @@ def diagnose(cases: Sequence[Case], stack: Case, *, mesh_is_known: bool = True) 
     found = [finding for case in cases for finding in _of(case, [d for d in possible if not d.of_stack])]
     found += [f.model_copy(update={"machine": ""}) for f in _of(stack, [d for d in possible if d.of_stack])]
     order = {severity: place for place, severity in enumerate(("critical", "warning", "note"))}
+    # A machine follows one istiod: that another one is down is no reason of its trouble.
+    reasons = [f for f in found if f.id != "istiod-down" or not any(stack.mesh.istiods.values())]
     return sorted(
-        (finding for finding in found if not _is_explained(finding, found)),
+        (finding for finding in found if not _is_explained(finding, reasons)),
         key=lambda finding: (order[finding.severity], finding.machine),
     )
 
@@ -51,6 +53,6 @@ def _of(case: Case, diagnoses: Iterable[Diagnosis]) -> Iterator[Finding]:
             )
 
 
-def _is_explained(finding: Finding, all_found: Sequence[Finding]) -> bool:
-    reasons = BY_ID[finding.id].explained_by
-    return any(other.id in reasons and other.machine in (finding.machine, "") for other in all_found)
+def _is_explained(finding: Finding, reasons: Sequence[Finding]) -> bool:
+    ids = BY_ID[finding.id].explained_by
+    return any(reason.id in ids and reason.machine in (finding.machine, "") for reason in reasons)

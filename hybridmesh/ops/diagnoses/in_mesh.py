@@ -80,7 +80,7 @@ def _labels_drifted(case: Case) -> Iterator[Found]:
 
 
 def _endpoint_missing(case: Case) -> Iterator[Found]:
-    if case.workload is None or not case.workload["host"] or not case.mesh.istiods or case.entry is None:
+    if case.workload is None or not case.workload["host"] or not any(case.mesh.istiods.values()) or case.entry is None:
         return
     if case.mesh.endpoints is None:
         return
@@ -144,12 +144,13 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 
 
 def _istiod_down(case: Case) -> Iterator[Found]:
-    if not case.mesh.istiods:
-        plane = case.topology["controlPlane"]
-        yield Found(
-            "no istiod is ready: proxies go on with what they know, and no certificate is renewed",
-            f"pods app=istiod,istio.io/rev={plane['revision']} in {plane['namespace']}",
-        )
+    for revision, ready in case.mesh.istiods.items():
+        if not ready:
+            yield Found(
+                f"no istiod of revision {revision} is ready: proxies that follow it go on with what they know, and "
+                "their certificates are not renewed",
+                f"pods app=istiod,istio.io/rev={revision} in {case.topology['controlPlane']['namespace']}",
+            )
 
 
 def _gateway_down(case: Case) -> Iterator[Found]:
