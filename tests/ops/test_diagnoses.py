@@ -283,6 +283,9 @@ def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_somethin
     some = {"metadata": {"name": "some", "namespace": "demo"}, "spec": {"rules": [{"from": []}]}}
     assert [f.id for f in found(Spoiled("", mesh={"policies": {"demo": [ALLOW_NOTHING]}}))] == ["policy-denies"]
     assert found(Spoiled("", mesh={"policies": {"demo": [ALLOW_NOTHING, some]}})) == []
+    bare = {"metadata": {"name": "bare", "namespace": "demo"}}
+    assert [f.id for f in found(Spoiled("", mesh={"policies": {"demo": [bare]}}))] == ["policy-denies"]
+    assert found(Spoiled("", mesh={"policies": {"demo": [bare, some]}})) == []
     other = {"metadata": {}, "spec": {"selector": {"matchLabels": {"app": "else"}}}}
     assert found(Spoiled("", mesh={"policies": {"demo": [other]}})) == []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hybridmesh.istio.entries import health, is_connected, report_is_lost
@@ -97,9 +97,9 @@ def _policy_denies(case: Case) -> Iterator[Found]:
     labels = ((case.entry or {}).get("spec") or {}).get("labels") or {}
     there = case.mesh.policies.get(case.machine["namespace"], [])
     mine = [p for p in there if _selects(p, labels) and not _is_tried(p)]
-    refusing = [_policy_name(p) for p in mine if _action(p) == "DENY" and {} in (p["spec"].get("rules") or [])]
+    refusing = [_policy_name(p) for p in mine if _action(p) == "DENY" and {} in _rules(p)]
     allowing = [p for p in mine if _action(p) == "ALLOW"]
-    if allowing and not any(p["spec"].get("rules") for p in allowing):
+    if allowing and not any(_rules(p) for p in allowing):
         refusing += [_policy_name(p) for p in allowing]
     if refusing:
         own = {f"{case.machine['namespace']}/{case.machine['workload']}-default-deny"}
@@ -137,6 +137,10 @@ def _is_tried(policy: Mapping[str, Any]) -> bool:
     """Whether it only counts what it would refuse (dry run)."""
     annotations = policy["metadata"].get("annotations") or {}
     return str(annotations.get("istio.io/dry-run", "")).lower() in ("1", "t", "true")
+
+
+def _rules(policy: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (policy.get("spec") or {}).get("rules") or []
 
 
 def _policy_name(policy: Mapping[str, Any]) -> str:
