@@ -188,7 +188,8 @@ def watched_gateways(settings: Settings) -> list[rules.Gateway]:
     found = []
     if not settings.gateway.by_address:
         place, leads_to = settings.control_plane.namespace, "of VMs to istiod, and between networks"
-        found.append(rules.Gateway(place, settings.gateway.name, leads_to))
+        adopted = settings.gateway.mode == "adopt"
+        found.append(rules.Gateway(place, settings.gateway.name, leads_to, adopted))
     for network, facts in sorted(settings.networks.items()):
         if facts.gateway is not None and network in agents:
             found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), f"into network {network}"))

@@ -43,6 +43,8 @@ class Gateway:
     """Its workload, as metrics name it."""
     leads_to: str
     """Whose way it is, for people."""
+    adopted: bool = False
+    """Somebody else labels its pods: whether metrics name it so is only known of what was seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +171,7 @@ def alerts(gateways: Sequence[Gateway], thresholds: Thresholds) -> list[dict[str
         *(
             _alert(
                 "HybridMeshGatewayDown",
-                f'absent(up{{namespace="{gateway.namespace}", workload="{gateway.workload}"}} == 1)',
+                _gateway_is_down(gateway),
                 "1m",
                 "critical",
                 f"No proxy of gateway {gateway.namespace}/{gateway.workload} answers",
@@ -205,6 +207,12 @@ def alerts(gateways: Sequence[Gateway], thresholds: Thresholds) -> list[dict[str
             "Whether proxies are in sync is unknown.",
         ),
     ]
+
+
+def _gateway_is_down(gateway: Gateway) -> str:
+    proxies = f'up{{namespace="{gateway.namespace}", workload="{gateway.workload}"}}'
+    down = f"absent({proxies} == 1)"
+    return f"{down} and on () count_over_time({proxies}[1d])" if gateway.adopted else down
 
 
 def _alert(

@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
-from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster, Pod
+from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
 
 from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
@@ -103,7 +103,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             revision: pool.submit(cluster.pods, root, f"app=istiod,istio.io/rev in ({revision})")
             for revision in all_revisions(plane).split(",")
         }
-        gateways = pool.submit(cluster.pods, root, f"istio={topology['gateway']['name'].removeprefix('istio-')}")
+        gateways = pool.submit(_gateways, cluster, topology)
         entries = _named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries")
         asked = {**dict(list(others(topology, entries).items())[:OTHERS]), **machines}
         shown = {name: pool.submit(_shown_certificate, machine, workloads) for name, machine in asked.items()}
@@ -116,7 +116,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             states={ns: found.result() for ns, found in states.items()},
             endpoints=endpoints.result(),
             istiods={revision: sum(pod.ready for pod in found.result()) for revision, found in istiods.items()},
-            gateways=_gateways(topology, gateways.result()),
+            gateways=gateways.result(),
             roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
             requests=_requests(callers.result()),
             passed_over=passed_over(callers.result()),
@@ -124,9 +124,20 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
         )
 
 
-def _gateways(topology: Mapping[str, Any], found: Sequence[Pod]) -> int | None:
-    """Of one that is adopted by its address, pods that are not found say nothing: they may be anywhere."""
-    return None if not found and topology["gateway"].get("byAddress") else sum(pod.ready for pod in found)
+def _gateways(cluster: Cluster, topology: Mapping[str, Any]) -> int | None:
+    """How many of the pods that the gateway's Service selects are ready; an adopted one may be labelled anyhow.
+
+    Of one that is adopted by its address, pods that are not found say nothing: they may be anywhere.
+    """
+    root, gateway = topology["controlPlane"]["namespace"], topology["gateway"]
+    service = cluster.service(root, gateway["name"])
+    if service is None:
+        selector = {"istio": gateway["name"].removeprefix("istio-")}
+    else:
+        selector = (service.get("spec") or {}).get("selector") or {}
+    found = cluster.pods(root, ",".join(f"{k}={v}" for k, v in sorted(selector.items()))) if selector else []
+    known = bool(found) or (bool(selector) and not gateway.get("byAddress"))
+    return sum(pod.ready for pod in found) if known else None
 
 
 def _named(lists: Any) -> dict[str, Mapping[str, Any]]:

@@ -350,7 +350,7 @@ def _running(count: int) -> str:
 
 
 def _gateway(count: int | None) -> str:
-    return "adopted by its address; its pods are not known" if count is None else _running(count)
+    return "adopted; its pods are not known" if count is None else _running(count)
 
 
 def _way(network: Mapping[str, Any]) -> str:

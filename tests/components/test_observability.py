@@ -225,6 +225,14 @@ def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:
     assert [gateway.workload for gateway in watched_gateways(dev_settings(by_address))] == ["far-gateway"]
 
 
+def test_an_adopted_gateway_is_missed_only_after_it_was_seen() -> None:
+    def by_service(sections: dict[str, Any]) -> None:
+        with_agent(sections)
+        sections["gateway"] = {"mode": "adopt"}
+
+    assert [gateway.adopted for gateway in watched_gateways(dev_settings(by_service))] == [True, False]
+
+
 def test_agents_alone_may_write_to_prometheus() -> None:
     world = mesh(None, with_agent)
     assert world.one("mesh-metrics-writers").value("spec") == {

@@ -16,7 +16,13 @@ from tests.components.harness import PROJECT_ROOT
 
 pytestmark = pytest.mark.lab  # promtool is of the environment's tools; nothing of it needs to run
 
-RULES = rules([Gateway("istio-system", "istio-eastwestgateway", "of VMs to istiod")], Thresholds())
+RULES = rules(
+    [
+        Gateway("istio-system", "istio-eastwestgateway", "of VMs to istiod"),
+        Gateway("istio-system", "adopted", "of VMs to istiod", adopted=True),
+    ],
+    Thresholds(),
+)
 VM = 'vm="vm-1", namespace="demo", workload="echo", version="vm", network="embedded"'
 ON_VM = f'{VM}, platform="vm"'
 IN_POD = 'pod="echo-1", namespace="demo", workload="echo", version="k8s", network="embedded", platform="pod"'
@@ -216,6 +222,11 @@ CASES = [
     ),
     Case(
         "one of two proxies of a gateway is enough", {**UP, OTHER_GATEWAY_UP: "0x30"}, quiet=("HybridMeshGatewayDown",)
+    ),
+    Case(
+        "an adopted gateway is gone; before it was seen nothing was said of it",
+        {**UP, GATEWAY_UP.replace("istio-eastwestgateway", "adopted"): "1x10 stale"},
+        firing={"HybridMeshGatewayDown": [{**OF_GATEWAY, "workload": "adopted"}]},
     ),
     Case(
         "a gateway that nobody has ever seen, and one elsewhere that has its name",

@@ -34,6 +34,20 @@ def test_of_a_gateway_adopted_by_its_address_pods_that_are_not_found_say_nothing
     assert look(BY_ADDRESS, cluster).gateways == by_address
 
 
+@pytest.mark.parametrize(
+    ("selector", "pods", "count"),
+    [({"app": "eastwest", "of": "me"}, [READY], 1), ({"app": "eastwest", "of": "me"}, [], 0), (None, [], None)],
+)
+def test_a_gateway_s_pods_are_those_that_its_service_selects(
+    selector: dict[str, str] | None, pods: list[Pod], count: int | None
+) -> None:
+    cluster = FakeCluster(
+        services={"istio-system/istio-eastwestgateway": {"spec": {"selector": selector}}},
+        running={"istio-system app=eastwest,of=me": pods, GATEWAYS: [STARTING]},
+    )
+    assert look(TOPOLOGY, cluster).gateways == count
+
+
 def test_istiods_are_counted_by_revision() -> None:
     two = {**TOPOLOGY, "controlPlane": {**TOPOLOGY["controlPlane"], "revisions": ["canary"]}}
     cluster = FakeCluster(running={ISTIODS.replace("default", "canary"): [READY, STARTING]})

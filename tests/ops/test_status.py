@@ -229,7 +229,7 @@ def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatc
 
 def test_a_gateway_whose_pods_are_not_known_is_not_called_down(monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = run(monkeypatch, view(gateways=None))
-    line = "gateway   istio-eastwestgateway at 192.0.2.100, adopted by its address; its pods are not known"
+    line = "gateway   istio-eastwestgateway at 192.0.2.100, adopted; its pods are not known"
     assert (code, line in [s.rstrip() for s in text.splitlines()]) == (0, True)
     assert "at 192.0.2.100, NONE READY" in run(monkeypatch, view(gateways=0))[1]
 
