@@ -184,7 +184,7 @@ def watched_gateways(settings: Settings) -> list[rules.Gateway]:
     One that is adopted by its address is not: nobody says which pods are its own. Nor is that of a network without an
     agent: nobody may reach its metrics, and what the metrics server says of its machines is watched anyway.
     """
-    agents = settings.observability.agents if settings.observability is not None else {}
+    agents = watched_agents(settings)
     found = []
     if not settings.gateway.by_address:
         place, leads_to = settings.control_plane.namespace, "of VMs to istiod, and between networks"
@@ -192,8 +192,17 @@ def watched_gateways(settings: Settings) -> list[rules.Gateway]:
         found.append(rules.Gateway(place, settings.gateway.name, leads_to, adopted))
     for network, facts in sorted(settings.networks.items()):
         if facts.gateway is not None and network in agents:
-            found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), f"into network {network}"))
+            leads_to = f"into network {network}"
+            found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), leads_to, agent_in=network))
     return found
+
+
+def watched_agents(settings: Settings) -> list[str]:
+    """The networks whose agent is missed: those that write to where the rules are."""
+    if settings.observability is None:
+        return []
+    own = settings.observability.prometheus is not None
+    return sorted(n for n, agent in settings.observability.agents.items() if agent.write_to is None or not own)
 
 
 def namespaces_of_machines(settings: Settings) -> list[str]:

@@ -38,6 +38,7 @@ from .from_settings import (
     server_config,
     traces_of,
     traffic_policy_of,
+    watched_agents,
     watched_gateways,
     workload_ports,
 )
@@ -711,6 +712,7 @@ class HybridMesh(pulumi.ComponentResource):
                 istio_namespace=self._control_plane.namespace,
                 seconds=observability.scrape_seconds,
                 gateways=watched_gateways(settings),
+                agents=watched_agents(settings),
                 thresholds=rules.Thresholds(
                     error_percent=observability.alerts.error_percent,
                     canary_points=observability.alerts.canary_points,

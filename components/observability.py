@@ -79,6 +79,8 @@ class ObservabilityArgs:
     """How often is scraped."""
     gateways: Sequence[Gateway] = ()
     """Gateways that are missed when they do not answer."""
+    agents: Sequence[str] = ()
+    """Networks whose agent is missed when nothing comes from it."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """From when on somebody is told."""
     delivery: Literal["files", "operator"] = "files"
@@ -117,7 +119,7 @@ class Observability(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         host = f"{SERVER}.{args.namespace_name}.svc.{args.domain}"
         self._server = f"{host}:{PORT}"
-        self._rules = rules(args.gateways, args.thresholds, args.seconds)
+        self._rules = rules(args.gateways, args.agents, args.thresholds, args.seconds)
         self.server = after(self._make_server(), self._server)
         self._config_map("dashboard", DASHBOARD, {"hybrid-mesh.json": dashboard_text()}, args.dashboard_labels)
         if args.prometheus is None and args.delivery == "operator":

@@ -45,6 +45,8 @@ class Gateway:
     """Whose way it is, for people."""
     adopted: bool = False
     """Somebody else labels its pods: whether metrics name it so is only known of what was seen."""
+    agent_in: str = ""
+    """The network whose agent asks its proxies; empty: Prometheus does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +61,14 @@ class Thresholds:
     """What is left of a certificate that should have been renewed."""
 
 
-def rules(gateways: Sequence[Gateway], thresholds: Thresholds, seconds: int = 15) -> dict[str, Any]:
+def rules(
+    gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds, seconds: int = 15
+) -> dict[str, Any]:
     """A rule file, which is the spec of a PrometheusRule too."""
     return {
         "groups": [
             {"name": "hybrid-mesh-recording", "interval": f"{seconds}s", "rules": recording()},
-            {"name": "hybrid-mesh-alerts", "interval": f"{seconds}s", "rules": alerts(gateways, thresholds)},
+            {"name": "hybrid-mesh-alerts", "interval": f"{seconds}s", "rules": alerts(gateways, networks, thresholds)},
         ]
     }
 
@@ -111,8 +115,14 @@ def _record(name: str, expression: str) -> dict[str, Any]:
     return {"record": name, "expr": expression}
 
 
-def alerts(gateways: Sequence[Gateway], thresholds: Thresholds) -> list[dict[str, Any]]:
-    """Each says what is so, what it means, and where the runbook goes on."""
+def alerts(gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds) -> list[dict[str, Any]]:
+    """Each says what is so, what it means, and where the runbook goes on.
+
+    Args:
+        gateways: those that are missed.
+        networks: those whose agent is.
+        thresholds: from when on.
+    """
     errors, points = thresholds.error_percent / 100, thresholds.canary_points / 100
     busy = f"{SERVED} > 0.05"
     return [
@@ -189,6 +199,17 @@ def alerts(gateways: Sequence[Gateway], thresholds: Thresholds) -> list[dict[str
             "The metrics of VM {{ $labels.vm }} cannot be read",
             "Its proxy does not run, or a firewall refuses Prometheus: the alerts above are blind for it.",
         ),
+        *(
+            _alert(
+                "HybridMeshAgentDown",
+                f"absent({_of_agent(network)})",
+                "5m",
+                "warning",
+                f"Nothing comes from the metrics agent of network {network}",
+                "It does not run, or cannot write to Prometheus: the alerts above are blind for that network's VMs.",
+            )
+            for network in networks
+        ),
         _alert(
             "HybridMeshMetricsServerDown",
             'absent(up{job="hybrid-mesh-server"} == 1)',
@@ -212,7 +233,14 @@ def alerts(gateways: Sequence[Gateway], thresholds: Thresholds) -> list[dict[str
 def _gateway_is_down(gateway: Gateway) -> str:
     proxies = f'up{{namespace="{gateway.namespace}", workload="{gateway.workload}"}}'
     down = f"absent({proxies} == 1)"
-    return f"{down} and on () count_over_time({proxies}[1d])" if gateway.adopted else down
+    if gateway.adopted:
+        return f"{down} and on () count_over_time({proxies}[1d])"
+    return f"{down} and on () {_of_agent(gateway.agent_in)}" if gateway.agent_in else down
+
+
+def _of_agent(network: str) -> str:
+    """What an agent writes as long as it lives, whether the VMs that it asks answer or not."""
+    return f'up{{job="hybrid-mesh-vms", network="{network}"}}'
 
 
 def _alert(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.from_settings import watched_gateways
+from components.from_settings import watched_agents, watched_gateways
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.observability import writers_policy
 from components.telemetry import Traces, TraceTag, tracing
@@ -215,6 +215,22 @@ def test_a_network_s_gateway_is_missed_where_an_agent_scrapes_it(agents: dict[st
 
     found = watched_gateways(dev_settings(change))
     assert [gateway.workload for gateway in found] == ["istio-eastwestgateway", *watched]
+    assert [gateway.agent_in for gateway in found] == ["", *agents]
+
+
+def test_an_agent_is_missed_where_the_rules_are_and_not_where_it_writes_elsewhere() -> None:
+    def elsewhere(sections: dict[str, Any]) -> None:
+        with_agent(sections)
+        agent = {**AGENT, "writeTo": "http://prometheus.other.svc/api/v1/write"}
+        sections["observability"]["agents"] = {"far": agent}
+
+    def without_its_own(sections: dict[str, Any]) -> None:
+        elsewhere(sections)
+        del sections["observability"]["prometheus"]
+
+    assert watched_agents(dev_settings(with_agent)) == ["far"]
+    assert watched_agents(dev_settings(elsewhere)) == []
+    assert watched_agents(dev_settings(without_its_own)) == ["far"]
 
 
 def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:

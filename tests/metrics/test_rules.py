@@ -20,7 +20,9 @@ RULES = rules(
     [
         Gateway("istio-system", "istio-eastwestgateway", "of VMs to istiod"),
         Gateway("istio-system", "adopted", "of VMs to istiod", adopted=True),
+        Gateway("gateways", "far-gateway", "into network far", agent_in="far"),
     ],
+    ["far"],
     Thresholds(),
 )
 VM = 'vm="vm-1", namespace="demo", workload="echo", version="vm", network="embedded"'
@@ -75,7 +77,11 @@ OF_VM = {"namespace": "demo", "workload": "echo", "vm": "vm-1"}
 OF_ENTRY = {**OF_VM, "version": "vm", "network": "embedded"}
 VERSION = {"namespace": "demo", "workload": "echo", "version": "vm"}
 OF_GATEWAY = {"namespace": "istio-system", "workload": "istio-eastwestgateway"}
+FAR_VM = 'up{job="hybrid-mesh-vms", namespace="demo", workload="remote", vm="far-1", network="far"}'
+FAR_GATEWAY = 'up{job="hybrid-mesh-vms", namespace="gateways", workload="far-gateway", vm="gw-1", network="far"}'
 UP = {
+    FAR_VM: "1x30",
+    FAR_GATEWAY: "1x30",
     'up{job="hybrid-mesh-server"}': "1x30",
     GATEWAY_UP: "1x30",
     'hybrid_mesh_istiods{answers="no"}': "0x30",
@@ -210,6 +216,8 @@ CASES = [
         "gateway, metrics server and istiod are silent",
         {
             GATEWAY_UP: "1x10 0x20",
+            FAR_VM: "1x30",
+            FAR_GATEWAY: "1x30",
             'up{job="hybrid-mesh-server"}': "1x10 0x20",
             'hybrid_mesh_istiods{answers="no"}': "1x30",
             'hybrid_mesh_istiods{answers="yes"}': "0x30",
@@ -224,13 +232,25 @@ CASES = [
         "one of two proxies of a gateway is enough", {**UP, OTHER_GATEWAY_UP: "0x30"}, quiet=("HybridMeshGatewayDown",)
     ),
     Case(
+        "an agent is silent: that is said, and no gateway behind it is called down",
+        {**UP, FAR_VM: "1x5 stale", FAR_GATEWAY: "1x5 stale"},
+        firing={"HybridMeshAgentDown": [{"network": "far", "job": "hybrid-mesh-vms"}]},
+        quiet=("HybridMeshGatewayDown",),
+    ),
+    Case(
+        "a network's gateway is down, and its agent says so",
+        {**UP, FAR_GATEWAY: "1x5 0x25"},
+        firing={"HybridMeshGatewayDown": [{"namespace": "gateways", "workload": "far-gateway"}]},
+        quiet=("HybridMeshAgentDown",),
+    ),
+    Case(
         "an adopted gateway is gone; before it was seen nothing was said of it",
         {**UP, GATEWAY_UP.replace("istio-eastwestgateway", "adopted"): "1x10 stale"},
         firing={"HybridMeshGatewayDown": [{**OF_GATEWAY, "workload": "adopted"}]},
     ),
     Case(
         "a gateway that nobody has ever seen, and one elsewhere that has its name",
-        {GATEWAY_UP.replace("istio-system", "elsewhere"): "1x30"},
+        {FAR_VM: "1x30", FAR_GATEWAY: "1x30", GATEWAY_UP.replace("istio-system", "elsewhere"): "1x30"},
         firing={"HybridMeshGatewayDown": [OF_GATEWAY]},
     ),
 ]
@@ -303,7 +323,7 @@ def test_prometheus_takes_the_rules_as_they_are_delivered(tmp_path: Path) -> Non
 
 
 def test_thresholds_are_those_asked_for() -> None:
-    text = yaml.safe_dump(rules([], Thresholds(error_percent=20, canary_points=30, certificate_hours=2)), width=500)
+    text = yaml.safe_dump(rules([], [], Thresholds(error_percent=20, canary_points=30, certificate_hours=2)), width=500)
     for part in ("> 0.2 and", "> 0.3 and", "< 7200"):
         assert part in text
 
