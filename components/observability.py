@@ -119,7 +119,7 @@ class Observability(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         host = f"{SERVER}.{args.namespace_name}.svc.{args.domain}"
         self._server = f"{host}:{PORT}"
-        self._rules = rules(args.gateways, args.agents, args.thresholds, args.seconds)
+        self._rules = rules(self._server, args.gateways, args.agents, args.thresholds, args.seconds)
         self.server = after(self._make_server(), self._server)
         self._config_map("dashboard", DASHBOARD, {"hybrid-mesh.json": dashboard_text()}, args.dashboard_labels)
         if args.prometheus is None and args.delivery == "operator":

@@ -62,13 +62,17 @@ class Thresholds:
 
 
 def rules(
-    gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds, seconds: int = 15
+    server: str, gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds, seconds: int = 15
 ) -> dict[str, Any]:
     """A rule file, which is the spec of a PrometheusRule too."""
     return {
         "groups": [
             {"name": "hybrid-mesh-recording", "interval": f"{seconds}s", "rules": recording()},
-            {"name": "hybrid-mesh-alerts", "interval": f"{seconds}s", "rules": alerts(gateways, networks, thresholds)},
+            {
+                "name": "hybrid-mesh-alerts",
+                "interval": f"{seconds}s",
+                "rules": alerts(server, gateways, networks, thresholds),
+            },
         ]
     }
 
@@ -115,10 +119,13 @@ def _record(name: str, expression: str) -> dict[str, Any]:
     return {"record": name, "expr": expression}
 
 
-def alerts(gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds) -> list[dict[str, Any]]:
+def alerts(
+    server: str, gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds
+) -> list[dict[str, Any]]:
     """Each says what is so, what it means, and where the runbook goes on.
 
     Args:
+        server: the stack's metrics server, a `host:port`; a Prometheus may ask those of other stacks, too.
         gateways: those that are missed.
         networks: those whose agent is.
         thresholds: from when on.
@@ -212,12 +219,13 @@ def alerts(gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thr
         ),
         _alert(
             "HybridMeshMetricsServerDown",
-            'absent(up{job="hybrid-mesh-server"} == 1)',
+            f'absent(up{{job="hybrid-mesh-server", instance="{server}"}} == 1)',
             "5m",
             "warning",
             "The metrics server does not answer",
             "Prometheus keeps the VMs that it knows, and learns of no other; whether they are connected, in sync and "
             "healthy is unknown.",
+            instance=server,
         ),
         _alert(
             "HybridMeshIstiodSilent",

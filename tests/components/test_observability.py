@@ -118,6 +118,8 @@ def test_files_are_a_whole_configuration_and_its_rules(preview: bool) -> None:
     assert pods["http_sd_configs"][0]["url"] == f"http://{host}/pods"
     assert server["static_configs"] == [{"targets": [host]}]
     alerts = yaml.safe_load(data["hybrid-mesh.rules.yml"])["groups"][1]["rules"]
+    [silent] = [a["expr"] for a in alerts if a["alert"] == "HybridMeshMetricsServerDown"]
+    assert f'instance="{config["scrape_configs"][2]["static_configs"][0]["targets"][0]}"' in silent
     assert [a["labels"]["workload"] for a in alerts if a["alert"] == "HybridMeshGatewayDown"] == [
         "istio-eastwestgateway"
     ]

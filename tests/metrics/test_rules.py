@@ -16,7 +16,9 @@ from tests.components.harness import PROJECT_ROOT
 
 pytestmark = pytest.mark.lab  # promtool is of the environment's tools; nothing of it needs to run
 
+SERVER = "hybrid-mesh-metrics.hybrid-mesh-metrics.svc.cluster.local:9099"
 RULES = rules(
+    SERVER,
     [
         Gateway("istio-system", "istio-eastwestgateway", "of VMs to istiod"),
         Gateway("istio-system", "adopted", "of VMs to istiod", adopted=True),
@@ -79,10 +81,11 @@ VERSION = {"namespace": "demo", "workload": "echo", "version": "vm"}
 OF_GATEWAY = {"namespace": "istio-system", "workload": "istio-eastwestgateway"}
 FAR_VM = 'up{job="hybrid-mesh-vms", namespace="demo", workload="remote", vm="far-1", network="far"}'
 FAR_GATEWAY = 'up{job="hybrid-mesh-vms", namespace="gateways", workload="far-gateway", vm="gw-1", network="far"}'
+SERVER_UP = f'up{{job="hybrid-mesh-server", instance="{SERVER}"}}'
 UP = {
     FAR_VM: "1x30",
     FAR_GATEWAY: "1x30",
-    'up{job="hybrid-mesh-server"}': "1x30",
+    SERVER_UP: "1x30",
     GATEWAY_UP: "1x30",
     'hybrid_mesh_istiods{answers="no"}': "0x30",
     'hybrid_mesh_istiods{answers="yes"}': "1x30",
@@ -218,13 +221,14 @@ CASES = [
             GATEWAY_UP: "1x10 0x20",
             FAR_VM: "1x30",
             FAR_GATEWAY: "1x30",
-            'up{job="hybrid-mesh-server"}': "1x10 0x20",
+            SERVER_UP: "1x10 0x20",
+            SERVER_UP.replace(SERVER, "hybrid-mesh-metrics.of-another-stack.svc:9099"): "1x30",
             'hybrid_mesh_istiods{answers="no"}': "1x30",
             'hybrid_mesh_istiods{answers="yes"}': "0x30",
         },
         firing={
             "HybridMeshGatewayDown": [OF_GATEWAY],
-            "HybridMeshMetricsServerDown": [{}],
+            "HybridMeshMetricsServerDown": [{"instance": SERVER}],
             "HybridMeshIstiodSilent": [{"answers": "no"}, {"answers": "yes"}],
         },
     ),
@@ -323,7 +327,9 @@ def test_prometheus_takes_the_rules_as_they_are_delivered(tmp_path: Path) -> Non
 
 
 def test_thresholds_are_those_asked_for() -> None:
-    text = yaml.safe_dump(rules([], [], Thresholds(error_percent=20, canary_points=30, certificate_hours=2)), width=500)
+    text = yaml.safe_dump(
+        rules(SERVER, [], [], Thresholds(error_percent=20, canary_points=30, certificate_hours=2)), width=500
+    )
     for part in ("> 0.2 and", "> 0.3 and", "< 7200"):
         assert part in text
 
