@@ -65,13 +65,14 @@ class GceGuard(pulumi.ComponentResource):
     """
 
     email: pulumi.Output[str]
-    """The service account's e-mail, by which Kubernetes knows it."""
+    """The service account's e-mail, by which Kubernetes knows it; known once the rules are there."""
     unique_id: pulumi.Output[str]
     """Its number, by which Kubernetes knows it if the machine's scopes do not show the e-mail."""
 
     def __init__(self, name: str, args: GceGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("hybridmesh:gce_guard:GceGuard", name, {"members": args.members}, opts)
         self._name, self._args = name, args
+        self._rules: list[compute.Firewall] = []
         account = serviceaccount.Account(
             f"{name}-account",
             account_id=args.members,
@@ -79,7 +80,7 @@ class GceGuard(pulumi.ComponentResource):
             project=args.project,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.email, self.unique_id = account.email, account.unique_id
+        self._account, self.unique_id = account.email, account.unique_id
         health = [AGENT_STATUS, AGENT_HEALTH, ENVOY_METRICS]
         if args.app_ports and args.clients:
             self._let_in("app", args.clients, args.app_ports)
@@ -103,6 +104,9 @@ class GceGuard(pulumi.ComponentResource):
                 destination_ranges=["0.0.0.0/0"],
                 denies=[compute.FirewallDenyArgs(protocol="all")],
             )
+        # Machines come after their rules and go before them: one that leaves without its rules loses its requests.
+        rules = [rule.urn for rule in self._rules]
+        self.email = pulumi.Output.all(self._account, *rules).apply(lambda known: str(known[0]))
         self.register_outputs({"email": self.email, "uniqueId": self.unique_id})
 
     def _let_in(self, role: str, ranges: Sequence[str], ports: Sequence[int]) -> None:
@@ -135,7 +139,7 @@ class GceGuard(pulumi.ComponentResource):
         allows: Sequence[compute.FirewallAllowArgs] | None = None,
         denies: Sequence[compute.FirewallDenyArgs] | None = None,
     ) -> None:
-        compute.Firewall(
+        rule = compute.Firewall(
             f"{self._name}-{role}",
             name=f"{self._args.members}-{role}",
             project=self._args.project,
@@ -147,9 +151,10 @@ class GceGuard(pulumi.ComponentResource):
             allows=allows,
             denies=denies,
             # By account rather than by tag, which whoever may edit an instance could give to another one.
-            target_service_accounts=[self.email],
+            target_service_accounts=[self._account],
             opts=pulumi.ResourceOptions(parent=self),
         )
+        self._rules.append(rule)
 
 
 def range_of(address: str) -> str:

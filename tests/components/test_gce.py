@@ -300,6 +300,26 @@ def test_machines_are_made_once_they_would_be_let_in_and_go_before_their_right_d
     template, group = world.one("echo-fleet-template"), world.one("echo-fleet-group")
     assert world.is_after(template, world.one("echo-fleet-role-binding"))
     assert world.is_after(group, template)
+    rules = world.of_type("Firewall")
+    assert len(rules) == 8
+    assert all(world.is_after(template, rule) for rule in rules)
+
+
+def test_an_instance_comes_after_its_rules_and_its_right_and_goes_before_them() -> None:
+    args = GceInstanceArgs(
+        instance="echo-one",
+        place=PLACE,
+        zone="europe-west3-a",
+        gateway_address="10.2.0.9",
+        app_ports=(8080,),
+        join=JOIN,
+    )
+    answers = {"echo-one-instance": {"networkInterfaces": [{"networkIp": "10.2.0.17"}]}}
+    world = run(lambda: GceInstance("echo-one", args).address, answers=answers)
+    instance = world.one("echo-one-instance")
+    rules = world.of_type("Firewall")
+    assert len(rules) == 8
+    assert all(world.is_after(instance, earlier) for earlier in [*rules, world.one("echo-one-role-binding")])
 
 
 def test_changed_files_make_another_template_and_the_group_follows() -> None:
