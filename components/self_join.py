@@ -95,8 +95,6 @@ class SelfJoinArgs:
     """How long the steps may take."""
     scrapers: Sequence[str] = ()
     """CIDRs of who may read metrics on the machines (15020, 15090); none: the machine itself."""
-    deregister_seconds: int = 12
-    """At shutdown, the time between leaving istiod and draining: longer than istiod's grace period, which is 10."""
 
 
 class SelfJoin(pulumi.ComponentResource):
@@ -210,5 +208,5 @@ def startup_settings(
         "api-server": api_server,
         "service-account": f"{namespace}/{service_account}",
         "token-seconds": str(args.token_seconds),
-        "deregister-seconds": str(args.deregister_seconds),
+        "deregister-seconds": str(args.limits.cut_off),
     }

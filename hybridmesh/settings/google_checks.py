@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from .findings import Finding
-from .models import Fleet, GceHardware, GceInstance, Google, Workload
+from .models import Fleet, GceHardware, GceInstance, Google, Sidecar, Workload
 from .observability_checks import open_to_everybody
 
 DEFAULT_ZONES = 3
 """How many zones Google chooses for a regional group."""
+SHUTDOWN_SECONDS, SPOT_SHUTDOWN_SECONDS = 90, 30
+"""How long a machine has from being told to stop. Sources: cloud.google.com/compute/docs/shutdownscript and
+cloud.google.com/compute/docs/instances/spot."""
 
 
 class GoogleDraft(Protocol):
@@ -38,6 +41,9 @@ def check_google(draft: GoogleDraft) -> Iterator[Finding]:
             "It would have no project and no place.",
             "`{project, region, network, subnetwork, gke}`.",
         )
+    sidecar = draft.sections.get("sidecar")
+    if isinstance(sidecar, Sidecar):
+        yield from _farewell(sidecar, made)
     first: dict[str, str] = {}
     names = {name for w in draft.workloads.values() for name in (w.machines.hosts if w.machines else {})}
     for path, name, hardware, workload in made:
@@ -131,6 +137,29 @@ def _fleet(path: str, fleet: Fleet, region: str | None) -> Iterator[Finding]:
         )
     for index, zone in enumerate(fleet.zones):
         yield from _in_region(f"{path}.zones[{index}]", zone, region)
+
+
+def _farewell(sidecar: Sidecar, made: list[tuple[str, str, GceHardware, Workload]]) -> Iterator[Finding]:
+    """Machines leave by themselves: what they do between being told to stop and being stopped."""
+    cut_off, drain = sidecar.upgrade.cut_off_seconds, sidecar.timeouts.drain_seconds
+    limits = [
+        (SPOT_SHUTDOWN_SECONDS, f"a Spot machine such as those of `{path}`")
+        if isinstance(hardware, Fleet) and hardware.spot
+        else (SHUTDOWN_SECONDS, f"a machine such as `{path}`")
+        for path, _, hardware, _ in made
+    ]
+    if not limits:
+        return
+    limit, whose = min(limits, key=lambda found: found[0])
+    if cut_off + drain > limit:
+        yield Finding(
+            "sidecar.upgrade.cutOffSeconds",
+            str(cut_off),
+            f"is more than {limit} together with `sidecar.timeouts.drainSeconds`, {drain}, and Google gives {whose} "
+            f"{limit} seconds to stop",
+            "It would be switched off while it still serves, and lose the requests that it has.",
+            f"at most {limit} seconds for both.",
+        )
 
 
 def _in_region(path: str, zone: str, region: str | None) -> Iterator[Finding]:

@@ -140,6 +140,13 @@ def test_fleets_of_these_settings_are_made_so() -> None:
     assert world.one("mesh-shop-fleet-in-iap").value("sourceRanges") == ["35.235.240.0/20"]
 
 
+def test_machines_that_go_serve_on_as_long_as_the_settings_say() -> None:
+    changed = stack(at("sidecar/upgrade", {"cutOffSeconds": 40}))
+    for world, seconds in ((stack(), 15), (changed, 40)):
+        script = world.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+        assert f"cat >settings/deregister-seconds <<'-- end of hybrid-mesh --'\n{seconds}\n" in script
+
+
 def test_who_may_read_metrics_is_one_list_for_google_s_firewall_and_the_machines_own() -> None:
     scrapers = ["10.9.0.0/24", "10.4.0.0/14", "2001:db8::/32"]
     world = stack(at("observability", {"image": "registry.example.com/metrics:1", "scrapers": scrapers}))

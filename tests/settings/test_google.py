@@ -118,6 +118,18 @@ def test_a_broken_rule_is_found_alone_and_says_what_to_do(
     assert found[0].fix
 
 
+@pytest.mark.parametrize(("spot", "cut_off", "whose"), [(True, 26, "a Spot machine"), (False, 86, "a machine such as")])
+def test_a_machine_that_goes_has_the_time_that_google_gives_it(spot: bool, cut_off: int, whose: str) -> None:
+    def seconds(upgrade: int) -> list[Finding]:
+        return findings(at(f"{FLEET}/spot", spot), at("sidecar/upgrade", {"cutOffSeconds": upgrade}))
+
+    assert seconds(cut_off - 1) == [], "and 5 to drain"
+    [found] = seconds(cut_off)
+    assert found.path == "sidecar.upgrade.cutOffSeconds"
+    assert whose in found.problem
+    assert "`sidecar.timeouts.drainSeconds`, 5" in found.problem
+
+
 def test_static_entries_are_refused_for_machines_that_come_and_go() -> None:
     found = findings(at("workloads/shop/machines/registration", "static"))
     assert {finding.path.rpartition(".")[2] for finding in found} == {"shop-fleet", "shop-canary"}
