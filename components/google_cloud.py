@@ -86,11 +86,16 @@ class GoogleCloud(pulumi.ComponentResource):
         self.api_server = (
             self._find_cluster(name, google.gke)
             if google.gke is not None
+            # Public by nature, whatever the other stack takes them for: all machines get them, for all to read.
             else ApiServer(
-                url=value(google.api_server.url if google.api_server else None, shared.api_server if shared else None),
-                certificate_authorities=value(
-                    google.api_server.certificate_authority if google.api_server else None,
-                    shared.certificate_authority if shared else None,
+                url=pulumi.Output.unsecret(
+                    value(google.api_server.url if google.api_server else None, shared.api_server if shared else None)
+                ),
+                certificate_authorities=pulumi.Output.unsecret(
+                    value(
+                        google.api_server.certificate_authority if google.api_server else None,
+                        shared.certificate_authority if shared else None,
+                    )
                 ),
             )
         )
@@ -115,7 +120,8 @@ class GoogleCloud(pulumi.ComponentResource):
         chosen = pulumi.Output.all(cluster.endpoint, None if gke.public_endpoint else private)
         return ApiServer(
             url=chosen.apply(lambda both: f"https://{both[1] or both[0]}"),
-            certificate_authorities=cluster.master_auth.apply(certificate_authority),
+            # Secret is the client's key beside it, and with that, to Pulumi, all of it.
+            certificate_authorities=pulumi.Output.unsecret(cluster.master_auth.apply(certificate_authority)),
         )
 
     def gateway_values(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pulumi.runtime import rpc
 
 from components.google_cloud import INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
@@ -22,7 +23,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "mesh-google-cluster": {
         "endpoint": "203.0.113.5",
         "privateClusterConfig": {"privateEndpoint": "10.1.0.2"},
-        "masterAuth": {"clusterCaCertificate": base64.b64encode(b"KUBERNETES-CA\n").decode()},
+        "masterAuth": {
+            "clusterCaCertificate": base64.b64encode(b"KUBERNETES-CA\n").decode(),
+            # As the official plugin does; Pulumi takes the whole of `masterAuth` for secret then.
+            "clientKey": {rpc._special_sig_key: rpc._special_secret_sig, "value": "S3CRET-KEY"},
+        },
     },
     "mesh-google-gateway-address": {"address": "10.2.0.9"},
     "mesh-shop-fleet-account": {"email": "shop-fleet@my-project.iam.gserviceaccount.com", "uniqueId": "1"},
@@ -78,6 +83,13 @@ def test_machines_ask_the_cluster_that_was_found(world: World) -> None:
     assert "\nhttps://203.0.113.5\n" in public.value("metadata")["startup-script"]
 
 
+def test_what_machines_get_is_shown_though_the_cluster_s_credentials_are_secret(world: World) -> None:
+    for name, made in (("mesh-shop-fleet", "template"), ("mesh-shop-canary", "instance")):
+        assert "[secret]" not in str(world.one(f"{name}-{made}").plain)
+        assert world.one(name, "SelfJoin").plain["kubernetes-ca.pem"] == "KUBERNETES-CA\n"
+    assert not any("S3CRET-KEY" in str(found.inputs) for found in world.found)
+
+
 def test_the_gateway_has_an_internal_load_balancer_at_a_reserved_address(world: World) -> None:
     address, release = world.one("mesh-google-gateway-address"), world.one("mesh-gateway-release")
     assert (address.value("addressType"), address.value("subnetwork")) == ("INTERNAL", "machines")
@@ -104,11 +116,11 @@ def test_another_stack_s_outputs_take_the_place_of_values() -> None:
     outputs = {"net": "projects/h/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": "SHARED-CA\n"}
     shared = {**SHARED, "network": "net", "subnetwork": "sub", "apiServer": "api", "certificateAuthority": "ca"}
     settings = gcp_settings(*changes, at("google/sharedStack", shared))
-    answers = {**ANSWERS, "mesh-google-stack": {"outputs": outputs, "secretOutputNames": []}}
+    answers = {**ANSWERS, "mesh-google-stack": {"outputs": outputs, "secretOutputNames": ["api", "ca"]}}
     world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
     template = world.one("mesh-shop-fleet-template")
     assert template.value("networkInterfaces")[0]["subnetwork"] == "m"
-    assert "SHARED-CA" in template.value("metadata")["startup-script"]
+    assert "SHARED-CA" in template.plain["metadata"]["startup-script"], "secret there, and public by nature"
     assert world.one("mesh-shop-fleet-in-health").value("network") == "projects/h/global/networks/n"
     assert world.one("mesh-google-stack").value("id") == "my-org/network/prod"
 
