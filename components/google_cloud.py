@@ -2,13 +2,15 @@
 
 import base64
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
 from pulumi_gcp import compute, container
+from pydantic import TypeAdapter, ValidationError
 
+from hybridmesh.settings import Finding
 from hybridmesh.settings import models as given
 
 from .control_plane import merged
@@ -67,35 +69,32 @@ class GoogleCloud(pulumi.ComponentResource):
             else pulumi.StackReference(f"{name}-stack", stack_name=shared.stack, opts=self._child)
         )
 
-        def value(own: str | None, output: str | None) -> pulumi.Output[str]:
-            if owner is None or output is None:
-                return pulumi.Output.from_input(own or "")
-            return owner.require_output(output).apply(str)
+        def value(here: str | None, field: str) -> pulumi.Output[str]:
+            if owner is None or shared is None or getattr(shared, field) is None:
+                return pulumi.Output.from_input(here or "")
+            found = owner.get_output(getattr(shared, field))
+            return pulumi.Output.all(found, found.is_secret()).apply(lambda both: shared_value(shared, field, *both))
 
-        subnetwork = value(google.subnetwork, shared.subnetwork if shared else None)
+        subnetwork = value(google.subnetwork, "subnetwork")
         self.place = GcePlace(
             project=google.project,
             region=google.region,
-            network=value(google.network, shared.network if shared else None),
+            network=value(google.network, "network"),
             subnetwork=subnetwork,
             clients=google.clients,
             observers=observers(google.observers, args.scrapers),
             ways=[Way(name=way.name, ranges=way.ranges, ports=way.ports) for way in google.egress],
             deny_other_egress=google.deny_other_egress,
         )
+        own = google.api_server
         self.api_server = (
             self._find_cluster(name, google.gke)
             if google.gke is not None
             # Public by nature, whatever the other stack takes them for: all machines get them, for all to read.
             else ApiServer(
-                url=pulumi.Output.unsecret(
-                    value(google.api_server.url if google.api_server else None, shared.api_server if shared else None)
-                ),
+                url=pulumi.Output.unsecret(value(own.url if own else None, "api_server")),
                 certificate_authorities=pulumi.Output.unsecret(
-                    value(
-                        google.api_server.certificate_authority if google.api_server else None,
-                        shared.certificate_authority if shared else None,
-                    )
+                    value(own.certificate_authority if own else None, "certificate_authority")
                 ),
             )
         )
@@ -207,6 +206,38 @@ def observers(of_google: Sequence[str], scrapers: Sequence[str]) -> list[str]:
     Machines here have IPv4 alone, and a rule of Google's takes no addresses of both kinds.
     """
     return [cidr for cidr in dict.fromkeys((*of_google, *scrapers)) if ipaddress.ip_network(cidr).version == 4]
+
+
+_SHARED: Mapping[str, tuple[TypeAdapter[str], str]] = {
+    "network": (TypeAdapter(str), "a network's name or self link"),
+    "subnetwork": (TypeAdapter(str), "a subnetwork's name or self link"),
+    "api_server": (TypeAdapter(given.ApiServerUrl), "`https://HOST` or `https://HOST:PORT`"),
+    "certificate_authority": (TypeAdapter(given.CertificateAuthority), "the cluster's CA certificate, PEM, not base64"),
+}
+"""What another stack's output must be, by the field of `google.sharedStack` that names it; and in words."""
+
+
+def shared_value(shared: given.SharedStack, field: str, value: object, secret: bool) -> str:
+    """Another stack's output, if it is what that field is for. Raises ValueError, without the value if it is secret."""
+    kind, wanted = _SHARED[field]
+    try:
+        return kind.validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+    if value is None:
+        problem = "is not there"
+    elif not secret and field != "certificate_authority":
+        problem = f"is `{value}`, which {problem}"
+    described = given.SharedStack.model_fields[field]
+    wrong = str(described.json_schema_extra["wrong"]) if isinstance(described.json_schema_extra, dict) else ""
+    finding = Finding(
+        f"google.sharedStack.{described.alias}",
+        getattr(shared, field),
+        f"names an output of stack `{shared.stack}` that {problem}",
+        wrong[:1].upper() + wrong[1:],
+        f"the name of one that is {wanted}.",
+    )
+    raise ValueError(str(finding))
 
 
 def private_endpoint(config: Any) -> str | None:

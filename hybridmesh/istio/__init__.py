@@ -10,7 +10,7 @@ from .bootstrap import (
     mesh_yaml,
     unknown_fields,
 )
-from .certificate import check_root_certificate
+from .certificate import check_root_certificate, pem_problem
 from .errors import BootstrapError
 from .group import WorkloadGroup, group_from_yaml, parse_group
 from .mesh import MeshConfig, mesh_config_text, parse_mesh_config
@@ -60,6 +60,7 @@ __all__ = [
     "mesh_yaml",
     "parse_group",
     "parse_mesh_config",
+    "pem_problem",
     "port_number",
     "spiffe_id",
     "unknown_fields",

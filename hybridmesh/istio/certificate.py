@@ -1,4 +1,4 @@
-"""The mesh's root certificate."""
+"""The mesh's root certificate, and others that machines are to trust."""
 
 from cryptography import x509
 
@@ -8,18 +8,26 @@ _CONSEQUENCE = "The VM's proxy would trust no istiod, and never connect."
 _FIX = "the value under `root-cert.pem` in ConfigMap `istio-ca-root-cert` of the workload's namespace."
 
 
-def check_root_certificate(text: str) -> str:
-    """`text`, if it is one or more certificates in PEM form and no private key. Raises `BootstrapError`.
+def pem_problem(text: str) -> str | None:
+    """Why a text is not one or more certificates in PEM form without a private key; None: it is.
 
     Whether they are still valid is not asked: that depends on when.
     """
     if "PRIVATE KEY-----" in text:
-        # The value is not shown, for what it is.
-        raise BootstrapError("root certificate", None, "holds a private key", "Every VM would have it.", _FIX)
+        return "holds a private key"
     try:
         x509.load_pem_x509_certificates(text.encode())
-    except ValueError as error:
-        raise BootstrapError(
-            "root certificate", text[:40], "is not a certificate in PEM form", _CONSEQUENCE, _FIX
-        ) from error
-    return text
+    except ValueError:
+        return "is not a certificate in PEM form"
+    return None
+
+
+def check_root_certificate(text: str) -> str:
+    """`text`, if it is fit for a root certificate. Raises `BootstrapError`."""
+    problem = pem_problem(text)
+    if problem is None:
+        return text
+    if "PRIVATE KEY-----" in text:
+        # The value is not shown, for what it is.
+        raise BootstrapError("root certificate", None, problem, "Every VM would have it.", _FIX)
+    raise BootstrapError("root certificate", text[:40], problem, _CONSEQUENCE, _FIX)

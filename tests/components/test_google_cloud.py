@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from pulumi.runtime import rpc
 from components.google_cloud import INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import PROJECT_ROOT, World, run
-from tests.settings.test_google import FLEET, SHARED, gcp_settings
+from tests.settings.test_google import FLEET, PEM, PEM_KEY, SHARED, gcp_settings
 from tests.settings.test_rules import at
 
 SNAPSHOT = PROJECT_ROOT / "tests" / "components" / "gcp_graph.json"
@@ -111,18 +111,54 @@ def test_no_address_is_reserved_where_that_is_not_wanted_or_another_is_given(cha
     assert "mesh-google-gateway-address" not in stack(change).names()
 
 
-def test_another_stack_s_outputs_take_the_place_of_values() -> None:
+def shared_world(secrets: Collection[str] = (), **changed: str) -> World:
     changes = [at("google/network", ...), at("google/subnetwork", ...), at("google/gke", ...)]
-    outputs = {"net": "projects/h/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": "SHARED-CA\n"}
+    outputs = {"net": "projects/h/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": PEM, **changed}
     shared = {**SHARED, "network": "net", "subnetwork": "sub", "apiServer": "api", "certificateAuthority": "ca"}
     settings = gcp_settings(*changes, at("google/sharedStack", shared))
-    answers = {**ANSWERS, "mesh-google-stack": {"outputs": outputs, "secretOutputNames": ["api", "ca"]}}
-    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
+    found = {name: value for name, value in outputs.items() if value}
+    answers = {**ANSWERS, "mesh-google-stack": {"outputs": found, "secretOutputNames": sorted(secrets)}}
+    return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
+
+
+def test_another_stack_s_outputs_take_the_place_of_values() -> None:
+    world = shared_world(secrets=["api", "ca"])
     template = world.one("mesh-shop-fleet-template")
     assert template.value("networkInterfaces")[0]["subnetwork"] == "m"
-    assert "SHARED-CA" in template.plain["metadata"]["startup-script"], "secret there, and public by nature"
+    assert PEM in template.plain["metadata"]["startup-script"], "secret there, and public by nature"
     assert world.one("mesh-shop-fleet-in-health").value("network") == "projects/h/global/networks/n"
     assert world.one("mesh-google-stack").value("id") == "my-org/network/prod"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"net": ""},
+            "google.sharedStack.network = net: names an output of stack `my-org/.*` that is not there",
+        ),
+        (
+            {"api": "10.9.0.2"},
+            "google.sharedStack.apiServer = api: .* that is `10.9.0.2`, which is not",
+        ),
+        ({"ca": "S3CRET"}, "google.sharedStack.certificateAuthority = ca: .* that is not a certificate in PEM form"),
+        ({"ca": PEM + PEM_KEY}, "google.sharedStack.certificateAuthority = ca: .* that holds a private key"),
+    ],
+)
+def test_another_stack_s_output_that_is_unfit_is_refused_by_the_setting_s_name(
+    changed: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as refused:
+        shared_world(**changed)
+    assert "Fix: the name of one that is " in str(refused.value)
+    assert "S3CRET" not in str(refused.value)
+    assert "PRIVATE KEY" not in str(refused.value)
+
+
+def test_a_secret_that_is_no_address_is_not_shown() -> None:
+    with pytest.raises(ValueError, match=r"google\.sharedStack\.apiServer = api: .* that is not an address") as refused:
+        shared_world(secrets=["api"], api="S3CRET")
+    assert "S3CRET" not in str(refused.value)
 
 
 def test_a_single_instance_joins_by_itself_as_a_fleet_does(world: World) -> None:

@@ -10,11 +10,13 @@ import yaml
 
 from hybridmesh.settings import Finding, Settings, SettingsError, parse
 from tests.components.harness import PROJECT_ROOT
+from tests.istio.test_inputs import certificate
 from tests.settings.test_rules import at
 
 FILES = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "cd" * 32}
 FLEET = "workloads/shop/machines/fleets/shop-fleet"
 INSTANCE = "workloads/shop/machines/instances/shop-canary"
+PEM, PEM_KEY = certificate()
 SHARED = {"stack": "my-org/network/prod"}
 
 
@@ -40,6 +42,10 @@ def findings(*changes: Callable[[dict[str, Any]], object]) -> list[Finding]:
     return []
 
 
+def api_server(*, url: str = "https://10.0.0.2", ca: str = PEM) -> Callable[[dict[str, Any]], object]:
+    return at("google/apiServer", {"url": url, "certificateAuthority": ca})
+
+
 def test_the_committed_example_is_right_as_it_is() -> None:
     settings = gcp_settings()
     machines = settings.workloads["shop"].machines
@@ -61,8 +67,16 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at("google/subnetwork", ...), "google.subnetwork", "is missing"),
         (at("google/gke", ...), "google.gke", "is missing, as is `apiServer`"),
         (at("google/gke/location", "somewhere"), "google.gke.location", "a region or a zone"),
-        (at("google/apiServer", {"url": "http://x", "certificateAuthority": "x"}), "google.apiServer.url", "https://"),
-        (at("google/apiServer", {"url": "https://x", "certificateAuthority": "x"}), "google.gke", "gke and apiServer"),
+        (api_server(url="http://x"), "google.apiServer.url", "https://"),
+        (api_server(), "google.gke", "gke and apiServer"),
+        (api_server(url="https://10.0.0.2:99999"), "google.apiServer.url", "an address such as"),
+        (api_server(url="https://10.0.0.2:port"), "google.apiServer.url", "an address such as"),
+        (api_server(url="https://10.0.0.2/"), "google.apiServer.url", "an address such as"),
+        (api_server(url="https://10.0.0.256"), "google.apiServer.url", "an address such as"),
+        (api_server(url="https://[2001:db8::1]:6443"), "google.apiServer.url", "of a name or IPv4"),
+        (api_server(url="10.0.0.2"), "google.apiServer.url", "an address such as"),
+        (api_server(ca="LS0tLS1CRUdJTg=="), "google.apiServer.certificateAuthority", "not a certificate in PEM form"),
+        (api_server(ca=f"{PEM}{PEM_KEY}"), "google.apiServer.certificateAuthority", "holds a private key"),
         (at("google/clients", ["10.4.0.1/14"]), "google.clients[0]", "host bits set"),
         (at("google/observers", ["pods"]), "google.observers[0]", "IPv4 or IPv6"),
         (at("google/observers", ["10.4.0.0/14", "0.0.0.0/0"]), "google.observers[1]", "is every address there is"),
@@ -159,3 +173,17 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
 def test_what_google_takes_is_taken(change: Callable[[dict[str, Any]], object]) -> None:
     change_zone = at("workloads/shop/machines/instances", {})
     assert findings(change, change_zone) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://10.0.0.2",
+        "https://10.0.0.2:6443",
+        "https://api.example.com:65535",
+        "https://gke-0a1b2c.europe-west3.gke.goog",
+        "https://API-1",
+    ],
+)
+def test_an_api_server_s_address_may_be(url: str) -> None:
+    assert findings(at("google/gke", ...), api_server(url=url, ca=PEM + PEM)) == []

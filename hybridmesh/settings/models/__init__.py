@@ -10,7 +10,18 @@ from .base import Model, setting
 from .cluster import Cluster
 from .control_plane import Charts, ControlPlane, ControlPlaneTimeouts, Revision
 from .gateway import Gateway
-from .google import Fleet, GceHardware, GceInstance, Gke, Google, GoogleApiServer, GoogleWay, SharedStack
+from .google import (
+    ApiServerUrl,
+    CertificateAuthority,
+    Fleet,
+    GceHardware,
+    GceInstance,
+    Gke,
+    Google,
+    GoogleApiServer,
+    GoogleWay,
+    SharedStack,
+)
 from .machines import Bastion, Command, Host, Machines, Ssh
 from .namespace import Namespace
 from .network import Network, NetworkGateway
@@ -31,9 +42,11 @@ __all__ = [
     "AccessRule",
     "AgentPackage",
     "Alerts",
+    "ApiServerUrl",
     "AppMetrics",
     "Bastion",
     "Capture",
+    "CertificateAuthority",
     "Charts",
     "Cluster",
     "Command",

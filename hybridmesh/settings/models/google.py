@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from hybridmesh.istio import pem_problem
 
 from .base import AtLeastOne, Cidr, Labels, Model, Name, Percent, Port, Seconds, Text, _matches, no_bool, setting
 
@@ -17,7 +19,18 @@ _RESOURCE = re.compile(rf"{_LINK}[a-z]([-a-z0-9]{{0,61}}[a-z0-9])?")
 _IMAGE = re.compile(
     r"(https://[a-z.]+/compute/v1/)?(projects/)?[-a-z0-9.:]+/(global/images/)?(family/)?[a-z][-a-z0-9]*"
 )
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_WORD = "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+_API_SERVER = re.compile(rf"https://({_BYTE}(\.{_BYTE}){{3}}|(?!([^:]*\.)?[0-9]+(:|$)){_WORD}(\.{_WORD})*)(:{_PORT})?")
 _FLEET = re.compile(r"[a-z][-a-z0-9]{4,25}[a-z0-9]")
+
+
+def _pem(value: str) -> str:
+    if (problem := pem_problem(value)) is not None:
+        raise ValueError(problem)
+    return value
+
 
 Project = Annotated[str, _matches(_PROJECT, "a project's id (6 to 30 of a-z, 0-9 and -, a letter first)")]
 GceRegion = Annotated[str, _matches(_REGION, "a region such as `europe-west3`")]
@@ -25,6 +38,10 @@ GceZone = Annotated[str, _matches(_ZONE, "a zone such as `europe-west3-a`")]
 MachineType = Annotated[str, _matches(_MACHINE_TYPE, "a machine type such as `e2-small` or `n2-standard-4`")]
 Resource = Annotated[str, _matches(_RESOURCE, "a name, or the self link of one such as `projects/p/global/networks/n`")]
 Image = Annotated[str, _matches(_IMAGE, "an image such as `projects/debian-cloud/global/images/family/debian-12`")]
+ApiServerUrl = Annotated[
+    str, _matches(_API_SERVER, "an address such as `https://10.0.0.2` or `https://10.0.0.2:6443`, of a name or IPv4")
+]
+CertificateAuthority = Annotated[str, AfterValidator(_pem)]
 FleetName = Annotated[
     str, _matches(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
@@ -90,17 +107,17 @@ class Gke(Model):
 class GoogleApiServer(Model):
     """Kubernetes' API server, for machines that ask it for their token."""
 
-    url: Annotated[str, _matches(re.compile(r"https://[^\s/]+"), "an address such as `https://10.0.0.2`")] = setting(
+    url: ApiServerUrl = setting(
         meaning="Its address as machines reach it.",
         example="https://10.0.0.2",
         wrong="machines could not get a token.",
         fix="`https://HOST` or `https://HOST:PORT`.",
     )
-    certificate_authority: Text = setting(
+    certificate_authority: CertificateAuthority = setting(
         meaning="Who may vouch for it, PEM.",
         example={"fromFile": "kubernetes-ca.pem"},
         wrong="machines would trust no API server.",
-        fix="`{fromFile: PATH}` of the cluster's CA certificate.",
+        fix="`{fromFile: PATH}` of the cluster's CA certificate, decoded if it is base64 as in a kubeconfig.",
     )
 
 
