@@ -43,7 +43,7 @@ class GceGuardArgs:
     """TCP ports that the application listens on."""
     clients: Sequence[str] = ()
     """CIDRs of who calls the application: pods, gateways, other machines."""
-    observers: Sequence[str] = ()
+    observers: Sequence[pulumi.Input[str]] = ()
     """CIDRs of who reads metrics and health (15020, 15021, 15090), such as Prometheus. Google's checks may always."""
     ssh: bool = False
     """Whether SSH is let in, through Identity-Aware Proxy alone."""
@@ -109,12 +109,12 @@ class GceGuard(pulumi.ComponentResource):
         self.email = pulumi.Output.all(self._account, *rules).apply(lambda known: str(known[0]))
         self.register_outputs({"email": self.email, "uniqueId": self.unique_id})
 
-    def _let_in(self, role: str, ranges: Sequence[str], ports: Sequence[int]) -> None:
+    def _let_in(self, role: str, ranges: Sequence[pulumi.Input[str]], ports: Sequence[int]) -> None:
         self._rule(
             f"in-{role}",
             direction="INGRESS",
             priority=_ALLOW,
-            source_ranges=list(ranges),
+            source_ranges=pulumi.Output.all(*ranges).apply(lambda known: list(dict.fromkeys(known))),
             allows=[compute.FirewallAllowArgs(protocol="tcp", ports=[str(port) for port in sorted(set(ports))])],
         )
 
@@ -134,7 +134,7 @@ class GceGuard(pulumi.ComponentResource):
         *,
         direction: str,
         priority: int,
-        source_ranges: Sequence[str] | None = None,
+        source_ranges: pulumi.Input[Sequence[str]] | None = None,
         destination_ranges: pulumi.Input[Sequence[str]] | None = None,
         allows: Sequence[compute.FirewallAllowArgs] | None = None,
         denies: Sequence[compute.FirewallDenyArgs] | None = None,

@@ -46,7 +46,7 @@ class GcePlace:
     """The subnetwork in that region, by name or self link."""
     clients: Sequence[str] = ()
     """CIDRs of who calls the application."""
-    observers: Sequence[str] = ()
+    observers: Sequence[pulumi.Input[str]] = ()
     """CIDRs of who reads metrics and health."""
     ways: Sequence[Way] = ()
     """What machines may connect to, besides gateway and API server."""

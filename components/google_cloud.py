@@ -139,12 +139,12 @@ class GoogleCloud(pulumi.ComponentResource):
         join: SelfJoinArgs,
         opts: pulumi.ResourceOptions,
     ) -> GceFleet:
-        """A fleet of these settings."""
+        """A fleet of these settings; who reads metrics on its machines is whom it is told to let in."""
         return GceFleet(
             name,
             GceFleetArgs(
                 fleet=key,
-                place=self.place,
+                place=replace(self.place, observers=join.scrapers),
                 machine=replace(hardware(fleet), spot=fleet.spot),
                 zones=fleet.zones,
                 min_size=fleet.min_size,
@@ -170,12 +170,12 @@ class GoogleCloud(pulumi.ComponentResource):
         join: SelfJoinArgs,
         opts: pulumi.ResourceOptions,
     ) -> GceInstance:
-        """A single machine of these settings."""
+        """A single machine of these settings, likewise."""
         return GceInstance(
             name,
             GceInstanceArgs(
                 instance=key,
-                place=self.place,
+                place=replace(self.place, observers=join.scrapers),
                 zone=instance.zone,
                 machine=hardware(instance),
                 app_ports=ports,

@@ -330,6 +330,7 @@ class HybridMesh(pulumi.ComponentResource):
         settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
         ports = tuple(port.target for port in workload.ports)
         revision = revision_of(settings.control_plane, machines)
+        agent = [address.apply(lone_ipv4) for address in self._agent(workload.network or settings.cluster.network)]
         for name in sorted({**machines.fleets, **machines.instances}):
             join = SelfJoinArgs(
                 machines=name,
@@ -343,7 +344,7 @@ class HybridMesh(pulumi.ComponentResource):
                 group=component.group,
                 service_account=component.service_account,
                 identity=component.identity,
-                scrapers=google.place.observers,
+                scrapers=[*google.place.observers, *agent],
                 **proxy_choices(settings, workload),
             )
             resource = f"{self._name}-{name}"
@@ -669,11 +670,15 @@ class HybridMesh(pulumi.ComponentResource):
         observability = self._settings.observability
         if observability is None:
             return []
-        agent = observability.agents.get(network)
+        return [*observability.scrapers, *(address.apply(lone_address) for address in self._agent(network))]
+
+    def _agent(self, network: str) -> list[pulumi.Output[str]]:
+        """The address of the agent in a network, if there is one."""
+        observability = self._settings.observability
+        agent = None if observability is None else observability.agents.get(network)
         if agent is None:
-            return list(observability.scrapers)
-        address = self._host(agent.machine, self._settings.machine(agent.machine)).mesh_address
-        return [*observability.scrapers, address.apply(lone_address)]
+            return []
+        return [self._host(agent.machine, self._settings.machine(agent.machine)).mesh_address]
 
     def _reads_others(self, machine: str) -> bool:
         """Whether an agent runs there, which reads the metrics of other machines."""
@@ -802,3 +807,13 @@ def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:
 def lone_address(address: str) -> str:
     """The range that is one address."""
     return f"{address}/{128 if ':' in address else 32}"
+
+
+def lone_ipv4(address: str) -> str:
+    """The same for machines on Google Cloud, which have IPv4 alone. Raises ValueError on another one."""
+    if ":" in address:
+        raise ValueError(
+            f"observability.agents: the agent's VM has the address {address}, and a fleet or an instance in its "
+            "network has IPv4 alone. Nobody would scrape that. Fix: another VM, or an IPv4 `meshAddress`."
+        )
+    return lone_address(address)

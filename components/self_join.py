@@ -93,7 +93,7 @@ class SelfJoinArgs:
     """How long a token is valid; Kubernetes refuses less than 600."""
     limits: SidecarLimits = field(default_factory=SidecarLimits)
     """How long the steps may take."""
-    scrapers: Sequence[str] = ()
+    scrapers: Sequence[pulumi.Input[str]] = ()
     """CIDRs of who may read metrics on the machines (15020, 15090); none: the machine itself."""
 
 
@@ -148,7 +148,12 @@ class SelfJoin(pulumi.ComponentResource):
             opts=child,
         )
         settings = pulumi.Output.all(
-            args.identity, args.istio_namespace, args.api_server.url, namespace, args.service_account
+            args.identity,
+            args.istio_namespace,
+            args.api_server.url,
+            namespace,
+            args.service_account,
+            pulumi.Output.all(*args.scrapers),
         ).apply(lambda known: startup_settings(args, *known))
         script = pulumi.Output.all(pulumi.Output.all(**files), settings).apply(lambda both: startup_script(*both))
         # A machine that boots before it may ask would be refused.
@@ -199,11 +204,17 @@ def options(args: SelfJoinArgs, known: Mapping[str, Any]) -> BootstrapOptions:
 
 
 def startup_settings(
-    args: SelfJoinArgs, identity: str, istio_namespace: str, api_server: str, namespace: str, service_account: str
+    args: SelfJoinArgs,
+    identity: str,
+    istio_namespace: str,
+    api_server: str,
+    namespace: str,
+    service_account: str,
+    scrapers: Sequence[str],
 ) -> dict[str, str]:
     """What the scripts on the machines are told, besides the files."""
     return {
-        **join_settings(args, identity, istio_namespace, 22, args.scrapers),
+        **join_settings(args, identity, istio_namespace, 22, scrapers),
         **args.identity_source,
         "api-server": api_server,
         "service-account": f"{namespace}/{service_account}",

@@ -6,7 +6,8 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pulumi.runtime import rpc
 
 from components.google_cloud import INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
-from tests.components.harness import PROJECT_ROOT, World, run
+from tests.components.harness import KEY, PROJECT_ROOT, World, run
 from tests.settings.test_google import FLEET, PEM, PEM_KEY, SHARED, gcp_settings
 from tests.settings.test_rules import at
 
@@ -36,9 +37,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-def stack(*changes: Callable[[dict[str, Any]], object], preview: bool = False, first: bool = True) -> World:
+def stack(
+    *changes: Callable[[dict[str, Any]], object],
+    preview: bool = False,
+    first: bool = True,
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> World:
     settings = gcp_settings(*changes)
-    answers = {} if preview and first else ANSWERS
+    answers = {} if preview and first else {**ANSWERS, **more}
     return run(
         lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology,
         preview=preview,
@@ -215,6 +221,44 @@ def test_scrapers_alone_are_let_in_and_with_none_nobody_is() -> None:
     closed = stack(none)
     assert "mesh-shop-fleet-in-observers" not in closed.names()
     assert "settings/scrapers" not in closed.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+
+
+def test_the_agent_of_their_network_reads_metrics_too_and_no_other_one() -> None:
+    def with_agent(address: str) -> Callable[[dict[str, Any]], None]:
+        host = {"hostKey": "ssh-ed25519 AAAAB", "user": "root", "privateKey": KEY}
+        agent = {"machine": "far-1", "package": {"url": "http://192.0.2.1/prometheus.tar.gz", "sha256": "ab" * 32}}
+
+        def change(sections: dict[str, Any]) -> None:
+            gateway = {"gw-1": {"ssh": {**host, "address": "10.2.0.20"}}}
+            sections["networks"] = {"far": {"gateway": {"hosts": gateway}}}
+            shop = sections["workloads"]["shop"]
+            shop["network"] = "far"
+            own = {"far-1": {"ssh": {**host, "address": "10.2.0.21"}, "meshAddress": address}}
+            sections["workloads"]["batch"] = {"namespace": "batch", "network": "far", "machines": {"hosts": own}}
+            near = {"shop-near": shop["machines"]["instances"].pop("shop-canary")}
+            sections["workloads"]["near"] = {"namespace": "near", "machines": {"instances": near}}
+            sections["observability"] = {
+                "image": "registry.example.com/metrics:1",
+                "scrapers": ["10.9.0.0/24"],
+                "prometheus": {"image": "prometheus:1"},
+                "agents": {"far": agent},
+            }
+
+        return change
+
+    answers = {"mesh-shop-near-instance": {"networkInterfaces": [{"networkIp": "10.2.0.18"}]}}
+    world = stack(with_agent("10.2.0.21"), more=answers)
+    ranges = {
+        name: world.one(f"mesh-{name}-in-observers").value("sourceRanges") for name in ("shop-fleet", "shop-near")
+    }
+    assert ranges == {
+        "shop-fleet": ["10.4.0.0/14", "10.9.0.0/24", "10.2.0.21/32"],
+        "shop-near": ["10.4.0.0/14", "10.9.0.0/24"],
+    }
+    script = world.one("mesh-shop-fleet-template").value("metadata")["startup-script"]
+    assert "\n10.4.0.0/14 10.9.0.0/24 10.2.0.21/32\n" in script
+    with pytest.raises(ValueError, match=r"observability\.agents: .* 2001:db8::21, .* IPv4 alone"):
+        stack(with_agent("2001:db8::21"), more=answers)
 
 
 @pytest.mark.parametrize("preview", [False, True])
