@@ -24,6 +24,12 @@ class GoogleDraft(Protocol):
     def sections(self) -> dict[str, Any]: ...
 
 
+_OWN_WAYS = ("gateway", "kubernetes")
+"""Names of the ways out that machines have without `google.egress`."""
+_RULE_NAME = 63
+"""How long the name of a firewall rule may be."""
+
+
 def check_google(draft: GoogleDraft) -> Iterator[Finding]:
     """Every finding about project, fleets and instances."""
     google = draft.sections.get("google")
@@ -33,6 +39,8 @@ def check_google(draft: GoogleDraft) -> Iterator[Finding]:
         yield from open_to_everybody("google.observers", google.observers)
         yield from _api_server(google)
     made = list(_made(draft.workloads))
+    if google is not None:
+        yield from _egress(google, max((name for _, name, _, _ in made), key=len, default=""))
     if made and "google" not in draft.sections:
         yield Finding(
             "google",
@@ -115,6 +123,31 @@ def _api_server(google: Google) -> Iterator[Finding]:
             "Machines would not know whom to ask for their token.",
             "one of `gke`, `apiServer` and `sharedStack.apiServer`.",
         )
+
+
+def _egress(google: Google, longest: str) -> Iterator[Finding]:
+    """Each way is a firewall rule `<machines>-out-<name>`."""
+    seen: dict[str, int] = {}
+    for index, way in enumerate(google.egress):
+        path = f"google.egress[{index}].name"
+        first = seen.setdefault(way.name, index)
+        if way.name in _OWN_WAYS or first != index:
+            whose = f"`google.egress[{first}]`" if first != index else "a rule that all machines have"
+            yield Finding(
+                path,
+                way.name,
+                f"is the name of {whose} too",
+                "Two firewall rules would have one name.",
+                "another name.",
+            )
+        if len(f"{longest}-out-{way.name}") > _RULE_NAME:
+            yield Finding(
+                path,
+                way.name,
+                f"is too long: the firewall rule of `{longest}` would be `{longest}-out-{way.name}`",
+                f"Google refuses a name of more than {_RULE_NAME} characters.",
+                f"at most {_RULE_NAME - len(longest) - len('-out-')} characters.",
+            )
 
 
 def _fleet(path: str, fleet: Fleet, region: str | None) -> Iterator[Finding]:

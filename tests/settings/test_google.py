@@ -81,6 +81,10 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at("google/observers", ["pods"]), "google.observers[0]", "IPv4 or IPv6"),
         (at("google/observers", ["10.4.0.0/14", "0.0.0.0/0"]), "google.observers[1]", "is every address there is"),
         (at("google/egress/0/ranges", []), "google.egress[0].ranges", "at least 1 item"),
+        (at("google/egress/0/name", "gateway"), "google.egress[0].name", "a rule that all machines have"),
+        (at("google/egress/2/name", "kubernetes"), "google.egress[2].name", "a rule that all machines have"),
+        (at("google/egress/2/name", "pods"), "google.egress[2].name", "is the name of `google.egress[0]` too"),
+        (at("google/egress/0/name", "p" * 48), "google.egress[0].name", "the firewall rule of `shop-canary` would be"),
         (at("google/egress/0/ports", [0]), "google.egress[0].ports[0]", "greater than or equal to 1"),
         (at("google", ...), "google", "is missing, and `workloads.shop.machines.fleets.shop-fleet` is made there"),
         (at("google/sharedStack", {**SHARED, "network": "n"}), "google.network", "given twice"),
@@ -168,6 +172,7 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
         at(f"{FLEET}/image", "debian-cloud/debian-12"),
         at(f"{FLEET}/image", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
         at("google/region", "northamerica-northeast1"),
+        at("google/egress/0/name", "p" * (63 - len("shop-fleet-out-"))),
     ],
 )
 def test_what_google_takes_is_taken(change: Callable[[dict[str, Any]], object]) -> None:
