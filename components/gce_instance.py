@@ -6,7 +6,7 @@ import pulumi
 from pulumi_gcp import compute
 
 from .gce_guard import GceGuard
-from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of, project_of
+from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, may_move_on, metadata_of, project_of
 from .self_join import SelfJoin, SelfJoinArgs
 
 
@@ -98,8 +98,11 @@ class GceInstance(pulumi.ComponentResource):
             ),
             metadata=metadata_of(script, args.ssh),
             labels=labels,
-            # An image's family moves on; a machine that is there stays with what it was made from.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["bootDisk.initializeParams.image"]),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # An image's family moves on; a machine that is there stays with what it was made from.
+                ignore_changes=["bootDisk.initializeParams.image"] if may_move_on(machine.image) else None,
+            ),
         )
         self.address = instance.network_interfaces.apply(lambda interfaces: str(interfaces[0].network_ip))
         self.service_account = guard.email

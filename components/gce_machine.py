@@ -95,6 +95,11 @@ def project_of(place: GcePlace) -> "pulumi.Output[str | None]":
     return pulumi.Output.from_input(place.subnetwork).apply(lambda link: None if "/" in link else project)
 
 
+def may_move_on(image: str) -> bool:
+    """Whether an image's name is a family's, which stands for another image tomorrow; `project/name` may be either."""
+    return "/global/images/" not in image or "/family/" in image
+
+
 def labels_of(members: str, machine: GceMachine) -> dict[str, str]:
     """A machine's labels."""
     return {**machine.labels, "hybrid-mesh": members}

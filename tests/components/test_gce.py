@@ -322,6 +322,26 @@ def test_an_instance_comes_after_its_rules_and_its_right_and_goes_before_them() 
     assert all(world.is_after(instance, earlier) for earlier in [*rules, world.one("echo-one-role-binding")])
 
 
+@pytest.mark.parametrize(
+    ("image", "ignored"),
+    [
+        ("projects/p/global/images/family/shop", True),
+        ("https://www.googleapis.com/compute/v1/projects/p/global/images/family/shop", True),
+        ("debian-cloud/debian-12", True),
+        ("projects/p/global/images/shop-7", False),
+        ("https://www.googleapis.com/compute/v1/projects/p/global/images/shop-7", False),
+    ],
+)
+def test_an_instance_stays_with_the_image_of_a_family_and_follows_one_that_is_named(image: str, ignored: bool) -> None:
+    machine = GceMachine(image=image)
+    args = GceInstanceArgs(
+        instance="echo-one", place=PLACE, zone="europe-west3-a", machine=machine, gateway_address="10.2.0.9"
+    )
+    answers = {"echo-one-instance": {"networkInterfaces": [{"networkIp": "10.2.0.17"}]}}
+    instance = run(lambda: GceInstance("echo-one", args).address, answers=answers).one("echo-one-instance")
+    assert instance.ignore_changes == (("bootDisk.initializeParams.image",) if ignored else ())
+
+
 def test_changed_files_make_another_template_and_the_group_follows() -> None:
     scripts = [
         fleet(replace(ARGS, join=replace(JOIN, root_certificate=pem))).one("echo-fleet-template").value("metadata")
