@@ -28,7 +28,7 @@ class GceFleetArgs:
     min_size: int = 1
     """Fewest machines."""
     max_size: int = 1
-    """Most machines. As many as the fewest: it does not scale by itself."""
+    """Most machines. As many as the fewest: its size is fixed."""
     cpu_target_percent: int = 60
     """Use of CPU that scaling aims at."""
     boot_seconds: int = 180
@@ -79,23 +79,23 @@ class GceFleet(pulumi.ComponentResource):
         join = SelfJoin(name, replace(args.join, accounts=accounts), opts=child)
         template = self._make_template(name, args, guard.email, join.startup_script)
         group = self._make_group(name, args, template.self_link_unique)
-        if args.max_size > args.min_size:
-            compute.RegionAutoscaler(
-                f"{name}-autoscaler",
-                name=fleet,
-                project=place.project,
-                region=place.region,
-                target=group.id,
-                autoscaling_policy=compute.RegionAutoscalerAutoscalingPolicyArgs(
-                    min_replicas=args.min_size,
-                    max_replicas=args.max_size,
-                    cooldown_period=args.boot_seconds,
-                    cpu_utilization=compute.RegionAutoscalerAutoscalingPolicyCpuUtilizationArgs(
-                        target=args.cpu_target_percent / 100
-                    ),
+        # Also for a fixed size: without it, a fleet that no longer scales would stay at the size that it had.
+        compute.RegionAutoscaler(
+            f"{name}-autoscaler",
+            name=fleet,
+            project=place.project,
+            region=place.region,
+            target=group.id,
+            autoscaling_policy=compute.RegionAutoscalerAutoscalingPolicyArgs(
+                min_replicas=args.min_size,
+                max_replicas=args.max_size,
+                cooldown_period=args.boot_seconds,
+                cpu_utilization=compute.RegionAutoscalerAutoscalingPolicyCpuUtilizationArgs(
+                    target=args.cpu_target_percent / 100
                 ),
-                opts=child,
-            )
+            ),
+            opts=child,
+        )
         self.service_account = guard.email
         self.instance_group = group.instance_group
         self.register_outputs({"serviceAccount": self.service_account, "instanceGroup": self.instance_group})
@@ -188,7 +188,7 @@ class GceFleet(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # The autoscaler's, once the group is there: a size from here would undo what it has done.
-                ignore_changes=["targetSize"] if args.max_size > args.min_size else None,
+                ignore_changes=["targetSize"],
                 custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
             ),
         )

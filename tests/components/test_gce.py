@@ -278,22 +278,19 @@ def test_the_group_heals_by_readiness_and_rolls_with_a_surge(world: World) -> No
     assert fleet(replace(ARGS, zones=zones)).one("echo-fleet-group").value("distributionPolicyZones") == zones
 
 
-def test_the_size_is_the_autoscaler_s_or_fixed(world: World) -> None:
-    scaler = world.one("echo-fleet-autoscaler")
+@pytest.mark.parametrize("most", [6, 2])
+def test_the_size_is_the_autoscaler_s_also_where_it_is_fixed(most: int) -> None:
+    world = fleet(replace(ARGS, max_size=most))
+    scaler, group = world.one("echo-fleet-autoscaler"), world.one("echo-fleet-group")
     assert scaler.value("autoscalingPolicy") == {
         "minReplicas": 2,
-        "maxReplicas": 6,
+        "maxReplicas": most,
         "cooldownPeriod": 180,
         "cpuUtilization": {"target": 0.6},
     }
     assert scaler.value("target") == "echo-fleet-group-id"
-    group = world.one("echo-fleet-group")
     assert group.value("targetSize") == 2, "`up` waits for as many at first"
     assert group.ignore_changes == ("targetSize",), "and leaves the size to the autoscaler afterwards"
-    fixed = fleet(replace(ARGS, min_size=3, max_size=3))
-    assert "echo-fleet-autoscaler" not in fixed.names()
-    group = fixed.one("echo-fleet-group")
-    assert (group.value("targetSize"), group.ignore_changes) == (3, ())
 
 
 def test_machines_are_made_once_they_would_be_let_in_and_go_before_their_right_does(world: World) -> None:

@@ -306,7 +306,7 @@ class Fleet(GceHardware):
     )
     max_size: Size | None = setting(
         None,
-        meaning="Most machines; default: as many as the fewest, and no autoscaler.",
+        meaning="Most machines; default: as many as the fewest, which is a fixed size.",
         example=10,
         wrong="the fleet could not be made.",
         fix="`minSize` to 1000.",
