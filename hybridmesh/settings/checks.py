@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hybridmesh.istio import istiod_host
+
 from .access import Callers, check_access
 from .findings import Finding
 from .google_checks import check_google
@@ -36,6 +38,8 @@ from .version_checks import check_versions, outside_the_table
 
 ISTIO_PORTS = {15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
 """Ports that the proxy and its agent take on every machine."""
+RELEASE_NAME = 53
+"""How long a Helm release's name may be."""
 
 _RESERVED_VALUES: Mapping[tuple[str, ...], str] = {
     ("revision",): "controlPlane.revision",
@@ -164,9 +168,25 @@ def _revisions(control_plane: ControlPlane) -> Iterator[Finding]:
             yield from _one_of(f"controlPlane.revisions.{name}.charts", revision.charts, ("path", "repository"))
 
 
+def _release(path: str, name: str, release: str) -> Iterator[Finding]:
+    if len(release) > RELEASE_NAME:
+        yield Finding(
+            path,
+            name,
+            "is too long" if release == name else f"is too long: its Helm release would be `{release}`",
+            f"Helm refuses a release whose name has more than {RELEASE_NAME} characters.",
+            f"at most {RELEASE_NAME - len(release) + len(name)} characters.",
+        )
+
+
 def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
     path = "controlPlane"
     yield from _revisions(control_plane)
+    if control_plane.mode == "install":
+        named = {f"{path}.revision": control_plane.revision}
+        named |= {f"{path}.revisions.{name}": name for name in control_plane.revisions}
+        for place, revision in named.items():
+            yield from _release(place, revision, istiod_host(revision=revision).partition(".")[0])
     if control_plane.mode == "adopt" and control_plane.values:
         yield Finding(
             f"{path}.values",
@@ -196,6 +216,8 @@ def _reserved(path: str, values: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _gateway(gateway: Gateway) -> Iterator[Finding]:
+    if gateway.mode == "install":
+        yield from _release("gateway.name", gateway.name, gateway.name)
     for key in ("networkGateway", "name", "revision"):
         if key in gateway.values:
             yield Finding(

@@ -73,6 +73,19 @@ def behind_two_bastions(sections: dict[str, Any]) -> None:
 
 # What is changed, where the finding is, and a word of the problem.
 RULES: list[tuple[str, Change, str, str]] = [
+    ("a gateway's name is none for Helm", at("gateway/name", "g" * 54), "gateway.name", "is too long"),
+    (
+        "a revision's name is none for Helm",
+        at("controlPlane/revision", "r" * 47),
+        "controlPlane.revision",
+        "its Helm release would be `istiod-r",
+    ),
+    (
+        "a second revision's name is none for Helm",
+        at("controlPlane/revisions", {"r" * 47: {}}),
+        f"controlPlane.revisions.{'r' * 47}",
+        "its Helm release would be `istiod-r",
+    ),
     ("a section is missing", at("cluster", ...), "cluster", "is missing"),
     ("a section is misspelt", at("gatway", {}), "gatway", "is not a setting"),
     ("a field is missing", at("cluster/name", ...), "cluster.name", "is missing"),
@@ -522,6 +535,20 @@ def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
         "routing.echo.weights",
         "gatway",
     }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        at("gateway/name", "g" * 53),
+        at("gateway", {"mode": "adopt", "name": "g" * 54}),
+        at("controlPlane/revision", "r" * 46),
+        at("controlPlane/revisions", {"r" * 46: {}}),
+        both(at("controlPlane/mode", "adopt"), at("controlPlane/revision", "r" * 47)),
+    ],
+)
+def test_a_name_that_helm_takes_or_never_sees_is_taken(change: Change) -> None:
+    assert not [finding for finding in findings(change) if "too long" in finding.problem]
 
 
 def test_a_wrong_workload_is_not_taken_for_a_missing_one() -> None:
