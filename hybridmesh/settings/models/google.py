@@ -32,6 +32,12 @@ def _pem(value: str) -> str:
     return value
 
 
+def _ipv4(value: str) -> str:
+    if ":" in value:
+        raise ValueError("is an IPv6 range, and machines on Google Cloud have IPv4 alone here")
+    return value
+
+
 Project = Annotated[str, _matches(_PROJECT, "a project's id (6 to 30 of a-z, 0-9 and -, a letter first)")]
 GceRegion = Annotated[str, _matches(_REGION, "a region such as `europe-west3`")]
 GceZone = Annotated[str, _matches(_ZONE, "a zone such as `europe-west3-a`")]
@@ -42,6 +48,7 @@ ApiServerUrl = Annotated[
     str, _matches(_API_SERVER, "an address such as `https://10.0.0.2` or `https://10.0.0.2:6443`, of a name or IPv4")
 ]
 CertificateAuthority = Annotated[str, AfterValidator(_pem)]
+Ipv4Range = Annotated[Cidr, AfterValidator(_ipv4)]
 FleetName = Annotated[
     str, _matches(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
@@ -58,11 +65,11 @@ class GoogleWay(Model):
         wrong="the rule would have no name.",
         fix="a short name such as `mirror`.",
     )
-    ranges: Annotated[tuple[Cidr, ...], Field(min_length=1)] = setting(
+    ranges: Annotated[tuple[Ipv4Range, ...], Field(min_length=1)] = setting(
         meaning="The addresses, as CIDRs.",
         example=["199.36.153.8/30"],
         wrong="the rule would lead nowhere.",
-        fix="a list of CIDRs such as `10.4.0.0/14`.",
+        fix="a list of IPv4 CIDRs such as `10.4.0.0/14`.",
     )
     ports: tuple[Port, ...] = setting(
         (),
@@ -218,19 +225,19 @@ class Google(Model):
         wrong="the gateway could get another address, or one in the internet.",
         fix="true or false.",
     )
-    clients: tuple[Cidr, ...] = setting(
+    clients: tuple[Ipv4Range, ...] = setting(
         (),
         meaning="Who calls the applications on the machines: ranges of pods and of other machines.",
         example=["10.4.0.0/14", "10.2.0.0/20"],
         wrong="nobody could call the applications.",
-        fix="a list of CIDRs.",
+        fix="a list of IPv4 CIDRs.",
     )
-    observers: tuple[Cidr, ...] = setting(
+    observers: tuple[Ipv4Range, ...] = setting(
         (),
         meaning="Who reads the proxies' metrics and health (15020, 15021, 15090), besides `observability.scrapers`.",
         example=["10.4.0.0/14"],
         wrong="nobody could read the metrics.",
-        fix="a list of CIDRs.",
+        fix="a list of IPv4 CIDRs.",
     )
     egress: tuple[GoogleWay, ...] = setting(
         (),
