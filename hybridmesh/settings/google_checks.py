@@ -13,6 +13,13 @@ SHUTDOWN_SECONDS, SPOT_SHUTDOWN_SECONDS = 90, 30
 """How long a machine has from being told to stop. Sources: cloud.google.com/compute/docs/shutdownscript and
 cloud.google.com/compute/docs/instances/spot."""
 
+OWN_WAYS = ("gateway", "kubernetes")
+"""Names of the ways out that machines have without `google.egress`."""
+OWN_LABEL = "hybrid-mesh"
+"""The label that machines have without `labels`."""
+RULE_NAME = 63
+"""How long the name of a firewall rule may be."""
+
 
 class GoogleDraft(Protocol):
     """What of the settings could be read."""
@@ -24,18 +31,13 @@ class GoogleDraft(Protocol):
     def sections(self) -> dict[str, Any]: ...
 
 
-_OWN_WAYS = ("gateway", "kubernetes")
-"""Names of the ways out that machines have without `google.egress`."""
-_RULE_NAME = 63
-"""How long the name of a firewall rule may be."""
-
-
 def check_google(draft: GoogleDraft) -> Iterator[Finding]:
     """Every finding about project, fleets and instances."""
     google = draft.sections.get("google")
     google = google if isinstance(google, Google) else None
     if google is not None:
         yield from _place(google)
+        yield from _links(google)
         yield from open_to_everybody("google.observers", google.observers)
         yield from _api_server(google)
     made = list(_made(draft.workloads))
@@ -103,6 +105,26 @@ def _place(google: Google) -> Iterator[Finding]:
             )
 
 
+def _links(google: Google) -> Iterator[Finding]:
+    if google.network is not None and "/" in google.network and "/global/networks/" not in google.network:
+        yield Finding(
+            "google.network",
+            google.network,
+            "is the link of something else than a network",
+            "Google would refuse the firewall rules.",
+            "a network's name, or a link such as `projects/p/global/networks/n`.",
+        )
+    wanted = f"/regions/{google.region}/subnetworks/"
+    if google.subnetwork is not None and "/" in google.subnetwork and wanted not in google.subnetwork:
+        yield Finding(
+            "google.subnetwork",
+            google.subnetwork,
+            f"is the link of something else than a subnetwork in `google.region`, {google.region}",
+            "Google would refuse the machines, and the gateway's address.",
+            f"a subnetwork's name, or a link such as `projects/p{wanted}s`.",
+        )
+
+
 def _api_server(google: Google) -> Iterator[Finding]:
     shared = google.shared_stack
     outputs = [shared.api_server, shared.certificate_authority] if shared is not None else [None, None]
@@ -131,7 +153,7 @@ def _egress(google: Google, longest: str) -> Iterator[Finding]:
     for index, way in enumerate(google.egress):
         path = f"google.egress[{index}].name"
         first = seen.setdefault(way.name, index)
-        if way.name in _OWN_WAYS or first != index:
+        if way.name in OWN_WAYS or first != index:
             whose = f"`google.egress[{first}]`" if first != index else "a rule that all machines have"
             yield Finding(
                 path,
@@ -140,13 +162,13 @@ def _egress(google: Google, longest: str) -> Iterator[Finding]:
                 "Two firewall rules would have one name.",
                 "another name.",
             )
-        if len(f"{longest}-out-{way.name}") > _RULE_NAME:
+        if len(f"{longest}-out-{way.name}") > RULE_NAME:
             yield Finding(
                 path,
                 way.name,
                 f"is too long: the firewall rule of `{longest}` would be `{longest}-out-{way.name}`",
-                f"Google refuses a name of more than {_RULE_NAME} characters.",
-                f"at most {_RULE_NAME - len(longest) - len('-out-')} characters.",
+                f"Google refuses a name of more than {RULE_NAME} characters.",
+                f"at most {RULE_NAME - len(longest) - len('-out-')} characters.",
             )
 
 
@@ -208,11 +230,27 @@ def _in_region(path: str, zone: str, region: str | None) -> Iterator[Finding]:
 
 def _labels(path: str, hardware: GceHardware) -> Iterator[Finding]:
     for key, value in hardware.labels.items():
-        if any(not (c.islower() or c.isdigit() or c in "-_") for c in f"{key}{value}"):
+        if key == OWN_LABEL:
             yield Finding(
                 f"{path}.labels.{key}",
                 value,
-                "has a character that labels of Google Cloud do not take",
+                "is set by the stack itself, to the machine's name",
+                "One of the two would be lost.",
+                "leave it out.",
+            )
+        elif key.startswith("goog"):
+            yield Finding(
+                f"{path}.labels.{key}",
+                value,
+                "begins with `goog`, which is reserved for Google's own labels",
                 "Google would refuse the machine.",
-                "lower-case letters, digits, - and _.",
+                "another key.",
+            )
+        elif any(not (c.islower() or c.isdigit() or c in "-_") for c in f"{key}{value}") or not key[0].islower():
+            yield Finding(
+                f"{path}.labels.{key}",
+                value,
+                "is not a label of Google Cloud, or its key does not begin with a letter",
+                "Google would refuse the machine.",
+                "lower-case letters, digits, - and _, a letter first in the key.",
             )

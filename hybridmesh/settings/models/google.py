@@ -52,7 +52,8 @@ Ipv4Range = Annotated[Cidr, AfterValidator(_ipv4)]
 FleetName = Annotated[
     str, _matches(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
-DiskSize = Annotated[int, BeforeValidator(no_bool), Field(ge=10, le=65536)]
+DiskBootSeconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=3600)]
+Size = Annotated[int, BeforeValidator(no_bool), Field(ge=10, le=65536)]
 Size = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=1000)]
 
 
@@ -332,12 +333,12 @@ class Fleet(GceHardware):
         wrong="the fleet could not be made.",
         fix="zones of `google.region`.",
     )
-    boot_seconds: Seconds = setting(
+    boot_seconds: BootSeconds = setting(
         180,
         meaning="From a machine's making until it is ready: as long, it is neither healed nor counted in scaling.",
         example=180,
         wrong="machines would be replaced while they boot.",
-        fix="seconds, 1 to 86400.",
+        fix="seconds, 1 to 3600.",
     )
     max_surge: AtLeastOne = setting(
         3,
