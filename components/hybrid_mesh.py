@@ -9,7 +9,7 @@ import pulumi_kubernetes
 
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
 from hybridmesh.metrics import rules
-from hybridmesh.providers import Adopters, AdoptersArgs, ClusterAccess
+from hybridmesh.providers import ISTIOD, Adopters, AdoptersArgs, ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import lost_machines, present
@@ -123,6 +123,7 @@ class HybridMesh(pulumi.ComponentResource):
             request_seconds=settings.sidecar.timeouts.api_seconds,
         )
         self._charts = charts_of(settings.control_plane.charts, settings.control_plane.version)
+        self._in_namespaces: dict[str, list[pulumi.ComponentResource]] = {}
         self._hosts: dict[str, SshHost | CommandHost] = {}
         self._members: dict[str, Sidecar] = {}
         gateway_hosts = {
@@ -200,14 +201,24 @@ class HybridMesh(pulumi.ComponentResource):
             google=by_themselves,
         ).apply(parts)
         self.drawing = self.topology.apply(drawing)
-        if settings.control_plane.mode == "install":
-            watched = [] if settings.observability is None else [settings.observability.namespace]
-            self._ask_for_adopters([*namespaces, *watched])
+        watched = [] if settings.observability is None else [settings.observability.namespace]
+        self._ask_for_adopters([*namespaces, *watched])
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
 
     def _ask_for_adopters(self, namespaces: Sequence[str]) -> None:
-        """Made last, so that a destroy begins with it, and ends with it while others use this stack's istiod."""
-        plane = self._settings.control_plane
+        """Made last, so that a destroy begins with it, and ends with it while others use this stack's istiod; and that
+        an update asks before it removes what is somebody else's by now."""
+        settings, plane = self._settings, self._settings.control_plane
+        gateway = f"gateway {settings.gateway.name}"
+        others = {
+            f"namespace {name}": f"namespaces.{name}.existing: true"
+            for name, namespace in sorted(settings.namespaces.items())
+            if namespace.existing
+        }
+        if plane.mode == "adopt":
+            others[ISTIOD] = "controlPlane.mode: adopt"
+        if settings.gateway.mode == "adopt":
+            others[gateway] = "gateway.mode: adopt"
         Adopters(
             f"{self._name}-adopters",
             AdoptersArgs(
@@ -216,6 +227,12 @@ class HybridMesh(pulumi.ComponentResource):
                 revision=plane.revision,
                 revisions=list(self._revisions),
                 own=namespaces,
+                resources={
+                    ISTIOD: urns_in(self._control_plane, *self._revisions.values()),
+                    gateway: urns_in(self._gateway),
+                    **{f"namespace {name}": urns_in(*made) for name, made in sorted(self._in_namespaces.items())},
+                },
+                others=others,
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._all_so_far()),
         )
@@ -384,9 +401,10 @@ class HybridMesh(pulumi.ComponentResource):
                 opts=self._child,
             )
             made[namespace] = component.namespace
+            parts = self._in_namespaces[namespace] = [component]
             policy = self._settings.namespaces.get(namespace, given.Namespace()).traffic_policy
             if policy is not None:
-                NamespaceTraffic(
+                traffic = NamespaceTraffic(
                     f"{self._name}-{namespace}",
                     NamespaceTrafficArgs(
                         namespace=namespace,
@@ -396,12 +414,14 @@ class HybridMesh(pulumi.ComponentResource):
                     ),
                     opts=self._child,
                 )
+                parts.append(traffic)
             if self._settings.mtls != "none":
-                AccessPolicy(
+                access = AccessPolicy(
                     f"{self._name}-{namespace}",
                     AccessPolicyArgs(namespace=component.namespace, mtls=self._settings.mtls),
                     opts=self._child,
                 )
+                parts.append(access)
         return made
 
     def _make_workload(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> Workload:
@@ -798,6 +818,12 @@ class HybridMesh(pulumi.ComponentResource):
                 opts=self._child,
             )
         raise ValueError(f"machine {machine} is of no kind; hybridmesh.settings.parse refuses such settings.")
+
+
+def urns_in(*components: pulumi.ComponentResource) -> pulumi.Output[Sequence[str]]:
+    """Those of the resources that components have made; Pulumi has no public name for them."""
+    made = [child.urn for component in components for child in component._childResources]
+    return pulumi.Output.all(*made).apply(sorted)
 
 
 def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:

@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
+from hybridmesh.providers.adopters import URNS
 from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
 
@@ -349,13 +350,13 @@ def _name(node: _Node) -> str:
 
 
 def _inputs(step: Mapping[str, Any], state: str) -> dict[str, Any]:
-    """Of a dynamic resource, one by one, but for a pack that is secret."""
+    """Of a dynamic resource, one by one, but for a pack that is secret, and for what says nothing but URNs."""
     inputs = (step.get(state) or {}).get("inputs") or {}
     told = {key: value for key, value in inputs.items() if not key.startswith("__")}
     if "$pulumi-python:dynamic:" not in step.get("urn", ""):
         return told
     secret = {key: value for key, value in told.items() if value == _SECRET}
-    return unpacked({key: value for key, value in told.items() if key not in secret}) | secret
+    return unpacked({key: value for key, value in told.items() if key not in {*secret, *URNS}}) | secret
 
 
 def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ is no change of the resource; they keep no state of their own, and find the clus
 never its contents.
 """
 
-from .adopters import Adopters, AdoptersArgs
+from .adopters import ISTIOD, Adopters, AdoptersArgs
 from .awaited import AwaitedAddress, AwaitedAddressArgs, AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
 from .departure import Departure, DepartureArgs
@@ -15,6 +15,7 @@ from .remains import IstioRemains, IstioRemainsArgs
 from .token import IstioToken, IstioTokenArgs
 
 __all__ = [
+    "ISTIOD",
     "Adopters",
     "AdoptersArgs",
     "AwaitedAddress",

@@ -1,4 +1,4 @@
-"""Who else uses an istiod that this stack owns: a mesh must not be taken from under others."""
+"""Who else uses what this stack owns: a mesh must not be taken from under others, nor what is theirs by now."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,12 +12,32 @@ from hybridmesh.istio import is_revisioned
 from .cluster import Cluster, ClusterAccess, ClusterError, connect
 from .inputs import changed, text
 
-_WATCHED = ("kubeconfig", "context", "requestSeconds", "namespace", "revision", "revisions", "own")
+ISTIOD = "istiod"
+"""What `resources` and `others` call Istio, with all that was installed for it."""
+URNS = ("resources", "itself")
+"""The properties that name resources as the engine does."""
+_WATCHED = (
+    "kubeconfig",
+    "context",
+    "requestSeconds",
+    "namespace",
+    "revision",
+    "revisions",
+    "own",
+    "resources",
+    "others",
+)
+_CONSEQUENCES = {
+    ISTIOD: "Its CRDs would go with it, and with them every object of the mesh",
+    "gateway": "VMs would lose istiod",
+    "namespace": "All that is in it would go with it",
+}
 
 
 class AdoptersProvider(ResourceProvider):
     """Creates nothing; refuses while others use an istiod that is to go: on delete, which comes before all else of the
-    stack, and on update, which comes before anything is removed."""
+    stack, and on update, which comes before anything is removed. On update, too, where somebody else's by now is what
+    this stack has made: it would be removed."""
 
     serialize_as_secret_always = False
 
@@ -33,8 +53,12 @@ class AdoptersProvider(ResourceProvider):
         """Keeps what is given, and which namespaces are about to go: the rest of the run may fail before they do.
 
         Raises:
-            ClusterError: others use an istiod that is not to be any more. Pulumi removes nothing after a failure.
+            ClusterError: others use an istiod that is not to be any more, or have something that would be removed.
+                Pulumi removes nothing after a failure.
         """
+        _refuse_to_remove(olds, news)
+        if _is_others(olds):
+            return UpdateResult(news)
         before = {*(olds.get("own") or []), *(olds.get("going") or {})} - set(news.get("own") or [])
         for revision in _revisions(olds):
             if revision not in _revisions(news):
@@ -45,7 +69,9 @@ class AdoptersProvider(ResourceProvider):
         return UpdateResult({**news, "going": going} if going else news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
-        """Raises `ClusterError` while others use it."""
+        """Raises `ClusterError` while others use it; an adopted istiod stays."""
+        if _is_others(props):
+            return
         going = props.get("going") or {}
         mine = {text(props, "namespace"), *(props.get("own") or [])}
         there = using(connect(props), _revisions(props))
@@ -68,6 +94,41 @@ def _refuse(props: Mapping[str, Any], revision: str, used: Set[str]) -> None:
             f"namespaces that are not this stack's: {', '.join(sorted(used))}. Without it their pods and VMs would "
             "lose their certificates within a day, and new ones would not start. Nothing was removed. Fix: have them "
             f"follow another istiod, as by `{follow}` and a restart of what runs there; or put {revision} back."
+        )
+
+
+async def _urn(resource: pulumi.Resource) -> str:
+    """A resource's URN, without what an output of it brings along: that it is waited for, with all that it has."""
+    return await resource.urn.future() or ""
+
+
+def _is_others(props: Mapping[str, Any]) -> bool:
+    return ISTIOD in (props.get("others") or {})
+
+
+def _refuse_to_remove(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+    before, after = olds.get("resources"), news.get("resources") or {}
+    given = {what: of for what, of in (news.get("others") or {}).items() if what not in (olds.get("others") or {})}
+    if before is None and ISTIOD in given:
+        # An earlier version was there with an istiod of its own only, and did not note what belongs to it.
+        raise ClusterError(
+            f"`{given[ISTIOD]}` says that istiod in {olds['namespace']} is not this stack's, which has installed it: "
+            f"it would be removed. {_CONSEQUENCES[ISTIOD]}. Nothing was removed. Fix: put the setting back and "
+            "`pulumi up`, so that this version notes what was installed; then make the change again, and it says what "
+            "to do."
+        )
+    gone = {what: sorted({*(before or {}).get(what, [])} - {*after.get(what, [])}) for what in sorted(given)}
+    said = [
+        f"`{given[what]}` says that {what} is not this stack's, which has made it: it would be removed. "
+        f"{_CONSEQUENCES[what.partition(' ')[0]]}."
+        for what in gone
+        if gone[what]
+    ]
+    if said:
+        urns = " ".join(f"'{urn}'" for urn in [text(news, "itself"), *(urn for what in gone for urn in gone[what])])
+        raise ClusterError(
+            f"{' '.join(said)} Nothing was removed. Fix: to hand it over, let Pulumi forget that it made it, with "
+            f"`pulumi state delete {urns}`, and `pulumi up`; to keep it, put the setting back."
         )
 
 
@@ -105,12 +166,18 @@ class AdoptersArgs:
     """Those of the istiods beside it."""
     own: Sequence[str]
     """The namespaces that this stack has: those of its workloads, network gateways and metrics server."""
+    resources: Mapping[str, pulumi.Input[Sequence[str]]]
+    """URNs of what it has of `istiod`, `gateway <name>` and each `namespace <name>`."""
+    others: Mapping[str, str]
+    """Which of these are somebody else's, and the setting that says so."""
 
 
 class Adopters(Resource, name="Adopters"):
-    """The question whether others use this stack's istiod. It must depend on all else, so that it is asked first."""
+    """The question whether others have what this stack would remove. It must depend on all else, so that it is asked
+    first."""
 
     def __init__(self, name: str, args: AdoptersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        parent = None if opts is None or opts.parent is None else _urn(opts.parent)
         super().__init__(
             AdoptersProvider(),
             name,
@@ -120,6 +187,9 @@ class Adopters(Resource, name="Adopters"):
                 "revision": args.revision,
                 "revisions": sorted(args.revisions) or None,
                 "own": sorted(set(args.own)),
+                "resources": args.resources,
+                "others": args.others or None,
+                "itself": pulumi.create_urn(name, "pulumi-python:dynamic:Adopters", parent),
             },
             opts,
         )

@@ -9,6 +9,8 @@ import pulumi
 import pytest
 
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.providers.adopters import AdoptersProvider
+from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import Settings
 from tests.components.harness import SECRETS, World, dev_settings, run
 from tests.settings.test_network_rules import far
@@ -365,9 +367,29 @@ def test_a_destroy_first_asks_who_else_uses_istio(change: Callable[[dict[str, An
     assert late == [], "these could be deleted before the question is asked"
 
 
-def test_an_adopted_istio_is_not_asked_for() -> None:
-    def adopt(sections: dict[str, Any]) -> None:
-        sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0"}
-        sections["gateway"] = {"mode": "adopt"}
+def hand_over_all(sections: dict[str, Any]) -> None:
+    sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0"}
+    sections["gateway"] = {"mode": "adopt", "address": "192.0.2.77"}
+    sections["namespaces"] = {"demo": {"existing": True}}
 
-    assert "mesh-adopters" not in run(mesh(dev_settings(adopt))).names()
+
+def test_what_is_somebody_else_s_and_would_be_removed_is_asked_for_whole() -> None:
+    before, after = (run(mesh(dev_settings(change))) for change in (lambda _: None, hand_over_all))
+    olds, news = (dict(world.one("mesh-adopters").inputs) for world in (before, after))
+    assert "others" not in olds
+    assert set(news["others"]) == {"istiod", "gateway istio-eastwestgateway", "namespace demo"}
+    goes = {r.urn for r in before.found if r.name in before.names() - after.names()}
+    noted = {
+        urn for what in news["others"] for urn in set(olds["resources"][what]) - set(news["resources"].get(what, []))
+    }
+    assert noted == {urn for urn in goes if "hybridmesh:" not in urn.rpartition("$")[2]}
+    with pytest.raises(ClusterError) as refused:
+        AdoptersProvider().update("id", olds, news)
+    for urn in noted:
+        assert f"'{urn}'" in str(refused.value)
+
+
+def test_what_was_somebody_else_s_from_the_first_is_asked_for_by_nobody() -> None:
+    news = dict(run(mesh(dev_settings(hand_over_all))).one("mesh-adopters").inputs)
+    AdoptersProvider().update("id", {**news, "own": ["demo", "leaving"]}, news)
+    AdoptersProvider().delete("id", news)

@@ -117,7 +117,7 @@ CHANGES = (
     Change(
         name="gateway address",
         make=lambda s: s["gateway"].update(address="192.0.2.77"),
-        steps={"mesh-gateway-address": "delete", **ALL_REJOIN, **LOOKED_AT},
+        steps={"mesh-gateway-address": "delete", "mesh-adopters": "update", **ALL_REJOIN, **LOOKED_AT},
         sample=True,
     ),
     Change(

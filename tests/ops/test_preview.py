@@ -268,6 +268,15 @@ def test_other_commands_of_a_machine_say_that_the_old_one_is_not_removed() -> No
     )
 
 
+def test_of_what_is_noted_for_the_engine_only_the_rest_is_shown() -> None:
+    old = {"own": ["demo"], "resources": {"istiod": [f"{MESH}-istiod"]}}
+    new = {"own": ["demo", "shop"], "resources": {}, "itself": MESH}
+    assert shown(step("update", "pulumi-python:dynamic:Adopters", "mesh-adopters", old, new)) == [
+        "~ Adopters mesh-adopters",
+        "+     own: shop",
+    ]
+
+
 def test_what_travels_in_packs_is_shown_one_by_one() -> None:
     was, will = ({"rotationSeconds": 3, "drainSeconds": seconds} for seconds in (5, 2))
     ssh = {"ssh": "[secret]"}

@@ -73,6 +73,45 @@ def test_an_istiod_beside_the_first_stays_while_others_follow_it(cluster: FakeCl
     }
 
 
+NAMESPACE = "namespaces.demo.existing: true"
+ADOPT = "controlPlane.mode: adopt"
+MADE = {**STATE, "resources": {"istiod": ["urn:istiod"], "namespace demo": ["urn:demo", "urn:peers"]}}
+
+
+def test_what_the_stack_has_made_and_is_somebody_else_s_by_now_is_not_removed() -> None:
+    given = {
+        **STATE,
+        "resources": {"istiod": ["urn:istiod"]},
+        "others": {"namespace demo": NAMESPACE},
+        "itself": "urn:",
+    }
+    assert AdoptersProvider().diff("id", MADE, given).changes is True
+    with pytest.raises(ClusterError) as refused:
+        AdoptersProvider().update("id", MADE, given)
+    said = str(refused.value)
+    assert "`namespaces.demo.existing: true` says that namespace demo is not this stack's, which has made it" in said
+    assert "All that is in it would go with it. Nothing was removed. Fix: " in said
+    assert "`pulumi state delete 'urn:' 'urn:demo' 'urn:peers'`" in said
+    assert AdoptersProvider().update("id", given, {**given, "own": ["demo", "shop"]}).outs
+
+
+def test_what_the_stack_has_under_the_same_setting_still_may_stay() -> None:
+    gateway = {"gateway istio-eastwestgateway": "gateway.mode: adopt"}
+    AdoptersProvider().update("id", MADE, {**MADE, "others": gateway})
+
+
+def test_an_istiod_that_an_earlier_version_installed_is_not_removed() -> None:
+    with pytest.raises(ClusterError, match=r"`controlPlane.mode: adopt` says .* Fix: put the setting back"):
+        AdoptersProvider().update("id", STATE, {**STATE, "resources": {}, "others": {"istiod": ADOPT}})
+
+
+def test_an_adopted_istiod_may_be_used_by_others(cluster: FakeCluster) -> None:
+    cluster.namespaces = {"istio-injection=enabled": ["shop"], "istio.io/rev=canary": []}
+    adopted = {**STATE, "resources": {}, "others": {"istiod": ADOPT}}
+    AdoptersProvider().delete("id", adopted)
+    AdoptersProvider().update("id", adopted, {**adopted, "revision": "canary", "own": []})
+
+
 def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
     provider = AdoptersProvider()
     assert provider.diff("id", dict(STATE), dict(STATE)).changes is False
