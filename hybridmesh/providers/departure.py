@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class DepartureProvider(ResourceProvider):
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Takes the VM out of the mesh."""
-        heir = _STAYING.get(machine_itself(props))
+        heir = next((_STAYING[sign] for sign in _signs(props) if sign in _STAYING), None)
         if heir == text(props, "machine"):
             _say(f"{heir} ({_address(props)}) is in the stack, and stays in the mesh.")
         elif heir is not None:
@@ -127,7 +127,13 @@ after none."""
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
     if not (is_unknown(news["connection"]) or is_unknown(news["entry"])):
-        _STAYING[_its_entry(news)] = _STAYING[machine_itself(news)] = text(news, "machine")
+        _STAYING.update(dict.fromkeys([_its_entry(news), *_signs(news)], text(news, "machine")))
+
+
+def _signs(props: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
+    """What tells a machine from another: where SSH finds it or where the mesh does, and its host key. Machines that
+    are copies of one may share that alone."""
+    return machine_itself(props), (*_its_entry(props), str(props["connection"].get("hostKey")))
 
 
 def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:

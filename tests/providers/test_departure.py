@@ -210,6 +210,24 @@ def test_a_machine_under_another_name_stays_in_the_mesh(
     assert "leave.sh" in cluster.done, "and leaves under that one"
 
 
+@pytest.mark.parametrize("way", [{"address": "vm-1.example.com"}, {"port": 2222.0}])
+def test_a_machine_under_another_name_that_ssh_finds_otherwise_stays_in_the_mesh(
+    cluster: FakeCluster, machine: SimpleNamespace, way: dict[str, Any]
+) -> None:
+    DepartureProvider().create({**INPUTS, "machine": "web-1", "connection": {**WAY, **way}})
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert cluster.done == []
+    assert machine.asked == []
+
+
+def test_a_machine_with_the_host_key_of_another_leaves(cluster: FakeCluster, machine: SimpleNamespace) -> None:
+    copied = {"machine": "web-1", "connection": {**WAY, "address": "192.0.2.21"}, "entry": "echo-192.0.2.21"}
+    DepartureProvider().create({**INPUTS, **copied})
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert "leave.sh" in cluster.done
+    assert len(machine.asked) == 1
+
+
 def test_a_machine_that_the_settings_have_again_stays_whatever_was_left_to_be_deleted(
     cluster: FakeCluster, machine: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
