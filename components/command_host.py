@@ -12,6 +12,9 @@ from hybridmesh.istio.names import canonical_address
 
 from .connection import Bastion, Connection, secret
 
+REMOVES_NOTHING = "true"
+"""A delete command for a machine that is to stay."""
+
 
 @dataclass(frozen=True, slots=True)
 class MadeMachine:
@@ -69,7 +72,7 @@ class CommandHostArgs:
     create: pulumi.Input[str]
     """Makes the machine, or finds it made, and prints one line of JSON; see `made_machine`. Idempotent."""
     delete: pulumi.Input[str]
-    """Removes the machine, if it is there. Idempotent."""
+    """Removes the machine, if it is there. Idempotent. `true` removes nothing."""
     seconds: int = 300
     """Limit for each of the two."""
     private_key: pulumi.Input[str] | None = field(default=None, repr=False)
@@ -94,6 +97,8 @@ class CommandHost(pulumi.ComponentResource):
     """The IP address at which the mesh reaches it."""
     connection: Connection
     """How to reach it, for `Sidecar`."""
+    command: pulumi.Output[dict[str, Any]]
+    """What made it, for `Sidecar`: its `urn`, and whether it `removes` the machine as it goes."""
 
     def __init__(self, name: str, args: CommandHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(
@@ -113,6 +118,9 @@ class CommandHost(pulumi.ComponentResource):
                 parent=self,
                 custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
             ),
+        )
+        self.command = pulumi.Output.all(command.urn, args.delete).apply(
+            lambda known: {"urn": known[0], "removes": known[1].strip() != REMOVES_NOTHING}
         )
         made = command.stdout.apply(lambda stdout: made_machine(stdout, args.machine))
         self.address = made.apply(lambda m: m.address)

@@ -673,6 +673,7 @@ class HybridMesh(pulumi.ComponentResource):
                 weight=host.weight,
                 connection=made.connection,
                 mesh_address=made.mesh_address,
+                command=made.command if isinstance(made, CommandHost) else None,
                 scrapers=self._scrapers(network),
                 metrics_agent=self._reads_others(machine),
                 **choices,

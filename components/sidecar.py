@@ -183,6 +183,8 @@ class SidecarArgs:
     """The application's systemd units: at boot they start once the proxy is ready."""
     scrapers: Sequence[pulumi.Input[str]] = ()
     """CIDR ranges that may read metrics on the machine, which are outside of mutual TLS; none: the machine itself."""
+    command: pulumi.Input[Mapping[str, Any]] | None = None
+    """`CommandHost.command`, where that has made the machine."""
     metrics_agent: bool = False
     """Whether a `MetricsAgent` runs on it. A machine that leaves takes it away; one that stays does
     as soon as this is not said any more."""
@@ -333,6 +335,7 @@ class Sidecar(pulumi.ComponentResource):
                 ),
                 static_entry=args.static_entry,
                 metrics_agent=args.metrics_agent,
+                command=args.command,
                 rotation_seconds=args.limits.rotation,
                 drain_seconds=args.limits.drain,
             ),

@@ -34,6 +34,7 @@ _WATCHED = (
     "entry",
     "staticEntry",
     "metricsAgent",
+    "command",
     "rotationSeconds",
     "drainSeconds",
     "dialSeconds",
@@ -58,7 +59,7 @@ class DepartureProvider(ResourceProvider):
     The VM's metrics agent goes with it; where the VM stays without, by the update that says so.
 
     What another VM of the stack has by now, which came up at the same address or is the same under another name, it
-    keeps.
+    keeps. Nor is a machine left to the command that made it and would remove it, where that goes and the machine stays.
     """
 
     serialize_as_secret_always = False
@@ -82,6 +83,7 @@ class DepartureProvider(ResourceProvider):
         reaches the new one at the address of the old.
         """
         _heard_of(news)
+        _refuse_removal(olds, news)
         if not _is_another(olds, news):
             return DiffResult(changes=bool(changed(olds, news, _WATCHED)))
         if news.get("staticEntry") and olds.get("staticEntry"):
@@ -100,10 +102,11 @@ class DepartureProvider(ResourceProvider):
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Takes the VM out of the mesh."""
-        heir = next((_STAYING[sign] for sign in _signs(props) if sign in _STAYING), None)
+        heir = next((text(_STAYING[sign], "machine") for sign in _signs(props) if sign in _STAYING), None)
         if heir == text(props, "machine"):
             _say(f"{heir} ({_address(props)}) is in the stack, and stays in the mesh.")
         elif heir is not None:
+            _refuse_removal_of_heir(props, heir)
             _say(f"{props['machine']} ({_address(props)}) is {heir} by now, which stays in the mesh.")
         elif self._is_lost(props):
             _forget(props)
@@ -118,7 +121,7 @@ class DepartureProvider(ResourceProvider):
         return any(lost.declared_lost(sections, text(props, "machine"), _address(props)) for sections in places)
 
 
-_STAYING: dict[tuple[str, ...], str] = {}
+_STAYING: dict[tuple[str, ...], Mapping[str, Any]] = {}
 """Machines of the settings, by what is theirs: their WorkloadEntry, and the machine itself. An engine has one process
 for all dynamic resources of a run, and asks after every one that stays before it deletes the first. A `destroy` asks
 after none."""
@@ -127,7 +130,7 @@ after none."""
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
     if not (is_unknown(news["connection"]) or is_unknown(news["entry"])):
-        _STAYING.update(dict.fromkeys([_its_entry(news), *_signs(news)], text(news, "machine")))
+        _STAYING.update(dict.fromkeys([_its_entry(news), *_signs(news)], news))
 
 
 def _signs(props: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
@@ -158,6 +161,39 @@ def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
         return False
     elsewhere = changed(olds, news, ("entry",)) or news.get("staticEntry")
     return bool(elsewhere and changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))
+
+
+def _refuse_removal(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+    """Raises DepartureError if a machine that keeps its name would be removed by the command that made it."""
+    if not _command(olds).get("removes") or news.get("command") is not None or is_unknown(news["connection"]):
+        return
+    old, new = olds["connection"], news["connection"]
+    if not (changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",))):
+        machine = text(olds, "machine")
+        raise DepartureError(
+            f"{machine} is the same machine as before ({_address(olds)}), and has no `command` any more: the "
+            f"`command.delete` that it had would remove it. Nothing was removed. Fix: give `hosts.{machine}.command` "
+            '`delete: "true"` in place of that, `pulumi up`, and then take `command` out; or put it back.'
+        )
+
+
+def _refuse_removal_of_heir(props: Mapping[str, Any], heir: str) -> None:
+    """Raises DepartureError if a machine that stays would be removed by the command that made it under another name."""
+    command = _command(props)
+    if not command.get("removes") or any(_command(other).get("urn") == command["urn"] for other in _STAYING.values()):
+        return
+    machine = text(props, "machine")
+    raise DepartureError(
+        f"{machine} ({_address(props)}) is {heir} by now, which stays in the mesh: the `command.delete` that {machine} "
+        f"had would remove that machine. It did not run. Fix: let Pulumi forget {machine}, with "
+        f"`pulumi state delete --target-dependents '{command['urn']}'`, and `pulumi up`."
+    )
+
+
+def _command(props: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What made the machine; empty if nothing of this stack did."""
+    command = props.get("command")
+    return command if isinstance(command, Mapping) else {}
 
 
 def stack_file(props: Mapping[str, Any]) -> Path:
@@ -235,6 +271,8 @@ class DepartureArgs:
     """Whether that is not istiod's, but a resource of the stack. It must be made after this, and so goes before."""
     metrics_agent: bool = False
     """Whether a Prometheus agent runs on it, which has to go before the VM stays without."""
+    command: pulumi.Input[Mapping[str, Any]] | None = None
+    """What made it: its `urn`, and whether it `removes` the machine as it goes. None: nothing of this stack."""
     address: pulumi.Input[str]
     """Where SSH reaches it: apart, since a key hides the way there from a preview."""
     ssh: pulumi.Input[str] = field(repr=False)
@@ -263,6 +301,7 @@ class Departure(Resource, name="Departure"):
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
                 "metricsAgent": args.metrics_agent or None,
+                "command": args.command,
                 "address": args.address,
                 "ssh": args.ssh,
                 "limits": pack(

@@ -73,6 +73,14 @@ def test_a_made_machine_is_reached_as_the_command_says() -> None:
     assert command.value("addPreviousOutputInEnv") is False
 
 
+@pytest.mark.parametrize(("delete", "removes"), [("remove", True), ("true", False)])
+def test_whether_the_command_removes_it_is_known(delete: str, removes: bool) -> None:
+    seen: list[Any] = []
+    args = CommandHostArgs(machine="vm-2", create="make", delete=delete)
+    world = run(lambda: CommandHost("vm-2", args).command.apply(seen.append))
+    assert seen == [{"urn": world.one("vm-2-machine").urn, "removes": removes}]
+
+
 def test_an_existing_machine_is_named_and_not_touched() -> None:
     seen: list[Any] = []
 

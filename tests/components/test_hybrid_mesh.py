@@ -367,6 +367,13 @@ def test_a_destroy_first_asks_who_else_uses_istio(change: Callable[[dict[str, An
     assert late == [], "these could be deleted before the question is asked"
 
 
+def test_the_departure_of_a_machine_that_a_command_made_names_what_would_remove_it() -> None:
+    world = run(mesh(dev_settings()))
+    made = world.one("mesh-vm-2-machine")
+    assert world.one("mesh-vm-2-departure").value("command") == {"urn": made.urn, "removes": True}
+    assert world.one("mesh-vm-1-departure").value("command") is None
+
+
 def hand_over_all(sections: dict[str, Any]) -> None:
     sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0"}
     sections["gateway"] = {"mode": "adopt", "address": "192.0.2.77"}

@@ -210,6 +210,46 @@ def test_a_machine_under_another_name_stays_in_the_mesh(
     assert "leave.sh" in cluster.done, "and leaves under that one"
 
 
+URN = "urn:pulumi:dev::hybrid-mesh::command:local:Command::mesh-vm-1-machine"
+MADE = {**INPUTS, "command": {"urn": URN, "removes": True}}
+KEPT = {**INPUTS, "command": {"urn": URN, "removes": False}}
+
+
+def test_a_machine_under_another_name_is_not_left_to_the_command_that_would_remove_it(
+    cluster: FakeCluster, machine: SimpleNamespace
+) -> None:
+    DepartureProvider().create({**MADE, "machine": "web-1", "command": {"urn": "urn:web-1", "removes": True}})
+    with pytest.raises(DepartureError) as refused:
+        DepartureProvider().delete("id", dict(MADE))
+    for part in ("vm-1 (192.0.2.11) is web-1 by now", "It did not run. Fix: ", f"--target-dependents '{URN}'`"):
+        assert part in str(refused.value)
+    DepartureProvider().delete("id", dict(KEPT))
+    assert cluster.done == []
+    assert machine.asked == []
+
+
+def test_two_machines_that_a_command_made_may_take_each_other_s_name(machine: SimpleNamespace) -> None:
+    DepartureProvider().create({**MADE, "machine": "web-1", "command": {"urn": "urn:web-1", "removes": True}})
+    DepartureProvider().diff("id", dict(MADE), {**MADE, "connection": {**WAY, **OTHER}, "entry": "echo-192.0.2.21"})
+    DepartureProvider().delete("id", dict(MADE))
+    assert machine.asked == []
+
+
+@pytest.mark.parametrize("way", [{}, {"address": "vm-1.example.com"}, {"hostKey": "ssh-ed25519 B"}])
+def test_a_machine_that_a_command_made_and_is_given_by_ssh_is_not_left_to_it(way: dict[str, Any]) -> None:
+    given = {**INPUTS, "connection": {**WAY, **way}}
+    with pytest.raises(DepartureError) as refused:
+        DepartureProvider().diff("id", dict(MADE), given)
+    assert 'Nothing was removed. Fix: give `hosts.vm-1.command` `delete: "true"`' in str(refused.value)
+    assert DepartureProvider().diff("id", dict(MADE), dict(KEPT)).changes is True
+    assert DepartureProvider().diff("id", dict(KEPT), given).changes is True
+
+
+def test_another_machine_by_ssh_takes_the_name_of_one_that_a_command_made() -> None:
+    other = {**INPUTS, "connection": {**WAY, **OTHER}, "entry": "echo-192.0.2.21"}
+    assert DepartureProvider().diff("id", dict(MADE), other).replaces
+
+
 @pytest.mark.parametrize("way", [{"address": "vm-1.example.com"}, {"port": 2222.0}])
 def test_a_machine_under_another_name_that_ssh_finds_otherwise_stays_in_the_mesh(
     cluster: FakeCluster, machine: SimpleNamespace, way: dict[str, Any]

@@ -148,7 +148,7 @@ class Command(_Reached):
         fix="an idempotent command.",
     )
     delete: Text = setting(
-        meaning="Removes the machine, if it is there.",
+        meaning='Removes the machine, if it is there. `"true"` removes nothing.',
         example="python -m lab machine delete vm-2",
         wrong="the machine would outlive the stack.",
         fix="an idempotent command.",

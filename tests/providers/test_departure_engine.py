@@ -1,0 +1,100 @@
+"""On Pulumi's real engine: a machine that a command made stays under another name, as it is said how."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lab.instance import PROJECT_ROOT
+from tests.engine import TOOLS, Engine
+
+pytestmark = pytest.mark.lab
+
+PROGRAM = """
+import json
+from pathlib import Path
+
+import pulumi
+
+from components.command_host import CommandHost, CommandHostArgs
+from hybridmesh.providers import ClusterAccess, Departure, DepartureArgs
+from tests.providers.joined import Joined
+
+given = json.loads((Path(__file__).parent / "given.json").read_text())
+all_ = []
+for name, delete in given["machines"].items():
+    host = CommandHost(name, CommandHostArgs(machine=name, create=given["create"], delete=delete))
+    departure = Departure(
+        f"{name}-departure",
+        DepartureArgs(
+            cluster=ClusterAccess(kubeconfig="none"),
+            machine=name,
+            namespace="demo",
+            entry=host.mesh_address.apply(lambda address: f"echo-{address}"),
+            command=host.command,
+            address=host.address,
+            ssh=host.connection.packed(dial_seconds=5, dial_attempts=1),
+        ),
+    )
+    all_ += [departure, Joined(f"{name}-join", {"machine": name}, pulumi.ResourceOptions(depends_on=[departure]))]
+Joined("adopters", {"machine": "adopters"}, pulumi.ResourceOptions(depends_on=all_))
+"""
+MADE = '{"address": "192.0.2.12", "hostKey": "ssh-ed25519 AAAA"}'
+
+
+class Stack:
+    """A stack of machines that commands make, and those that are there."""
+
+    def __init__(self, engine: Engine, machine: Path) -> None:
+        self.engine = engine
+        self.machine = machine
+        self.remove = f"rm -f {machine}"
+
+    def up(self, machines: dict[str, str], *, check: bool = True) -> str:
+        given = {"create": f"touch {self.machine}; echo '{MADE}'", "machines": machines}
+        (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
+        done = self.engine.run("up", "--yes", "--skip-preview", check=check)
+        assert check or done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
+    def joined(self) -> set[str]:
+        return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
+    program = tmp_path / "source"
+    program.mkdir()
+    (program / "Pulumi.yaml").write_text("name: machines\nruntime: python\n")
+    (program / "__main__.py").write_text(PROGRAM)
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    engine = Engine.on(program, folder, tools=(*TOOLS, "pulumi-resource-command"))
+    return Stack(engine, tmp_path / "machine")
+
+
+def test_a_machine_under_another_name_is_forgotten_under_the_old_one_as_it_says(stack: Stack) -> None:
+    stack.up({"vm-2": stack.remove})
+    said = stack.up({"shop-2": stack.remove}, check=False)
+    assert "vm-2 (192.0.2.12) is shop-2 by now" in said
+    assert stack.machine.exists()
+
+    _, *words = shlex.split(said.partition("with `")[2].partition("`")[0])
+    assert words[:3] == ["state", "delete", "--target-dependents"]
+    stack.engine.run(*words, "--yes")
+    assert stack.joined() == {"shop-2", "adopters"}
+    said = stack.up({"shop-2": stack.remove})
+    assert "departure" not in said
+    assert stack.machine.exists()
+
+
+def test_a_command_that_removes_nothing_lets_the_name_change(stack: Stack) -> None:
+    stack.up({"vm-2": stack.remove})
+    stack.up({"vm-2": "true"})
+    stack.up({"shop-2": stack.remove})
+    assert stack.machine.exists()
+    assert stack.joined() == {"shop-2", "adopters"}
