@@ -141,7 +141,8 @@ obtain_package() {
     esac
 }
 
-# The file is kept: it is the way back from the next one.
+# The file is kept: it is the way back from the next one. So is what says which one is here, until the next one is: but
+# for a switch, which has its own, and tells by its absence that the package is to be put back.
 install_package() {
     if has_our_package; then
         step package "$PACKAGE $(installed_version) is installed"
@@ -150,7 +151,7 @@ install_package() {
     if [ -f package-file ]; then file=$(pwd)/package-file; else obtain_package "$STATE/download/$PACKAGE.$(package_family)"; fi
     step package "install $PACKAGE $VERSION"
     : >"$STATE/restart-needed"
-    rm -f "$STATE/package"
+    [ ! -e "$STATE/switching" ] || rm -f "$STATE/package"
     install_file "$file" || fail "$PACKAGE $VERSION cannot be installed" 'see the output above; nothing else was changed'
     printf '%s\n' "$SHA256 $(installed_version)" >"$STATE/package"
     ln -f "$file" "$STATE/installed-file"
@@ -499,10 +500,11 @@ reasons_to_restart() {
 keep_way_back() {
     was=$(cut -d ' ' -f 1 "$STATE/package")
     if [ -f "$STATE/installed-file" ] && [ "$(large_digest "$STATE/installed-file")" = "$was" ]; then return; fi
-    url=$(cat "$STATE/scripts/settings/package-url" 2>/dev/null || :)
+    settings=$STATE/scripts/settings
+    url=$(cat "$settings/package-url-$KIND" 2>/dev/null || cat "$settings/package-url" 2>/dev/null || :)
     step package 'download what is installed, for the way back'
     fetch GET "$url" "$DOWNLOAD_LIMIT" >"$STATE/installed-file" 2>output || :
-    [ "$(large_digest "$STATE/installed-file")" = "$was" ] || fail "there would be no way back: $url no longer is what is installed" \
+    [ "$(large_digest "$STATE/installed-file")" = "$was" ] || fail "there would be no way back: what is installed is not at ${url:-an address that is known here}" \
         "put the package with SHA-256 $was to $STATE/installed-file on this VM, then run it again"
 }
 
@@ -542,8 +544,9 @@ undo_half_switch back || log 'note: what ran before cannot be put back; this joi
 record_before
 add_missing_packages
 : >reasons
-# A machine that joins by itself does so at boot, and has nobody to give it a turn.
-if ! gets_own_token && is_serving; then reasons_to_restart >reasons; fi
+# A machine that joins by itself does so at boot, and has nobody to give it a turn. One of which nobody knows what is
+# installed has no way back that a switch could take.
+if ! gets_own_token && [ -f "$STATE/package" ] && is_serving; then reasons_to_restart >reasons; fi
 if [ -s reasons ]; then
     stage reasons
     outcome=staged

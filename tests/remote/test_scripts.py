@@ -538,6 +538,50 @@ def test_without_a_list_of_what_is_here_nothing_is_installed(tmp_path: Path) -> 
 # ---------------------------------------------------------------- the way back, and upkeep
 
 
+INSTALL = (
+    "STATE=.; DOWNLOAD_LIMIT=5; KIND=deb-amd64; SHA256=new; VERSION=1.31.0; has_our_package() { false; }\n"
+    'obtain_package() { file=$1; mkdir -p "$(dirname "$file")"; echo new >"$file"; }\n'
+    "installed_version() { echo 1.31.0; }\n"
+    + "".join(function("join.sh", name) for name in ("install_package", "keep_way_back"))
+)
+
+
+def test_an_installation_that_fails_forgets_nothing_of_what_is_installed(tmp_path: Path) -> None:
+    old = f"{sha256(b'old').hexdigest()} 1.30.0\n"
+    (tmp_path / "package").write_text(old)
+    (tmp_path / "installed-file").write_text("old")
+    assert ended(f"{INSTALL}install_file() {{ return 1; }}\ninstall_package", folder=tmp_path).returncode == 1
+    assert (tmp_path / "package").read_text() == old
+    sh(f"{INSTALL}keep_way_back", folder=tmp_path)
+    sh(f"{INSTALL}install_file() {{ :; }}\ninstall_package", folder=tmp_path)
+    assert (tmp_path / "package").read_text() == "new 1.31.0\n"
+    assert (tmp_path / "installed-file").read_text() == "new\n"
+
+
+def test_an_installation_that_fails_in_a_switch_is_undone_by_putting_the_package_back(tmp_path: Path) -> None:
+    (tmp_path / "switching").touch()
+    (tmp_path / "previous").mkdir()
+    for folder in (tmp_path, tmp_path / "previous"):
+        (folder / "package").write_text("old 1.30.0\n")
+    (tmp_path / "previous/installed-file").write_text("old")
+    assert ended(f"{INSTALL}install_file() {{ return 1; }}\ninstall_package", folder=tmp_path).returncode == 1
+    back = 'PREVIOUS=previous; install_file() { echo "$1"; }\n' + function("switch.sh", "restore_package")
+    assert sh(f"{INSTALL}{back}restore_package", folder=tmp_path) == "previous/installed-file\n"
+
+
+@pytest.mark.parametrize("name", ["package-url-deb-amd64", "package-url"])
+def test_the_way_back_is_downloaded_from_where_the_last_join_had_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "scripts/settings").mkdir(parents=True)
+    (tmp_path / "scripts/settings" / name).write_text("http://mirror/old.deb\n")
+    (tmp_path / "package").write_text(f"{sha256(b'old').hexdigest()} 1.30.0\n")
+    sh(f'{INSTALL}fetch() {{ [ "$2" != http://mirror/old.deb ] || printf old; }}\nkeep_way_back', folder=tmp_path)
+    assert (tmp_path / "installed-file").read_text() == "old"
+    (tmp_path / "scripts/settings" / name).unlink()
+    (tmp_path / "installed-file").unlink()
+    lost = ended(f"{INSTALL}keep_way_back", folder=tmp_path).stderr.decode()
+    assert "what is installed is not at an address that is known here" in lost
+
+
 def test_before_the_way_back_has_unpacked_all_nothing_is_taken_away(tmp_path: Path) -> None:
     (tmp_path / "previous").mkdir()
     (tmp_path / "previous/parts").write_text("etc/certs\n")
