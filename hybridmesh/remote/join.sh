@@ -158,11 +158,6 @@ install_package() {
     rm -rf "$STATE/download"
 }
 
-# ensure_folder PATH MODE OWNER
-ensure_folder() {
-    install -d -m "$2" -o "${3%:*}" -g "${3#*:}" "$1"
-}
-
 # is_delivered SOURCE TARGET MODE OWNER
 is_delivered() {
     [ -f "$2" ] && cmp -s "$1" "$2" && [ "$3 $4" = "$(stat -c '%a %U:%G' "$2")" ]

@@ -253,6 +253,15 @@ install_file() {
     done
 }
 
+# ensure_folder PATH MODE OWNER: root's own links are followed, and none that the proxy has laid in a folder of its own
+ensure_folder() {
+    if [ -L "$1" ] && [ "$(stat -c %u "$1")" != 0 ]; then
+        log "note: $1 is a link of $(stat -c %U "$1"), to $(readlink "$1"): it is removed"
+        rm -f "$1"
+    fi
+    install -d -m "$2" -o "${3%:*}" -g "${3#*:}" "$1"
+}
+
 # write_file SOURCE TARGET MODE OWNER: atomic; nobody else can read it at any moment, nor put a link in its way
 # A full disk costs nothing of what is there, also where the caller goes on after a failure.
 write_file() {

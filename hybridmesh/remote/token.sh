@@ -100,8 +100,8 @@ explain() {
 }
 
 deliver() {
-    install -d -m 755 -o istio-proxy -g root /run/secrets
-    install -d -m 700 -o istio-proxy -g istio-proxy /run/secrets/tokens
+    ensure_folder /run/secrets 755 istio-proxy:root
+    ensure_folder /run/secrets/tokens 700 istio-proxy:istio-proxy
     printf '%s' "$token" >token
     write_file token "$TOKEN" 600 istio-proxy:istio-proxy
     rm -f "$STATE/token-refused"

@@ -37,15 +37,18 @@ follow() {
     leave_old_addresses || log 'note: the agent stays with an address that the gateway no longer has, until that fails'
 }
 
+# The agent appends, so that it goes on at the start of an emptied file. All of it as the proxy, whose folder this is:
+# a link that it has laid there leads to nothing that is not its own.
 rotate() {
     for file in /var/log/istio/istio.log /var/log/istio/istio.err.log; do
-        [ -f "$file" ] || continue
-        [ "$(stat -c %s "$file")" -gt "$LOG_LIMIT" ] || continue
-        if ! { cp -p "$file" "$file.new" && mv "$file.new" "$file.1"; }; then
-            rm -f "$file.new"
+        # shellcheck disable=SC2016 # the inner shell's own
+        setpriv --reuid istio-proxy --regid istio-proxy --clear-groups /bin/sh -c '
+            if [ ! -f "$0" ] || [ "$(stat -Lc %s "$0")" -le "$1" ]; then exit 0; fi
+            rm -f "$0.new"
+            cp -p "$0" "$0.new" && mv -T "$0.new" "$0.1" || failed=yes
+            rm -f "$0.new"
+            : >"$0" && [ ! "${failed-}" ]' "$file" "$LOG_LIMIT" ||
             log "note: there is no room for a copy of $file: it is emptied without one"
-        fi
-        : >"$file" # the agent appends, so that it goes on at the start
     done
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -626,13 +628,62 @@ def test_a_switch_that_other_scripts_have_laid_ready_is_undone_by_a_verb_that_th
     assert sh("STATE=.; undo_half_switch before-start", folder=tmp_path) == f"{called}\n"
 
 
+def rotate(folder: Path, become: str, before: str = "") -> None:
+    """Logs above ten bytes, in `folder`; `become` stands for what makes a process the proxy's."""
+    text = function("upkeep.sh", "rotate").replace("/var/log/istio/", f"{folder}/")
+    sh(f'setpriv() {{ shift 5; {become} "$@"; }}; LOG_LIMIT=10\n{before}{text}rotate', folder=folder)
+
+
 def test_a_log_of_which_there_is_no_room_for_a_copy_is_emptied_all_the_same(tmp_path: Path) -> None:
     for name in ("istio.log", "istio.err.log"):
         (tmp_path / name).write_text("x" * 100)
-    text = function("upkeep.sh", "rotate").replace("/var/log/istio/", "")
-    full = 'cp() { printf cut >"$3"; return 1; }\n'
-    sh(f"LOG_LIMIT=10\n{full}{text}rotate", folder=tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cp").write_text('#!/bin/sh\nprintf cut >"$3"\nexit 1\n')
+    (tmp_path / "bin/cp").chmod(0o755)
+    rotate(tmp_path, "", f"PATH={tmp_path}/bin:$PATH\n")
     assert {file.name: file.stat().st_size for file in tmp_path.glob("istio*")} == {"istio.log": 0, "istio.err.log": 0}
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+NOBODY = 65534
+
+
+@as_root
+@pytest.mark.parametrize("name", ["istio.log", "istio.log.new", "istio.log.1"])
+def test_the_rotation_of_a_log_goes_through_no_link_of_the_proxy(name: str) -> None:
+    with tempfile.TemporaryDirectory() as made:  # pytest's own are root's alone
+        root = Path(made)
+        root.chmod(0o755)
+        folder, victim = root / "logs", root / "passwd"
+        folder.mkdir()
+        victim.write_text("root:x:0:0 and more\n")
+        (folder / "istio.log").write_text("attacker:x:0:0\n")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(victim)
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        rotate(folder, f"command setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups")
+        assert victim.read_text() == "root:x:0:0 and more\n"
+        assert victim.stat().st_uid == 0
+        if name != "istio.log":
+            assert (folder / "istio.log.1").read_text() == "attacker:x:0:0\n"
+            assert not (folder / "istio.log.1").is_symlink()
+            assert (folder / "istio.log").read_text() == ""
+
+
+@as_root
+def test_a_link_that_the_proxy_lays_where_a_folder_belongs_goes_and_one_of_roots_is_followed(tmp_path: Path) -> None:
+    for name, owner in (("of-the-proxy", NOBODY), ("of-root", 0)):
+        victim = tmp_path / f"etc-{name}"
+        victim.mkdir(mode=0o755)
+        (tmp_path / name).symlink_to(victim)
+        os.chown(tmp_path / name, owner, owner, follow_symlinks=False)
+        sh(f"ensure_folder {name} 700 {NOBODY}:{NOBODY}", folder=tmp_path)
+        assert (tmp_path / name).stat().st_mode & 0o7777 == 0o700
+    assert (tmp_path / "etc-of-the-proxy").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "etc-of-the-proxy").stat().st_uid == 0
+    assert (tmp_path / "of-the-proxy").stat().st_uid == NOBODY
+    assert (tmp_path / "of-root").is_symlink()
 
 
 def test_of_a_link_the_mode_of_what_it_leads_to_is_recorded(tmp_path: Path) -> None:
