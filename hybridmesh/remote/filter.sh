@@ -66,10 +66,10 @@ iptables_verdict() {
         END { print start in count ? walk(start, 0) : "ACCEPT" }'
 }
 
-# nft_verdict HOOK PORT INTERFACE [1] <nft list ruleset: the worst of all chains at that hook. Tables that iptables keeps
-# there are left to iptables.
+# nft_verdict HOOK PORT INTERFACE ip|ip6 [1] <nft list ruleset: the worst of all chains at that hook that see this kind
+# of address. Tables that iptables keeps there are left to iptables.
 nft_verdict() {
-    awk -v hook="$1" -v port="$2" -v interface="$3" -v redirected="${4-}" '
+    awk -v hook="$1" -v port="$2" -v interface="$3" -v family="$4" -v redirected="${5-}" '
         # The words of a set or of one value, from words[at] on; leaves the place of the last one in `at`
         function values(words, n,    text) {
             at++
@@ -95,6 +95,7 @@ nft_verdict() {
         function matches(asked, list) {
             if (asked == "state") return list ~ /,new,/
             if (asked == "protocol") return list ~ /,(tcp|6),/
+            if (asked == "family") return index(list, family == "ip6" ? ",ipv6," : ",ipv4,") > 0
             gsub(/"/, "", list)
             return asked == "port" ? has_port(list) : has_interface(list)
         }
@@ -126,7 +127,9 @@ nft_verdict() {
                         continue
                     }
                     not = 0; asked = ""
+                    if (word == other) { hit = 0; break }
                     if (word ~ /^(iif|iifname|oif|oifname)$/) asked = "interface"
+                    else if (word == "meta" && words[t + 1] == "nfproto") { asked = "family"; t++ }
                     else if (word == "ct" && words[t + 1] == "state") { asked = "state"; t++ }
                     else if ((word == "tcp" || word == "th") && words[t + 1] == "dport") { asked = "port"; t++ }
                     else if (word == "meta" && words[t + 1] == "l4proto" || word == "ip" && words[t + 1] == "protocol" || \
@@ -167,6 +170,7 @@ nft_verdict() {
             }
             return policy[chain]
         }
+        BEGIN { other = family == "ip6" ? "ip" : "ip6" }
         $1 == "table" { table = $2 " " $3; next }
         $1 == "chain" { chain = table SUBSEP $2; of[chain] = table; count[chain] += 0; next }
         $1 == "type" {
@@ -180,7 +184,7 @@ nft_verdict() {
             worst = "ACCEPT"
             for (name in base) {
                 table = of[name]
-                if (table == "ip filter" || table == "ip6 filter") continue
+                if (table == "ip filter" || table == "ip6 filter" || index(table, other " ") == 1) continue
                 verdict = walk(name, 0)
                 if (verdict != "ACCEPT") worst = verdict
             }
@@ -188,19 +192,24 @@ nft_verdict() {
         }'
 }
 
-# dropped_by HOOK PORT INTERFACE [1]: what of this machine's own drops such a connection; nothing if nothing does
+# dropped_by HOOK PORT INTERFACE ADDRESS [1]: what of this machine's own drops such a connection; nothing if nothing
+# does. Of the address, only whether it is an IPv6 one counts: those have rules of their own.
 dropped_by() {
     chain=$(echo "$1" | tr '[:lower:]' '[:upper:]')
-    for tool in iptables iptables-nft iptables-legacy; do
+    case $4 in
+        *:*) family=ip6 ;;
+        *) family=ip ;;
+    esac
+    for tool in "${family}tables" "${family}tables-nft" "${family}tables-legacy"; do
         command -v "$tool-save" >/dev/null || continue
-        verdict=$("$tool-save" -t filter 2>/dev/null | iptables_verdict "$chain" "$2" "$3" "${4-}")
+        verdict=$("$tool-save" -t filter 2>/dev/null | iptables_verdict "$chain" "$2" "$3" "${5-}")
         if [ "$verdict" = DROP ] || [ "$verdict" = REJECT ]; then
-            echo "$(firewall_name iptables) ($verdict)"
+            echo "$(firewall_name "${family}tables") ($verdict)"
             return
         fi
     done
     command -v nft >/dev/null || return 0
-    verdict=$(nft list ruleset 2>/dev/null | nft_verdict "$1" "$2" "$3" "${4-}")
+    verdict=$(nft list ruleset 2>/dev/null | nft_verdict "$1" "$2" "$3" "$family" "${5-}")
     case $verdict in DROP | REJECT) echo "$(firewall_name nftables) ($verdict)" ;; esac
 }
 
@@ -220,7 +229,7 @@ how_to_open() {
     case $1 in
         firewalld*) echo "firewall-cmd --permanent --add-port=$2/tcp && firewall-cmd --reload" ;;
         ufw*) echo "ufw allow $2/tcp" ;;
-        iptables*) echo "iptables -I INPUT -p tcp --dport $2 -j ACCEPT, and where your rules are kept" ;;
+        iptables* | ip6tables*) echo "${1%% *} -I INPUT -p tcp --dport $2 -j ACCEPT, and where your rules are kept" ;;
         *) echo "tcp dport $2 accept, in the chain at hook input" ;;
     esac
 }

@@ -134,7 +134,7 @@ no_way() {
     address=$(gateway_addresses | tail -n 1)
     what="$address:$1, the gateway, cannot be reached: $(why)"
     if ! ip route get "$address" >/dev/null 2>&1; then what="there is no route to $address, the gateway"; fi
-    dropper=$(dropped_by output "$1" "$(ip route get "$address" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')")
+    dropper=$(dropped_by output "$1" "$(ip route get "$address" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')" "$address")
     [ -z "$dropper" ] || what="$what; this machine's own $dropper drops it"
     check=eastwest consequence='calls to services in the cluster would fail, unless their pods are reached directly'
     [ "$1" != 15012 ] || check=gateway consequence='the proxy would get no certificate and no configuration'
@@ -145,7 +145,11 @@ no_way() {
 # The interface that requests come in on: that of the mesh address, or where that is elsewhere, of the way out
 interface_in() {
     found=$(interface_of "$MESH_ADDRESS")
-    echo "${found:-$(ip -o route show default 2>/dev/null | sed -n '1s/.* dev \([^ ]*\).*/\1/p')}"
+    case $MESH_ADDRESS in
+        *:*) family=-6 ;;
+        *) family=-4 ;;
+    esac
+    echo "${found:-$(ip -o "$family" route show default 2>/dev/null | sed -n '1s/.* dev \([^ ]*\).*/\1/p')}"
 }
 
 # Rules see a connection after Istio's redirection, with Envoy's port in place of the application's.
@@ -161,7 +165,7 @@ check_firewall() {
 
 # closed PORT WHAT [1]: a finding if a new connection, or with 1 a redirected one, does not come in
 closed() {
-    dropper=$(dropped_by input "$1" "$interface" "${3-}")
+    dropper=$(dropped_by input "$1" "$interface" "$MESH_ADDRESS" "${3-}")
     [ -z "$dropper" ] || finding firewall "$2 is closed on $interface by $dropper" \
         'requests from the mesh would not come in' "$(how_to_open "$dropper" "$1")"
 }

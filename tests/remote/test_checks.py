@@ -261,7 +261,8 @@ def test_no_route_and_a_rule_of_its_own_that_drops_are_told(sandbox: Sandbox) ->
     no_route = "ip() { return 2; }; dropped_by() { :; }; "
     one(sandbox.run("check_way", fakes=never + no_route, **settings), "gateway", "there is no route to 192.0.2.1")
     drops = (
-        ROUTE + never + "dropped_by() { [ $1 = output ] && [ $2 = 15012 ] && [ $3 = eth0 ] && echo 'iptables (DROP)'; }"
+        ROUTE + never + "dropped_by() { [ $1 = output ] && [ $2 = 15012 ] && [ $3 = eth0 ] && [ $4 = 192.0.2.1 ] &&"
+        " echo 'iptables (DROP)'; }"
     )
     one(sandbox.run("check_way", fakes=drops, **settings), "gateway", "this machine's own iptables (DROP) drops it")
 
@@ -284,16 +285,22 @@ def test_a_port_of_the_application_that_the_firewall_closes_is_found(sandbox: Sa
     one(found, "firewall", "port 9090 of the application is closed on eth0 by ufw (DROP)", "ufw allow 9090/tcp")
     assert sandbox.run("check_firewall", fakes=fakes, **settings, inbound_ports="9090") == ()
     fakes = (
-        "ip() { [ $2 = route ] && echo 'default via 192.0.2.1 dev eth9 proto dhcp'; }; "
+        "ip() { [ $2-$3 = -4-route ] && echo 'default via 192.0.2.1 dev eth9 proto dhcp'; }; "
         "dropped_by() { [ $3 = eth9 ] && echo 'iptables (DROP)'; }"
     )
     found = sandbox.run("check_firewall", fakes=fakes, mesh_address="203.0.113.7", app_ports="8080")
     one(found, "firewall", "closed on eth9 by iptables (DROP)")
+    fakes = (
+        "ip() { [ $2-$3 = -6-route ] && echo 'default via fe80::1 dev eth6 proto ra'; }; "
+        "dropped_by() { [ $3-$4 = eth6-2001:db8::11 ] && echo 'ip6tables (DROP)'; }"
+    )
+    found = sandbox.run("check_firewall", fakes=fakes, mesh_address="2001:db8::11", app_ports="8080")
+    one(found, "firewall", "closed on eth6 by ip6tables (DROP)", "ip6tables -I INPUT")
 
 
 def test_what_the_proxy_takes_must_come_in_at_its_port(sandbox: Sandbox) -> None:
     fakes = (
-        f"ip() {{ cat <<'END'\n{ADDRESSES}END\n}}\ndropped_by() {{ [ $2-$4 = 15006-1 ] && echo 'ufw (DROP)' || :; }}"
+        f"ip() {{ cat <<'END'\n{ADDRESSES}END\n}}\ndropped_by() {{ [ $2-$5 = 15006-1 ] && echo 'ufw (DROP)' || :; }}"
     )
     settings = {"fakes": fakes, "mesh_address": "192.0.2.11", "app_ports": "8080 9090"}
     for inbound, ports in (("*", "8080 9090"), ("8080", "8080")):

@@ -11,10 +11,18 @@ SCRIPT = Path(__file__).resolve().parents[2] / "hybridmesh" / "remote" / "filter
 
 
 def verdict(
-    function: str, chain: str, port: int, rules: str, interface: str = "eth0", *, redirected: bool = False
+    function: str,
+    chain: str,
+    port: int,
+    rules: str,
+    interface: str = "eth0",
+    *,
+    family: str = "ip",
+    redirected: bool = False,
 ) -> str:
+    kind = family if function == "nft_verdict" else ""
     done = subprocess.run(
-        ["sh", "-euc", f". {SCRIPT}; {function} {chain} {port} {interface} {'1' * redirected}"],
+        ["sh", "-euc", f". {SCRIPT}; {function} {chain} {port} {interface} {kind} {'1' * redirected}"],
         input=rules,
         capture_output=True,
         text=True,
@@ -116,7 +124,7 @@ def test_a_machine_without_rules_lets_everything_in() -> None:
     assert verdict("nft_verdict", "input", 8080, "") == "ACCEPT"
 
 
-def nft(rules: str, policy: str = "accept", port: int = 8080, hook: str = "input") -> str:
+def nft(rules: str, policy: str = "accept", port: int = 8080, hook: str = "input", family: str = "ip") -> str:
     text = (
         "table inet filter {\n"
         "\tchain in {\n\t\ttype filter hook input priority filter; policy "
@@ -127,7 +135,7 @@ def nft(rules: str, policy: str = "accept", port: int = 8080, hook: str = "input
         "table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\n"
         "table ip nat {\n\tchain IN {\n\t\ttype nat hook input priority 100; policy drop;\n\t}\n}\n"
     )
-    return verdict("nft_verdict", hook, port, text)
+    return verdict("nft_verdict", hook, port, text, family=family)
 
 
 @pytest.mark.parametrize(
@@ -226,11 +234,53 @@ def test_every_nftables_chain_counts_and_those_of_iptables_are_left_to_iptables(
 
 
 @pytest.mark.parametrize(
+    ("rules", "ip", "ip6"),
+    [
+        ("\t\tip saddr 10.0.0.0/8 accept\n", "ACCEPT", "DROP"),
+        ("\t\tip6 saddr fd00::/8 accept\n", "DROP", "ACCEPT"),
+        ("\t\tip protocol tcp accept\n", "ACCEPT", "DROP"),
+        ("\t\tmeta nfproto ipv6 tcp dport 8080 accept\n", "DROP", "ACCEPT"),
+        ("\t\tmeta nfproto != ipv6 accept\n", "ACCEPT", "DROP"),
+        ("\t\tmeta nfproto vmap { ipv4 : jump mine, ipv6 : jump nowhere }\n", "ACCEPT", "DROP"),
+    ],
+)
+def test_a_rule_for_one_family_of_addresses_says_nothing_of_the_other(rules: str, ip: str, ip6: str) -> None:
+    assert (nft(rules, "drop"), nft(rules, "drop", family="ip6")) == (ip, ip6)
+
+
+def test_a_table_of_the_other_family_is_left_out() -> None:
+    table = "table ip mine {\n\tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\n"
+    assert verdict("nft_verdict", "input", 8080, table) == "DROP"
+    assert verdict("nft_verdict", "input", 8080, table, family="ip6") == "ACCEPT"
+
+
+@pytest.mark.parametrize(("address", "tool"), [("192.0.2.11", "iptables"), ("2001:db8::11", "ip6tables")])
+def test_an_address_is_judged_by_the_rules_of_its_family(tmp_path: Path, address: str, tool: str) -> None:
+    for name in ("iptables", "ip6tables"):
+        for variant in ("", "-nft", "-legacy"):
+            policy = "DROP" if name == tool else "ACCEPT"
+            save = tmp_path / f"{name}{variant}-save"
+            save.write_text(f"#!/bin/sh\nprintf '*filter\\n:INPUT {policy} [0:0]\\nCOMMIT\\n'\n")
+            save.chmod(0o755)
+    call = "systemctl() { return 3; }; ufw() { :; }; nft() { :; }; dropped_by input 8080 eth0"
+    for asked, said in ((address, f"{tool} (DROP)\n"), ("2001:db8::1" if "." in address else "192.0.2.1", "")):
+        done = subprocess.run(
+            ["sh", "-euc", f"PATH={tmp_path}:$PATH; . {SCRIPT}; {call} {asked}"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        assert done.stdout == said
+
+
+@pytest.mark.parametrize(
     ("name", "remedy"),
     [
         ("firewalld (REJECT)", "firewall-cmd --permanent --add-port=8080/tcp"),
         ("ufw (DROP)", "ufw allow 8080/tcp"),
         ("iptables (DROP)", "iptables -I INPUT -p tcp --dport 8080 -j ACCEPT"),
+        ("ip6tables (DROP)", "ip6tables -I INPUT -p tcp --dport 8080 -j ACCEPT"),
         ("nftables (DROP)", "tcp dport 8080 accept"),
     ],
 )

@@ -46,7 +46,7 @@ class Walled:
 
     def dropper(self, port: int, *, redirected: bool = False) -> str:
         """What the scripts say drops a new connection."""
-        return self.script(f"dropped_by input {port} {self.interface} {'1' * redirected}")
+        return self.script(f"dropped_by input {port} {self.interface} {self.machine.address} {'1' * redirected}")
 
     def open_as_told(self, port: int) -> None:
         self.machine.ssh([self.script(f"how_to_open ufw {port}")])
