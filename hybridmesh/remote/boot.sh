@@ -16,14 +16,17 @@ own_address() {
     ip -o route get 169.254.169.254 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p'
 }
 
-# What one machine of a fleet does not share with the others
+# What one machine of a fleet does not share with the others, where it belongs in the order of the variables. A value in
+# quotes may have lines of its own, which stay where they are.
 complete_cluster_env() {
     address=$(own_address)
     [ -n "$address" ] || fail 'this machine has no address' 'see: ip route get 169.254.169.254'
-    {
-        cat files/cluster.env
-        printf 'ISTIO_SVC_IP=%s\nPOD_NAME=%s\n' "$address" "${HOST%%.*}"
-    } | sort >completed
+    printf 'ISTIO_SVC_IP=%s\nPOD_NAME=%s\n' "$address" "${HOST%%.*}" >own
+    awk '
+        NR == FNR { own[++count] = $0; next }
+        !quoted { while (added < count && own[added + 1] < $0) print own[++added] }
+        { print; gsub(/\047"\047"\047/, ""); quoted = (quoted + gsub(/\047/, "")) % 2 }
+        END { while (added < count) print own[++added] }' own files/cluster.env >completed
     mv completed files/cluster.env
 }
 

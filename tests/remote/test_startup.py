@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridmesh import remote
+from hybridmesh.istio.bootstrap import shell_quote
 from hybridmesh.remote.startup import GOOGLE_IDENTITY, startup_script
 from tests.remote.test_scripts import SCRIPTS, function, sh
 
@@ -172,9 +173,39 @@ def test_a_machine_gets_its_own_token_where_it_is_told_of_an_api_server(
     assert sh("if gets_own_token; then echo yes; else echo no; fi", folder=tmp_path).strip() == own
 
 
-def test_what_one_machine_does_not_share_is_added_to_the_variables_in_order(tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files/cluster.env").write_text("A=1\nZ=2\n")
+def completed(folder: Path, variables: str) -> str:
+    """`variables` with those of one machine of a fleet."""
+    (folder / "files").mkdir()
+    (folder / "files/cluster.env").write_text(variables)
     own = "HOST=echo-fleet-x1.c.project.internal; own_address() { echo 192.0.2.7; }"
-    text = f"{function('boot.sh', 'complete_cluster_env')}{own}; complete_cluster_env; cat files/cluster.env"
-    assert sh(text, folder=tmp_path) == "A=1\nISTIO_SVC_IP=192.0.2.7\nPOD_NAME=echo-fleet-x1\nZ=2\n"
+    return sh(
+        f"{function('boot.sh', 'complete_cluster_env')}{own}; complete_cluster_env; cat files/cluster.env",
+        folder=folder,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "all_of_them"),
+    [
+        ("A=1\nZ=2\n", "A=1\nISTIO_SVC_IP=192.0.2.7\nPOD_NAME=echo-fleet-x1\nZ=2\n"),
+        ("A=1\n", "A=1\nISTIO_SVC_IP=192.0.2.7\nPOD_NAME=echo-fleet-x1\n"),
+        ("J=1\nQ=2\n", "ISTIO_SVC_IP=192.0.2.7\nJ=1\nPOD_NAME=echo-fleet-x1\nQ=2\n"),
+    ],
+)
+def test_what_one_machine_does_not_share_is_added_to_the_variables_in_order(
+    tmp_path: Path, variables: str, all_of_them: str
+) -> None:
+    assert completed(tmp_path, variables) == all_of_them
+
+
+@pytest.mark.parametrize("value", ["one\nZwo\nA=3", "it's\nA\nZ='z'\n", "\n'\nX\n''\nB", "'Z\n\"'\"\nA"])
+def test_a_variable_of_several_lines_is_whole_on_a_machine_of_a_fleet(tmp_path: Path, value: str) -> None:
+    variables = {"CANONICAL_SERVICE": "echo", "EXTRA": value, "TRUST_DOMAIN": "x"}
+    completed(tmp_path, "".join(f"{name}={shell_quote(text)}\n" for name, text in variables.items()))
+    variables |= {"ISTIO_SVC_IP": "192.0.2.7", "POD_NAME": "echo-fleet-x1"}
+    # As istio-start.sh does
+    text = "set -ea; . files/cluster.env; for name in $0; do printf '%s\\0' \"${!name}\"; done"
+    read = subprocess.run(
+        ["bash", "-c", text, " ".join(variables)], cwd=tmp_path, capture_output=True, timeout=20, check=True
+    )
+    assert read.stdout.decode().split("\0")[:-1] == list(variables.values())
