@@ -160,5 +160,5 @@ if [ -d "$BEFORE" ]; then
     systemctl reset-failed istio 'hybrid-mesh-*' 2>/dev/null || :
 fi
 step end "$HOST is as it was"
-rm -f "$LOG"
+rm -f "$LOG" "$LOG.1"
 rm -rf "$STATE"

@@ -317,10 +317,34 @@ set_hosts() {
     write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
 }
 
+# An answer of DNS may name some of a name's addresses only. Those of before stay in their places until they were missing
+# from so many answers in a row; lines COUNT ADDRESS NAME of what is missing go to the file `absent`.
+MISSING_ANSWERS=20
+with_earlier_lines() {
+    : >absent
+    awk -v limit="$MISSING_ANSWERS" -v counts="$STATE/hosts-missing" -v known="$STATE/hosts-known" '
+        { found[NR] = $0; is_found[$0] = 1 }
+        END {
+            while ((getline line <counts) > 0) { count = line; sub(/^[0-9]+ /, "", line); missing[line] = count + 0 }
+            while ((getline line <known) > 0) {
+                is_known[line] = 1
+                if (line in is_found) print line
+                else if (++missing[line] < limit) { print line; print missing[line], line >"absent" }
+            }
+            for (i = 1; i <= NR; i++) if (!(found[i] in is_known)) print found[i]
+        }' "$1"
+}
+
 # Our block as $STATE/hosts asks for it. A host name that cannot be resolved now leads where it last did.
 refresh_hosts() {
-    if hosts_lines "$STATE/hosts" >lines; then
+    if hosts_lines "$STATE/hosts" >answer; then
+        with_earlier_lines answer >lines || return 1
         cmp -s lines "$STATE/hosts-known" || write_file lines "$STATE/hosts-known" 600 root:root
+        if [ -s absent ]; then
+            write_file absent "$STATE/hosts-missing" 600 root:root
+        else
+            rm -f "$STATE/hosts-missing"
+        fi
     elif [ -s "$STATE/hosts-known" ]; then
         cp "$STATE/hosts-known" lines
     else

@@ -4,7 +4,7 @@
 #             our block into /etc/hosts
 #   follow    every half a minute, where the gateway is a host name: the addresses that the name has now
 #   ready     once at boot: waits until the proxy is ready, for the applications that are ordered after it
-#   logs      every hour: Istio's logs, where they have grown
+#   logs      every hour: Istio's logs and ours, where they have grown
 # Each ends well, whatever it finds: a machine boots without a mesh, too.
 SCRIPTS=$(cd -- "$(dirname -- "$0")" && pwd)
 WORK=$(mktemp -d /run/hybrid-mesh-upkeep.XXXXXXXX) || exit 0
@@ -50,6 +50,8 @@ rotate() {
             : >"$0" && [ ! "${failed-}" ]' "$file" "$LOG_LIMIT" ||
             log "note: there is no room for a copy of $file: it is emptied without one"
     done
+    # Each of our lines opens it anew.
+    if [ -f "$LOG" ] && [ "$(stat -c %s "$LOG")" -gt "$LOG_LIMIT" ]; then mv -f "$LOG" "$LOG.1"; fi
 }
 
 [ -d "$STATE" ] || exit 0

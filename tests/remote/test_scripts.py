@@ -231,9 +231,27 @@ def test_a_name_without_an_address_leads_where_it_last_did(tmp_path: Path) -> No
     (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
     given, head, tail = "gw.example.com istiod\n", "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n", "# END hybrid-mesh\n"
     assert refresh(tmp_path, given, "192.0.2.1 gw.example.com\n") == f"{head}192.0.2.1 istiod\n{tail}"
-    assert refresh(tmp_path, given, "192.0.2.2 gw.example.com\n") == f"{head}192.0.2.2 istiod\n{tail}"
     (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")  # a tool has written it anew
-    assert refresh(tmp_path, given, "") == f"{head}192.0.2.2 istiod\n{tail}"
+    assert refresh(tmp_path, given, "") == f"{head}192.0.2.1 istiod\n{tail}"
+
+
+def test_an_address_goes_when_it_was_missing_from_many_answers_in_a_row(tmp_path: Path) -> None:
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    given, head, tail = "gw.example.com istiod\n", "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n", "# END hybrid-mesh\n"
+    one, other = (f"192.0.2.{n} gw.example.com\n" for n in (1, 2))
+    both = f"{head}192.0.2.1 istiod\n192.0.2.2 istiod\n{tail}"
+    refresh(tmp_path, given, one)
+    for _ in range(12):  # DNS gives one of two, in turn
+        assert refresh(tmp_path, given, other) == both
+        assert refresh(tmp_path, given, one) == both
+    for _ in range(18):
+        assert refresh(tmp_path, given, one) == both
+    assert refresh(tmp_path, given, "") == both, "no answer is not one that lacks it"
+    assert refresh(tmp_path, given, one) == f"{head}192.0.2.1 istiod\n{tail}"
+    assert not (tmp_path / "hosts-missing").exists()
+    assert refresh(tmp_path, given, other) == both, "it is counted anew"
+    (tmp_path / "hosts-known").unlink()
+    assert refresh(tmp_path, given, other) == f"{head}192.0.2.2 istiod\n{tail}"
 
 
 def test_a_name_that_never_had_an_address_changes_nothing(tmp_path: Path) -> None:
@@ -642,6 +660,16 @@ def test_a_log_of_which_there_is_no_room_for_a_copy_is_emptied_all_the_same(tmp_
     (tmp_path / "bin/cp").chmod(0o755)
     rotate(tmp_path, "", f"PATH={tmp_path}/bin:$PATH\n")
     assert {file.name: file.stat().st_size for file in tmp_path.glob("istio*")} == {"istio.log": 0, "istio.err.log": 0}
+
+
+def test_our_own_log_is_rotated_too(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("x" * 100)
+    rotate(tmp_path, "", "LOG=log; STATE=.\n")
+    assert (tmp_path / "log.1").read_text() == "x" * 100
+    assert not (tmp_path / "log").exists()
+    (tmp_path / "log").write_text("short\n")
+    rotate(tmp_path, "", "LOG=log; STATE=.\n")
+    assert (tmp_path / "log").read_text() == "short\n"
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
