@@ -16,7 +16,7 @@ from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.version_checks import revision_of
-from hybridmesh.settings.ways import gateway_ports
+from hybridmesh.settings.ways import gateway_ports, proxy_ports
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
@@ -621,7 +621,7 @@ class HybridMesh(pulumi.ComponentResource):
                     component,
                     lane,
                     network=network,
-                    environment=router_environment(network),
+                    environment=router_environment(network, self._settings.sidecar.environment),
                 ),
                 gateway.hosts[machine],
                 workload=gateway_group(network),
@@ -678,6 +678,7 @@ class HybridMesh(pulumi.ComponentResource):
                 metrics_agent=self._reads_others(machine),
                 **choices,
                 gateway_ports=gateway_ports(settings, workload),
+                proxy_ports=proxy_ports(workload),
                 turn=lane.of(machine),
             ),
             opts=self._child,

@@ -133,11 +133,11 @@ def services_server(domain: str, hosts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def router_environment(network: str) -> Mapping[str, str]:
-    """The agent's variables on a gateway machine: its proxy is a router that sees this network alone, and takes over
-    none of the machine's own connections."""
+def router_environment(network: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The agent's variables on a gateway machine, in the place of those in `environment`: its proxy is a router that
+    sees this network alone, and takes over none of the machine's own connections. Other flags of the agent stay."""
     return {
-        "ISTIO_AGENT_FLAGS": "router",
+        "ISTIO_AGENT_FLAGS": f"router {environment.get('ISTIO_AGENT_FLAGS', '')}".strip(),
         "ISTIO_CUSTOM_IP_TABLES": "true",
         "ISTIO_META_REQUESTED_NETWORK_VIEW": network,
     }

@@ -192,6 +192,8 @@ class SidecarArgs:
     """Systems that may join, as words `id:version` of /etc/os-release; empty: any."""
     gateway_ports: Sequence[int] = (ISTIOD_XDS, EAST_WEST_TLS)
     """The gateway's ports that the machine must reach."""
+    proxy_ports: Sequence[int] = ()
+    """The proxy's own ports for what comes from other networks; a gateway machine's."""
     accept_findings: Sequence[str] = ()
     """Checks of a preflight whose findings do not count; see hybridmesh.remote.CHECKS."""
     token_seconds: int = 3600
@@ -623,6 +625,7 @@ def preflight_settings(
         ssh_port=ssh_port,
         mesh_address=mesh_address,
         app_ports=[int(port) for port in group["spec"]["template"].get("ports", {}).values()],
+        proxy_ports=args.proxy_ports,
         cluster_env=cluster_env_file,
         dns_capture=args.dns_capture,
         gateway=gateway_address,

@@ -6,7 +6,7 @@
 . ./lib.sh
 
 # Ports that pilot-agent and Envoy bind on a VM.
-PROXY_PORTS='15000 15001 15004 15006 15020 15021 15053 15090'
+PROXY_PORTS="15000 15001 15004 15006 15020 15021 15053 15090 $(setting proxy-ports)"
 NEEDED_GLIBC=2.30 # Envoy 1.40 asks for symbols of it
 NEEDED_KIB=512000 # free space for download and installation, each: Envoy and the agent take some 250 MB
 

@@ -24,6 +24,8 @@ class Preflight:
     """Must be on an interface; empty where nobody knows it."""
     app_ports: Sequence[int]
     """The machine's own firewall must let them in."""
+    proxy_ports: Sequence[int] = ()
+    """Those at which its proxy takes what comes from other networks: the firewall must let them in, too."""
     cluster_env: str
     """Its `cluster.env`, for the ports that are redirected."""
     dns_capture: bool
@@ -48,6 +50,7 @@ class Preflight:
             "ssh-port": str(int(self.ssh_port)),
             "mesh-address": self.mesh_address,
             "app-ports": _words(sorted(set(self.app_ports))),
+            "proxy-ports": _words(self.proxy_ports),
             "inbound-ports": lines["ISTIO_INBOUND_PORTS"].strip("'"),
             "inbound-ports-excluded": lines["ISTIO_LOCAL_EXCLUDE_PORTS"].strip("'"),
             "dns-capture": "true" if self.dns_capture else "",

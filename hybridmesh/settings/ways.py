@@ -1,4 +1,4 @@
-"""Which ports of the east-west gateway the machines of a workload use."""
+"""Which ports of the east-west gateway the machines of a workload use, and which other machines use of theirs."""
 
 from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
 
@@ -15,3 +15,11 @@ def gateway_ports(settings: Settings, workload: Workload | None) -> tuple[int, .
         return (ISTIOD_XDS,)
     own = workload.network in (None, settings.cluster.network)
     return (ISTIOD_XDS,) if own and settings.gateway.mode == "adopt" else (ISTIOD_XDS, EAST_WEST_TLS)
+
+
+def proxy_ports(workload: Workload | None) -> tuple[int, ...]:
+    """The ports, besides Istio's own, at which a machine's proxy takes what comes from other networks.
+
+    None as workload: a gateway machine, whose proxy has them.
+    """
+    return (EAST_WEST_TLS,) if workload is None else ()

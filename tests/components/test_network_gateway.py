@@ -117,6 +117,24 @@ def test_its_machines_are_routers_that_see_their_own_network_alone(preview: bool
         assert "ROUTER" not in world.one(f"mesh-{other}", "Sidecar").plain["cluster.env"].upper()
 
 
+def test_flags_of_the_agent_count_on_its_machines_too() -> None:
+    def flags(sections: dict[str, Any]) -> None:
+        sections["sidecar"] |= {"environment": {"ISTIO_AGENT_FLAGS": "--concurrency=1"}, "logLevel": "debug"}
+
+    files = mesh(flags).one("mesh-gw-1", "Sidecar").plain["cluster.env"].splitlines()
+    assert "ISTIO_AGENT_FLAGS='router --concurrency=1 --proxyLogLevel=debug'" in files
+
+
+def test_a_preflight_of_its_machines_looks_at_the_port_of_their_proxies() -> None:
+    world = mesh()
+    told = {name: world.one(f"mesh-{name}-preflight").inside("settings") for name in ("gw-1", "far-1", "vm-1")}
+    assert {name: settings.get("proxy-ports") for name, settings in told.items()} == {
+        "gw-1": "15443",
+        "far-1": None,
+        "vm-1": None,
+    }
+
+
 def test_both_gateways_proxies_keep_the_statistics_of_their_listener() -> None:
     world = mesh()
     release = world.one("mesh-gateway-release").value("values")

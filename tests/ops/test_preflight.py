@@ -212,5 +212,7 @@ def test_a_gateway_machine_needs_no_port_of_services_and_an_adopted_gateway_need
     ports = {name: told["settings/gateway-ports"] for name, told in machines.asked.items()}
     assert ports == {"gw-1": "15012", "vm-1": "15012 15443"}
     assert machines.asked["gw-1"]["settings/inbound-ports"] == "*"
+    assert machines.asked["gw-1"]["settings/proxy-ports"] == "15443"
+    assert "settings/proxy-ports" not in machines.asked["vm-1"]
     look(dev_settings(lambda s: s.update(gateway={"mode": "adopt"})), TOPOLOGY, ["vm-1"])
     assert machines.asked["vm-1"]["settings/gateway-ports"] == "15012"

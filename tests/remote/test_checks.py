@@ -176,6 +176,12 @@ def test_a_port_of_the_proxy_that_another_holds_is_found(sandbox: Sandbox, holde
         assert result == ()
 
 
+def test_a_port_at_which_a_gateway_machine_s_proxy_listens_is_one_of_the_proxy_s(sandbox: Sandbox) -> None:
+    fakes = """ss() { echo 'LISTEN 0 128 0.0.0.0:15443 0.0.0.0:* users:(("haproxy",pid=7,fd=3))'; }"""
+    assert sandbox.run("check_ports", fakes=fakes) == ()
+    one(sandbox.run("check_ports", fakes=fakes, proxy_ports="15443"), "ports", "port 15443", "is held by users")
+
+
 def test_ports_of_our_own_proxy_are_no_conflict(sandbox: Sandbox) -> None:
     (sandbox.folder / "state/before").mkdir(parents=True)
     ours = 'LISTEN 0 128 0.0.0.0:15001 0.0.0.0:* users:(("envoy",pid=7,fd=3))'
@@ -296,6 +302,14 @@ def test_a_port_of_the_application_that_the_firewall_closes_is_found(sandbox: Sa
     )
     found = sandbox.run("check_firewall", fakes=fakes, mesh_address="2001:db8::11", app_ports="8080")
     one(found, "firewall", "closed on eth6 by ip6tables (DROP)", "ip6tables -I INPUT")
+
+
+def test_a_gateway_machine_s_port_that_the_firewall_closes_is_found(sandbox: Sandbox) -> None:
+    fakes = f"ip() {{ cat <<'END'\n{ADDRESSES}END\n}}\ndropped_by() {{ [ $2 = 15443 ] && echo 'ufw (DROP)' || :; }}"
+    # Its proxy takes over none of the machine's connections, whatever cluster.env says.
+    settings = {"mesh_address": "192.0.2.11", "proxy_ports": "15443", "inbound_ports": "*"}
+    found = sandbox.run("check_firewall", fakes=fakes, **settings)
+    one(found, "firewall", "port 15443, where the proxy takes what comes from other networks,", "ufw allow 15443/tcp")
 
 
 def test_what_the_proxy_takes_must_come_in_at_its_port(sandbox: Sandbox) -> None:
