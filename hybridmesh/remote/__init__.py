@@ -141,7 +141,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "address": "the mesh address is on an interface of the VM that is up",
     "architecture": "x86_64 or aarch64",
     "clock": "not more than a minute off, by the package's server",
-    "disk": "500 MiB free at /usr/local and /var/lib; nothing is read-only",
+    "disk": "500 MiB free at /usr/local and /var/lib; nothing is read-only, and /etc/hosts can be replaced",
     "eastwest": "a route and a TCP connection to the gateway's port 15443, for calls to services of the cluster",
     "firewall": "the VM's own firewall lets the application's ports in",
     "gateway": "a route and a TCP connection to the gateway's port 15012, for certificate and configuration",

@@ -109,6 +109,19 @@ check_writable() {
         [ -w "$folder" ] || finding disk "$folder is read-only" 'nothing could be installed' \
             'mount it read-write, or use a system that is not immutable'
     done
+    check_hosts
+}
+
+# A block that is there may be right already.
+check_hosts() {
+    ! grep -qx '# BEGIN hybrid-mesh' "$HOSTS" 2>/dev/null || return 0
+    if [ ! -w "$HOSTS" ]; then
+        finding disk "$HOSTS cannot be written" 'the proxy would not find istiod' \
+            "make it a file that root may replace: ls -l $HOSTS, lsattr $HOSTS (chattr -i $HOSTS)"
+    elif awk -v file="$HOSTS" '$5 == file { found = 1 } END { exit !found }' /proc/self/mountinfo; then
+        finding disk "$HOSTS is a mount of its own, which nothing can replace" 'the proxy would not find istiod' \
+            "make it a file that root may replace: umount $HOSTS"
+    fi
 }
 
 os_release() {

@@ -223,7 +223,8 @@ deliver_hosts() {
         rm -f "$STATE/hosts-known"
         write_file files/hosts "$STATE/hosts" 600 root:root
     fi
-    refresh_hosts || fail "$(gateway_names files/hosts) has no address on this VM" 'see the finding of the preflight'
+    refresh_hosts || fail "$(no_hosts)" \
+        "see the output above; $HOSTS must be a file that root may replace, and the gateway's name be known here"
 }
 
 deliver_files() {

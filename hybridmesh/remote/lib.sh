@@ -353,6 +353,15 @@ refresh_hosts() {
     set_hosts lines
 }
 
+# Why refresh_hosts failed
+no_hosts() {
+    if [ -s "$STATE/hosts-known" ]; then
+        echo "our block cannot be written to $HOSTS"
+    else
+        echo "$(cut -d ' ' -f 1 "$STATE/hosts") has no address on this VM"
+    fi
+}
+
 # Peers of the agent's connections to istiod that our block does not name
 old_peers() {
     sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' "$HOSTS" | cut -d ' ' -f 1 >present

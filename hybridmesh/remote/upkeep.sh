@@ -33,7 +33,7 @@ alone() {
 follow() {
     [ -s "$STATE/hosts" ] || return 0
     alone || return 0
-    refresh_hosts || log "note: $(cut -d ' ' -f 1 "$STATE/hosts") has no address here, and never had one"
+    refresh_hosts || log "note: $(no_hosts)"
     leave_old_addresses || log 'note: the agent stays with an address that the gateway no longer has, until that fails'
 }
 

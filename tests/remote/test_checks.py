@@ -176,6 +176,16 @@ def test_a_port_of_the_proxy_that_another_holds_is_found(sandbox: Sandbox, holde
         assert result == ()
 
 
+def test_a_hosts_file_that_cannot_be_replaced_is_found(sandbox: Sandbox) -> None:
+    hosts = sandbox.folder / "etc-hosts"
+    one(sandbox.run("check_hosts", fakes=f"HOSTS={hosts}"), "disk", f"{hosts} cannot be written", f"chattr -i {hosts}")
+    hosts.write_text("127.0.0.1 localhost\n")
+    assert sandbox.run("check_hosts", fakes=f"HOSTS={hosts}") == ()
+    one(sandbox.run("check_hosts", fakes="HOSTS=/dev/shm"), "disk", "/dev/shm is a mount of its own", "umount /dev/shm")
+    hosts.write_text("# BEGIN hybrid-mesh\n192.0.2.1 istiod\n# END hybrid-mesh\n")
+    assert sandbox.run("check_hosts", fakes=f"HOSTS={hosts}; awk() {{ :; }}") == (), "a member's may be right"
+
+
 def test_a_port_at_which_a_gateway_machine_s_proxy_listens_is_one_of_the_proxy_s(sandbox: Sandbox) -> None:
     fakes = """ss() { echo 'LISTEN 0 128 0.0.0.0:15443 0.0.0.0:* users:(("haproxy",pid=7,fd=3))'; }"""
     assert sandbox.run("check_ports", fakes=fakes) == ()

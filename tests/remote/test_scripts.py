@@ -235,6 +235,27 @@ def test_a_name_without_an_address_leads_where_it_last_did(tmp_path: Path) -> No
     assert refresh(tmp_path, given, "") == f"{head}192.0.2.1 istiod\n{tail}"
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("", "gw.example.com has no address on this VM"),
+        ("192.0.2.1 gw.example.com\n", "our block cannot be written to etc-hosts"),
+    ],
+)
+def test_a_hosts_file_that_cannot_be_replaced_is_told_from_a_name_without_an_address(
+    tmp_path: Path, names: str, said: str
+) -> None:
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/hosts").write_text("gw.example.com istiod\n")
+    (tmp_path / "names").write_text(names)
+    busy = 'mv() { case $3 in etc-hosts) return 1 ;; esac; command mv "$@"; }; '
+    text = f"{RESOLVER}{busy}STATE=.; HOSTS=etc-hosts\n{function('join.sh', 'deliver_hosts')}STEP=files; deliver_hosts"
+    done = ended(text, folder=tmp_path)
+    assert done.returncode == 1
+    assert f"at step files: {said}\n" in done.stderr.decode()
+
+
 def test_an_address_goes_when_it_was_missing_from_many_answers_in_a_row(tmp_path: Path) -> None:
     (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
     given, head, tail = "gw.example.com istiod\n", "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n", "# END hybrid-mesh\n"
