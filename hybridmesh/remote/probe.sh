@@ -8,6 +8,7 @@ set -u
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
+no_proxy="${no_proxy:-${NO_PROXY-}}"
 no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1"
 export PATH LC_ALL no_proxy
 

@@ -102,6 +102,27 @@ def test_the_package_carries_the_scripts() -> None:
 # ---------------------------------------------------------------- lib.sh
 
 
+@pytest.mark.parametrize("script", ["lib.sh", "probe.sh"])
+@pytest.mark.parametrize(
+    ("given_by", "direct"),
+    [
+        ({}, ""),
+        ({"no_proxy": "a.example"}, "a.example,"),
+        ({"NO_PROXY": "b.example,c.example"}, "b.example,c.example,"),
+        ({"no_proxy": "a.example", "NO_PROXY": "b.example"}, "a.example,"),
+    ],
+)
+def test_what_a_machine_asks_past_its_http_proxy_is_asked_so(
+    tmp_path: Path, script: str, given_by: dict[str, str], direct: str
+) -> None:
+    head = (SCRIPTS / script).read_text().partition("\nexport PATH LC_ALL no_proxy\n")
+    assert head[1]
+    done = subprocess.run(
+        ["sh", "-c", f"{head[0]}{head[1]}env"], cwd=tmp_path, env=given_by, capture_output=True, text=True, check=True
+    )
+    assert f"no_proxy={direct}localhost,127.0.0.1" in done.stdout.splitlines()
+
+
 @pytest.mark.parametrize("openssl", ["is here", "is not", "refuses"])
 def test_a_large_file_has_one_digest_whoever_makes_it(tmp_path: Path, openssl: str) -> None:
     (tmp_path / "package").write_bytes(b"package")
