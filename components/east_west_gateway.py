@@ -9,7 +9,7 @@ from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.helm.v3 import Release
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from hybridmesh.istio import is_revisioned
+from hybridmesh.istio import INJECTION_ANNOTATION, is_revisioned
 from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
@@ -36,6 +36,8 @@ class EastWestGatewayArgs:
     """Its namespace: Istio's own. Given as istiod's output, the gateway follows istiod."""
     revision: str = "default"
     """The revision of istiod that configures it."""
+    injected_as: str = ""
+    """What its pods' proxies are told when they are injected, as `PodsArgs.injected_as`."""
     network: str
     """The network that it leads into."""
     discovery_host: pulumi.Input[str]
@@ -164,7 +166,8 @@ def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     """The gateway chart's values: the caller's, over them ours, and under them what a caller may have otherwise."""
     defaults = {"podAnnotations": {PROXY_CONFIG: LISTENER_STATISTICS}}
     revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
-    return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision})
+    injected = {"podAnnotations": {INJECTION_ANNOTATION: args.injected_as}} if args.injected_as else {}
+    return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})
 
 
 def istiod_servers(*hosts: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 import pulumi_kubernetes
 
+from hybridmesh.istio import injected_as, istiod_host
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
 from hybridmesh.metrics import rules
 from hybridmesh.providers import ISTIOD, Adopters, AdoptersArgs, ClusterAccess
@@ -105,6 +106,11 @@ class HybridMesh(pulumi.ComponentResource):
         self._name = name
         self._settings = settings
         self._turns = Turns(settings.sidecar.upgrade.batch_size)
+        self._injected_as = injected_as(
+            settings.cluster.name,
+            settings.cluster.network,
+            istiod_host(settings.control_plane.namespace, settings.control_plane.revision),
+        )
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
         self._provider = pulumi_kubernetes.Provider(
@@ -304,6 +310,7 @@ class HybridMesh(pulumi.ComponentResource):
                 gateway=gateway.name,
                 namespace=self._control_plane.namespace,
                 revision=settings.control_plane.revision,
+                injected_as=self._injected_as,
                 network=settings.cluster.network,
                 discovery_host=self._control_plane.discovery_host,
                 more_discovery_hosts=[self._revisions[name].discovery_host for name in sorted(self._revisions)],
@@ -495,6 +502,7 @@ class HybridMesh(pulumi.ComponentResource):
                 ready_seconds=pods.ready_seconds,
                 command=pods.command,
                 env=pods.env,
+                injected_as=self._injected_as,
                 dns_capture=pods.dns_capture,
                 resources={str(k): v for k, v in pods.resources.items()},
                 ports={port.name: port.target for port in workload.ports},
@@ -730,6 +738,7 @@ class HybridMesh(pulumi.ComponentResource):
             ObservabilityArgs(
                 namespace=namespace,
                 namespace_name=name,
+                injected_as=self._injected_as,
                 domain=settings.cluster.domain,
                 image=observability.image,
                 image_pull_policy=observability.image_pull_policy,

@@ -17,6 +17,7 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 
+from hybridmesh.istio import INJECTION_ANNOTATION
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
 REWRITE_PROBES = {"sidecar.istio.io/rewriteAppHTTPProbers": "true"}
@@ -61,6 +62,9 @@ class PodsArgs:
     """Resource requests and limits of the app's container."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """The ports that the app listens on, by name."""
+    injected_as: str = ""
+    """What their proxies are told when they are injected (`hybridmesh.istio.injected_as`): the pods roll when it
+    changes. Empty: they never roll for it."""
     dns_capture: bool = False
     """Whether their proxies answer DNS, so that they find the hosts of ServiceEntries by name."""
     ready_seconds: int = 300
@@ -126,6 +130,8 @@ class Pods(pulumi.ComponentResource):
 
 def _annotations(args: PodsArgs) -> dict[str, str] | None:
     annotations = dict(REWRITE_PROBES) if args.probe else {}
+    if args.injected_as:
+        annotations[INJECTION_ANNOTATION] = args.injected_as
     if args.dns_capture:
         annotations[PROXY_CONFIG_ANNOTATION] = 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'
     if args.metrics is not None:

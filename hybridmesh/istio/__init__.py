@@ -15,10 +15,12 @@ from .errors import BootstrapError
 from .group import WorkloadGroup, group_from_yaml, parse_group
 from .mesh import MeshConfig, mesh_config_text, parse_mesh_config
 from .names import (
+    INJECTION_ANNOTATION,
     CanonicalService,
     canonical_service,
     dns_label,
     dns_subdomain,
+    injected_as,
     ip_address,
     is_revisioned,
     istiod_address,
@@ -33,6 +35,7 @@ from .names import (
 )
 
 __all__ = [
+    "INJECTION_ANNOTATION",
     "BootstrapError",
     "BootstrapFiles",
     "BootstrapOptions",
@@ -48,6 +51,7 @@ __all__ = [
     "group_from_yaml",
     "hosts_file",
     "hosts_template",
+    "injected_as",
     "ip_address",
     "is_revisioned",
     "istiod_address",

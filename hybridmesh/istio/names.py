@@ -17,6 +17,8 @@ LOCALITY_LABEL = "topology.istio.io/locality"
 HEALTH_CHECKS_ANNOTATION = "proxy.istio.io/health-checks-enabled"
 """On a WorkloadEntry: `true` makes it an endpoint only while its probe succeeds; with any value istiod notes on it
 when its proxy comes and goes (pilot/pkg/autoregistration/internal/health/util.go)."""
+INJECTION_ANNOTATION = "hybrid-mesh/injected-as"
+"""On pods with a sidecar: what they were injected as, `injected_as`. What changes it rolls them."""
 BASE_RELEASE = "istio-base"
 """The Helm release that brings Istio's CRDs, as Istio's guide calls it."""
 
@@ -57,6 +59,14 @@ def istiod_host(namespace: str = "istio-system", revision: str = "default") -> s
 def istiod_address(namespace: str = "istio-system", revision: str = "default") -> str:
     """`host:port` of istiod's xDS and certificate signing."""
     return f"{istiod_host(namespace, revision)}:{ISTIOD_XDS}"
+
+
+def injected_as(cluster: str, network: str, istiod: str) -> str:
+    """What a pod's proxy is told when istiod injects it, and never again: `istiod` is its host name.
+
+    One that is told otherwise than istiod is now loses its connection, and with its certificate, in a day, its calls.
+    """
+    return f"cluster {cluster}, network {network}, istiod {istiod}"
 
 
 def mesh_config_map(revision: str = "default") -> str:

@@ -138,7 +138,7 @@ def test_a_preflight_of_its_machines_looks_at_the_port_of_their_proxies() -> Non
 def test_both_gateways_proxies_keep_the_statistics_of_their_listener() -> None:
     world = mesh()
     release = world.one("mesh-gateway-release").value("values")
-    assert release["podAnnotations"] == {"proxy.istio.io/config": LISTENER_STATISTICS}
+    assert release["podAnnotations"]["proxy.istio.io/config"] == LISTENER_STATISTICS
     matcher = yaml.safe_load(world.one("mesh-gw-1", "Sidecar").plain["mesh.yaml"])["defaultConfig"]["proxyStatsMatcher"]
     assert matcher == json.loads(LISTENER_STATISTICS)["proxyStatsMatcher"]
     assert matcher == {"inclusionPrefixes": ["listener.0.0.0.0_15443."]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from components.from_settings import accepted_risks
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
 from tests.components.harness import World, dev_settings, run
+from tests.components.test_observability import GIVEN
 from tests.settings.test_network_rules import far
 
 MODES = pytest.mark.parametrize("preview", [False, True])
@@ -51,6 +53,45 @@ def test_a_machine_that_is_moved_is_told_of_its_istiod_and_the_other_is_not(prev
     assert memberships == ["canary", "default"]
     assert world.is_after(world.one("mesh-vm-1-join"), world.one("mesh-revision-canary-istiod"))
     assert not world.is_after(world.one("mesh-vm-2-join"), world.one("mesh-vm-1-join"))
+
+
+def injected(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """The pod templates of all that is injected, and the gateway's annotations."""
+
+    def settings(sections: dict[str, Any]) -> None:
+        sections["observability"] = {**GIVEN, "prometheus": {"image": "prometheus:1"}}
+        change(sections)
+
+    world = mesh(settings)
+    templates = {r.name: r.value("spec")["template"]["metadata"] for r in world.of_type(":Deployment")}
+    assert set(templates) >= {"mesh-echo-deployment", "mesh-metrics-server-deployment"}
+    release = world.one("mesh-gateway-release")
+    return {**templates, release.name: release.value("values")["podAnnotations"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["controlPlane"].update(revision="v1-31"),
+        lambda s: s["controlPlane"].update(namespace="istio"),
+        lambda s: s["cluster"].update(name="other"),
+        lambda s: s["cluster"].update(network="other"),
+    ],
+    ids=["revision", "namespace", "cluster", "network"],
+)
+def test_pods_roll_when_what_they_were_injected_as_is_no_more(change: Callable[[dict[str, Any]], object]) -> None:
+    before, after = injected(lambda _: None), injected(change)
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] == after[name]] == []
+
+
+def test_pods_do_not_roll_with_the_rest_of_the_control_plane() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["controlPlane"]["values"]["resources"]["requests"]["cpu"] = "20m"
+        sections["controlPlane"]["revisions"] = {"v1-31": {}}
+        sections["cluster"]["context"] = "other"
+
+    assert injected(lambda _: None) == injected(change)
 
 
 def test_a_destroy_asks_who_follows_either() -> None:
