@@ -8,6 +8,8 @@ import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
+from hybridmesh.settings.routing_checks import NAMESPACE_RULE
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectionPool:
@@ -98,7 +100,7 @@ class NamespaceTraffic(pulumi.ComponentResource):
             f"{name}-destination-rule",
             api_version="networking.istio.io/v1",
             kind="DestinationRule",
-            metadata=ObjectMetaArgs(name="namespace-default", namespace=args.waits_for),
+            metadata=ObjectMetaArgs(name=NAMESPACE_RULE, namespace=args.waits_for),
             spec={"host": host, "trafficPolicy": traffic_policy(args.policy)},
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -32,7 +32,7 @@ from .models import (
 from .network_checks import check_networks, gateway_hosts
 from .observability_checks import check_observability
 from .revision_checks import revision_findings
-from .routing_checks import routing_findings, service_findings, traffic_policy_findings
+from .routing_checks import NAMESPACE_RULE, routing_findings, service_findings, traffic_policy_findings
 from .shape_checks import check_sidecar, check_workload
 from .version_checks import check_versions, outside_the_table
 
@@ -130,6 +130,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from service_findings(draft.workloads, domain, control_plane.namespace if control_plane is not None else "")
     for name, routing in draft.routing.items():
         yield from routing_findings(f"routing.{name}", name, routing, draft.entries.get("workloads", {}))
+    yield from _rule_names(draft)
     yield from _access(draft, control_plane)
     yield from _namespaces(draft)
     yield from check_observability(draft)
@@ -145,6 +146,20 @@ def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Findin
     for name, access in draft.entries.get("access", {}).items():
         if isinstance(access, Access):
             yield from check_access(f"access.{name}", name, access, callers)
+            yield from _policy_names(f"access.{name}", name, access, draft.entries["access"])
+
+
+def _policy_names(path: str, name: str, access: Access, others: Mapping[str, Access | None]) -> Iterator[Finding]:
+    other = name.removesuffix("-default")
+    first = others.get(other) if other != name else None
+    if first is not None and first.default == "deny" and access.deny:
+        yield Finding(
+            f"{path}.deny",
+            "",
+            f"makes the policy `{name}-deny`, and so does `default: deny` of `access.{other}`",
+            "Pulumi would refuse two of one name.",
+            f"another name for one of the workloads `{other}` and `{name}`.",
+        )
 
 
 def _charts(control_plane: ControlPlane, gateway: Gateway) -> Iterator[Finding]:
@@ -488,6 +503,22 @@ def _namespaces(draft: Draft) -> Iterator[Finding]:
                 "Nothing would read it.",
                 f"one of {', '.join(sorted(used)) or 'none: there are no workloads'}.",
             )
+
+
+def _rule_names(draft: Draft) -> Iterator[Finding]:
+    workload = draft.workloads.get(NAMESPACE_RULE)
+    if workload is None or NAMESPACE_RULE not in draft.routing:
+        return
+    namespace = (draft.sections.get("namespaces") or {}).get(workload.namespace)
+    if isinstance(namespace, Namespace) and namespace.traffic_policy is not None:
+        yield Finding(
+            f"routing.{NAMESPACE_RULE}",
+            "",
+            f"makes the DestinationRule `{NAMESPACE_RULE}`, and so does "
+            f"`namespaces.{workload.namespace}.trafficPolicy`",
+            "One would overwrite the other.",
+            "another name for the workload, or leave one of the two out.",
+        )
 
 
 def _is_ip(text: str) -> bool:

@@ -7,6 +7,9 @@ from .findings import Finding
 from .models import Routing, TrafficPolicy, Workload
 from .models.base import milliseconds
 
+NAMESPACE_RULE = "namespace-default"
+"""The DestinationRule of a namespace's `trafficPolicy`; a workload's has the workload's name."""
+
 
 def routing_findings(
     path: str, name: str, routing: Routing, workloads: Mapping[str, Workload | None]

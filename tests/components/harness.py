@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -233,9 +234,19 @@ def run(
             _Answers(world), project="hybrid-mesh", stack="dev", preview=preview, monitor=world
         )
         pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # pulumi's own
-    names = [(r.type, r.parent, r.name) for r in world.found]
-    assert len(names) == len(set(names)), "two resources of one type have one name: the engine refuses that"
+    urns = Counter(r.urn for r in world.found)
+    assert not (twice := [urn for urn in urns if urns[urn] > 1]), f"the engine refuses two of one URN: {twice}"
+    objects = Counter(kubernetes_object(r) for r in world.found if r.type.startswith("kubernetes:") and not r.read)
+    assert not (shared := [o for o in objects if o and objects[o] > 1]), f"one object is two resources': {shared}"
     return world
+
+
+def kubernetes_object(resource: Registered) -> tuple[str, str, str] | None:
+    """Type, namespace and name of the object; None where they are not known yet."""
+    metadata = resource.value("metadata") or {}
+    if not metadata.get("name") or metadata.get("namespace", "") is None:
+        return None
+    return resource.type, metadata.get("namespace", ""), metadata["name"]
 
 
 @contextmanager

@@ -201,6 +201,29 @@ def test_a_wrong_workload_is_not_taken_for_an_unknown_caller() -> None:
     assert [finding.path for finding in found] == ["workloads.client.pods.image"]
 
 
+def two_called(access: dict[str, Any]) -> Change:
+    """A workload `echo-default` beside `echo`, and the access of both."""
+
+    def change(sections: dict[str, Any]) -> None:
+        sections["workloads"]["echo-default"] = {**sections["workloads"]["echo"], "namespace": "shop"}
+        del sections["workloads"]["echo-default"]["machines"]
+        sections["access"] = access
+
+    return change
+
+
+def test_two_policies_of_one_name_are_refused() -> None:
+    refusing = {"default": "allow", "deny": [CLIENT]}
+    (finding,) = findings(two_called({"echo": {"allow": [CLIENT]}, "echo-default": refusing}))
+    assert str(finding) == (
+        "hybrid-mesh:access.echo-default.deny: makes the policy `echo-default-deny`, and so does `default: deny` of "
+        "`access.echo`. Pulumi would refuse two of one name. "
+        "Fix: another name for one of the workloads `echo` and `echo-default`."
+    )
+    assert findings(two_called({"echo": refusing, "echo-default": refusing})) == []
+    assert findings(two_called({"echo": {"allow": [CLIENT]}, "echo-default": {"allow": [CLIENT]}})) == []
+
+
 def test_the_nearest_workload_is_named() -> None:
     (finding,) = findings(access(allow=[{"from": ["cliant"]}]))
     assert str(finding) == (

@@ -296,6 +296,22 @@ def test_a_host_takes_from_its_namespace_what_it_does_not_say_itself() -> None:
     assert policy.outlier_detection.consecutive_errors == 5
 
 
+def test_a_workload_s_rule_does_not_overwrite_its_namespace_s() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        workload = {key: value for key, value in sections["workloads"]["echo"].items() if key != "machines"}
+        sections["workloads"]["namespace-default"] = workload
+        sections["routing"]["namespace-default"] = {"timeout": "2s"}
+
+    policy = {"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}
+    (finding,) = findings(change, at("namespaces/demo", policy))
+    assert str(finding) == (
+        "hybrid-mesh:routing.namespace-default: makes the DestinationRule `namespace-default`, and so does "
+        "`namespaces.demo.trafficPolicy`. One would overwrite the other. "
+        "Fix: another name for the workload, or leave one of the two out."
+    )
+    assert findings(change) == []
+
+
 def test_a_wider_locality_may_follow_those_in_it() -> None:
     places = ["a/b/c", "a/b/*", "a/*", "b", "*"]
     assert findings(locality({"distribute": [{"from": place, "to": {"x": 100}} for place in places]})) == []
