@@ -100,7 +100,7 @@ class Pods(pulumi.ComponentResource):
             image_pull_policy=args.image_pull_policy,
             command=list(args.command) or None,
             env=[EnvVarArgs(name=key, value=args.env[key]) for key in sorted(args.env)] or None,
-            ports=[ContainerPortArgs(name=key, container_port=args.ports[key]) for key in sorted(args.ports)] or None,
+            ports=_container_ports(args.ports) or None,
             resources=_resources(args.resources),
             readiness_probe=probe_args(args.probe) if args.probe else None,
         )
@@ -126,6 +126,14 @@ class Pods(pulumi.ComponentResource):
         )
         self.namespace = pulumi.Output.all(args.namespace, deployment.urn).apply(lambda known: str(known[0]))
         self.register_outputs({})
+
+
+def _container_ports(ports: Mapping[str, int]) -> list[ContainerPortArgs]:
+    """One a port of the app, by the first name: Kubernetes refuses a number that is there twice."""
+    names: dict[int, str] = {}
+    for name, port in ports.items():
+        names.setdefault(port, name)
+    return [ContainerPortArgs(name=names[port], container_port=port) for port in sorted(names, key=names.__getitem__)]
 
 
 def _annotations(args: PodsArgs) -> dict[str, str] | None:

@@ -93,6 +93,11 @@ def test_pods_are_selected_by_what_never_changes() -> None:
     assert spec["template"]["metadata"]["labels"] == {"app": "echo", "version": "k8s", "team": "shop"}
 
 
+def test_ports_of_the_service_that_lead_to_one_of_the_app_are_one_of_the_container() -> None:
+    (container,) = pods(ports={"web": 8080, "tcp": 9000, "old": 8080})["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": "tcp", "containerPort": 9000}, {"name": "web", "containerPort": 8080}]
+
+
 def test_pods_have_the_workload_s_probe() -> None:
     (container,) = pods(probe={"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 2})["template"]["spec"][
         "containers"
