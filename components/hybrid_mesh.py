@@ -779,7 +779,7 @@ class HybridMesh(pulumi.ComponentResource):
                 f"{self._name}-{network}-metrics",
                 MetricsAgentArgs(
                     connection=self._hosts[agent.machine].connection,
-                    joined=self._members[agent.machine].entry,
+                    joined=self._members[agent.machine].joined,
                     url=agent.package.url,
                     sha256=agent.package.sha256,
                     config=pulumi.Output.all(component.server, write_to).apply(

@@ -17,7 +17,7 @@ class MetricsAgentArgs:
     connection: Connection
     """How to reach the machine that it runs on."""
     joined: pulumi.Input[str]
-    """Anything of the machine's membership: the agent comes after it."""
+    """`Sidecar.joined` of the machine: the agent comes after it, and after each later join again."""
     url: str
     """Where the machine downloads Prometheus: a release archive."""
     sha256: str
@@ -58,7 +58,7 @@ class MetricsAgent(pulumi.ComponentResource):
         # Nothing in it is secret, and nothing in it can be read: a preview had better not print it.
         stdin: pulumi.Output[str] = pulumi.Output.secret(
             pulumi.Output.all(args.config, args.joined).apply(
-                lambda known: payload({"prometheus.yml": known[0]}, settings, AGENT_SCRIPTS)
+                lambda known: payload({"prometheus.yml": known[0]}, {**settings, "joined": known[1]}, AGENT_SCRIPTS)
             )
         )
         pulumi_command.remote.Command(

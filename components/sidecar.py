@@ -204,7 +204,7 @@ class SidecarArgs:
     """When a proxy that serves may be restarted; default: at once."""
 
 
-_OUTPUTS = ("entry", "identity", "certificateExpiry", "version", "synced")
+_OUTPUTS = ("entry", "identity", "certificateExpiry", "version", "synced", "joined")
 """The component's, as they are registered."""
 
 
@@ -236,6 +236,9 @@ class Sidecar(pulumi.ComponentResource):
     """The version of its sidecar."""
     synced: pulumi.Output[bool]
     """Whether istiod has had every type acknowledged by it."""
+    joined: pulumi.Output[str]
+    """Words of its last join, other ones with each, known once the mesh has the machine: for what a join must be
+    followed by."""
     asked_for: pulumi.Output[bool]
     """True, in a preview too, once all that it consists of is asked for. Made with a gate, it is not at first: who
     depends on the component as a whole waits for this."""
@@ -288,6 +291,7 @@ class Sidecar(pulumi.ComponentResource):
         self.certificate_expiry = outputs["certificateExpiry"]
         self.version = outputs["version"]
         self.synced = outputs["synced"]
+        self.joined = outputs["joined"]
         self.register_outputs(outputs)
 
     async def _join(
@@ -430,6 +434,7 @@ class Sidecar(pulumi.ComponentResource):
             "certificateExpiry": report.apply(lambda r: r.certificate_expiry),
             "version": report.apply(lambda r: r.version),
             "synced": membership.synced,
+            "joined": behind(membership, joined),
         }
 
     def _look(

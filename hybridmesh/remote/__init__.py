@@ -133,6 +133,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "cut-off-seconds": "time for istiod to take a VM out whose proxy is disconnected; default 15, 0 does not wait",
     "scripts": "scripts_digest(): those that the join runs, wherever on the VM they were brought",
     "repair": "read by nothing on the VM: changing it makes the join run again, over what was changed by hand",
+    "joined": "read by nothing on the VM: it changes with each join, after which the metrics agent is looked at again",
     "generation": "what tells one join from another; the join writes it down, ready.sh looks for it",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""

@@ -202,6 +202,16 @@ def test_an_agent_goes_by_the_departure_of_its_vm_and_by_nothing_else(preview: b
     assert "delete" not in world.one("mesh-far-metrics-agent").plain, "it would ask a VM that is lost"
 
 
+def test_an_agent_is_looked_at_again_once_its_vm_has_joined_anew() -> None:
+    def agent(said: str) -> Any:
+        answers = {"mesh-far-1-join": {"stdout": said}}
+        settings = dev_settings(with_agent)
+        world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
+        return world.one("mesh-far-metrics-agent").value("stdin")
+
+    assert agent("applied one\n") == agent("applied one\n") != agent("applied another\n")
+
+
 def test_an_agent_comes_after_its_vm_has_joined_and_prometheus_is_there() -> None:
     world = mesh(None, with_agent)
     agent = world.one("mesh-far-metrics-agent")

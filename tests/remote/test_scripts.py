@@ -90,7 +90,7 @@ def test_every_setting_that_a_script_reads_is_declared_and_every_declared_one_is
     read = {name for script in SCRIPTS.glob("*.sh") for name in called.findall(script.read_text())}
     by_kind = {name for name in remote.SETTINGS if re.fullmatch("package-(url|sha256)-(deb|rpm)-(amd64|arm64)", name)}
     assert len(by_kind) == 8
-    assert read - {"package-url-", "package-sha256-"} == remote.SETTINGS.keys() - by_kind - {"repair"}
+    assert read - {"package-url-", "package-sha256-"} == remote.SETTINGS.keys() - by_kind - {"repair", "joined"}
 
 
 def test_the_package_carries_the_scripts() -> None:
