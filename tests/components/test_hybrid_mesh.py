@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import Settings
-from tests.components.harness import SECRETS, World, dev_settings, run
+from tests.components.harness import PROJECT_ROOT, SECRETS, World, dev_settings, run
 from tests.settings.test_network_rules import far
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
@@ -167,6 +168,13 @@ def test_a_route_to_a_version_comes_after_its_pods() -> None:
     deployment = world.one("mesh-echo-deployment")
     for routing in ("mesh-echo-destination-rule", "mesh-echo-virtual-service"):
         assert world.is_after(world.one(routing), deployment), routing
+
+
+def test_a_route_alone_is_targeted_by_the_names_that_the_pages_say() -> None:
+    pages = [(PROJECT_ROOT / "docs" / page).read_text() for page in ("traffic.md", "runbook.md", "metrics.md")]
+    said = {re.sub("<.*?>", "echo", name) for page in pages for name in re.findall(r"--target '\*\*:(.*?)'", page)}
+    world = run(mesh(dev_settings()))
+    assert said == {r.name for r in world.found if r.parent == world.one("mesh-echo", "Routing").urn}
 
 
 def test_a_join_goes_token_join_ready_membership() -> None:

@@ -295,7 +295,9 @@ DIAGNOSES = (
         title="A subset has no endpoints",
         severity="critical",
         check=_subset_empty,
-        remedy="what is said of its machines; until then take its weight away (hybrid-mesh:routing).",
+        remedy="what is said of its machines, or pods that do not get ready; until then its weight 0 "
+        "(hybrid-mesh:routing), and the route alone, which waits for no pods: pulumi up --target "
+        "'**:mesh-<workload>-destination-rule' --target '**:mesh-<workload>-virtual-service'.",
         explained_by=frozenset({"istiod-down"}),
         of_stack=True,
     ),
