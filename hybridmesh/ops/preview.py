@@ -155,14 +155,46 @@ def lines_of(found: Sequence[Change]) -> list[str]:
 
 
 def remarks(plan: Mapping[str, Any]) -> list[str]:
-    """What the program and its resources say of it, each once: risks, losses, what was changed by hand."""
+    """What the program and its resources say of it, each once: risks, losses, what was changed by hand; and weights
+    that count too early."""
     said = [
         str(found["message"]).strip()
         for found in plan.get("diagnostics") or []
         # A warning of no resource is the engine's, of itself; what a provider of ours prints is of none either.
         if found.get("severity") == "info" or (found.get("urn") and found.get("severity") == "warning")
     ]
-    return list(dict.fromkeys(filter(None, said)))
+    return list(dict.fromkeys(filter(None, [*said, *_early_weights(plan)])))
+
+
+def _early_weights(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Weights of a subset of machines that count before the first of them has joined, since a route waits for none.
+
+    A workload's WorkloadGroup is new with its first machines. What has the other version are its pods.
+    """
+    told = [_Node(step["urn"], step) for step in _told(plan) if type_of(step["urn"]).startswith("kubernetes:")]
+    found = {(_kind(n.urn), _name(n)): _inputs(n.step or {}, "newState").get("spec") for n in told}
+    specs = {key: spec for key, spec in found.items() if isinstance(spec, Mapping)}
+    new = {(_kind(n.urn), _name(n)) for n in told if n.step and n.step["op"] == "create"}
+    for name in sorted(name for kind, name in new & specs.keys() if kind == "WorkloadGroup"):
+        weights = _weights(specs.get(("VirtualService", name), {}))
+        if not weights or new & {("Service", name), ("ServiceEntry", name)}:
+            continue
+        version = specs["WorkloadGroup", name]["metadata"]["labels"]["version"]
+        subsets = specs.get(("DestinationRule", name), {}).get("subsets") or []
+        versions = {subset["name"]: subset["labels"].get("version") for subset in subsets}
+        for subset in sorted(weights) if set(versions.values()) - {version, None} else ():
+            if weights[subset] and versions.get(subset) == version:
+                yield (
+                    f"{weights[subset]:g} % of {name.rpartition('/')[2]}'s requests go to {subset}, which has no VM "
+                    "until this update is done: they fail meanwhile. Fix: first the VMs, with weight 0, then the "
+                    "weight."
+                )
+
+
+def _weights(route: Mapping[str, Any]) -> dict[str, float]:
+    """The shares by subset in a VirtualService's spec."""
+    ways = [way for kind in ("http", "tls", "tcp") for rule in route.get(kind) or () for way in rule["route"]]
+    return {way["destination"]["subset"]: way["weight"] for way in ways if "weight" in way}
 
 
 def _told(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -17,6 +17,8 @@ from hybridmesh.__main__ import app
 from hybridmesh.ops.preview import counted, readable, remarks
 from hybridmesh.providers.packs import pack
 from lab.instance import PROJECT_ROOT
+from tests.components.harness import Registered
+from tests.components.test_changes import registered
 from tests.engine import TOOLS, Engine
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
@@ -361,6 +363,55 @@ def test_what_the_program_says_of_it_is_said_once_and_the_engine_s_own_is_not() 
     failure = {"urn": MESH, "severity": "error", "message": "error"}
     plan = {"diagnostics": [ENGINE, LOST, BY_HAND, LOST, failure, {**BY_HAND, "message": "\n"}]}
     assert remarks(plan) == ["warning: vm-2 is declared lost", BY_HAND["message"].strip()]
+
+
+def plan_of(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What the engine would tell of an update from one workload `echo` to another, with routing."""
+
+    def stack(given: dict[str, Any]) -> dict[tuple[str, str], Registered]:
+        def change(sections: dict[str, Any]) -> None:
+            sections["workloads"]["echo"].update(given.get("workload", {}))
+            for key in given.get("without", ()):
+                del sections["workloads"]["echo"][key]
+            routing = {key: given[key] for key in ("weights", "subsets") if key in given}
+            sections["routing"] = {"echo": routing} if routing else {}
+
+        return registered(change)
+
+    old, new = stack(before), stack(after)
+    steps = []
+    for key in old.keys() | new.keys():
+        was, will = (dict(there[key].inputs) if key in there else None for there in (old, new))
+        if was != will:
+            steps.append(step("create" if was is None else "delete" if will is None else "update", *key, was, will))
+    return {"steps": steps}
+
+
+PODS_ALONE = {"without": ["machines"], "weights": {"k8s": 100}}
+
+
+@pytest.mark.parametrize("before", [PODS_ALONE, {"without": ["machines"]}], ids=["routed", "not routed"])
+def test_a_weight_that_counts_before_the_first_vm_has_joined_is_noted(before: dict[str, Any]) -> None:
+    assert remarks(plan_of(before, {"weights": {"k8s": 90, "vm": 10}})) == [
+        "10 % of echo's requests go to vm, which has no VM until this update is done: they fail meanwhile. Fix: first "
+        "the VMs, with weight 0, then the weight."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (PODS_ALONE, {"weights": {"k8s": 100, "vm": 0}}),
+        ({"weights": {"k8s": 100, "vm": 0}}, {"weights": {"k8s": 90, "vm": 10}}),
+        (PODS_ALONE, PODS_ALONE),
+        (PODS_ALONE, {"weights": {"all": 100}, "subsets": {"all": {"app": "echo"}}}),
+        (PODS_ALONE, {"weights": {"k8s": 100}, "workload": {"pods": {"image": "echo:2", "version": "k8s"}}}),
+        ({"without": ["machines", "ports", "probe"]}, {"weights": {"k8s": 90, "vm": 10}}),
+    ],
+    ids=["no weight", "VMs there", "nothing changes", "pods too", "pods alone", "nobody calls it yet"],
+)
+def test_no_other_weight_is(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert remarks(plan_of(before, after)) == []
 
 
 def run(
