@@ -51,7 +51,7 @@ class WorkloadAccess(pulumi.ComponentResource):
 
     Up to three, each named after what it does, since a refusal's log line names the policy: `<workload>-deny`,
     `<workload>-allow` and the empty `<workload>-default-deny`. What is allowed is there before all else is refused,
-    and goes after: no legitimate call fails on the way.
+    and goes after. A caller that gets another identity is that here before it is so itself.
 
     It does not own how identities come about (`AccessPolicy`, `Workload`).
     """

@@ -181,6 +181,9 @@ SENSE = {
     "callers that overlap in part": access(
         allow=[CLIENT, {"from": ["client", "echo"], "methods": ["GET"]}], deny=[{"namespaces": ["shop"]}]
     ),
+    "a caller by its identity of now, and by that to be": access(
+        allow=[{**CLIENT, "principals": [f"cluster.local/ns/demo/sa/{name}" for name in ("client", "client-2")]}]
+    ),
     "deny alone": access(default="allow", deny=[{**CLIENT, "methods": ["DELETE"]}]),
     "deny without callers, in plain text": loose("none", default="allow", deny=[{"paths": ["/admin/*"]}]),
     "methods on the HTTP port": with_tcp(deny=[{**CLIENT, "methods": ["POST"], "ports": [8080]}]),
