@@ -20,7 +20,8 @@ class Cluster(Model):
         fix="one name per routable network, such as `embedded`.",
     )
     kubeconfig: Text = setting(
-        meaning="Path of the kubeconfig file, relative to the project's root.",
+        meaning="Path of the kubeconfig file, relative to the project's root. If it moves, leave a copy at the old "
+        "path until an `up` with the new one is done.",
         example=".lab/dev/kubeconfig",
         wrong="the cluster could not be reached.",
         fix="the path of a kubeconfig file; `make dev` makes the one of the embedded environment.",
