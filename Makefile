@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 STACK ?= dev
-ON_LAB = eval "$$($(PYTHON) -m lab env)" &&
+# In two steps: what follows must not run, on a backend of the user's own, where there is no environment.
+ON_LAB = env="$$($(PYTHON) -m lab env)" && eval "$$env" &&
 
 .PHONY: help
 help: ## Show the verbs

@@ -157,7 +157,7 @@ def status() -> None:
 
 @app.command()
 def env() -> None:
-    """What a shell needs for plain pulumi, kubectl and istioctl: eval "$(.venv/bin/python -m lab env)"."""
+    """What plain pulumi, kubectl and istioctl need: env="$(.venv/bin/python -m lab env)" && eval "$env"."""
     for name, value in environment(context.instance, toolchain.installed()).items():
         print(f"export {name}={shlex.quote(value)}")
 
