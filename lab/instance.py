@@ -8,7 +8,6 @@ mounts along: nothing has to be undone piece by piece, whatever state a crash le
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import ipaddress
@@ -27,6 +26,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lab.toolchain.store import lock_file
+from lab.toolchain.system import cache_root
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 HOST_INTERFACE_PREFIX = "hmlab"
@@ -39,6 +41,8 @@ EAST_WEST_PORT = 15443
 knows of Istio."""
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 """Inside the instance's mount namespace; from outside it is reached through /proc/<init>/root."""
+LOCK_SECONDS = 180.0
+LOCK_QUIET_SECONDS = 2.0
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_NEEDED = 1024
 """Past some twenty VMs systemd in the next one fails with `Failed to allocate manager object` at the default 128."""
@@ -310,10 +314,10 @@ class Instance:
 
     def start_namespaces(self, supervisor_config: str) -> None:
         """Make the namespaces and start supervisord as their first process; nothing to do when it runs."""
-        if self.running:
-            return
-        self.clean_leftovers()
         with self._allocation_lock():
+            if self.running:
+                return
+            self.clean_leftovers()
             slot = self._free_slot()
             if self.folder.exists() and (self.state is None or self.state.slot != slot):
                 # Certificates, addresses and etcd's content belong to the slot they were made for.
@@ -380,9 +384,8 @@ class Instance:
     @contextlib.contextmanager
     def _allocation_lock(self) -> Iterator[None]:
         """Held while a slot is chosen and taken, among all clones of this user."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybrid-mesh"
-        cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache / "instances.lock"):
+        cache_root().mkdir(parents=True, exist_ok=True)
+        with locked(cache_root() / "instances.lock"):
             yield
 
     def _free_slot(self) -> int:
@@ -479,6 +482,10 @@ class Instance:
 
     def remove(self) -> None:
         """End the instance and leave no process, mount, interface, rule or file of it."""
+        with self._allocation_lock():
+            self._remove()
+
+    def _remove(self) -> None:
         state = self.state
         self.stop_namespaces()
         self.clean_leftovers()
@@ -502,9 +509,20 @@ class Instance:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Hold a lock file, and say so where another process keeps this one waiting.
+
+    Raises:
+        StoreBusyError: it does for longer than any start or end takes.
+    """
+    begun, said = time.monotonic(), False
+
+    def waiting() -> None:
+        nonlocal said
+        if not said and time.monotonic() - begun > LOCK_QUIET_SECONDS:
+            print(f"waiting for another process, which holds {path}", file=sys.stderr, flush=True)
+            said = True
+
+    with lock_file(path, waiting, LOCK_SECONDS, poll=0.02):
         yield
 
 

@@ -23,7 +23,7 @@ _LOCK_POLL_SECONDS = 0.5
 
 
 class StoreBusyError(Exception):
-    """Another process has held an artifact's lock for longer than any build takes."""
+    """Another process has held a lock for longer than what it is held for takes."""
 
 
 def stamp_of(parts: Iterable[str | bytes]) -> str:
@@ -101,7 +101,7 @@ class Store:
         """Keep other processes from making `name` for as long as the block runs; gives the lock's descriptor."""
         shelf = self.root / name
         shelf.mkdir(parents=True, exist_ok=True)
-        with _locked(shelf / ".lock", waiting, _LOCK_SECONDS) as lock:
+        with lock_file(shelf / ".lock", waiting, _LOCK_SECONDS) as lock:
             yield lock
 
     def prune(self, keep: Iterable[tuple[str, str]]) -> list[Path]:
@@ -113,7 +113,7 @@ class Store:
         removed: list[Path] = []
         for shelf in sorted(path for path in self.root.glob("*") if (path / ".lock").is_file()):
             try:
-                with _locked(shelf / ".lock", lambda: None, 0):
+                with lock_file(shelf / ".lock", lambda: None, 0):
                     for folder in sorted(shelf.iterdir()):
                         wanted = (shelf.name, folder.name) in kept or str(folder) in used
                         if folder.is_dir() and not wanted:
@@ -170,8 +170,16 @@ def _said_by_processes() -> str:
 
 
 @contextmanager
-def _locked(path: Path, waiting: Callable[[], None], seconds: float) -> Iterator[int]:
-    """Hold the lock file. The kernel lets go of a dead process's lock, so none can be stale."""
+def lock_file(
+    path: Path, waiting: Callable[[], None], seconds: float, *, poll: float = _LOCK_POLL_SECONDS
+) -> Iterator[int]:
+    """Hold a lock file. The kernel lets go of a dead process's lock, so none can be stale.
+
+    `waiting` is called every `poll` seconds while another process holds it.
+
+    Raises:
+        StoreBusyError: another process holds it for `seconds`.
+    """
     deadline = time.monotonic() + seconds
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -181,9 +189,9 @@ def _locked(path: Path, waiting: Callable[[], None], seconds: float) -> Iterator
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StoreBusyError(f"{path} is held by another build; end it, or wait for it") from None
+                    raise StoreBusyError(f"{path} is held by another process; end it, or wait for it") from None
                 waiting()
-                time.sleep(_LOCK_POLL_SECONDS)
+                time.sleep(poll)
         yield lock
     finally:
         os.close(lock)

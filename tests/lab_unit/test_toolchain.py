@@ -332,7 +332,7 @@ def test_a_build_that_waits_for_another_takes_over_its_result(store: Store) -> N
 
 def test_waiting_for_another_build_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.toolchain.store._LOCK_SECONDS", 0.0)
-    with store.locked("tool"), pytest.raises(StoreBusyError, match="held by another build"), store.locked("tool"):
+    with store.locked("tool"), pytest.raises(StoreBusyError, match="held by another process"), store.locked("tool"):
         pass
 
 
