@@ -33,6 +33,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 HOST_INTERFACE_PREFIX = "hmlab"
 """Interface on the host's side of an instance's veth pair: this and the slot's number."""
+INTERFACES = Path("/sys/class/net")
 SLOTS = range(64)
 MIRROR_PORT = 8000
 ISTIOD_PORT = 15012
@@ -315,17 +316,18 @@ class Instance:
     def start_namespaces(self, supervisor_config: str) -> None:
         """Make the namespaces and start supervisord as their first process; nothing to do when it runs."""
         with self._allocation_lock():
+            self._register()
             if self.running:
                 return
             self.clean_leftovers()
             slot = self._free_slot()
-            if self.folder.exists() and (self.state is None or self.state.slot != slot):
-                # Certificates, addresses and etcd's content belong to the slot they were made for.
+            if self.folder.exists() and self.state is None:
+                # Of a start that was cut off. What is in it was made for a slot that nobody remembers.
                 shutil.rmtree(self.folder)
             for part in ("log", "var-lib", "programs", "machines"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
             before = int(INOTIFY_INSTANCES.read_text())
-            others = [state.inotify_before for state in self._other_states()]
+            others = [state.inotify_before for other in self._others() if other.running and (state := other.state)]
             subnets = Subnets(slot)
             self._write_system_files(subnets)
             write(self.folder / "supervisord.conf", supervisor_config)
@@ -373,8 +375,9 @@ class Instance:
 
     def _connect_host(self, subnets: Subnets, pid: int) -> None:
         """One veth pair from the host to the bridge, and routes to all behind it: all the host gets."""
-        host = f"{HOST_INTERFACE_PREFIX}{subnets.slot}"
+        host = self.host_interface
         run(["ip", "link", "add", host, "type", "veth", "peer", "name", "host0", "netns", str(pid)])
+        run(["ip", "link", "set", host, "alias", self.id])
         self.run(["ip", "link", "set", "host0", "master", "br0", "up"])
         run(["ip", "addr", "add", f"{subnets.host}/{subnets.bridge.network.prefixlen}", "dev", host])
         run(["ip", "link", "set", host, "up"])
@@ -389,23 +392,59 @@ class Instance:
             yield
 
     def _free_slot(self) -> int:
-        """The slot this instance had, else the first one that touches no network the host knows."""
+        """The slot this instance had, else the first one that touches no network of the host or of an instance."""
         routes = [
-            ipaddress.IPv4Network(route["dst"], strict=False)
+            (ipaddress.IPv4Network(route["dst"], strict=False), f"the route to {route['dst']} on {route.get('dev')}")
             for route in json.loads(run(["ip", "-4", "-json", "route", "show", "table", "all"]))
             if route["dst"] != "default" and route.get("type", "unicast") in ("unicast", "local")
         ]
-        state = self.state
-        slots: list[int] = ([state.slot] if state else []) + list(SLOTS)
-        free = (slot for slot in slots if not any(Subnets(slot).all.overlaps(network) for network in routes))
-        if (first := next(free, None)) is not None:
-            return first
-        raise LabError("every network of 10.64.0.0/10 is in use on this host; the environment needs one /16 of it")
+        others = self._others()
+        if (state := self.state) is not None:
+            network = Subnets(state.slot).all
+            users = [
+                f"the instance in {other.folder}" for other in others if other.running and other.slot == state.slot
+            ]
+            users += [user for used, user in routes if network.overlaps(used)]
+            if users:
+                raise LabError(
+                    f"instance {self.name} was made for {network}, which {users[0]} has now: it cannot start there, and"
+                    " its certificates and machines are good for no other addresses. End what has the network, or make"
+                    f" the instance anew: python -m lab -i {self.name} reset (down removes it)"
+                )
+            return state.slot
+        noted = {other.slot for other in others}
+        for slot in SLOTS:
+            if slot not in noted and not any(Subnets(slot).all.overlaps(used) for used, _ in routes):
+                return slot
+        raise LabError(
+            "every network of 10.64.0.0/10 is in use on this host or kept by an instance that is not running; the"
+            " environment needs one /16 of it: end an instance that nobody needs (python -m lab -i NAME down)"
+        )
 
-    def _other_states(self) -> list[State]:
-        """States of the other instances of this clone that run."""
-        others = [Instance(path.name, self.home) for path in self.home.glob("*") if path.name != self.name]
-        return [other.state for other in others if other.running and other.state is not None]
+    @property
+    def slot(self) -> int | None:
+        """The slot that it runs in or would start in again; None before its first start."""
+        state = self.state
+        return None if state is None else state.slot
+
+    def _others(self) -> list[Instance]:
+        """All clones' instances that have a slot, but this one; those of deleted clones have none any more."""
+        others = [Instance(folder.name, folder.parent) for folder in self._registered() if folder != self.folder]
+        return [other for other in others if other.slot is not None]
+
+    @staticmethod
+    def _register_file() -> Path:
+        """Folders of all clones' instances, a line each; read and written under the allocation lock."""
+        return cache_root() / "instances"
+
+    def _registered(self) -> list[Path]:
+        file = self._register_file()
+        return [Path(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def _register(self) -> None:
+        """Add this instance's folder, and drop those that are gone."""
+        known = [folder for folder in self._registered() if folder != self.folder and folder.exists()]
+        write(self._register_file(), "".join(f"{folder}\n" for folder in [*known, self.folder]))
 
     # ------------------------------------------------------------------ cgroups
 
@@ -459,10 +498,9 @@ class Instance:
         for pid in self._orphans():
             os.kill(pid, signal.SIGKILL)
         self._remove_cgroups()
-        state = self.state
-        if state is not None and Path(f"/sys/class/net/{HOST_INTERFACE_PREFIX}{state.slot}").exists():
+        if self._has_interface():
             with contextlib.suppress(LabError):  # the kernel may be about to remove it with the namespace
-                self._remove_interface(state.slot)
+                run(["ip", "link", "delete", self.host_interface])
 
     def _orphans(self) -> list[int]:
         """First processes of this folder that no state file remembers: an `up` was cut off between the two."""
@@ -474,11 +512,14 @@ class Instance:
                     found.append(int(entry.name))
         return found
 
-    def _remove_interface(self, slot: int) -> None:
-        interface = f"{HOST_INTERFACE_PREFIX}{slot}"
-        mine = str(Subnets(slot).host) in run(["ip", "-4", "addr", "show", "dev", interface])
-        if mine and not any(state.slot == slot for state in self._other_states()):
-            run(["ip", "link", "delete", interface])
+    def _has_interface(self) -> bool:
+        """Whether the host still has this instance's interface; one of that name may be another clone's."""
+        if self.slot is None:
+            return False
+        try:
+            return (INTERFACES / self.host_interface / "ifalias").read_text().strip() == self.id
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """End the instance and leave no process, mount, interface, rule or file of it."""
@@ -491,12 +532,12 @@ class Instance:
         self.clean_leftovers()
         if state is not None:
             deadline = time.monotonic() + 20
-            while Path(f"/sys/class/net/{HOST_INTERFACE_PREFIX}{state.slot}").exists():
+            while self._has_interface():
                 if time.monotonic() > deadline:
-                    raise LabError(f"interface {HOST_INTERFACE_PREFIX}{state.slot} does not go away")
+                    raise LabError(f"interface {self.host_interface} does not go away")
                 time.sleep(0.1)
             # Another clone's instance needs it as well, and shows by its interface.
-            others = any(Path("/sys/class/net").glob(f"{HOST_INTERFACE_PREFIX}*"))
+            others = any(INTERFACES.glob(f"{HOST_INTERFACE_PREFIX}*"))
             if not others and state.inotify_before < INOTIFY_NEEDED:
                 INOTIFY_INSTANCES.write_text(str(state.inotify_before))
         if str(self.folder) in Path("/proc/self/mountinfo").read_text():

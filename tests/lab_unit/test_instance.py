@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab import instance as lab_instance
-from lab.instance import Instance, Subnets, locked
+from lab.instance import Instance, LabError, Subnets, locked
 from lab.toolchain.store import StoreBusyError
 
 
@@ -26,13 +27,20 @@ class Host:
         self.inotify = folder / "max_user_instances"
         self.inotify.write_text("128")
         self.networks: list[str] = []
+        self.commands: list[list[str]] = []
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setattr(lab_instance, "INOTIFY_INSTANCES", self.inotify)
-        monkeypatch.setattr(lab_instance, "run", lambda _: json.dumps([{"dst": network} for network in self.networks]))
+        monkeypatch.setattr(lab_instance, "run", self.run)
         for name in ("_make_cgroups", "_remove_cgroups"):
             monkeypatch.setattr(Instance, name, lambda _: None)
         monkeypatch.setattr(Instance, "_spawn_init", lambda _instance, _subnets: self.spawn())
         monkeypatch.setattr(Instance, "_connect_host", lambda _instance, subnets, _pid: self.connect(subnets))
+
+    def run(self, command: list[str]) -> str:
+        if "route" in command:
+            return json.dumps([{"dst": network, "dev": "eth0"} for network in self.networks])
+        self.commands.append(command)
+        return ""
 
     def spawn(self) -> int:
         self.spawning.set()
@@ -79,3 +87,55 @@ def test_who_waits_for_a_lock_is_told_so_and_not_for_ever(
         with locked(tmp_path / "lock"):
             pass
     assert capsys.readouterr().err == f"waiting for another process, which holds {tmp_path / 'lock'}\n"
+
+
+def noted(folder: Path, slot: int, inotify_before: int = 128) -> Instance:
+    """An instance that does not run, as a crash leaves it."""
+    instance = Instance(folder.name, folder.parent)
+    folder.mkdir(parents=True)
+    state = {"slot": slot, "init_pid": 2**22 + 1, "init_start": 1, "inotify_before": inotify_before}
+    (folder / "instance.json").write_text(json.dumps(state))
+    return instance
+
+
+def test_an_instance_whose_network_is_taken_is_not_started_and_not_lost(host: Host, tmp_path: Path) -> None:
+    instance = noted(tmp_path / "lab" / "dev", 0)
+    (instance.folder / "kept").touch()
+    host.networks = ["10.64.0.0/20"]
+    with pytest.raises(LabError, match=r"made for 10\.64\.0\.0/16, which the route to 10\.64\.0\.0/20 .* -i dev reset"):
+        instance.start_namespaces("")
+    assert (instance.folder / "kept").exists()
+    host.networks = []
+    instance.start_namespaces("")
+    assert (instance.folder / "kept").exists()
+    assert instance.slot == 0
+
+
+def test_a_slot_that_another_clones_instance_keeps_is_left_to_it_until_that_clone_is_gone(
+    host: Host, tmp_path: Path
+) -> None:
+    first = Instance("dev", tmp_path / "clone-1" / ".lab")
+    first.start_namespaces("")
+    host.crash()
+    second = Instance("dev", tmp_path / "clone-2" / ".lab")
+    second.start_namespaces("")
+    assert (first.slot, second.slot) == (0, 1)
+    shutil.rmtree(tmp_path / "clone-1")
+    third = Instance("dev", tmp_path / "clone-3" / ".lab")
+    third.start_namespaces("")
+    assert third.slot == 0
+
+
+def test_an_interface_of_the_same_name_that_is_another_clones_stays(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interfaces = tmp_path / "net"
+    (interfaces / "hmlab3").mkdir(parents=True)
+    monkeypatch.setattr(lab_instance, "INTERFACES", interfaces)
+    instance = noted(tmp_path / "lab" / "dev", 3)
+    (interfaces / "hmlab3" / "ifalias").write_text("hmlab-dev-0a1b2c\n")
+    instance.clean_leftovers()
+    assert host.commands == []
+    (interfaces / "hmlab3" / "ifalias").write_text(f"{instance.id}\n")
+    instance.clean_leftovers()
+    assert host.commands == [["ip", "link", "delete", "hmlab3"]]
