@@ -314,10 +314,11 @@ class Instance:
     # ------------------------------------------------------------------ start
 
     def start_namespaces(self, supervisor_config: str) -> None:
-        """Make the namespaces and start supervisord as their first process; nothing to do when it runs."""
+        """Make the namespaces, start supervisord as their first process, connect the host; each where it is missing."""
         with self._allocation_lock():
             self._register()
             if self.running:
+                self._connect_host(self.subnets, self.require_running())
                 return
             self.clean_leftovers()
             slot = self._free_slot()
@@ -376,13 +377,14 @@ class Instance:
     def _connect_host(self, subnets: Subnets, pid: int) -> None:
         """One veth pair from the host to the bridge, and routes to all behind it: all the host gets."""
         host = self.host_interface
-        run(["ip", "link", "add", host, "type", "veth", "peer", "name", "host0", "netns", str(pid)])
+        if not (INTERFACES / host).exists():
+            run(["ip", "link", "add", host, "type", "veth", "peer", "name", "host0", "netns", str(pid)])
         run(["ip", "link", "set", host, "alias", self.id])
         self.run(["ip", "link", "set", "host0", "master", "br0", "up"])
-        run(["ip", "addr", "add", f"{subnets.host}/{subnets.bridge.network.prefixlen}", "dev", host])
+        run(["ip", "addr", "replace", f"{subnets.host}/{subnets.bridge.network.prefixlen}", "dev", host])
         run(["ip", "link", "set", host, "up"])
         for network in (subnets.pods, subnets.services, str(subnets.cutoff.network)):
-            run(["ip", "route", "add", network, "via", subnets.node, "dev", host])
+            run(["ip", "route", "replace", network, "via", subnets.node, "dev", host])
 
     @contextlib.contextmanager
     def _allocation_lock(self) -> Iterator[None]:

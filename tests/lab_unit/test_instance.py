@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,19 @@ import pytest
 from lab import instance as lab_instance
 from lab.instance import Instance, LabError, Subnets, locked
 from lab.toolchain.store import StoreBusyError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def _namespaces_can_be_made() -> bool:
+    try:
+        subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+needs_namespaces = pytest.mark.skipif(not _namespaces_can_be_made(), reason="makes Linux namespaces")
 
 
 class Host:
@@ -139,3 +153,56 @@ def test_an_interface_of_the_same_name_that_is_another_clones_stays(
     (interfaces / "hmlab3" / "ifalias").write_text(f"{instance.id}\n")
     instance.clean_leftovers()
     assert host.commands == [["ip", "link", "delete", "hmlab3"]]
+
+
+def test_a_start_that_was_cut_off_before_the_host_was_connected_is_made_up_for(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_subnets: Subnets) -> None:
+        raise KeyboardInterrupt
+
+    instance = Instance("dev", tmp_path / "lab")
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(host, "connect", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            instance.start_namespaces("")
+    instance.start_namespaces("")
+    assert (len(host.processes), host.connected) == (1, [0])
+
+
+@needs_namespaces
+def test_the_host_is_connected_as_far_as_it_is_not_yet(tmp_path: Path) -> None:
+    """In a network namespace in the host's place, with a second one in the instance's."""
+    program = """
+import subprocess, sys
+from pathlib import Path
+from lab import instance as lab_instance
+from lab.instance import Instance, Subnets, run
+
+host = "hmlab7"
+instance, subnets = Instance("dev", Path(sys.argv[1])), Subnets(7)
+Instance.host_interface = host
+bridge = "ip link add br0 type bridge; echo; exec sleep 60"
+first = subprocess.Popen(["unshare", "--net", "sh", "-c", bridge], stdout=subprocess.PIPE)
+first.stdout.readline()
+Instance.run = lambda self, command: run(["nsenter", f"--target={first.pid}", "--net", *command])
+try:
+    run(["ip", "link", "add", host, "type", "veth", "peer", "name", "host0", "netns", str(first.pid)])
+    for _ in range(2):
+        instance._connect_host(subnets, first.pid)
+    assert Path(f"/sys/class/net/{host}/ifalias").read_text().strip() == instance.id
+    assert "master br0" in instance.run(["ip", "link", "show", "host0"])
+    print(run(["ip", "route"]))
+finally:
+    first.kill()
+"""
+    inside = ["unshare", "--net", "--mount", "sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "-"]
+    command = [*inside, sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.split("\n") if "hmlab7" in line] == [
+        "10.71.0.0/20",
+        "10.71.32.0/20",
+        "10.71.64.0/18",
+        "10.71.128.0/17",
+    ]
