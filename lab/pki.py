@@ -19,14 +19,23 @@ VALIDITY = datetime.timedelta(days=365)
 PRIVATE = 0o600
 
 
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, readable by its owner only, as a whole or not at all: what is there is never made again."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(PRIVATE)
+    part.write_bytes(content)
+    part.replace(path)
+
+
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
-    path.touch(PRIVATE)
-    path.write_bytes(
+    _write(
+        path,
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.NoEncryption(),
-        )
+        ),
     )
 
 
@@ -58,7 +67,7 @@ class Authority:
             .sign(key, hashes.SHA256())
         )
         _write_key(self.folder / "ca.key", key)
-        (self.folder / "ca.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        _write(self.folder / "ca.crt", certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
         self, name: str, common_name: str, organization: str | None = None, hosts: Sequence[str] = ()
@@ -96,7 +105,7 @@ class Authority:
             )
         _write_key(key_path, key)
         certificate = builder.sign(ca_key, hashes.SHA256())
-        certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        _write(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
         return certificate_path, key_path
 
     def service_account_key(self) -> Path:
@@ -111,8 +120,8 @@ class Authority:
         certificate, key = self.issue(name, common_name, organization)
         if path.exists():
             return path
-        path.touch(PRIVATE)
-        path.write_text(
+        _write(
+            path,
             yaml.safe_dump(
                 {
                     "apiVersion": "v1",
@@ -139,7 +148,7 @@ class Authority:
                     "current-context": "embedded",
                 },
                 sort_keys=False,
-            )
+            ).encode(),
         )
         return path
 
