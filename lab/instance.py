@@ -184,7 +184,7 @@ class State:
     init_start: int
     """Start time of PID `init_pid` in clock ticks since boot: a reused PID has another."""
     inotify_before: int
-    """`fs.inotify.max_user_instances` as the first instance found it; the last one to go puts it back."""
+    """`fs.inotify.max_user_instances` as the first of all clones' instances found it; the last to go puts it back."""
 
 
 def process_start(pid: int) -> int | None:
@@ -327,8 +327,7 @@ class Instance:
                 shutil.rmtree(self.folder)
             for part in ("log", "var-lib", "programs", "machines"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-            before = int(INOTIFY_INSTANCES.read_text())
-            others = [state.inotify_before for other in self._others() if other.running and (state := other.state)]
+            before = self._inotify_before()
             subnets = Subnets(slot)
             self._write_system_files(subnets)
             write(self.folder / "supervisord.conf", supervisor_config)
@@ -337,11 +336,19 @@ class Instance:
             start = process_start(pid)
             if start is None:
                 raise LabError(f"the instance's first process ended at once; see {self.folder}/log/init.log")
-            state = State(slot, pid, start, others[0] if others else before)
+            state = State(slot, pid, start, before)
             write(self.folder / "instance.json", json.dumps(asdict(state)))
-            if before < INOTIFY_NEEDED:
+            if int(INOTIFY_INSTANCES.read_text()) < INOTIFY_NEEDED:
                 INOTIFY_INSTANCES.write_text(str(INOTIFY_NEEDED))
             self._connect_host(subnets, pid)
+
+    def _inotify_before(self) -> int:
+        """The host's own limit: as it is, or as an instance noted it that has raised it and not taken it back."""
+        now = int(INOTIFY_INSTANCES.read_text())
+        if now != INOTIFY_NEEDED:
+            return now
+        states = [self.state, *(other.state for other in self._others())]
+        return min([now, *(state.inotify_before for state in states if state is not None)])
 
     def _spawn_init(self, subnets: Subnets) -> int:
         """Start the first process; returns its PID as the host sees it."""

@@ -70,6 +70,10 @@ class Host:
             process.kill()
             process.wait()
 
+    def reap_when_killed(self) -> None:
+        for process in self.processes:
+            threading.Thread(target=process.wait).start()
+
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Host]:
@@ -206,3 +210,22 @@ finally:
         "10.71.64.0/18",
         "10.71.128.0/17",
     ]
+
+
+def test_a_limit_of_the_host_is_taken_back_after_a_crash_too(host: Host, tmp_path: Path) -> None:
+    instance = Instance("dev", tmp_path / "lab")
+    instance.start_namespaces("")
+    assert host.inotify.read_text() == "1024"
+    host.crash()
+    instance.start_namespaces("")
+    host.reap_when_killed()
+    instance.remove()
+    assert host.inotify.read_text() == "128"
+
+
+@pytest.mark.usefixtures("host")
+def test_a_limit_of_the_host_is_noted_by_each_clones_instance_as_the_first_found_it(tmp_path: Path) -> None:
+    instances = [Instance("dev", tmp_path / clone / ".lab") for clone in ("clone-1", "clone-2")]
+    for instance in instances:
+        instance.start_namespaces("")
+    assert [instance.state.inotify_before for instance in instances if instance.state] == [128, 128]
