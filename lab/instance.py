@@ -42,6 +42,8 @@ EAST_WEST_PORT = 15443
 knows of Istio."""
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 """Inside the instance's mount namespace; from outside it is reached through /proc/<init>/root."""
+INIT = Path(__file__).with_name("init.sh")
+SPAWN_SECONDS = 20.0
 LOCK_SECONDS = 180.0
 LOCK_QUIET_SECONDS = 2.0
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -356,7 +358,7 @@ class Instance:
             # `unshare` forks, so that its child is PID 1 of the new PID namespace.
             parent = subprocess.Popen(
                 ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--mount-proc"]
-                + ["--propagation", "private", "sh", str(Path(__file__).with_name("init.sh"))]
+                + ["--propagation", "private", "sh", str(INIT)]
                 + [str(self.folder), sys.executable, subnets.services, str(subnets.cutoff), str(subnets.bridge)]
                 + [f"{address}/32" for address in (subnets.cluster_dns, subnets.machine_dns)],
                 stdin=subprocess.DEVNULL,
@@ -365,14 +367,22 @@ class Instance:
                 start_new_session=True,
                 cwd="/",
             )
-        deadline = time.monotonic() + 20
-        while parent.poll() is None and time.monotonic() < deadline:
-            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-            if children and Path(f"/proc/{children[0]}/root{SUPERVISOR_SOCKET}").exists():
-                return int(children[0])
-            time.sleep(0.02)
-        parent.kill()
-        raise LabError(f"the namespaces of {self.name} could not be made; see {self.folder}/log/init.log")
+        deadline = time.monotonic() + SPAWN_SECONDS
+        child = None
+        try:
+            while parent.poll() is None and time.monotonic() < deadline:
+                children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+                child = int(children[0]) if children else None
+                if child and Path(f"/proc/{child}/root{SUPERVISOR_SOCKET}").exists():
+                    return child
+                time.sleep(0.02)
+            raise LabError(f"the namespaces of {self.name} could not be made; see {self.folder}/log/init.log")
+        except BaseException:
+            # `unshare` ends with its child; without it, the child would live on.
+            if child and parent.poll() is None:
+                os.kill(child, signal.SIGKILL)
+            parent.kill()
+            raise
 
     def _write_system_files(self, subnets: Subnets) -> None:
         system = self.folder / "system"
@@ -512,12 +522,19 @@ class Instance:
                 run(["ip", "link", "delete", self.host_interface])
 
     def _orphans(self) -> list[int]:
-        """First processes of this folder that no state file remembers: an `up` was cut off between the two."""
-        config = str(self.folder / "supervisord.conf").encode()
+        """First processes of this folder that no state file remembers: an `up` was cut off before it wrote one.
+
+        Known by what they run, init.sh or supervisord, and by a PID namespace that is not the host's.
+        """
+        config, here = str(self.folder / "supervisord.conf"), os.readlink("/proc/self/ns/pid")
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if config in (entry / "cmdline").read_bytes().split(b"\0"):
+                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                first = arguments[1:3] == [str(INIT), str(self.folder)] or (
+                    "supervisor.supervisord" in arguments and config in arguments
+                )
+                if first and os.readlink(entry / "ns" / "pid") != here:
                     found.append(int(entry.name))
         return found
 

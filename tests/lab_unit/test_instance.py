@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,3 +231,66 @@ def test_a_limit_of_the_host_is_noted_by_each_clones_instance_as_the_first_found
     for instance in instances:
         instance.start_namespaces("")
     assert [instance.state.inotify_before for instance in instances if instance.state] == [128, 128]
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Instance:
+    """An instance whose init.sh never becomes supervisord."""
+    init = tmp_path / "init.sh"
+    init.write_text("sleep 60\nexit 1\n")
+    monkeypatch.setattr(lab_instance, "INIT", init)
+    monkeypatch.setattr(lab_instance, "SPAWN_SECONDS", 0.5)
+    instance = Instance("dev", tmp_path / "lab")
+    (instance.folder / "log").mkdir(parents=True)
+    return instance
+
+
+def inits(instance: Instance) -> list[str]:
+    """PIDs of what runs this instance's init.sh, `unshare` included."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if bytes(lab_instance.INIT) in arguments and bytes(instance.folder) in arguments:
+                found.append(entry.name)
+    return found
+
+
+@needs_namespaces
+def test_a_first_process_that_does_not_come_up_is_not_left_behind(hanging: Instance) -> None:
+    with pytest.raises(LabError, match="could not be made"):
+        hanging._spawn_init(Subnets(5))
+    deadline = time.monotonic() + 10
+    while inits(hanging):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@needs_namespaces
+def test_a_cleaning_ends_a_lost_first_process_and_nothing_else_that_names_its_files(
+    hanging: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Instance, "_remove_cgroups", lambda _: None)
+    config = hanging.folder / "supervisord.conf"
+    config.touch()
+    namespace = ["unshare", "--pid", "--fork"]
+    lost = subprocess.Popen([*namespace, "sh", str(lab_instance.INIT), str(hanging.folder)])
+    supervisord = 'import sys, time; print("", flush=True); time.sleep(60)'
+    lost_later = subprocess.Popen(
+        [*namespace, sys.executable, "-c", supervisord, "supervisor.supervisord", str(config)], stdout=subprocess.PIPE
+    )
+    reader = subprocess.Popen(["tail", "-f", str(config)], stdout=subprocess.DEVNULL)
+    try:
+        assert lost_later.stdout
+        lost_later.stdout.readline()
+        deadline = time.monotonic() + 10
+        while len(inits(hanging)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        hanging.clean_leftovers()
+        lost.wait(10)
+        lost_later.wait(10)
+        assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.wait()
