@@ -12,6 +12,7 @@ from lab.toolchain.job import Artifact, Job
 _QUERY_SECONDS = 30.0
 _INSTALL_SECONDS = 1200.0
 _ROOT_SECONDS = 1200.0
+_DPKG_JOURNAL = Path("/var/lib/dpkg/updates")
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-q")
 RPM_ROOT = "rpm-root"
 OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
@@ -33,14 +34,17 @@ def missing_packages() -> list[str]:
 
 
 def install_packages(job: Job, packages: list[str]) -> None:
-    """Install packages on the host; none of what is there is removed for them."""
+    """Install packages on the host; none of what is there is removed for them.
+
+    An interrupt ends a download, and waits for the end of dpkg: a killed one leaves packages half installed.
+    """
     env = {"DEBIAN_FRONTEND": "noninteractive"}
+    if any(_DPKG_JOURNAL.glob("[0-9]*")):  # a killed one has left it, and apt-get installs nothing until it is done
+        job.run(["dpkg", "--configure", "-a"], env=env, seconds=_INSTALL_SECONDS, to_its_end=True)
+    install = [*_APT, "install", "--yes", "--no-install-recommends", "--no-remove", *packages]
     job.run([*_APT, "update"], env=env, seconds=_INSTALL_SECONDS)
-    job.run(
-        [*_APT, "install", "--yes", "--no-install-recommends", "--no-remove", *packages],
-        env=env,
-        seconds=_INSTALL_SECONDS,
-    )
+    job.run([*install, "--download-only"], env=env, seconds=_INSTALL_SECONDS)
+    job.run(install, env=env, seconds=_INSTALL_SECONDS, to_its_end=True)
 
 
 def of_suite(name: str, suite: str) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,12 +89,17 @@ class Job:
         seconds: float,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        to_its_end: bool = False,
     ) -> None:
         """Run a command with its output in the log. `env` is added to the environment of this process.
 
+        With `to_its_end` it is never killed, as what changes the system must not be: an interrupt waits for its end,
+        a second one leaves it to itself.
+
         Raises:
-            BuildError: it ended with an error, or took longer than `seconds`. None of its processes is left.
-            CancelledError: the build was interrupted meanwhile. None of its processes is left.
+            BuildError: it ended with an error, or took longer than `seconds`. None of its processes is left, unless
+                it runs to its end.
+            CancelledError: the build was interrupted meanwhile. The same.
         """
         arguments = [str(part) for part in command]
         with self.log.open("ab") as output:
@@ -101,7 +107,7 @@ class Job:
             output.flush()
             try:
                 process = subprocess.Popen(
-                    [*_dying_with_us(), *arguments],
+                    arguments if to_its_end else [*_dying_with_us(), *arguments],
                     cwd=cwd,
                     env={**os.environ, **(env or {})},
                     stdin=subprocess.DEVNULL,
@@ -112,13 +118,19 @@ class Job:
                 )
             except OSError as problem:
                 raise self.failed(f"{arguments[0]} cannot be run: {problem}") from problem
+            deadline = time.monotonic() + seconds
             try:
-                code = self._wait(process, time.monotonic() + seconds)
+                code = self._wait(process, deadline)
             except BaseException:
-                _end_group(process)
+                if to_its_end:
+                    print(f"{arguments[0]} is changing this system; waiting for its end", file=sys.stderr, flush=True)
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                else:
+                    _end_group(process)
                 raise
         if code is None:
-            _end_group(process)
+            if not to_its_end:
+                _end_group(process)
             raise self.failed(f"{arguments[0]} was not done after {seconds:.0f} s")
         if code:
             raise self.failed(f"{arguments[0]} ended with code {code}")

@@ -375,6 +375,74 @@ def test_a_command_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Pa
     wait_until(lambda: not group_alive(int((tmp_path / "pid").read_text())))
 
 
+def test_a_command_that_changes_the_system_is_let_end_by_an_interrupt_and_by_our_death(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(f"""
+        import signal, threading
+        from pathlib import Path
+        from lab.toolchain.job import Job
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        folder = Path({str(tmp_path)!r})
+        job = Job(name="x", folder=folder, needs={{}}, log=folder / "log", downloads=folder, lock=None,
+                  cancelled=threading.Event())
+        job.run(["sh", "-c", "echo $$ >{tmp_path}/pid; sleep 1; echo >{tmp_path}/ended"], seconds=30, to_its_end=True)
+        """)
+    )
+    for end in (signal.SIGINT, signal.SIGKILL):
+        (tmp_path / "pid").unlink(missing_ok=True)
+        (tmp_path / "ended").unlink(missing_ok=True)
+        command = [sys.executable, str(program)]
+        with subprocess.Popen(command, cwd=PROJECT, env=own_environment(), stderr=subprocess.PIPE) as run:
+            wait_for_text(tmp_path / "pid")
+            run.send_signal(end)
+            _, said = run.communicate(timeout=20)
+        if end == signal.SIGINT:
+            assert (tmp_path / "ended").exists(), "waited for"
+            assert b"sh is changing this system; waiting for its end" in said
+        wait_for_text(tmp_path / "ended")
+
+
+def test_a_command_dies_with_us(tmp_path: Path) -> None:
+    code = f"""
+import threading
+from pathlib import Path
+from lab.toolchain.job import Job
+folder = Path({str(tmp_path)!r})
+job = Job(name="x", folder=folder, needs={{}}, log=folder / "log", downloads=folder, lock=None,
+          cancelled=threading.Event())
+job.run(["sh", "-c", "echo $$ >{tmp_path}/pid; exec sleep 60"], seconds=60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=own_environment()) as run:
+        group = int(wait_for_text(tmp_path / "pid"))
+        run.kill()
+    wait_until(lambda: not group_alive(group))
+
+
+@pytest.mark.parametrize("interrupted_before", [False, True])
+def test_installing_removes_nothing_and_only_dpkg_itself_is_never_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_before: bool
+) -> None:
+    ran: list[tuple[str, bool]] = []
+
+    def run(_job: Job, command: list[str], *, to_its_end: bool = False, **_: object) -> None:
+        ran.append((" ".join(command).partition("-q ")[2] or " ".join(command), to_its_end))
+
+    monkeypatch.setattr(Job, "run", run)
+    monkeypatch.setattr(debian, "_DPKG_JOURNAL", tmp_path)
+    if interrupted_before:
+        (tmp_path / "0000").touch()
+    debian.install_packages(job_in(tmp_path / "folder"), ["runc"])
+    install = "install --yes --no-install-recommends --no-remove runc"
+    assert ran == [
+        *([("dpkg --configure -a", True)] if interrupted_before else []),
+        ("update", False),
+        (f"{install} --download-only", False),
+        (install, True),
+    ]
+
+
 def test_a_command_that_is_not_there_is_a_build_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"no-such-command (cannot be run|ended with code 127)"):
         job_in(tmp_path / "folder").run(["no-such-command"], seconds=1)
