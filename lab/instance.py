@@ -515,7 +515,8 @@ class Instance:
         if self.running:
             return
         for pid in self._orphans():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended with another of them
+                os.kill(pid, signal.SIGKILL)
         self._remove_cgroups()
         if self._has_interface():
             with contextlib.suppress(LabError):  # the kernel may be about to remove it with the namespace

@@ -290,7 +290,8 @@ def test_a_cleaning_ends_a_lost_first_process_and_nothing_else_that_names_its_fi
         hanging.clean_leftovers()
         lost.wait(10)
         lost_later.wait(10)
-        assert reader.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            reader.wait(0.2)
     finally:
         reader.kill()
         reader.wait()
