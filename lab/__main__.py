@@ -300,6 +300,8 @@ def prune() -> None:
 
 
 def main() -> None:
+    # The machines' own users read what is written for them here, and pods run as others; what is private says so.
+    os.umask(0o022)
     try:
         app()
     except (

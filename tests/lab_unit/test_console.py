@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lab import __main__ as console
+from lab.cluster import Cluster
+from lab.instance import Instance, Subnets
+from lab.machines import Machine, Network, write_user_key
+from lab.toolchain import Toolset
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -30,3 +38,50 @@ def test_a_verb_on_the_environment_runs_nothing_where_there_is_none(verb: str, t
     assert not called.exists()
     assert done.returncode != 0
     assert "not built yet" in done.stderr
+
+
+def noted(folder: Path) -> Instance:
+    """An instance with a slot, that does not run."""
+    instance = Instance("dev", folder)
+    for part in ("config", "machines", "programs", "log"):
+        (instance.folder / part).mkdir(parents=True)
+    state = {"slot": 5, "init_pid": 2**22 + 1, "init_start": 1, "inotify_before": 128}
+    (instance.folder / "instance.json").write_text(json.dumps(state))
+    return instance
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="makes keys by ssh-keygen")
+def test_files_are_as_readable_as_they_must_be_whatever_the_users_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = noted(tmp_path)
+
+    def make() -> None:
+        write_user_key(instance)
+        Machine(instance, "vm-1")._prepare(Network.FLAT)
+        Cluster(instance, Toolset({}, tmp_path))._write_pki(Subnets(5))
+
+    monkeypatch.setattr(console, "app", make)
+    before = os.umask(0o077)
+    try:
+        console.main()
+    finally:
+        os.umask(before)
+    upper = instance.folder / "machines" / "vm-1" / "upper"
+    modes = {str(path.relative_to(upper)): path.stat().st_mode & 0o777 for path in (upper, *upper.rglob("*"))}
+    private = {name for name, mode in modes.items() if not mode & 0o004}
+    assert private == {
+        "root",
+        "root/.ssh",
+        "root/.ssh/authorized_keys",
+        "home/admin/.ssh",
+        "home/admin/.ssh/authorized_keys",
+        "etc/ssh/ssh_host_ed25519_key",
+    }
+    assert modes["etc/systemd/network"] == 0o755
+    keys = [
+        instance.folder / "ssh" / "id_ed25519",
+        *instance.folder.rglob("*.key"),
+        *instance.folder.rglob("*kubeconfig"),
+    ]
+    assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
