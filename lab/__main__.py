@@ -179,7 +179,17 @@ def environment(instance: Instance, tools: toolchain.Toolset) -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         # As a program, for the language host here does not know how the CLI starts a folder (docs/policy.md).
         "HYBRID_MESH_POLICY_PACK": str(PROJECT_ROOT / "policy" / "__main__.py"),
+        **_past_proxies(instance),
     }
+
+
+def _past_proxies(instance: Instance) -> dict[str, str]:
+    """What keeps a shell's programs from asking a proxy, if it has one, for an instance's addresses."""
+    if instance.slot is None:
+        return {}
+    known = (os.environ.get("NO_PROXY") or os.environ.get("no_proxy", "")).split(",")
+    listed = ",".join(dict.fromkeys([*filter(None, known), str(instance.subnets.all)]))
+    return {"NO_PROXY": listed, "no_proxy": listed}
 
 
 @app.command()

@@ -312,8 +312,10 @@ class Cluster:
         return self.instance.run(["ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
 
     def api(self) -> client.ApiClient:
-        api_client: client.ApiClient = config.new_client_from_config(str(self.kubeconfig))
-        return api_client
+        configuration = client.Configuration()
+        config.load_kube_config(str(self.kubeconfig), client_configuration=configuration)
+        configuration.proxy = None  # it takes one from the environment, and no proxy leads to an instance
+        return client.ApiClient(configuration)
 
     def wait_for_api(self) -> None:
         """Wait until the API server is ready, then let CoreDNS read what it serves."""

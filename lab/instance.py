@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,8 @@ SUPERVISOR_SOCKET = "/run/supervisor.sock"
 """Inside the instance's mount namespace; from outside it is reached through /proc/<init>/root."""
 INIT = Path(__file__).with_name("init.sh")
 SPAWN_SECONDS = 20.0
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+"""Variables that lead programs to a proxy, in upper or lower case."""
 LOCK_SECONDS = 180.0
 LOCK_QUIET_SECONDS = 2.0
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -199,11 +201,23 @@ def process_start(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
-def run(command: Sequence[str | Path], *, timeout: float = 60, input_text: str | None = None) -> str:
+def without_proxies() -> dict[str, str]:
+    """The environment of what talks to an instance: no proxy leads to it, and none is needed."""
+    return {name: value for name, value in os.environ.items() if name.upper() not in PROXIES}
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    timeout: float = 60,
+    input_text: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
     """Run a command to its end and return its stdout; a failure carries the command's own words."""
     done = subprocess.run(
         [str(part) for part in command],
         input=input_text,
+        env=env,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -366,6 +380,7 @@ class Instance:
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
+                env=without_proxies(),
             )
         deadline = time.monotonic() + SPAWN_SECONDS
         child = None

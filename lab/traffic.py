@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from lab.instance import Instance, run
+from lab.instance import Instance, run, without_proxies
 from lab.machines import Machine
 from lab.toolchain import Toolset
 
@@ -73,7 +73,8 @@ def in_pod(instance: Instance, tools: Toolset, target: str, namespace: str) -> R
     def runner(command: list[str]) -> str:
         # curl's exit code is that of its last transfer; the statuses tell more.
         tolerant = ["sh", "-c", '"$@" || true', "-", *command]
-        return run([*kubectl, "exec", "--quiet", "-n", namespace, target, "--", *tolerant], timeout=300)
+        command = [*kubectl, "exec", "--quiet", "-n", namespace, target, "--", *tolerant]
+        return run(command, timeout=300, env=without_proxies())
 
     return runner
 

@@ -11,11 +11,20 @@ import pytest
 
 from lab import toolchain
 from lab.__main__ import start
-from lab.instance import Instance
+from lab.instance import PROXIES, Instance
 from tests.environment import INSTANCE, Lab
 
 # A shell has what it runs in the background ignore it; Pulumi ends its plugins by it, and would wait 5 s for each.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of the tests are on this machine; only what the environment builds may need a proxy."""
+    if request.node.get_closest_marker("lab") is None:
+        for name in os.environ:
+            if name.upper() in PROXIES:
+                monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

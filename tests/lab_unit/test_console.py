@@ -16,6 +16,7 @@ from lab.cluster import Cluster
 from lab.instance import Instance, Subnets
 from lab.machines import Machine, Network, write_user_key
 from lab.toolchain import Toolset
+from lab.traffic import in_pod
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -85,3 +86,43 @@ def test_files_are_as_readable_as_they_must_be_whatever_the_users_mask(
         *instance.folder.rglob("*kubeconfig"),
     ]
     assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
+
+
+PROXY = "http://127.0.0.1:9"
+
+
+def test_what_talks_to_an_instance_passes_a_proxy_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, PROXY)
+    instance = noted(tmp_path)
+    cluster = Cluster(instance, Toolset({}, tmp_path))
+    cluster._write_pki(Subnets(5))
+    assert cluster.api().configuration.proxy is None
+
+    (tmp_path / "kubectl").write_text("#!/bin/sh\nenv\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    assert PROXY not in in_pod(instance, cluster.tools, "deploy/client", "demo")(["true"])
+
+    seen: list[str] = []
+
+    def popen(*_: object, env: dict[str, str], **__: object) -> None:
+        seen.extend(env.values())
+        raise InterruptedError
+
+    monkeypatch.setattr("lab.instance.subprocess.Popen", popen)
+    with pytest.raises(InterruptedError):
+        instance._spawn_init(Subnets(5))
+    assert seen
+    assert PROXY not in seen
+
+
+def test_a_shell_passes_its_proxy_by_for_the_instances_network_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "localhost,.example.org")
+    instance, tools = noted(tmp_path), Toolset({}, tmp_path)
+    shell = console.environment(instance, tools)
+    assert shell["NO_PROXY"] == shell["no_proxy"] == "localhost,.example.org,10.69.0.0/16"
+    monkeypatch.setenv("NO_PROXY", shell["NO_PROXY"])
+    assert console.environment(instance, tools)["NO_PROXY"] == shell["NO_PROXY"]
+    assert "NO_PROXY" not in console.environment(Instance("other", tmp_path), tools)
