@@ -22,7 +22,7 @@ from lab import machines as vm
 from lab import packages, toolchain
 from lab.cluster import Cluster, program_runs
 from lab.instance import PROJECT_ROOT, Instance, LabError
-from lab.machines import Machine
+from lab.machines import Machine, MadeAs
 from lab.toolchain import istio, pins
 from lab.toolchain.store import StoreBusyError
 from lab.traffic import ask, in_pod, on_machine
@@ -68,7 +68,11 @@ def up(
     ] = None,
 ) -> None:
     """Start the environment; what already runs stays as it is."""
-    start(context.instance, machine or ["vm-1"], toolchain.build())
+    instance, tools = context.instance, toolchain.build()
+    if machine:
+        start(instance, machine, tools)
+    else:
+        _start(instance, {"vm-1": Machine(instance, "vm-1").made_as}, tools)
 
 
 def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> None:
@@ -79,15 +83,21 @@ def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> Non
         names: the machines, each as NAME or NAME@NETWORK.
         tools: what it is made of.
     """
+    _start(instance, dict(_placed(name) for name in names), tools)
+
+
+def _start(instance: Instance, machines: dict[str, MadeAs], tools: toolchain.Toolset) -> None:
+    """The same, with machines by name; those of an instance that did not run boot again as well."""
     begun = time.monotonic()
-    cluster = Cluster(instance, tools)
-    wanted = [_placed(name) for name in names]
+    cluster, ran = Cluster(instance, tools), instance.running
 
     def step(what: str, work: Callable[[], object]) -> None:
         work()
         err.print(f"[dim]{time.monotonic() - begun:5.1f} s[/]  {what}")
 
     step("namespaces and network", lambda: instance.start_namespaces(cluster.supervisor_config()))
+    if not ran:
+        machines = {machine.name: machine.made_as for machine in vm.machines(instance)} | machines
     for private in ("state", "pulumi-home"):
         (instance.folder / private).mkdir(mode=0o700, exist_ok=True)
     vm.write_user_key(instance)
@@ -95,21 +105,27 @@ def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> Non
     step("programs", lambda: start_programs(instance))
     with ThreadPoolExecutor(max_workers=8) as pool:
         images = pool.submit(cluster.load_images)
-        booted = [pool.submit(Machine(instance, name).create, tools, network) for name, network in wanted]
+        booted = {name: pool.submit(_create, Machine(instance, name), how, tools) for name, how in machines.items()}
         step("API server", cluster.wait_for_api)
         step("images", images.result)
         step("node", cluster.wait_for_node)
-        for (name, _), boot in zip(wanted, booted, strict=True):
+        for name, boot in booted.items():
             step(f"machine {name}", boot.result)
 
 
-def _placed(text: str) -> tuple[str, vm.Network]:
-    """A machine's name and network from NAME or NAME@NETWORK."""
+def _create(machine: Machine, how: MadeAs, tools: toolchain.Toolset) -> None:
+    """Make and boot a machine, with what it takes besides where it is of a cloud."""
+    used = tools if how.template is None else toolchain.build(["cloud-root"])
+    machine.create(used, how.network, how.template, how.release)
+
+
+def _placed(text: str) -> tuple[str, MadeAs]:
+    """A machine's name, and what it is made as, from NAME or NAME@NETWORK."""
     name, _, network = text.partition("@")
     known = [str(each) for each in vm.Network]
     if "@" in text and network not in known:
         raise LabError(f"machine {text!r}: there is no network {network!r}; use one of {', '.join(known)}")
-    return name, vm.Network(network or vm.Network.FLAT)
+    return name, MadeAs(vm.Network(network or vm.Network.FLAT))
 
 
 def start_programs(instance: Instance) -> None:
@@ -133,9 +149,10 @@ def down() -> None:
 @app.command()
 def reset() -> None:
     """Start again from nothing, with the machines that were there."""
-    names = [f"{machine.name}@{machine.network}" for machine in vm.machines(context.instance)]
+    tools = toolchain.build()
+    machines = {machine.name: machine.made_as for machine in vm.machines(context.instance)}
     context.instance.remove()
-    start(context.instance, names or ["vm-1"], toolchain.build())
+    _start(context.instance, machines or {"vm-1": MadeAs()}, tools)
 
 
 @app.command()

@@ -51,6 +51,15 @@ def _pass_over_what_is_gone(
 
 
 @dataclass(frozen=True)
+class MadeAs:
+    """What a machine is made as, for `Machine.create`."""
+
+    network: Network = Network.FLAT
+    template: Template | None = None
+    release: str = pins.DEBIAN_SUITE
+
+
+@dataclass(frozen=True)
 class Machine:
     """One machine of an instance."""
 
@@ -103,6 +112,13 @@ class Machine:
         }
 
     # ------------------------------------------------------------------ its life
+
+    @property
+    def made_as(self) -> MadeAs:
+        """What would make it again; the default where it is not there."""
+        if self.instance.slot is None or not self.exists:
+            return MadeAs()
+        return MadeAs(self.network, Template.read(self.folder) if self.is_of_cloud else None, self.release)
 
     @property
     def is_of_cloud(self) -> bool:

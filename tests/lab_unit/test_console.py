@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lab import __main__ as console
+from lab.cloud import Template
 from lab.cluster import Cluster
 from lab.instance import Instance, Subnets
 from lab.machines import Machine, Network, write_user_key
@@ -126,3 +128,57 @@ def test_a_shell_passes_its_proxy_by_for_the_instances_network_alone(
     monkeypatch.setenv("NO_PROXY", shell["NO_PROXY"])
     assert console.environment(instance, tools)["NO_PROXY"] == shell["NO_PROXY"]
     assert "NO_PROXY" not in console.environment(Instance("other", tmp_path), tools)
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[object, ...]]:
+    """What each machine was made as, of a crashed instance that had three, on a host where all goes well."""
+    instance, made = noted(tmp_path), {}
+    template = Template({}, "a@example.org", ())
+    for name, address, release in (
+        ("vm-1", "10.69.34.1", "rpm"),
+        ("vm-2", "10.69.33.1", "bookworm"),
+        ("cloud-1", "10.69.2.2", "bookworm"),
+    ):
+        folder = instance.folder / "machines" / name
+        folder.mkdir()
+        (folder / "address").write_text(address)
+        (folder / "release").write_text(release)
+        if name == "cloud-1":
+            template.write(folder)
+
+    def create(machine: Machine, _tools: object, *how: object) -> None:
+        made[machine.name] = how
+
+    monkeypatch.setattr(Machine, "create", create)
+    monkeypatch.setattr(console.context, "instance", instance, raising=False)
+    monkeypatch.setattr("lab.toolchain.build", lambda *_: Toolset({}, tmp_path))
+    for name in ("write_programs", "load_images", "wait_for_api", "wait_for_node"):
+        monkeypatch.setattr(Cluster, name, lambda _: None)
+    monkeypatch.setattr(console, "start_programs", lambda _: None)
+    monkeypatch.setattr(Instance, "start_namespaces", lambda _instance, _config: None)
+    monkeypatch.setattr(Instance, "remove", lambda _: None)
+    return made
+
+
+AS_BEFORE = {
+    "vm-1": (Network.CUTOFF, None, "rpm"),
+    "vm-2": (Network.EDGE, None, "bookworm"),
+    "cloud-1": (Network.FLAT, Template({}, "a@example.org", ()), "bookworm"),
+}
+
+
+@pytest.mark.parametrize("verb", [lambda: console.up(None), console.reset])
+def test_after_a_crash_and_by_a_reset_every_machine_comes_back_as_it_was(
+    made: dict[str, tuple[object, ...]], verb: Callable[[], None]
+) -> None:
+    verb()
+    assert made == AS_BEFORE
+
+
+def test_an_up_of_what_runs_leaves_machines_off_that_it_was_not_told_of(
+    made: dict[str, tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Instance, "running", True)
+    console.up(["vm-1"])
+    assert list(made) == ["vm-1"]
