@@ -276,37 +276,40 @@ class Cluster:
         )
         mirror = folder / "mirror"
         (mirror / "files").mkdir(parents=True, exist_ok=True)
-        if not (mirror / "sha256").exists() or (mirror / "sha256").read_text() != self.tools.sidecar_sha256:
+        if _text(mirror / "sha256") != self.tools.sidecar_sha256:
             shutil.copyfile(self.tools.sidecar_deb, mirror / "files" / "istio-sidecar.deb")
         write(mirror / "url", f"http://{subnets.node}:{MIRROR_PORT}/istio-sidecar.deb")
         write(mirror / "sha256", self.tools.sidecar_sha256)
         write(mirror / "version", self.tools.sidecar_version)
-        if not (folder / "charts").exists():
-            shutil.copytree(self.tools.charts, folder / "charts.part", dirs_exist_ok=True)
+        if not (folder / "charts").exists() or _text(folder / "charts-from") != str(self.tools.charts):
+            for half in ("charts.part", "charts"):
+                shutil.rmtree(folder / half, ignore_errors=True)
+            shutil.copytree(self.tools.charts, folder / "charts.part")
             (folder / "charts.part").rename(folder / "charts")
+            write(folder / "charts-from", str(self.tools.charts))
 
     # ------------------------------------------------------------------ readiness
 
     def load_images(self) -> None:
         """Give containerd the images; nothing to do when it has them."""
-        wait_for("containerd", lambda: self._ctr("version"), 30)
-        have = self._ctr("images", "list", "--quiet").split()
-        if f"hybrid-mesh.lab/pause:{IMAGE_TAG}" not in have:
-            self._ctr("images", "import", str(self.tools.images), timeout=120)
+        self._import(self.tools.images, self.folder / "images")
 
     def load_monitoring(self) -> None:
         """What a stack with `observability` takes: images, Prometheus for an agent on a machine, the pods' range."""
-        archive, loaded = self.tools.monitoring_images, self.folder / "monitoring-images"
-        if not loaded.exists() or loaded.read_text() != str(archive):
-            wait_for("containerd", lambda: self._ctr("version"), 30)
-            self._ctr("images", "import", str(archive), timeout=120)
-            write(loaded, str(archive))
+        self._import(self.tools.monitoring_images, self.folder / "monitoring-images")
         mirror, node = self.folder / "mirror", self.instance.subnets.node
-        if not (mirror / "prometheus-sha256").exists():
+        if _text(mirror / "prometheus-sha256") != self.tools.prometheus_sha256:
             shutil.copyfile(self.tools.prometheus_archive, mirror / "files" / "prometheus.tar.gz")
         write(mirror / "prometheus-url", f"http://{node}:{MIRROR_PORT}/prometheus.tar.gz")
         write(mirror / "prometheus-sha256", self.tools.prometheus_sha256)
         write(self.folder / "pod-range", self.instance.subnets.pods)
+
+    def _import(self, archive: Path, noted: Path) -> None:
+        """Import an archive of images unless `noted` says that it was the last; its path says of which pins it is."""
+        wait_for("containerd", lambda: self._ctr("version"), 30)
+        if _text(noted) != str(archive):
+            self._ctr("images", "import", str(archive), timeout=120)
+            write(noted, str(archive))
 
     def _ctr(self, *arguments: str, timeout: float = 20) -> str:
         return self.instance.run(["ctr", "--namespace=k8s.io", *arguments], timeout=timeout)
@@ -389,6 +392,11 @@ def wait_for(what: str, ready: Callable[[], Any], seconds: float) -> None:
         wait=wait_fixed(0.1),
         retry_error_callback=give_up,
     )(ready)
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where there is none."""
+    return path.read_text() if path.exists() else ""
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
