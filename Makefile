@@ -16,7 +16,8 @@ system: # refuses, before anything is touched, where the embedded environment ca
 	@python3 lab/toolchain/system.py
 
 .venv/stamp: requirements.txt requirements-dev.txt requirements-docs.txt policy/requirements.txt
-	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y --no-install-recommends python3-venv
+	@python3 -c 'import ensurepip' 2>/dev/null || \
+		{ apt-get update && apt-get install -y --no-install-recommends python3-venv; }
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -131,7 +131,11 @@ class Builder:
                 self._progress.say(f"  {artifact.name}: {found[0]} is the pinned version")
                 return
             needs = (*artifact.needs, *artifact.aids)
-            artifact.make(self._job(artifact.name, making.folder, making.lock, needs))
+            job = self._job(artifact.name, making.folder, making.lock, needs)
+            try:
+                artifact.make(job)
+            except OSError as problem:  # a full disk, for one, where no command says so
+                raise job.failed(str(problem)) from problem
 
     def _waiting(self, name: str) -> Callable[[], None]:
         """What is called again and again while another process holds the lock of `name`."""

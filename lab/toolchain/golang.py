@@ -17,8 +17,15 @@ _LIST_SECONDS = 60.0
 _BUILD_SECONDS = 3600.0
 _PIP_SECONDS = 900.0
 
-ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
-"""Nothing but what go.mod and go.sum pin is fetched: no other toolchain, no workspace."""
+ENVIRONMENT = {
+    "CGO_ENABLED": "0",
+    "GOTOOLCHAIN": "local",
+    "GOFLAGS": "-buildvcs=false",
+    "GOWORK": "off",
+    "HOME": str(Path.home()),
+}
+"""Nothing but what go.mod and go.sum pin is fetched: no other toolchain, no workspace. Go's caches need a HOME, which a
+service has none of."""
 
 
 def go() -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -446,6 +447,24 @@ def test_installing_removes_nothing_and_only_dpkg_itself_is_never_killed(
 def test_a_command_that_is_not_there_is_a_build_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"no-such-command (cannot be run|ended with code 127)"):
         job_in(tmp_path / "folder").run(["no-such-command"], seconds=1)
+
+
+def test_a_full_disk_in_a_part_of_ours_is_told_as_any_other_failure(store: Store, quiet: Progress) -> None:
+    def make(_job: Job) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BuildError, match=r"files could not be built: .*No space left on device(.|\n)*files\.log"):
+        Builder(by_name(artifact("files", make)), store, quiet).build(["files"], host_packages=False)
+    assert [file.name for file in (store.root / "files").iterdir()] == [".lock"]
+
+
+def test_go_has_a_home_where_the_user_has_none() -> None:
+    code = "from lab.toolchain import golang; print(golang.ENVIRONMENT['HOME'])"
+    bare = {name: value for name, value in own_environment().items() if name != "HOME"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert Path(said.stdout.strip()).is_absolute()
 
 
 def test_a_failure_in_one_lane_stops_the_other(store: Store, quiet: Progress) -> None:
