@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -329,6 +332,9 @@ def prune() -> None:
 def main() -> None:
     # The machines' own users read what is written for them here, and pods run as others; what is private says so.
     os.umask(0o022)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an arrow, where the terminal knows none
     try:
         app()
     except (
@@ -337,6 +343,8 @@ def main() -> None:
         toolchain.BuildError,
         toolchain.UnsuitableSystemError,
         StoreBusyError,
+        subprocess.TimeoutExpired,
+        xmlrpc.client.Fault,
     ) as problem:
         err.print(f"[red]error:[/] {escape(str(problem))}")
         sys.exit(1)

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import xmlrpc.client
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lab import __main__ as console
 from lab.cloud import Template
@@ -182,3 +184,35 @@ def test_an_up_of_what_runs_leaves_machines_off_that_it_was_not_told_of(
     monkeypatch.setattr(Instance, "running", True)
     console.up(["vm-1"])
     assert list(made) == ["vm-1"]
+
+
+@pytest.mark.parametrize(
+    "problem", [subprocess.TimeoutExpired(["ip", "link"], 60), xmlrpc.client.Fault(50, "SPAWN_ERROR: etcd")]
+)
+def test_a_failure_of_what_it_runs_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], problem: Exception
+) -> None:
+    def fail() -> None:
+        raise problem
+
+    monkeypatch.setattr(console, "app", fail)
+    monkeypatch.setattr(console, "err", Console(stderr=True, soft_wrap=True))
+    with pytest.raises(SystemExit):
+        console.main()
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert "link" in said or "SPAWN_ERROR" in said
+
+
+def test_an_arrow_is_no_failure_on_a_terminal_that_knows_none() -> None:
+    code = "from lab import __main__ as console; console.app = lambda: print('pod \\u2192 vm'); console.main()"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert said.stdout == b"pod ? vm\n"
