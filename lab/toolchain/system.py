@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 DISK_GIGABYTES = 20
 """Free space that a first build takes: Go's build cache 11 GB, Go's modules 5 GB, the toolchain's own cache 2 GB,
 and room to run (measured on Debian 12)."""
+PROJECT = Path(__file__).resolve().parents[2]
+CGROUPS = Path("/sys/fs/cgroup")
 PYTHON = (3, 11)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """What the environment is built for: the kernel's name, and Go's and Debian's."""
 
+_SPECIAL = re.compile(r"""[\s%#,:;?"'\\$`]""")
+"""What supervisord's configuration, an overlay mount, PATH or Pulumi's backend takes for something else in a path."""
+_NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork"]
+_ASK_SECONDS = 10.0
 _OWN_CLUSTER = "To use a cluster and hosts of your own, which needs none of this, see docs/own-cluster.md."
 
 
@@ -33,7 +41,7 @@ def cache_root() -> Path:
 def check_system() -> list[str]:
     """What keeps the environment from being built and run on this machine: some sentences each, none if it can.
 
-    Reads only; installs, starts and writes nothing. Free disk space counts until everything was built once.
+    Installs and writes nothing, and starts nothing that stays. Free disk space counts until everything was built once.
     """
     if platform.system() != "Linux":
         return [f"This is {platform.system()}, and the environment needs Linux namespaces."]
@@ -57,9 +65,43 @@ def check_system() -> list[str]:
             f"Python is {platform.python_version()}, and {'.'.join(map(str, PYTHON))} or newer is needed. Install"
             " one and have it as python3 first on PATH."
         )
-    if os.geteuid() == 0:  # another user's cache is not the one that will be filled
-        findings += _check_disk(cache_root())
+    special = _SPECIAL.search(str(PROJECT))
+    if special:
+        findings.append(
+            f"The project lies in {str(PROJECT)!r}, and {special.group()!r} in a path means something else to programs"
+            " of the environment, which would not start. Move it to a folder with letters, digits, '-', '_' and '.'"
+            " alone."
+        )
+    if os.geteuid() == 0:  # another user may make no namespace, and his cache is not the one that will be filled
+        findings += _check_namespaces() + _check_cgroups(CGROUPS) + _check_disk(cache_root())
     return findings
+
+
+def _check_namespaces() -> list[str]:
+    try:
+        subprocess.run([*_NAMESPACES, "true"], capture_output=True, timeout=_ASK_SECONDS, check=True)
+    except subprocess.CalledProcessError as problem:
+        reason = problem.stderr.decode(errors="replace").strip()
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        reason = str(problem)
+    else:
+        return []
+    return [
+        f"No namespace can be made ({reason}), and the cluster and each machine need some of their own. A container"
+        " needs --privileged for that; best is a virtual machine."
+    ]
+
+
+def _check_cgroups(root: Path) -> list[str]:
+    hierarchies = [root] if (root / "cgroup.controllers").exists() else [one for one in root.glob("*") if one.is_dir()]
+    closed = [str(one) for one in hierarchies if not os.access(one, os.W_OK)]
+    if hierarchies and not closed:
+        return []
+    what = f"{closed[0]} cannot be written to" if closed else f"There are no cgroups at {root}"
+    return [
+        f"{what}, and the cluster and each machine need cgroups of their own. A container needs --privileged for that;"
+        " best is a virtual machine."
+    ]
 
 
 def _check_disk(cache: Path) -> list[str]:

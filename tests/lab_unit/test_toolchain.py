@@ -636,6 +636,46 @@ def test_every_reason_is_given_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in finding
 
 
+@pytest.fixture
+def root_on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Callable[[str, str], Path]) -> None:
+    """A system that is fit; its cgroups are a folder."""
+    for name in ("apt-get", "dpkg-query", "unshare"):
+        on_path(name, "")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(system, "DISK_GIGABYTES", 0)
+    monkeypatch.setattr(system, "CGROUPS", tmp_path / "cgroup")
+    (tmp_path / "cgroup" / "memory").mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("root_on_linux")
+@pytest.mark.parametrize("part", ["a b", "a%41", "a#b", "a,b", "a:b"])
+def test_a_clone_in_a_path_that_means_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    assert toolchain.check_system() == []
+    monkeypatch.setattr(system, "PROJECT", Path("/home/me") / part / "hybrid-mesh")
+    (finding,) = toolchain.check_system()
+    assert f"'/home/me/{part}/hybrid-mesh'" in finding
+    assert finding.endswith("Move it to a folder with letters, digits, '-', '_' and '.' alone.")
+
+
+@pytest.mark.usefixtures("root_on_linux")
+def test_where_no_namespace_can_be_made_is_a_finding(on_path: Callable[[str, str], Path]) -> None:
+    on_path("unshare", "echo unshare: unshare failed: Operation not permitted >&2; exit 1")
+    (finding,) = toolchain.check_system()
+    assert finding.startswith("No namespace can be made (unshare: unshare failed: Operation not permitted), and")
+
+
+@pytest.mark.usefixtures("root_on_linux")
+def test_where_cgroups_cannot_be_made_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "cgroup" / "memory")
+    (finding,) = toolchain.check_system()
+    assert finding.startswith(f"{tmp_path / 'cgroup' / 'memory'} cannot be written to, and")
+    (tmp_path / "cgroup" / "memory").rmdir()
+    (finding,) = toolchain.check_system()
+    assert finding.startswith(f"There are no cgroups at {tmp_path / 'cgroup'}, and")
+
+
 def test_a_full_disk_is_a_finding_until_all_was_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 0)
