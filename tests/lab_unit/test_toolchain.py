@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -644,7 +645,7 @@ def root_on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Call
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(system, "DISK_GIGABYTES", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
     monkeypatch.setattr(system, "CGROUPS", tmp_path / "cgroup")
     (tmp_path / "cgroup" / "memory").mkdir(parents=True)
 
@@ -686,6 +687,35 @@ def test_a_full_disk_is_a_finding_until_all_was_built_once(tmp_path: Path, monke
     (tmp_path / "hybrid-mesh" / "bin" / "stamp").mkdir(parents=True)
     (tmp_path / "hybrid-mesh" / "bin" / "stamp" / "kubelet").touch()
     assert len(toolchain.check_system()) == len(before) - 1
+
+
+def test_the_parts_that_fill_gos_caches_are_those_of_the_catalogue() -> None:
+    assert list(system.GO_PARTS) == [
+        name for name, one in catalogue().items() if one.lane == "go" and name != "go" and not one.when_asked
+    ]
+
+
+@pytest.mark.usefixtures("root_on_linux")
+def test_a_first_build_that_was_interrupted_needs_less_the_more_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "xdg" / "hybrid-mesh"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=11 * 10**9))
+    cache.mkdir(parents=True)
+    (finding,) = toolchain.check_system()
+    assert "and a first build needs 20 GB" in finding
+    for part in system.GO_PARTS:
+        (cache / part).mkdir()
+        (cache / part / ".lock").touch()
+        (cache / part / ".making-0123").mkdir()
+    assert toolchain.check_system() == [finding], "what is not whole does not count"
+    for part in system.GO_PARTS[:10]:
+        (cache / part / "0123").mkdir()
+    (finding,) = toolchain.check_system()
+    assert "and the rest of a first build needs 12 GB" in finding
+    for part in system.GO_PARTS[10:]:
+        (cache / part / "0123").mkdir()
+    assert toolchain.check_system() == []
 
 
 def test_the_check_runs_where_no_package_is_installed() -> None:
