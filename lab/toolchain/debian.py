@@ -137,7 +137,8 @@ def _mirror(job: Job) -> str:
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted, f"Codename: {pins.DEBIAN_SUITE}"],
         seconds=_QUERY_SECONDS,
     )
-    return next(iter(listed.split()), "")
+    # Of what else apt can read (mirror+file:, cdrom:, tor+http:), debootstrap reads nothing.
+    return next((uri for uri in listed.split() if uri.startswith(("http://", "https://"))), "")
 
 
 def root_of(folder: Path) -> Path:

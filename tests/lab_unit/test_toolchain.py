@@ -734,6 +734,22 @@ def test_a_package_is_missing_only_if_none_of_its_alternatives_is_installed(
     assert debian.missing_packages() == ["runc"]
 
 
+@pytest.mark.parametrize(
+    ("listed", "mirror"),
+    [
+        ("http://deb.example.org/debian/ https://other.example.org/debian/", "http://deb.example.org/debian/"),
+        ("mirror+file:/etc/apt/mirrors/debian.list https://deb.example.org/debian/", "https://deb.example.org/debian/"),
+        ("mirror+file:/etc/apt/mirrors/debian.list cdrom://[Debian]/", ""),
+        ("", ""),
+    ],
+)
+def test_the_hosts_mirror_is_taken_if_debootstrap_can_read_it(
+    on_path: Callable[[str, str], Path], tmp_path: Path, listed: str, mirror: str
+) -> None:
+    on_path("apt-get", "\n".join(f"echo '{uri}'" for uri in listed.split()))
+    assert debian._mirror(job_in(tmp_path / "folder")) == mirror
+
+
 # ---------------------------------------------------------------- artifacts of our own making
 
 
