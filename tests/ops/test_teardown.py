@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +238,83 @@ def test_what_is_left_is_named_and_ends_with_status_1(world: World) -> None:
     assert "CRDs" not in world.run("--yes")[1], "somebody else's istiod needs them"
 
 
+def settings(change: Callable[[dict[str, Any]], object]) -> None:
+    """Another stack file in place of the dev stack's."""
+    file = Path("Pulumi.dev.yaml")
+    document = yaml.safe_load(file.read_text())
+    sections = {key.removeprefix("hybrid-mesh:"): value for key, value in document["config"].items()}
+    change(sections)
+    file.write_text(yaml.safe_dump({"config": {f"hybrid-mesh:{key}": value for key, value in sections.items()}}))
+
+
+def left(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("left: ")]
+
+
+def test_what_is_not_the_stack_s_is_never_said_to_be_left(world: World) -> None:
+    """Whoever reads it does what stands there: `kubectl delete namespace`."""
+    world.state()
+    world.cluster.namespaces = {"": ["demo", "istio-system"]}
+    world.cluster.crds = [crd(GATEWAYS)]
+    settings(lambda sections: sections.update(namespaces={"demo": {"existing": True}}))
+    assert [line.partition(":")[2].split(":")[0] for line in left(world.run()[1])] == [
+        " namespace istio-system",
+        " 1 CRDs of Istio",
+    ]
+    settings(lambda s: s.update(controlPlane={"mode": "adopt", "version": "1.31.0"}, gateway={"mode": "adopt"}))
+    assert world.run()[0] == 0
+
+
+def test_a_protected_stack_goes_by_no_other_s_name(world: World) -> None:
+    world.state(resource("kubernetes:core/v1:Namespace", "mesh-demo-namespace", protect=True))
+    code, said = world.run("--yes", "--even-protected", "prod")
+    assert code == 1
+    assert "dev is protected. Nothing was removed." in said
+    assert not world.destroyed()
+
+
+def test_without_its_cluster_a_lost_vm_is_not_asked_either_and_one_that_cannot_leave_is_named(world: World) -> None:
+    world.cluster_error = "connection refused."
+    world.answers = {"vm-2": Answer("vm-2", 1, "", "FAILED at step stop")}
+    code, said = world.run("--yes", "--cluster-gone", "--lost", "vm-1")
+    assert (code, world.destroyed()) == (1, True)
+    assert all("vm-1" not in machines for _, machines in world.asked)
+    assert "vm-2: could not leave: " in said
+
+
+def test_the_cluster_looked_at_is_the_one_of_the_settings_and_it_must_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings(lambda sections: sections["cluster"].update(context="here"))
+    seen: set[Any] = set()
+
+    def connect(props: dict[str, Any]) -> FakeCluster:
+        seen.add(props["context"])
+        return world.connect(props)
+
+    monkeypatch.setattr(module, "connect", connect)
+    assert world.run("--yes")[0] == 0
+    assert seen == {"here"}
+
+    def silent(_: str) -> Mapping[str, str]:
+        raise ClusterError("no answer.")
+
+    monkeypatch.setattr(world.cluster, "namespaces_labelled", silent)
+    code, said = world.run("--yes")
+    assert code == 1
+    assert "the cluster does not answer: no answer. Nothing was removed." in said
+
+
+def test_the_settings_that_were_named_are_those_that_are_destroyed_by(world: World) -> None:
+    elsewhere = Path("elsewhere.yaml")
+    elsewhere.write_text(Path("Pulumi.dev.yaml").read_text() + "# of another name\n")
+    Path("Pulumi.dev.yaml").unlink()
+    assert world.run("--yes", "--config-file", "elsewhere.yaml")[0] == 0
+    (destroy,) = [call for call in calls(world.bin) if call.startswith("pulumi destroy")]
+    assert f"--stack dev --config-file {elsewhere.absolute()}" in destroy
+    assert (world.bin / "told.yaml").read_text() == elsewhere.read_text(), "who is lost is read of it too"
+
+
 def test_a_destroy_that_fails_says_so(world: World) -> None:
     code, said = world.run("--yes", FAIL="1")
     assert code == 1
@@ -265,3 +342,5 @@ def test_protected_and_lost_and_forgotten_are_plain_functions() -> None:
     depends = resource("a:b:C", "x", propertyDependencies={"p": [f"{STACK}kubernetes:x::ns", one["urn"]]})
     kept = without_cluster(state(resource("kubernetes:x", "ns"), depends))["deployment"]["resources"]
     assert kept[0]["propertyDependencies"] == {"p": [one["urn"]]}
+    ways = [resource(f"pulumi:providers:{name}", name) for name in ("kubernetes", "command")]
+    assert without_cluster(state(*ways))["deployment"]["resources"] == ways[1:]
