@@ -200,6 +200,7 @@ def test_of_new_machines_that_are_much_alike_the_second_is_told_by_what_differs(
 
     first, second, third = "\n".join(shown(new("vm-1"), new("vm-2"), new("vm-3", more="lines"))).split("\n\n")
     assert len(first.splitlines()) == 14
+    assert first.splitlines()[0] == "+ Sidecar mesh-vm-1", "nothing restarts of what is new"
     assert second.splitlines() == [
         "+ Sidecar mesh-vm-2, as mesh-vm-1 but for",
         "+     cluster.env: |",
@@ -243,8 +244,9 @@ def test_what_comes_of_a_change_is_said_of_the_machine() -> None:
     steps[1]["oldState"]["outputs"] = {"drift": ["file /etc/hosts: edited"]}
     assert shown(*steps)[0] == f"{title}: what was changed by hand is put right"
     steps[1]["oldState"].pop("outputs")
-    elsewhere = vm("mesh-vm-1", {}, {}, token=({"entry": "echo-192.0.2.1"}, {"entry": "echo-192.0.2.2"}))
-    assert shown(*elsewhere)[0] == f"{title}: it joins anew, by another identity or address"
+    for key in ("entry", "namespace", "serviceAccount"):
+        elsewhere = vm("mesh-vm-1", {}, {}, token=({key: "one"}, {key: "another"}))
+        assert shown(*elsewhere)[0] == f"{title}: it joins anew, by another identity or address"
     replaced = step("replace", "pulumi-python:dynamic:Departure", "mesh-vm-1-departure", {}, {}, parent=SIDECAR)
     assert shown(*steps, replaced)[0] == f"{title}: another machine joins, and then the old one leaves"
     longer = {**token, "expirationSeconds": 7200}
@@ -338,6 +340,8 @@ def test_a_replacement_is_named_with_its_reason_and_counted_once() -> None:
     }
     assert readable(plan)[:2] == ["! Command vm: replaced, because of create", "~     create: a => b"]
     assert counted(plan) == "1 replaced"
+    del plan["steps"][1]["replaceReasons"]
+    assert readable(plan)[0] == "! Command vm: replaced, because of what it hangs on"
     assert counted({}) == "nothing changes"
 
 

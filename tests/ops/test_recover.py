@@ -59,12 +59,15 @@ def test_a_release_that_was_there_before_and_is_another_s_keeps_its_records(reco
 def test_an_upgrade_that_was_caught_half_way_is_taken_back_to_the_last_that_was_deployed() -> None:
     records = (("istiod.v1", "superseded"), ("istiod.v2", "deployed"), ("istiod.v3", "pending-upgrade"))
     assert plan("updating", *records) == [("release istio-system/istiod is pending-upgrade", "istiod.v3")]
+    for status in ("pending-install", "pending-rollback"):
+        assert plan("updating", ("istiod.v1", status)) == [(f"release istio-system/istiod is {status}", "istiod.v1")]
     assert plan("updating", *records[:2]) == []
 
 
 def test_a_release_that_is_gone_is_forgotten_and_one_that_is_going_is_not() -> None:
     assert plan("deleting") == [("release istio-system/istiod is gone from the cluster", "")]
     assert plan("deleting", ("istiod.v1", "uninstalling")) == []
+    assert plan("updating") == [], "that it was to be updated does not say so"
 
 
 def test_everything_else_is_done_by_running_again() -> None:
@@ -106,13 +109,45 @@ def test_the_cluster_is_the_one_that_the_operation_was_about() -> None:
     (one,) = interrupted(state(operation("creating")))
     access = cluster_of(state(), one)
     assert (access.kubeconfig, access.context) == ("kubeconfig", "here")
+    replaced = {"urn": PROVIDER, "id": "id-0", "inputs": {"kubeconfig": "another"}}
+    two = state()
+    two["deployment"]["resources"].insert(0, replaced)
+    assert cluster_of(two, one).kubeconfig == "kubeconfig"
     with pytest.raises(StackError, match="which cluster"):
         cluster_of({"deployment": {}}, one)
 
 
+def test_notes_are_cleared_where_there_is_nothing_else_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[Any] = []
+    join = operation("creating", f"{STACK}command:remote:Command::mesh-vm-1-join")
+
+    def pulumi(*arguments: str, document: str | None = None) -> str:
+        if document is not None:
+            imported.append(json.loads(document)["deployment"])
+        return json.dumps({"url": "https://api.pulumi.com"} if arguments[0] == "whoami" else state(join))
+
+    monkeypatch.setattr(recover, "run_pulumi", pulumi)
+    assert CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"]).exit_code == 0
+    assert ["pending_operations" in deployment for deployment in imported] == [False]
+
+
+NAMESPACE = operation(
+    "creating",
+    f"{STACK}kubernetes:core/v1:Namespace::mesh-demo-namespace",
+    apiVersion="v1",
+    kind="Namespace",
+    metadata={"name": "demo"},
+)
+
+
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
-    """What pulumi is called for, on a stack that was killed while it installed istiod."""
+def cluster() -> FakeCluster:
+    return FakeCluster(records={"istio-system/istiod": [("istiod.v1", "pending-install")]})
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: FakeCluster) -> list[tuple[str, ...]]:
+    """What pulumi is called for, on a stack that was killed while it installed istiod and made a namespace."""
     made: list[tuple[str, ...]] = []
 
     def pulumi(*arguments: str, document: str | None = None) -> str:
@@ -121,9 +156,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ..
             return json.dumps({"user": "me", "url": f"file://{tmp_path}?no_tmp_dir=true"})
         if document is not None:
             assert "pending_operations" not in json.loads(document)["deployment"]
-        return json.dumps(state(operation("creating")))
+        return json.dumps(state(operation("creating"), NAMESPACE))
 
-    cluster = FakeCluster(records={"istio-system/istiod": [("istiod.v1", "pending-install")]})
     monkeypatch.setattr(recover, "run_pulumi", pulumi)
     monkeypatch.setattr(recover, "connect", lambda _: cluster)
     return made
@@ -137,9 +171,10 @@ def test_it_says_what_it_will_do_and_does_nothing_until_it_is_told_to(calls: lis
     assert calls == [WHO, ("stack", "export", "--stack", "dev")]
 
 
-def test_told_to_it_unlocks_first_and_clears_the_state_last(calls: list[tuple[str, ...]]) -> None:
+def test_told_to_it_unlocks_first_and_clears_the_state_last(calls: list[tuple[str, ...]], cluster: FakeCluster) -> None:
     done = CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"])
     assert done.exit_code == 0, done.output
+    assert cluster.done == ["delete record istio-system/istiod.v1", "disown v1 Namespace /demo"]
     assert [call[:2] for call in calls[1:]] == [("stack", "export"), ("cancel", "--yes"), ("stack", "import")]
     assert "pulumi up" in done.output
 
