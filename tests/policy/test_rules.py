@@ -109,6 +109,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         ],
         [istio("AuthorizationPolicy", UNKNOWN), istio("AuthorizationPolicy", {"rules": UNKNOWN})],
         [allow(source(requestPrincipals=["*"]))],
+        [allow({"to": UNKNOWN}), allow({"when": UNKNOWN})],
         [istio("AuthorizationPolicy", {"action": "DENY", "rules": [{}]})],
     ],
     "no-wildcard-host": [
@@ -160,6 +161,7 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
     "strict-mtls": [
         ([peers("PERMISSIVE")], "mtls.mode PERMISSIVE"),
         ([istio("PeerAuthentication", {})], "mtls.mode None"),
+        ([peers("DISABLE")], "mtls.mode DISABLE"),
         ([peers("STRICT", portLevelMtls={"9000": {"mode": "DISABLE"}})], "on port 9000"),
         ([istio("PeerAuthenticationPatch", {"mtls": {"mode": "DISABLE"}})], "mtls.mode DISABLE"),
         ([istio("PeerAuthentication", SECRET)], "keeps its spec as a secret"),
@@ -219,6 +221,8 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
                 source(ipBlocks=["0.0.0.0/0"]),
                 source(remoteIpBlocks=["::/0"]),
                 source(notNamespaces=["other"]),
+                {"from": [{"source": {"principals": ["a"]}}, {"source": {"notNamespaces": ["b"]}}]},
+                source(ipBlocks=["10.0.0.1/0"]),
                 {"when": [{"key": "source.namespace", "values": ["*"]}]},
                 {"when": [{"key": "source.namespace", "notValues": ["other"]}]},
                 {"when": [{"key": "source.ip", "values": ["10.0.0.0/8", "0.0.0.0/0"]}]},
@@ -234,6 +238,7 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([gateway("*.local")], "lets through *.local"),
         ([gateway("*", mode="AUTO_PASSTHROUGH")], "lets through *"),
         ([istio("VirtualService", {"hosts": ["*"], "gateways": ["edge"]})], "takes * from a gateway"),
+        ([istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh", "edge"]})], "takes * from a gateway"),
     ],
     "no-public-address": [
         ([other("gcp:compute/instance:Instance", networkInterfaces=[{"accessConfigs": [{}]}])], "accessConfigs"),
@@ -241,10 +246,17 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
             [other("gcp:compute/instanceTemplate:InstanceTemplate", networkInterfaces=[{"ipv6AccessConfigs": [{}]}])],
             "ipv6AccessConfigs",
         ),
+        (
+            [other("gcp:compute/instance:Instance", networkInterfaces=[{"network": "vpc"}, {"accessConfigs": [{}]}])],
+            "accessConfigs",
+        ),
         ([other(SIDECAR, address="8.8.8.8")], "at 8.8.8.8"),
+        ([other(SIDECAR, address="2600:1900::1")], "at 2600:1900::1"),
     ],
     "package-checksum": [
         ([other(SIDECAR, package="http://mirror/x.deb 1.31.0")], "unchecked"),
+        ([other(SIDECAR, package="http://mirror/x.deb 1.31.0 sha256:abcd")], "unchecked"),
+        ([other(SIDECAR, package=f"{CHECKED}\nhttp://mirror/x.rpm 1.31.0 sha256:")], "unchecked"),
         ([other(FLEET, package="http://mirror/x.deb 1.31.0 sha256:")], "unchecked"),
     ],
     "supported-versions": [
@@ -258,6 +270,7 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([split(90, 20)], "others: the weights add up to 110"),
         ([split(50)], "add up to 50"),
         ([istio("VirtualService", {"tcp": [{"route": [{"weight": 1}, {}]}]})], "tcp route 0"),
+        ([istio("VirtualService", {"tls": [{"route": [{"weight": 50}, {"weight": 40}]}]})], "tls route 0"),
     ],
     "vm-probe": [([group(HTTP)], "has no probe"), ([group(HTTP, probe={})], "has no probe")],
     "secrets-are-secret": [
@@ -265,10 +278,12 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([other("kubernetes:core/v1:ConfigMap", data={"a": [f"token: {TOKEN}"]})], "data.a[0] holds a token"),
         ([other("kubernetes:core/v1:Secret", stringData={"password": "x"})], "stringData.password is in plain text"),
         ([other("kubernetes:core/v1:SecretPatch", data={"password": "eA=="})], "data.password is in plain text"),
+        ([other("kubernetes:core/v1:Secret", data={"password": "eA=="})], "data.password is in plain text"),
     ],
     "labels": [
         ([group(HTTP, **labelled(app="echo"))], "no label version"),
         ([istio("Deployment", {"template": labelled(version="k8s")})], "no label app"),
+        ([istio("Deployment", {"template": labelled(app="", version="k8s")})], "no label app"),
     ],
 }
 
