@@ -18,7 +18,7 @@ STATE: dict[str, Any] = {
 
 
 def test_alone_it_goes(cluster: FakeCluster) -> None:
-    cluster.namespaces = {"istio-injection=enabled": ["demo"]}
+    cluster.namespaces = {"istio-injection=enabled": ["demo", "istio-system"]}
     AdoptersProvider().delete("id", dict(STATE))
 
 
@@ -115,6 +115,8 @@ def test_an_adopted_istiod_may_be_used_by_others(cluster: FakeCluster) -> None:
 def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
     provider = AdoptersProvider()
     assert provider.diff("id", dict(STATE), dict(STATE)).changes is False
+    for key in ("kubeconfig", "context", "requestSeconds", "namespace", "revision"):
+        assert provider.diff("id", dict(STATE), {**STATE, key: "other"}).changes is True, f"a destroy goes by its {key}"
     more = {**STATE, "own": ["demo", "shop"]}
     assert provider.diff("id", dict(STATE), more).changes is True
     assert provider.update("id", dict(STATE), more).outs == more
@@ -126,6 +128,7 @@ def test_one_that_was_to_go_and_is_still_there_is_ours_until_it_is_somebody_else
     state = provider.update("id", {**STATE, "own": ["demo", "shop", "gone"]}, less).outs
     assert state == {**less, "going": {"shop": "shop-1"}}
     assert provider.diff("id", state, less).changes is False
+    assert provider.update("id", state, less).outs == state, "nor is it by another update"
     provider.delete("id", state)
     with pytest.raises(ClusterError, match="not this stack's: shop"):
         provider.delete("id", {**state, "going": {"shop": "of another age"}})

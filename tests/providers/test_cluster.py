@@ -132,6 +132,102 @@ def test_what_may_be_answered_later_is_told_from_what_is_refused(server: Server,
     assert isinstance(refused.value, UnansweredError) is again
 
 
+def whole_request(connection: socket.socket) -> str:
+    """What was asked, with its body."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += connection.recv(65536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    length = next((int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head.decode().partition(" HTTP/")[0]
+
+
+def answering(server: Server, status: str, document: Any) -> list[str]:
+    """Lets the server answer this to all; what it is asked."""
+    asked: list[str] = []
+    body = json.dumps(document).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
+
+    def answer(connection: socket.socket, _number: int) -> None:
+        asked.append(whole_request(connection))
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        connection.close()
+
+    server.answer = answer
+    return asked
+
+
+NETWORKING = "/apis/networking.istio.io/v1/namespaces/demo"
+REQUESTS: list[tuple[Callable[[Cluster], Any], str]] = [
+    (lambda c: c.config_map("demo", "echo"), "GET /api/v1/namespaces/demo/configmaps/echo"),
+    (lambda c: c.service("demo", "echo"), "GET /api/v1/namespaces/demo/services/echo"),
+    (lambda c: c.delete_config_map("demo", "echo"), "DELETE /api/v1/namespaces/demo/configmaps/echo"),
+    (
+        lambda c: c.helm_records("demo", "r"),
+        "GET /api/v1/namespaces/demo/secrets?labelSelector=owner%3Dhelm%2Cname%3Dr",
+    ),
+    (lambda c: c.delete_helm_record("demo", "r.v1"), "DELETE /api/v1/namespaces/demo/secrets/r.v1"),
+    (lambda c: c.mint_token("demo", "echo", "a", 600), "POST /api/v1/namespaces/demo/serviceaccounts/echo/token"),
+    (lambda c: c.workload_entry("demo", "echo-1"), f"GET {NETWORKING}/workloadentries/echo-1"),
+    (lambda c: c.patch_workload_entry("demo", "echo-1", {}), f"PATCH {NETWORKING}/workloadentries/echo-1"),
+    (lambda c: c.delete_workload_entry("demo", "echo-1"), f"DELETE {NETWORKING}/workloadentries/echo-1"),
+    (lambda c: c.workload_entries("demo", 9), f"GET {NETWORKING}/workloadentries?limit=9"),
+    (lambda c: c.istiods(), "GET /apis/apps/v1/deployments?labelSelector=app%3Distiod"),
+    (lambda c: c.istio_crds(), "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions"),
+    (lambda c: c.delete_crd("x"), "DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/x"),
+    (lambda c: c.namespaces_labelled("a=b"), "GET /api/v1/namespaces?labelSelector=a%3Db"),
+    (lambda c: c.config_maps_labelled("a=b"), "GET /api/v1/configmaps?labelSelector=a%3Db"),
+]
+
+
+@pytest.mark.parametrize(("asks", "request_line"), REQUESTS, ids=[line for _, line in REQUESTS])
+def test_a_request_is_about_what_it_says(server: Server, asks: Callable[[Cluster], Any], request_line: str) -> None:
+    asked = answering(server, "404 Not Found", {})
+    with suppress(ClusterError):  # a token of a service account that there is not
+        assert not asks(server.cluster()), "what is not there is none"
+    assert asked == [request_line]
+
+
+def test_of_definitions_those_of_istio_s_groups_are_its_own(server: Server) -> None:
+    groups = ["networking.istio.io", "istio.io", "cert-manager.io", "notistio.io"]
+    answering(server, "200 OK", {"items": [{"metadata": {"name": g}, "spec": {"group": g}} for g in groups]})
+    assert [crd["metadata"]["name"] for crd in server.cluster().istio_crds()] == ["networking.istio.io"]
+
+
+def test_an_object_is_told_by_the_version_that_is_stored(server: Server) -> None:
+    crd = {
+        "spec": {
+            "group": "networking.istio.io",
+            "names": {"plural": "gateways", "kind": "Gateway"},
+            "versions": [{"name": "v1alpha3", "storage": False}, {"name": "v1", "storage": True}],
+        }
+    }
+    asked = answering(server, "200 OK", {"items": [{"metadata": {"namespace": "shop", "name": "front"}}]})
+    assert server.cluster().objects_of(crd) == ["Gateway shop/front"]
+    assert asked == ["GET /apis/networking.istio.io/v1/gateways"]
+
+
+def test_what_is_on_its_way_out_is_none_any_more(server: Server) -> None:
+    phases = {"demo": "Active", "old": "Terminating"}
+    namespaces = [{"metadata": {"name": n, "uid": f"{n}-1"}, "status": {"phase": p}} for n, p in phases.items()]
+    answering(server, "200 OK", {"items": namespaces})
+    assert server.cluster().namespaces_labelled("") == {"demo": "demo-1"}
+    pods = [{"metadata": {"name": "a"}, "status": {"podIP": "10.0.0.1"}}]
+    pods.append({"metadata": {"name": "b", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}})
+    answering(server, "200 OK", {"items": pods})
+    assert [pod.name for pod in server.cluster().pods("demo", "a=b")] == ["a"]
+
+
+def test_helm_s_records_come_in_the_order_of_their_versions(server: Server) -> None:
+    records = [
+        {"metadata": {"name": f"r.v{n}", "labels": {"version": str(n), "status": "superseded"}}} for n in (10, 9)
+    ]
+    answering(server, "200 OK", {"items": records})
+    assert [name for name, _ in server.cluster().helm_records("demo", "r")] == ["r.v9", "r.v10"]
+
+
 def test_a_server_that_is_not_there_may_come_back(server: Server) -> None:
     cluster = server.cluster()
     server.stop()

@@ -16,8 +16,10 @@ from hybridmesh.providers import departure
 from hybridmesh.providers.departure import DepartureError, DepartureProvider
 from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE
 from tests.components.harness import KEY
+from tests.providers.conftest import Clock
 from tests.providers.fake_cluster import FakeCluster, entry
 from tests.providers.unknown import unknown
+from tests.remote.unpacked import texts
 
 WAY: dict[str, Any] = {
     "address": "192.0.2.11",
@@ -57,12 +59,14 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def machine(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A machine that does as told; `fails` are what the next attempts end with."""
     cluster.entries = {"demo/echo-192.0.2.11": entry()}
-    seen = SimpleNamespace(asked=[], fails=[], answer=Answer("vm-1", 0, "", "hybrid-mesh: vm-1 is as it was\n"))
+    seen = SimpleNamespace(
+        asked=[], stdin="", fails=[], answer=Answer("vm-1", 0, "", "hybrid-mesh: vm-1 is as it was\n")
+    )
 
     def run_on_all(
         machines: Mapping[str, Reachable], command: str, stdin: str, limits: Limits
     ) -> dict[str, Answer | SshError]:
-        assert stdin
+        seen.stdin = stdin
         ((name, asked),) = machines.items()
         seen.asked.append((asked, limits))
         cluster.done.append({COMMAND_LEAVE: "leave.sh", COMMAND_AGENT_LEAVE: "agent-leave.sh"}[command])
@@ -103,6 +107,21 @@ def test_a_machine_is_out_of_rotation_before_it_drains(cluster: FakeCluster, mac
     assert (asked.door.address, asked.door.port, asked.door.private_key) == ("192.0.2.11", 22, KEY)
     assert asked.bastion is None
     assert limits.connect == 15
+
+
+def test_clients_are_given_time_to_see_that_it_is_out_of_rotation(
+    cluster: FakeCluster, machine: SimpleNamespace, clock: Clock
+) -> None:
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert clock.monotonic() == 3
+    DepartureProvider().delete("id", dict(STATIC))
+    assert clock.monotonic() == 6, "as they are where the stack has taken its entry away"
+    assert cluster.entries == {}
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert clock.monotonic() == 6, "nobody calls one that was out before"
+    limits = [limits for _, limits in machine.asked]
+    assert {limit.command for limit in limits} == {600}, "as long as all of its steps may take"
+    assert texts(machine.stdin)["settings/drain-seconds"] == "5\n"
 
 
 def test_a_static_entry_is_the_stack_s_and_gone_already(cluster: FakeCluster, machine: SimpleNamespace) -> None:
@@ -373,9 +392,44 @@ def test_a_machine_that_moved_or_was_made_anew_in_its_place_leaves_nobody_behind
     assert not answer.replaces
 
 
+@pytest.mark.parametrize("key", ["address", "port", "hostKey"])
+def test_one_of_which_not_all_is_known_yet_may_still_be_the_same(key: str) -> None:
+    way = {**WAY, **OTHER, "port": 2222.0, key: unknown()}
+    news = {**INPUTS, "connection": way, "entry": "echo-192.0.2.21"}
+    assert not DepartureProvider().diff("id", dict(INPUTS), news).replaces
+
+
+def test_one_at_another_port_of_the_same_address_is_another_machine_too() -> None:
+    news = {**INPUTS, "connection": {**WAY, "port": 2222.0, "hostKey": "ssh-ed25519 B"}, "entry": "echo-192.0.2.21"}
+    assert DepartureProvider().diff("id", dict(INPUTS), news).replaces
+
+
 def test_a_machine_that_the_mesh_reaches_at_the_same_address_has_taken_the_place_of_the_old() -> None:
     news = {**INPUTS, "address": "192.0.2.21", "connection": {**WAY, **OTHER}}
     assert not DepartureProvider().diff("id", dict(INPUTS), news).replaces
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("machine", "web-1"),
+        ("stack", "prod"),
+        ("namespace", "shop"),
+        ("entry", "echo-192.0.2.12"),
+        ("staticEntry", True),
+        ("address", "vm-1.example.com"),
+        ("rotationSeconds", 9.0),
+        ("dialSeconds", 9.0),
+        ("dialAttempts", 9.0),
+        ("kubeconfig", "elsewhere"),
+        ("context", "other"),
+        ("requestSeconds", 9.0),
+    ],
+)
+def test_all_that_a_leave_goes_by_is_noted_for_a_destroy_reads_nothing_else(key: str, value: object) -> None:
+    news = {**INPUTS, key: value}
+    assert DepartureProvider().diff("id", dict(INPUTS), news).changes is True
+    assert DepartureProvider().update("id", dict(INPUTS), dict(news)).outs == news
 
 
 def test_nothing_changed_is_no_change_and_another_time_to_drain_is_noted() -> None:
@@ -388,3 +442,4 @@ def test_another_machine_with_a_static_entry_is_refused() -> None:
     news = {**STATIC, "connection": {**WAY, **OTHER}}
     with pytest.raises(DepartureError, match=r"vm-1 would become another machine.*Fix: "):
         DepartureProvider().diff("id", dict(STATIC), news)
+    assert DepartureProvider().diff("id", dict(INPUTS), news).replaces, "one that istiod registered goes after it"

@@ -284,3 +284,13 @@ def test_a_static_entry_that_was_edited_is_the_stacks_own_to_put_right(member: F
     state = {**INPUTS, "staticEntry": True}
     member.entries[NAME]["spec"]["labels"]["version"] = "hand"
     assert MembershipProvider().read("id", state).outs == state
+    assert MembershipProvider().update("id", state, dict(state)).outs is not None
+    assert member.done == []
+
+
+def test_a_static_entry_that_somebody_has_deleted_is_not_the_machine_s_fault(member: FakeCluster) -> None:
+    member.entries = {}
+    assert refused(staticEntry=True).endswith(
+        f"there is no WorkloadEntry {NAME}, though the stack has made it: somebody has deleted it. Run "
+        "`pulumi up --refresh`."
+    )

@@ -94,4 +94,6 @@ def test_it_notes_what_is_there_at_first_and_never_again(left: FakeCluster) -> N
 
 def test_nothing_new_is_no_change() -> None:
     assert IstioRemainsProvider().diff("id", dict(STATE), dict(INPUTS)).changes is False
-    assert IstioRemainsProvider().diff("id", dict(STATE), {**INPUTS, "context": "other"}).changes is True
+    for key in ("context", "kubeconfig", "requestSeconds", "namespace", "baseRelease", "cleanupSeconds"):
+        news = {**INPUTS, key: "other"}
+        assert IstioRemainsProvider().diff("id", dict(STATE), news).changes is True, f"a destroy goes by its {key}"
