@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.settings.test_rules import Change, at, findings
+from tests.settings.test_rules import Change, at, both, findings
 
 CLIENT = {"from": ["client"]}
 
@@ -14,9 +14,9 @@ def access(**given: Any) -> Change:
     return at("access", {"echo": given})
 
 
-def with_tcp(**given: Any) -> Change:
+def with_tcp(protocol: str = "TCP", **given: Any) -> Change:
     def change(sections: dict[str, Any]) -> None:
-        sections["workloads"]["echo"]["ports"].append({"name": "tcp", "port": 9000, "protocol": "TCP"})
+        sections["workloads"]["echo"]["ports"].append({"name": "tcp", "port": 9000, "protocol": protocol})
         sections["access"] = {"echo": given}
 
     return change
@@ -81,8 +81,23 @@ RULES: list[tuple[str, Change, str, str]] = [
         "not a path",
     ),
     ("all paths", access(allow=[{**CLIENT, "paths": ["/*"]}]), "access.echo.allow[0].paths[0]", "every path"),
+    (
+        "all paths by a template",
+        access(allow=[{**CLIENT, "paths": ["/{**}"]}]),
+        "access.echo.allow[0].paths[0]",
+        "every path",
+    ),
     ("any path", access(deny=[{"paths": ["*"]}]), "access.echo.deny[0].paths[0]", "not a path"),
     ("a port is not the app's", access(allow=[{**CLIENT, "ports": [80]}]), "access.echo.allow[0].ports", "no port"),
+    (
+        "a port is the Service's and not the app's",
+        both(
+            at("workloads/echo/ports/0", {"name": "http", "port": 80, "targetPort": 8080}),
+            access(deny=[{"ports": [80]}]),
+        ),
+        "access.echo.deny[0].ports",
+        "no port that the app listens on",
+    ),
     ("deny has nothing", access(deny=[{}]), "access.echo.deny[0]", "no caller and no call"),
     ("allow by default, with rules", access(default="allow", allow=[CLIENT]), "access.echo.default", "contradicts"),
     ("allow by default, without rules", access(default="allow"), "access.echo", "allows every call"),
@@ -102,6 +117,15 @@ RULES: list[tuple[str, Change, str, str]] = [
     (
         "allow and deny are one identity",
         access(allow=[CLIENT], deny=[{"principals": ["cluster.local/ns/demo/sa/client"]}]),
+        "access.echo.allow[0]",
+        "deny[0] does not match too",
+    ),
+    (
+        "allow and deny are one identity by its account",
+        both(
+            at("workloads/client/serviceAccount", "shopper"),
+            access(allow=[CLIENT], deny=[{"principals": ["cluster.local/ns/demo/sa/shopper"]}]),
+        ),
         "access.echo.allow[0]",
         "deny[0] does not match too",
     ),
@@ -130,8 +154,20 @@ RULES: list[tuple[str, Change, str, str]] = [
         "holds for a TCP port",
     ),
     (
+        "methods are allowed on TLS",
+        with_tcp("TLS", allow=[{**CLIENT, "methods": ["GET"], "ports": [9000]}]),
+        "access.echo.allow[0]",
+        "holds for a TLS port",
+    ),
+    (
         "plain text passes a deny",
         loose("PERMISSIVE", default="allow", deny=[CLIENT]),
+        "access.echo.deny[0]",
+        "`mtls` is not STRICT",
+    ),
+    (
+        "plain text passes a deny where nothing is said of it",
+        loose("none", default="allow", deny=[CLIENT]),
         "access.echo.deny[0]",
         "`mtls` is not STRICT",
     ),
@@ -184,12 +220,23 @@ SENSE = {
     "a caller by its identity of now, and by that to be": access(
         allow=[{**CLIENT, "principals": [f"cluster.local/ns/demo/sa/{name}" for name in ("client", "client-2")]}]
     ),
+    "one caller, for each path": access(allow=[{**CLIENT, "paths": ["/a"]}, {**CLIENT, "paths": ["/b"]}]),
+    "one caller, for methods that overlap": access(
+        allow=[{**CLIENT, "methods": ["GET"]}, {**CLIENT, "methods": ["GET", "POST"]}]
+    ),
+    "one caller, for each port": with_tcp(allow=[{**CLIENT, "ports": [8080]}, {**CLIENT, "ports": [9000]}]),
+    "callers of whom one is denied": access(allow=[{"from": ["client", "echo"]}], deny=[CLIENT]),
+    "a namespace, but for a caller of another that is denied": access(
+        allow=[{**CLIENT, "namespaces": ["shop"]}], deny=[{"namespaces": ["demo"]}]
+    ),
     "deny alone": access(default="allow", deny=[{**CLIENT, "methods": ["DELETE"]}]),
     "deny without callers, in plain text": loose("none", default="allow", deny=[{"paths": ["/admin/*"]}]),
     "methods on the HTTP port": with_tcp(deny=[{**CLIENT, "methods": ["POST"], "ports": [8080]}]),
     "methods where there is TCP too": with_tcp(
         allow=[{**CLIENT, "methods": ["GET"]}], deny=[{**CLIENT, "methods": ["POST"]}]
     ),
+    "methods on both ports": with_tcp(allow=[{**CLIENT, "methods": ["GET"], "ports": [8080, 9000]}]),
+    "deny by port": with_tcp(default="allow", deny=[{"ports": [9000]}]),
     "callers on the TCP port": with_tcp(allow=[{**CLIENT, "ports": [9000]}]),
 }
 
