@@ -200,8 +200,8 @@ def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
     if control_plane.mode == "install":
         named = {f"{path}.revision": control_plane.revision}
         named |= {f"{path}.revisions.{name}": name for name in control_plane.revisions}
-        for place, revision in named.items():
-            yield from _release(place, revision, istiod_host(revision=revision).partition(".")[0])
+        for place, given in named.items():
+            yield from _release(place, given, istiod_host(revision=given).partition(".")[0])
     if control_plane.mode == "adopt" and control_plane.values:
         yield Finding(
             f"{path}.values",

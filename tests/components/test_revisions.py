@@ -12,7 +12,7 @@ from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
 from tests.components.harness import World, dev_settings, run
 from tests.components.test_observability import GIVEN
-from tests.settings.test_network_rules import far
+from tests.settings.test_network_rules import far, host
 
 MODES = pytest.mark.parametrize("preview", [False, True])
 
@@ -137,8 +137,29 @@ def unknown(sections: dict[str, Any]) -> None:
     sections["workloads"]["echo"]["machines"]["revision"] = "canary"
 
 
+def of_one(sections: dict[str, Any]) -> None:
+    sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["revision"] = "canary"
+
+
+def of_a_gateway(sections: dict[str, Any]) -> None:
+    far(sections)
+    sections["networks"]["far"]["gateway"]["hosts"]["gw-1"]["revision"] = "canary"
+
+
 def same(sections: dict[str, Any]) -> None:
-    sections["controlPlane"]["revisions"] = {"default": {}}
+    sections["controlPlane"] |= {"revision": "stable", "revisions": {"stable": {}}}
+
+
+def nameless(sections: dict[str, Any]) -> None:
+    sections["controlPlane"] |= {"revision": "stable", "revisions": {"default": {}}}
+
+
+def adopted_with(**given: Any) -> Any:
+    def change(sections: dict[str, Any]) -> None:
+        sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0", "revisions": {"canary": given}}
+        sections["gateway"] = {"mode": "adopt"}
+
+    return change
 
 
 def old(sections: dict[str, Any]) -> None:
@@ -149,7 +170,12 @@ def old(sections: dict[str, Any]) -> None:
     ("change", "words"),
     [
         (unknown, r"machines\.revision = canary: is no revision of the control plane.*one of default"),
-        (same, r"controlPlane\.revisions\.default = default: .*Two istiods would have one name"),
+        (of_one, r"hosts\.vm-1\.revision = canary: is no revision of the control plane"),
+        (of_a_gateway, r"gateway\.hosts\.gw-1\.revision = canary: is no revision of the control plane"),
+        (same, r"controlPlane\.revisions\.stable = stable: .*Two istiods would have one name"),
+        (nameless, r"controlPlane\.revisions\.default = default: .*Two istiods would have one name"),
+        (adopted_with(values={"a": 1}), r"revisions\.canary: has charts or values, which are not used"),
+        (adopted_with(charts={"path": "x"}), r"revisions\.canary: has charts or values, which are not used"),
         (old, r"controlPlane\.revisions\.old\.version = 1\.18\.0: is not in the table"),
     ],
 )
@@ -180,7 +206,12 @@ def two(*moved: str) -> Any:
 
 
 def test_a_sidecar_is_compared_with_the_istiod_that_each_machine_follows() -> None:
+    def lost(sections: dict[str, Any]) -> None:
+        two("vm-1")(sections)
+        sections["workloads"]["echo"]["machines"]["hosts"]["vm-2"]["lost"] = True
+
     assert dev_settings(two("vm-1", "vm-2"))
+    assert dev_settings(lost)
     with pytest.raises(SettingsError, match=r"newer than istiod 1\.30\.2, which `[a-z.]+\.vm-2` follows"):
         dev_settings(two("vm-1"))
 
@@ -207,3 +238,9 @@ def test_a_network_s_gateway_follows_the_first_unless_told_otherwise() -> None:
     with pytest.raises(SettingsError, match=r"which `networks\.far\.gateway\.hosts\.gw-1` follows"):
         dev_settings(with_gateway())
     assert dev_settings(with_gateway(revision="v1-31"))
+
+    def lost(sections: dict[str, Any]) -> None:
+        with_gateway(revision="v1-31")(sections)
+        sections["networks"]["far"]["gateway"]["hosts"]["gw-2"] = {**host("198.51.100.6"), "lost": True}
+
+    assert dev_settings(lost)

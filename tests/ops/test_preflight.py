@@ -214,5 +214,11 @@ def test_a_gateway_machine_needs_no_port_of_services_and_an_adopted_gateway_need
     assert machines.asked["gw-1"]["settings/inbound-ports"] == "*"
     assert machines.asked["gw-1"]["settings/proxy-ports"] == "15443"
     assert "settings/proxy-ports" not in machines.asked["vm-1"]
-    look(dev_settings(lambda s: s.update(gateway={"mode": "adopt"})), TOPOLOGY, ["vm-1"])
-    assert machines.asked["vm-1"]["settings/gateway-ports"] == "15012"
+    for own in ({}, {"network": "embedded"}):
+
+        def adopted(sections: dict[str, Any], own: dict[str, str] = own) -> None:
+            sections["gateway"] = {"mode": "adopt"}
+            sections["workloads"]["echo"] |= own
+
+        look(dev_settings(adopted), TOPOLOGY, ["vm-1"])
+        assert machines.asked["vm-1"]["settings/gateway-ports"] == "15012"

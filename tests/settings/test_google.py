@@ -11,13 +11,14 @@ import yaml
 from hybridmesh.settings import Finding, Settings, SettingsError, parse
 from tests.components.harness import PROJECT_ROOT
 from tests.istio.test_inputs import certificate
-from tests.settings.test_rules import at
+from tests.settings.test_rules import at, both
 
 FILES = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "cd" * 32}
 FLEET = "workloads/shop/machines/fleets/shop-fleet"
 INSTANCE = "workloads/shop/machines/instances/shop-canary"
 PEM, PEM_KEY = certificate()
 SHARED = {"stack": "my-org/network/prod"}
+HOST = {"ssh": {"address": "192.0.2.11", "hostKey": "ssh-ed25519 A", "agent": True}}
 
 
 def gcp_sections() -> dict[str, Any]:
@@ -114,6 +115,11 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at(f"{INSTANCE}/zone", ...), f"{INSTANCE}/zone", "missing"),
         (at(f"{INSTANCE}/protect", "perhaps"), f"{INSTANCE}/protect", "boolean"),
         (at(f"{FLEET}/readySeconds", 3601), f"{FLEET}/readySeconds", "less than or equal to 3600"),
+        (
+            both(at(f"{FLEET}/zones", [f"europe-west3-{z}" for z in "abcd"]), at(f"{FLEET}/maxSurge", 3)),
+            f"{FLEET}/maxSurge",
+            "is less than the number of zones, 4",
+        ),
         (at(f"{FLEET}/maxSurge", 2), f"{FLEET}/maxSurge", "is less than the number of zones, 3"),
         (at(f"{FLEET}/zones", ["europe-west3"]), f"{FLEET}/zones[0]", "a zone such as"),
         (at(f"{FLEET}/zones", ["europe-west1-b"]), f"{FLEET}/zones[0]", "not a zone of `google.region`"),
@@ -130,6 +136,18 @@ def test_the_committed_example_is_right_as_it_is() -> None:
             at("google/subnetwork", "projects/p/regions/europe-west1/subnetworks/s"),
             "google.subnetwork",
             "else than a subnetwork in `google.region`, europe-west3",
+        ),
+        (at(f"{FLEET}/labels", {"Team": "shop"}), f"{FLEET}/labels.Team", "not a label of Google Cloud"),
+        (at("workloads/shop/ports/0/targetPort", 22), "workloads/shop/ports[0].port", "sshd's on machines of Google"),
+        (
+            at("workloads/shop/probe/initialDelaySeconds", 120),
+            "workloads/shop/probe",
+            "the earliest that it can find a VM healthy",
+        ),
+        (
+            at("workloads/shop/machines/hosts", {"shop-fleet": HOST}),
+            f"{FLEET}",
+            "is the name of a host too",
         ),
         (at("workloads/shop/machines/fleets", {"shop": {}}), "workloads/shop/machines/fleets.shop", "6 to 27"),
         (at(f"{INSTANCE}/zone", "europe-west1-b"), f"{INSTANCE}/zone", "not a zone of `google.region`"),
@@ -162,6 +180,16 @@ def test_a_machine_that_goes_has_the_time_that_google_gives_it(spot: bool, cut_o
     assert "`sidecar.timeouts.drainSeconds`, 5" in found.problem
 
 
+def test_machines_that_join_by_themselves_follow_an_istiod_that_their_sidecar_goes_with() -> None:
+    older = at("controlPlane/revisions", {"v1-30": {"version": "1.30.2"}})
+    moved = at("workloads/shop/machines/revision", "v1-30")
+    assert findings(older) == []
+    for without, follower in ((FLEET, "instances.shop-canary"), (INSTANCE, "fleets.shop-fleet")):
+        (found,) = findings(older, moved, at(without, ...))
+        assert found.path == "sidecar.package.version"
+        assert f"istiod 1.30.2, which `workloads.shop.machines.{follower}` follows" in found.problem
+
+
 def test_static_entries_are_refused_for_machines_that_come_and_go() -> None:
     found = findings(at("workloads/shop/machines/registration", "static"))
     assert {finding.path.rpartition(".")[2] for finding in found} == {"shop-fleet", "shop-canary"}
@@ -187,6 +215,9 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
         at(f"{FLEET}/image", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
         at("google/region", "northamerica-northeast1"),
         at("google/egress/0/name", "p" * (63 - len("shop-fleet-out-"))),
+        at(f"{FLEET}/maxSize", 2),
+        both(at(f"{FLEET}/zones", ["europe-west3-a", "europe-west3-b"]), at(f"{FLEET}/maxSurge", 2)),
+        at("workloads/shop/probe/initialDelaySeconds", 120),
     ],
 )
 def test_what_google_takes_is_taken(change: Callable[[dict[str, Any]], object]) -> None:

@@ -12,6 +12,7 @@ import yaml
 from components.from_settings import losses
 from hybridmesh.settings.lost import declared_lost, lost_machines, present, sections_of_config, sections_of_file
 from tests.components.harness import dev_sections, dev_settings
+from tests.settings.test_network_rules import far, host
 from tests.settings.test_rules import findings
 
 HOSTS = "workloads.echo.machines.hosts"
@@ -32,6 +33,7 @@ def lost(value: Any, machine: str = "vm-1") -> Any:
         (1, "neither true nor a list of addresses"),
         ([""], "neither true nor a list of addresses"),
         (["192.0.2.11"], "is its address now"),
+        (["192.0.2.99", "192.0.2.11"], "is its address now"),
     ],
 )
 def test_what_cannot_be_is_refused(value: Any, problem: str) -> None:
@@ -61,6 +63,19 @@ def test_a_lost_machine_is_in_no_setting_any_more_and_is_named() -> None:
     (said,) = losses(settings)
     assert said.startswith(f"vm-1 is declared lost ({PLACE})")
     assert "switch it off" in said
+
+
+def test_a_gateway_machine_that_is_lost_is_in_no_setting_any_more_either() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        far(sections)
+        hosts = sections["networks"]["far"]["gateway"]["hosts"]
+        hosts["gw-2"] = {**host("198.51.100.6"), "lost": True}
+
+    settings = dev_settings(change)
+    gateway = present(settings).networks["far"].gateway
+    assert gateway is not None
+    assert list(gateway.hosts) == ["gw-1"]
+    assert lost_machines(settings) == {"gw-2": "networks.far.gateway.hosts.gw-2.lost"}
 
 
 @pytest.mark.parametrize("gone", [True, False])

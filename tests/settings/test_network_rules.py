@@ -200,6 +200,41 @@ def test_the_docs_table_has_each_refused_combination_and_no_other() -> None:
     assert sorted(rows) == sorted([*(rule[0] for rule in REFUSED), IN_THE_CLUSTER])
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "refused"),
+    [
+        ("ISTIO_META_REQUESTED_NETWORK_VIEW", "far", True),
+        ("ISTIO_AGENT_FLAGS", "router", True),
+        ("ISTIO_AGENT_FLAGS", "--concurrency=2 router", True),
+        ("ISTIO_AGENT_FLAGS", "--concurrency=2", False),
+    ],
+)
+def test_no_variable_makes_a_router_of_every_vm(variable: str, value: str, refused: bool) -> None:
+    found = findings(at("sidecar/environment", {variable: value}))
+    assert [f.path for f in found] == ([f"sidecar.environment.{variable}"] if refused else [])
+
+
+def test_the_addresses_of_one_network_say_nothing_of_another_s() -> None:
+    def same(sections: dict[str, Any]) -> None:
+        second(sections)
+        sections["workloads"]["remoter"]["machines"]["hosts"]["farther-1"] |= {"meshAddress": "198.51.100.5"}
+
+    assert findings(same) == []
+
+
+def test_an_account_s_name_may_be_there_twice_in_two_namespaces() -> None:
+    def accounts(sections: dict[str, Any]) -> None:
+        second(sections)
+        sections["networks"]["farther"]["gateway"] |= {"namespace": "edge", "serviceAccount": "far-gateway"}
+        sections["workloads"]["client"]["serviceAccount"] = "far-gateway"
+
+    assert findings(accounts) == []
+
+
+def test_a_wrong_workload_s_network_is_not_taken_for_nobody_s() -> None:
+    assert [f.path for f in findings(at(f"{REMOTE}/ports/0/port", 0))] == ["workloads.remote.ports[0].port"]
+
+
 def test_a_network_of_clients_alone_needs_no_gateway_since_nobody_calls_them() -> None:
     def clients(sections: dict[str, Any]) -> None:
         del sections["networks"]["far"]["gateway"]

@@ -8,7 +8,7 @@ import pytest
 
 from hybridmesh.settings import parse
 from tests.components.harness import PROJECT_ROOT, dev_sections, read_file
-from tests.settings.test_network_rules import far
+from tests.settings.test_network_rules import far, host
 from tests.settings.test_rules import Change, at, both, findings
 
 GIVEN: dict[str, Any] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"], "prometheus": {"image": "prometheus:1"}}
@@ -100,6 +100,49 @@ def test_what_does_not_fit_is_refused_where_it_is(row: str, change: Change, path
     assert word in found[0].problem
     assert found[0].consequence.endswith(".")
     assert found[0].fix
+
+
+@pytest.mark.parametrize(
+    ("namespace", "whose"),
+    [("demo", "`workloads.remote`"), ("network-gateways", "`networks.far`"), ("istio-system", "Istio")],
+)
+def test_a_namespace_of_its_own_is_nobody_else_s(namespace: str, whose: str) -> None:
+    (found,) = findings(both(seen, at("observability/namespace", namespace)))
+    assert (found.path, found.problem) == ("observability.namespace", f"is the namespace of {whose} too")
+
+
+@pytest.mark.parametrize("port", [15000, 15020, 15021, 15053, 15090])
+def test_no_port_of_istio_s_is_the_app_s(port: int) -> None:
+    (found,) = findings(both(seen, at("workloads/echo/metrics", {"port": port})))
+    assert found.path == "workloads.echo.metrics.port"
+
+
+def test_a_lost_machine_carries_no_agent() -> None:
+    def lost(sections: dict[str, Any]) -> None:
+        seen(sections)
+        hosts = sections["workloads"]["remote"]["machines"]["hosts"]
+        hosts["far-2"] = host("198.51.100.12")
+        hosts["far-1"]["lost"] = True
+
+    (found,) = findings(lost)
+    assert (found.path, found.fix) == ("observability.agents.far.machine", "one of far-2.")
+
+
+def test_a_tag_may_be_of_a_variable_and_of_no_second_source() -> None:
+    def tag(**given: str) -> list[str]:
+        return [f.path for f in findings(both(seen, at("sidecar/tracing", {"tags": {"team": given}})))]
+
+    assert tag(environment="TEAM") == tag(header="x-team", default="none") == []
+    assert tag(environment="TEAM", header="x-team") == tag() == ["sidecar.tracing.tags.team"]
+
+
+def test_vms_of_a_network_with_an_agent_need_no_other_scraper() -> None:
+    def apart(sections: dict[str, Any]) -> None:
+        seen(sections)
+        del sections["workloads"]["echo"]["machines"], sections["routing"]
+        sections["observability"]["scrapers"] = []
+
+    assert findings(apart) == []
 
 
 def test_the_table_of_the_docs_is_what_is_tested() -> None:

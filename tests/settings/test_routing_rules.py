@@ -32,6 +32,7 @@ RULES: list[tuple[str, Change, str, str]] = [
     ("a host is upper case", entry_of("Echo.internal"), f"{HOSTS}[0]", "full host name"),
     ("a host is istiod's", entry_of("istiod.istio-system.svc.cluster.local"), f"{HOSTS}[0]", "Istio or the cluster"),
     ("a host is the API's", entry_of("kubernetes.default.svc.cluster.local"), f"{HOSTS}[0]", "Kubernetes' API"),
+    ("a host is the cluster's domain", entry_of("cluster.local"), f"{HOSTS}[0]", "Istio or the cluster"),
     ("a host is named twice", entry_of("a.internal", "a.internal"), f"{HOSTS}[1]", f"that of {HOSTS}[0]"),
     ("a ServiceEntry has no host", at(f"{ECHO}/service", {"kind": "ServiceEntry"}), HOSTS, "is missing"),
     ("a Service has hosts", at(f"{ECHO}/service", {"hosts": ["echo.internal"]}), HOSTS, "for `kind: ServiceEntry`"),
@@ -193,6 +194,7 @@ def test_failover_needs_outlier_detection() -> None:
     off = at(f"{ROUTE}/outlierDetection", {"maxEjectionPercent": 0})
     (finding,) = findings(off, locality({"failover": [{"from": "a", "to": "b"}]}))
     assert finding.path == f"{LB}.failover"
+    assert findings(off, locality({"distribute": [{"from": "a", "to": {"a": 100}}]})) == []
 
 
 def test_a_subset_that_gets_everything_is_not_mirrored_to() -> None:
@@ -201,6 +203,7 @@ def test_a_subset_that_gets_everything_is_not_mirrored_to() -> None:
 
 
 def test_a_try_is_no_longer_than_the_request() -> None:
+    assert findings(at(f"{ROUTE}/timeout", "2s"), at(f"{ROUTE}/retries", {"perTrySeconds": 2})) == []
     (finding,) = findings(at(f"{ROUTE}/timeout", "1500ms"), at(f"{ROUTE}/retries", {"perTrySeconds": 2}))
     assert finding.path == "routing.echo.retries.perTrySeconds"
 
@@ -214,13 +217,14 @@ def test_a_try_is_no_longer_than_the_request() -> None:
     ],
 )
 def test_what_needs_requests_is_refused_where_there_are_connections_only(change: Change) -> None:
-    (finding,) = findings(at(f"{ECHO}/ports", TCP), change)
-    assert "needs requests" in finding.problem
+    for ports in (TCP, [{**TCP[0], "protocol": "TLS"}]):
+        (finding,) = findings(at(f"{ECHO}/ports", ports), change)
+        assert "needs requests" in finding.problem
 
 
 def test_several_hosts_are_refused_where_a_connection_does_not_say_which_is_meant() -> None:
     hosts = entry_of("a.internal", "b.internal")
-    assert findings(hosts) == []
+    assert findings(hosts) == findings(hosts, at(f"{ECHO}/ports", [{**TCP[0], "protocol": "TLS"}])) == []
     (finding,) = findings(hosts, at(f"{ECHO}/ports", TCP))
     assert (finding.path, finding.problem) == (HOSTS, "is more than one, and port tcp is TCP")
 
@@ -234,6 +238,20 @@ def test_a_host_belongs_to_one_workload() -> None:
     assert (finding.path, finding.problem) == ("workloads.shop.service.hosts[0]", "is that of workloads.echo too")
     (finding,) = findings(at(f"{ECHO}/service", ENTRY), at("workloads/shop", {**shop, "service": ENTRY}))
     assert finding.path == "workloads.shop.service.hosts[0]"
+
+
+def test_a_subset_may_be_found_by_a_label_of_the_workload_s() -> None:
+    subset = at(f"{ROUTE}/subsets", {"shop": {"team": "shop"}})
+    (finding,) = findings(subset, at(f"{ROUTE}/weights", {"shop": 100}))
+    assert finding.path == "routing.echo.subsets.shop"
+    assert findings(subset, at(f"{ROUTE}/weights", {"shop": 100}), at(f"{ECHO}/labels", {"team": "shop"})) == []
+
+
+def test_names_in_another_domain_are_those_of_another_cluster() -> None:
+    domain = at("cluster/domain", "corp.example")
+    assert findings(domain, entry_of("kubernetes.default.svc.cluster.local")) == []
+    (finding,) = findings(domain, entry_of("kubernetes.default.svc.corp.example"))
+    assert finding.path == f"{HOSTS}[0]"
 
 
 def test_without_subsets_a_weight_names_a_version() -> None:

@@ -120,6 +120,23 @@ RULES: list[tuple[str, Change, str, str]] = [
         "controlPlane.values.global.network",
         "`cluster.network`",
     ),
+    *(
+        (
+            f"the value {value} is the stack's own",
+            at(f"controlPlane/values/{value}", "other"),
+            f"controlPlane.values.{value.replace('/', '.')}",
+            f"is set by `{instead}`",
+        )
+        for value, instead in (
+            ("revision", "controlPlane.revision"),
+            ("global/istioNamespace", "controlPlane.namespace"),
+            ("global/meshID", "controlPlane.meshId"),
+            ("global/multiCluster/clusterName", "cluster.name"),
+            ("global/proxy/clusterDomain", "cluster.domain"),
+            ("meshConfig/trustDomain", "controlPlane.trustDomain"),
+            ("meshConfig/rootNamespace", "controlPlane.namespace"),
+        )
+    ),
     (
         "an adopted mesh has values",
         at("controlPlane", {"mode": "adopt", "version": "1.31.0", "charts": {"path": "x"}, "values": {"a": 1}}),
@@ -132,17 +149,14 @@ RULES: list[tuple[str, Change, str, str]] = [
         "controlPlane.charts",
         "gateway.mode",
     ),
-    (
-        "a gateway's value is the stack's own",
-        at("gateway/values/networkGateway", "x"),
-        "gateway.values.networkGateway",
-        "by the stack itself",
-    ),
-    (
-        "a gateway's label is the stack's own",
-        at("gateway/values/labels", {"istio": "x"}),
-        "gateway.values.labels.istio",
-        "by the stack itself",
+    *(
+        (
+            f"the gateway's {value} is the stack's own",
+            at(f"gateway/values/{value}", "x"),
+            f"gateway.values.{value.replace('/', '.')}",
+            "by the stack itself",
+        )
+        for value in ("networkGateway", "name", "revision", "labels/istio", "labels/app")
     ),
     ("the gateway's address is no name", at("gateway/address", "gw example"), "gateway.address", "neither an IP"),
     (
@@ -189,8 +203,20 @@ RULES: list[tuple[str, Change, str, str]] = [
         "workloads.client.namespace",
         "root namespace",
     ),
+    (
+        "a workload is in Istio's namespace, which has another name",
+        both(at("controlPlane/namespace", "mesh-system"), at("workloads/client/namespace", "mesh-system")),
+        "workloads.client.namespace",
+        "root namespace",
+    ),
     ("a workload is nothing", at("workloads/client/pods", ...), "workloads.client", "neither pods nor machines"),
     ("a label is no label", at(f"{ECHO}/labels", {"team": "a b"}), "workloads.echo.labels.team", "label value"),
+    (
+        "version is a label, of the workload's name",
+        at(f"{ECHO}/labels", {"version": "echo"}),
+        "workloads.echo.labels.version",
+        "itself",
+    ),
     ("a label is the stack's own", at(f"{ECHO}/labels", {"app": "x"}), "workloads.echo.labels.app", "itself"),
     ("version is a label", at(f"{ECHO}/labels", {"version": "x"}), "workloads.echo.labels.version", "itself"),
     (
@@ -207,7 +233,15 @@ RULES: list[tuple[str, Change, str, str]] = [
         "workloads.echo.ports[0].name",
         "two hyphens",
     ),
-    ("a port is Istio's", at(f"{ECHO}/ports/0/port", 15021), "workloads.echo.ports[0].port", "proxy takes"),
+    *(
+        (
+            f"the app listens on Istio's port {port}",
+            at(f"{ECHO}/ports/0", {"name": "http", "port": 8080, "targetPort": port}),
+            "workloads.echo.ports[0].port",
+            "proxy takes",
+        )
+        for port in (15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090)
+    ),
     (
         "a port is sshd's",
         at(f"{ECHO}/ports/0", {"name": "sftp", "port": 2022, "targetPort": 22, "protocol": "TCP"}),
@@ -273,6 +307,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         "there is no private key",
         at(f"{VM_1}/ssh/privateKeyFile", ...),
         "workloads.echo.machines.hosts.vm-1.ssh.privateKeyFile",
+        "is missing",
+    ),
+    (
+        "there is no private key of a machine that a command makes",
+        at(f"{VM_2}/command/privateKeyFile", ...),
+        "workloads.echo.machines.hosts.vm-2.command.privateKeyFile",
         "is missing",
     ),
     (
@@ -410,16 +450,33 @@ RULES: list[tuple[str, Change, str, str]] = [
         "lets port 8080 of `workloads.echo` bypass",
     ),
     (
+        "the Service's port is captured, and the app's is not",
+        both(
+            at(f"{ECHO}/ports/0", {"name": "http", "port": 80, "targetPort": 8080}),
+            at("sidecar/capture", {"inboundPorts": [80]}),
+        ),
+        "sidecar.capture.inboundPorts",
+        "lets port 8080 of `workloads.echo` bypass",
+    ),
+    (
         "the app's port is excluded",
         at(f"{ECHO}/sidecar", {"capture": {"excludeInboundPorts": [8080]}}),
         "workloads.echo.sidecar.capture.excludeInboundPorts",
         "lets port 8080 of `workloads.echo` bypass",
     ),
-    (
-        "a variable has a setting",
-        at("sidecar/environment", {"ISTIO_SERVICE_CIDR": "10.0.0.0/8"}),
-        "sidecar.environment.ISTIO_SERVICE_CIDR",
-        "`sidecar.capture.outboundCidrs`",
+    *(
+        (
+            f"{variable} has a setting",
+            at("sidecar/environment", {variable: value}),
+            f"sidecar.environment.{variable}",
+            f"`sidecar.{instead}`",
+        )
+        for variable, value, instead in (
+            ("ISTIO_SERVICE_CIDR", "10.0.0.0/8", "capture.outboundCidrs"),
+            ("ISTIO_SERVICE_EXCLUDE_CIDR", "10.0.0.0/8", "capture.excludeOutboundCidrs"),
+            ("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "5432", "capture.excludeOutboundPorts"),
+            ("ISTIO_AGENT_FLAGS", "--proxyLogLevel=debug", "logLevel"),
+        )
     ),
     (
         "a variable is each VM's own",
@@ -427,11 +484,20 @@ RULES: list[tuple[str, Change, str, str]] = [
         "sidecar.environment.ISTIO_SVC_IP",
         "is set by `hosts.<name>.meshAddress`",
     ),
-    (
-        "pods are given limits of VMs",
-        at("workloads/client/sidecar", {"limits": {"memory": "512M"}}),
-        "workloads.client.sidecar.limits",
-        "has no machines",
+    *(
+        (
+            f"pods are given {field} of VMs",
+            at("workloads/client/sidecar", {field: value}),
+            f"workloads.client.sidecar.{field}",
+            "has no machines",
+        )
+        for field, value in (
+            ("limits", {"memory": "512M"}),
+            ("capture", {"inboundPorts": [8080]}),
+            ("dnsCapture", True),
+            ("concurrency", 2),
+            ("logLevel", "debug"),
+        )
     ),
     (
         "istiod is outside the table",
@@ -518,6 +584,31 @@ def test_one_mistake_makes_one_finding() -> None:
         assert len(findings(change)) == exceptions.get(name, 1), (name, findings(change))
 
 
+GOOD = {
+    "the label app, as the stack sets it itself": at(f"{ECHO}/labels", {"app": "echo"}),
+    "two machines behind one address, by two ports": both(
+        at(
+            f"{ECHO}/machines/hosts/vm-9",
+            {"ssh": {"address": "192.0.2.11", "port": 2222, "hostKey": "ssh-ed25519 A", "agent": True}},
+        ),
+        at(f"{ECHO}/machines/hosts/vm-9/meshAddress", "10.0.0.9"),
+    ),
+    "one account's name in two namespaces": both(
+        at("workloads/client/namespace", "shop"), at("workloads/client/serviceAccount", "echo")
+    ),
+    "flags of the agent that no setting has": at("sidecar/environment", {"ISTIO_AGENT_FLAGS": "--concurrency=2"}),
+    "a probe that finds a VM healthy just in time for up": at(f"{ECHO}/probe/initialDelaySeconds", 119),
+    "an app at the port that sshd had on a machine that is lost": both(
+        both(at(f"{VM_1}/ssh/port", 2222), at(f"{VM_1}/lost", True)), at(f"{ECHO}/ports/0/targetPort", 2222)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", GOOD.values(), ids=GOOD)
+def test_what_a_rule_is_not_about_is_taken(change: Change) -> None:
+    assert findings(change) == []
+
+
 def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
     changes = [
         at("cluster/network", "A"),
@@ -553,6 +644,13 @@ def test_a_name_that_helm_takes_or_never_sees_is_taken(change: Change) -> None:
 
 def test_a_wrong_workload_is_not_taken_for_a_missing_one() -> None:
     assert [f.path for f in findings(at(f"{ECHO}/ports/0/port", 0))] == ["workloads.echo.ports[0].port"]
+
+
+def test_a_namespace_of_a_wrong_workload_is_not_taken_for_nobody_s() -> None:
+    changes = (at("namespaces", {"shop": {"existing": True}}), at("workloads/client/namespace", "shop"))
+    assert [f.path for f in findings(*changes, at("workloads/client/pods/image", ""))] == [
+        "workloads.client.pods.image"
+    ]
 
 
 def test_a_misspelt_key_is_answered_with_the_nearest_known_one() -> None:

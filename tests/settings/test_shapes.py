@@ -7,7 +7,7 @@ import pytest
 from hybridmesh.istio import BootstrapOptions, cluster_env
 from hybridmesh.settings import Settings, SettingsError, parse
 from hybridmesh.settings.models import ProxyShape
-from hybridmesh.settings.shapes import proxy_shape
+from hybridmesh.settings.shapes import in_scope, proxy_shape
 from tests.components.harness import dev_sections, read_file
 from tests.settings.test_rules import at, findings
 
@@ -68,6 +68,23 @@ def test_a_workload_s_tag_is_its_own_as_a_whole() -> None:
 )
 def test_what_a_workload_took_back_does_not_count_against_it(stack: dict[str, Any], own: dict[str, Any]) -> None:
     assert settings(stack, own)
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen"),
+    [
+        ("./*", {"own/a.x"}),
+        ("other/*", {"other/a.x"}),
+        ("*/a.x", {"own/a.x", "other/a.x"}),
+        ("*/*.x", {"own/a.x", "other/a.x"}),
+        ("*/b.x", set()),
+        ("*/*.y", set()),
+    ],
+)
+def test_a_scope_has_services_by_namespace_and_host(entry: str, seen: set[str]) -> None:
+    egress = shape({"egress": {"hosts": [entry]}}, None).egress
+    assert egress is not None
+    assert {f"{place}/a.x" for place in ("own", "other") if in_scope(egress, "own", place, "a.x")} == seen
 
 
 def test_other_workloads_keep_the_stack_s_word() -> None:

@@ -52,8 +52,8 @@ Ipv4Range = Annotated[Cidr, AfterValidator(_ipv4)]
 FleetName = Annotated[
     str, _matches(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
-DiskBootSeconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=3600)]
-Size = Annotated[int, BeforeValidator(no_bool), Field(ge=10, le=65536)]
+BootSeconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=3600)]
+DiskSize = Annotated[int, BeforeValidator(no_bool), Field(ge=10, le=65536)]
 Size = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=1000)]
 
 
