@@ -11,6 +11,7 @@ import pytest
 from hybridmesh.ops import topology
 from hybridmesh.ops.topology import UnfinishedError, ended_pulumi
 from tests.ci.fakes import program
+from tests.engine import TOOLS, Engine
 
 IN_ORDER = 'echo "signal $1" >> "$(dirname "$0")/ended"; echo ended in order; exit 1'
 
@@ -43,3 +44,23 @@ def test_over_its_limit_it_is_let_end_in_order_and_what_it_said_is_kept(
     assert ("ended in order" in stopped.value.said) == bool(last)
     ended = tmp_path / "ended"
     assert (ended.read_text().strip() if ended.exists() else "") == last
+
+
+@pytest.mark.lab
+def test_the_engine_ends_in_order_and_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: hybrid-mesh\nruntime: python\n")
+    (project / "__main__.py").write_text(
+        "from pathlib import Path\nfrom pulumi_command.local import Command\n"
+        'Command("vm-1-join", create="sleep 6" if Path("slow").exists() else "true")\n'
+    )
+    engine = Engine.on(project, tmp_path, tools=(*TOOLS, "pulumi-resource-command"))
+    slow = tmp_path / "program" / "slow"
+    slow.touch()
+    monkeypatch.chdir(tmp_path / "program")
+    with pytest.raises(UnfinishedError) as stopped:
+        ended_pulumi("up", "--non-interactive", "--yes", "--skip-preview", seconds=4, env=engine.env)
+    assert "creating failed" in stopped.value.said
+    slow.unlink()
+    assert "pending operations" not in engine.run("up", "--yes", "--skip-preview").stderr
