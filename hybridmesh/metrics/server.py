@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ TOKEN = Path("/var/run/secrets/hybrid-mesh/istio-token")
 """A token of the server's service account for audience `istio-ca`, which istiod knows it by."""
 _API_SECONDS = 5
 _ISTIOD_SECONDS = 3
+"""For all istiods together, which are asked at once; less where Prometheus does not wait so long for the page."""
 
 
 class MeshError(RuntimeError):
@@ -176,25 +178,43 @@ def pods_page(mesh: Mesh, config: Config) -> bytes:
     return json.dumps(pod_targets(pods, config.network), indent=1).encode()
 
 
-def metrics_page(mesh: Mesh, config: Config) -> bytes:
-    """What the mesh says of its VMs. An istiod that does not answer is counted, and hides nothing else; so is a
-    revision of which none is there."""
-    states: list[Mapping[str, Any]] = []
+def metrics_page(mesh: Mesh, config: Config, seconds: float = _ISTIOD_SECONDS) -> bytes:
+    """What the mesh says of its VMs. An istiod that does not answer within some seconds is counted, and hides nothing
+    else; so is a revision of which none is there."""
+    istiods: list[str] = []
     answered: list[bool] = []
     for revision in (config.revision, *config.revisions):
-        istiods = mesh.istiods(config.istio_namespace, revision)
-        if not istiods:
+        found = mesh.istiods(config.istio_namespace, revision)
+        if not found:
             print(f"no istiod of revision {revision} is ready in {config.istio_namespace}", file=sys.stderr, flush=True)
             answered.append(False)
-        for istiod in istiods:
-            try:
-                for namespace in config.namespaces:
-                    states.extend(mesh.states(istiod, namespace))
-                answered.append(True)
-            except MeshError as error:
-                print(error, file=sys.stderr, flush=True)
-                answered.append(False)
+        istiods.extend(found)
+    said = _states(mesh, istiods, config.namespaces, seconds)
+    answered += [each is not None for each in said]
+    states = [state for each in said for state in each or ()]
     return exposition(known_vms(mesh, config), config.machines, states, answered)
+
+
+def _states(
+    mesh: Mesh, istiods: Sequence[str], namespaces: Sequence[str], seconds: float
+) -> list[Sequence[Mapping[str, Any]] | None]:
+    """What each istiod says of the proxies in some namespaces; None: it did not, or not in time."""
+
+    def ask(istiod: str) -> Sequence[Mapping[str, Any]] | None:
+        try:
+            return [state for namespace in namespaces for state in mesh.states(istiod, namespace)]
+        except MeshError as error:
+            print(error, file=sys.stderr, flush=True)
+            return None
+
+    pool = ThreadPoolExecutor(max(len(istiods), 1))
+    asked = [pool.submit(ask, istiod) for istiod in istiods]
+    in_time = wait(asked, seconds).done
+    pool.shutdown(wait=False)
+    for istiod, answer in zip(istiods, asked, strict=True):
+        if answer not in in_time:
+            print(f"istiod {istiod} does not tell sync states within {seconds:g} s", file=sys.stderr, flush=True)
+    return [answer.result() if answer in in_time else None for answer in asked]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -217,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
             elif url.path == "/pods":
                 self._answer(200, "application/json", pods_page(self.mesh, Config.read(self.config)))
             elif url.path == "/metrics":
-                page = metrics_page(self.mesh, Config.read(self.config))
+                page = metrics_page(self.mesh, Config.read(self.config), self._seconds())
                 self._answer(200, "text/plain; version=0.0.4; charset=utf-8", page)
             elif url.path == "/healthz":
                 self._answer(200, "text/plain", b"ok\n")
@@ -226,6 +246,11 @@ class Handler(BaseHTTPRequestHandler):
         except MeshError as error:
             print(error, file=sys.stderr, flush=True)
             self._answer(503, "text/plain", f"{error}\n".encode())
+
+    def _seconds(self) -> float:
+        """How long istiods may take: half of what Prometheus waits, as it says, leaves time for all else."""
+        waits = self.headers.get("X-Prometheus-Scrape-Timeout-Seconds", "")
+        return min(float(waits) / 2, _ISTIOD_SECONDS) if waits else _ISTIOD_SECONDS
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)

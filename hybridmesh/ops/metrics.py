@@ -7,6 +7,8 @@ import yaml
 
 from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Gateway, Thresholds, rules
+from hybridmesh.metrics.server import NAME as SERVER
+from hybridmesh.metrics.server import PORT
 
 app = typer.Typer(no_args_is_help=True, help="Print alert rules and dashboard.")
 _DEFAULT = Thresholds()
@@ -17,6 +19,12 @@ def print_rules(
     gateway: Annotated[
         list[str] | None, typer.Option(help="A gateway that is missed when it is down: NAMESPACE/NAME; repeatable.")
     ] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option(help="A network whose agent is missed when nothing comes from it; repeatable.")
+    ] = None,
+    server: Annotated[str, typer.Option(help="The metrics server that is missed, as Prometheus asks it.")] = (
+        f"{SERVER}.{SERVER}.svc.cluster.local:{PORT}"
+    ),
     error_percent: Annotated[int, typer.Option(min=1, max=100)] = _DEFAULT.error_percent,
     canary_points: Annotated[int, typer.Option(min=1, max=100)] = _DEFAULT.canary_points,
     certificate_hours: Annotated[int, typer.Option(min=1, max=720)] = _DEFAULT.certificate_hours,
@@ -26,7 +34,7 @@ def print_rules(
     thresholds = Thresholds(
         error_percent=error_percent, canary_points=canary_points, certificate_hours=certificate_hours
     )
-    typer.echo(yaml.safe_dump(rules(named, thresholds), sort_keys=False, width=120), nl=False)
+    typer.echo(yaml.safe_dump(rules(server, named, agent or [], thresholds), sort_keys=False, width=120), nl=False)
 
 
 @app.command("dashboard")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -222,6 +223,12 @@ def status(
     Exit code 1 if a machine is not well.
     """
     source = Source(stack=stack, config_file=config_file)
+    if watch and as_json:
+        raise typer.BadParameter(
+            "is given beside --watch: one document is printed, not one after another. "
+            "Fix: leave one of them out; a script asks again itself.",
+            param_hint="--json",
+        )
     if watch:
         _watch(source, ssh, interval)
         return
@@ -230,12 +237,16 @@ def status(
     if as_json:
         print(json.dumps(document(view, machines, more), indent=2))
     else:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 200  # a log is read with its lines whole
-        console.print(page(view, [*machines, *more], workload_statuses(view)))
+        _console().print(page(view, [*machines, *more], workload_statuses(view)))
     if not all(machine.good for machine in (*machines, *more)):
         raise typer.Exit(1)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a log is read with its lines whole
+    return console
 
 
 def _seen(source: Source, ssh: bool) -> View:
@@ -263,20 +274,34 @@ def document(view: View, machines: Sequence[MachineStatus], more: Sequence[Machi
 def _watch(source: Source, ssh: bool, interval: float) -> None:
     """Look again and again. What is measured is what came since the first look."""
     view, asked = _seen(source, ssh), time.monotonic()
-    since = requests(view)
-    with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
+    since, silence = requests(view), ""
+    console = _console()
+    with Live(console=console, auto_refresh=False, screen=False) if console.is_terminal else nullcontext() as live:
         while True:
-            machines = [*machine_statuses(view), *other_statuses(view)]
-            live.update(page(view, machines, workload_statuses(view, since)), refresh=True)
+            # What does not fit on a screen is cut off at its end.
+            machines = sorted([*machine_statuses(view), *other_statuses(view)], key=lambda machine: machine.good)
+            shown = Group(Text(silence, "red"), page(view, machines, workload_statuses(view, since)))
+            if live is None:
+                console.print(shown)
+            else:
+                live.update(shown, refresh=True)
             time.sleep(interval)
-            if ssh and time.monotonic() - asked > SSH_SECONDS:
-                view, asked = _seen(source, ssh), time.monotonic()
-                continue
-            fresh = look(source, view.topology, ())
-            if fresh.mesh is not None:
-                view = View(
-                    topology=view.topology, mesh=fresh.mesh, mesh_refusal="", machines=view.machines, now=fresh.now
+            everyone = ssh and time.monotonic() - asked > SSH_SECONDS
+            topology = source.topology() if everyone else view.topology
+            fresh = look(source, topology, sorted(topology["machines"]) if everyone else ())
+            if everyone:
+                asked = time.monotonic()
+            if fresh.mesh is None:
+                silence = silence or (
+                    f"as seen at {_time(view.now)}; the API server has not answered since {_time(fresh.now)}: "
+                    f"{fresh.mesh_refusal}"
                 )
+            else:
+                view, silence = fresh if everyone else replace(fresh, machines=view.machines), ""
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone():%H:%M:%S}"
 
 
 # ---------------------------------------------------------------------- as people read it

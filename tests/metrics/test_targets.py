@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -140,6 +141,9 @@ class FakeMesh:
     canaries: Sequence[str] = ()
     """Which of them are of revision `canary`; the others are of the first."""
     broken: bool = False
+    silent: Sequence[str] = ()
+    """Istiods that keep whoever asks them waiting."""
+    over: threading.Event = field(default_factory=threading.Event)
 
     def entries(self, namespace: str) -> Sequence[Mapping[str, Any]]:
         if self.broken:
@@ -154,6 +158,8 @@ class FakeMesh:
         return sorted(istiod for istiod in self.said if (istiod in self.canaries) == (revision == "canary"))
 
     def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        if istiod in self.silent:
+            self.over.wait(5)
         if not self.said[istiod]:
             raise MeshError(f"istiod {istiod} answers 403")
         return [s for s in self.said[istiod] if s["proxy"].endswith(f".{namespace}")]
@@ -277,6 +283,29 @@ def test_it_answers_and_follows_its_configuration(served: tuple[FakeMesh, str, P
     assert labels(json.loads(get(f"{url}/targets")[1])) == {"vm-1": "embedded"}
     assert 'hybrid_mesh_vm_connected{namespace="demo",network="embedded"' in get(f"{url}/metrics")[1]
     assert get(f"{url}/")[0] == 404
+
+
+def test_istiods_that_are_silent_cost_half_of_what_prometheus_waits_and_hide_no_other(
+    served: tuple[FakeMesh, str, Path],
+) -> None:
+    mesh, url, _ = served
+    states = [{"proxy": "vm-1.demo", "resources": SYNCED}]
+    mesh.silent = [f"10.0.0.{n}" for n in range(2, 6)]
+    mesh.said = {"10.0.0.1": states, **dict.fromkeys(mesh.silent, states)}
+    asked = urllib.request.Request(f"{url}/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": "1"})
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            page = answer.read().decode()
+    finally:
+        mesh.over.set()
+    assert time.monotonic() - began < 4
+    for line in (
+        'hybrid_mesh_istiods{answers="yes"} 1.0',
+        'hybrid_mesh_istiods{answers="no"} 4.0',
+        'hybrid_mesh_proxy_synced{namespace="demo",proxy="vm-1",vm=""} 1.0',
+    ):
+        assert line in page
 
 
 def test_what_it_cannot_tell_is_503_upon_which_prometheus_keeps_its_targets(

@@ -26,6 +26,15 @@ def test_rules_are_a_rule_file_with_the_gateways_and_thresholds_asked_for() -> N
     assert any("> 0.2 and" in rule["expr"] for rule in alerts)
 
 
+def test_rules_miss_the_server_and_the_agents_asked_for() -> None:
+    code, text = run("rules", "--server", "here:9099", "--agent", "far")
+    assert code == 0
+    missed = {rule["alert"]: rule["expr"] for rule in yaml.safe_load(text)["groups"][1]["rules"]}
+    assert 'instance="here:9099"' in missed["HybridMeshMetricsServerDown"]
+    assert 'network="far"' in missed["HybridMeshAgentDown"]
+    assert 'instance="hybrid-mesh-metrics.hybrid-mesh-metrics.svc.cluster.local:9099"' in run("rules")[1]
+
+
 def test_what_is_no_gateway_is_refused_with_what_to_write() -> None:
     code, text = run("rules", "--gateway", "east")
     assert code == 2

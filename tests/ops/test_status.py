@@ -281,6 +281,48 @@ def test_watching_asks_the_mesh_each_time_and_machines_now_and_then(monkeypatch:
     assert asked == [1, 0, 0, 1, 0]
 
 
+def watched(monkeypatch: pytest.MonkeyPatch, *views: View) -> str:
+    """What is printed of one look after another."""
+    looks = iter(views)
+
+    def pause(_seconds: float) -> None:
+        if len(views) == looked[0]:
+            raise KeyboardInterrupt
+
+    def look(*_: object) -> View:
+        looked[0] += 1
+        return next(looks)
+
+    looked = [0]
+    monkeypatch.setattr(status, "look", look)
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(Source, "topology", lambda _self: views[0].topology)
+    return CliRunner().invoke(app, ["status", "--watch", "--no-ssh"]).stdout
+
+
+def test_watching_a_cluster_that_answers_no_more_says_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = [NOW + timedelta(minutes=n) for n in range(4)]
+    blind = [replace(view(), mesh=None, mesh_refusal="it did not answer", now=minute) for minute in minutes[1:3]]
+    text = watched(monkeypatch, view(), *blind, replace(view(), now=minutes[3]))
+    seen, since = (f"{minute.astimezone():%H:%M:%S}" for minute in minutes[:2])
+    said = f"as seen at {seen}; the API server has not answered since {since}: it did not answer"
+    assert text.count(said) == 2, text
+    assert text.count("● vm-1") == 4, "each look is printed where there is no terminal"
+    assert text.rindex(said) < text.rindex("cluster   embedded"), "it is over"
+
+
+def test_watching_shows_what_is_not_well_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = watched(monkeypatch, replace(with_a_member(status=UNHEALTHY), machines={}))
+    assert text.index("✗ echo-192.0.2.77") < text.index("● vm-1")
+
+
+def test_watching_and_json_are_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    result = CliRunner().invoke(app, ["status", "--watch", "--json"])
+    assert result.exit_code == 2
+    assert "leave one of them out" in " ".join(result.output.replace("│", " ").split())
+
+
 def test_without_pulumi_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(topology.StackError, match="install the Pulumi CLI"):
