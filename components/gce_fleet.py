@@ -39,7 +39,8 @@ class GceFleetArgs:
     """In an update, from when a new machine's proxy is ready until an old one may go: time for the application to
     start and to be found healthy, which the group cannot see."""
     update_seconds: int = 1800
-    """Limit for an update of all machines."""
+    """Limit for making all machines, and for removing them. An update of them is waited for 15 minutes, by the limit
+    that the provider has for making a group and lets nobody change in an update."""
     app_ports: Sequence[int] = ()
     """TCP ports that the application listens on."""
     ssh: bool = False
