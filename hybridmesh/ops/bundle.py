@@ -28,13 +28,14 @@ _SECRETS = (
     # User and password of a URL; a port is none, nor what comes after a path begins.
     (re.compile(r"(?<=://)(?:[^/@:\s\"']*:(?!\d{1,5}/)[^@\s\"']*|[^/@\s\"']+)@(?:[^/@\s\"']*@)*"), ""),
     # Private keys: first all base64 before an end, whatever became of the beginning; then what is left of beginnings.
-    (re.compile(r"[\w+/=\s\\]*-----END [A-Z ]*PRIVATE KEY-----"), "<private key taken out>"),
+    # Each is looked for at the beginning of a run only: a CA bundle is one long run, and would take minutes.
+    (re.compile(r"(?<![\w+/=\s\\])[\w+/=\s\\]*+-----END [A-Z ]*PRIVATE KEY-----"), "<private key taken out>"),
     (
-        re.compile(r"(?:-----BEGIN )?[A-Z ]*PRIVATE KEY-----(?:<private key taken out>|[\w+/=\s\\]*)"),
+        re.compile(r"(?:-----)?(?<![A-Z ])[A-Z ]*?PRIVATE KEY-----(?:<private key taken out>|[\w+/=\s\\]*)"),
         "<private key taken out>",
     ),
     # The same in base64.
-    (re.compile(r"LS0tLS1CRUdJTi[\w+/=\\n]*?UFJJVkFURSBLRV[\w+/=]*"), "<private key taken out>"),
+    (re.compile(r"LS0tLS1CRUdJTi(?:(?!LS0tLS1CRUdJTi)[\w+/=\\n])*?UFJJVkFURSBLRV[\w+/=]*"), "<private key taken out>"),
     # Values in quotes, which may be escaped themselves, as in JSON within JSON; one that has no end goes with its line.
     (re.compile(_NAMED + r"(\\+[\"'])(?:(?!(?<!\\)\2)[^\n])+"), r"\1\2<taken out>"),
     (re.compile(_NAMED + r"([\"'])(?:\\.|\2\2|(?!\2)[^\\\n])+"), r"\1\2<taken out>"),

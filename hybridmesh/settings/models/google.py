@@ -364,9 +364,9 @@ class Fleet(GceHardware):
     )
     update_seconds: Seconds = setting(
         1800,
-        meaning="Limit for making all its machines, and for removing them. An update is waited for 15 minutes, whatever "
-        "this says: the limit is the Google Cloud provider's. Then `up` fails, the group goes on, and the next `up` waits "
-        "on.",
+        meaning="Limit for making all its machines, and for removing them. An update is waited for 15 minutes, "
+        "whatever this says: the limit is the Google Cloud provider's. Then `up` fails, the group goes on, and the "
+        "next `up` waits on.",
         example=1800,
         wrong="`up` would wait for ever, or give up at once.",
         fix="seconds, 1 to 86400.",
