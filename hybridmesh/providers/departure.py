@@ -96,18 +96,14 @@ class DepartureProvider(ResourceProvider):
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Notes how to leave by now, and takes a metrics agent away that is not to be there any more."""
-        if olds.get("metricsAgent") and not news.get("metricsAgent"):
-            _run(news, COMMAND_AGENT_LEAVE, "take its metrics agent away", "Its metrics agent may still run.")
+        _take_agent_away(olds, news)
         return UpdateResult(news)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Takes the VM out of the mesh."""
-        heir = next((text(_STAYING[sign], "machine") for sign in _signs(props) if sign in _STAYING), None)
-        if heir == text(props, "machine"):
-            _say(f"{heir} ({_address(props)}) is in the stack, and stays in the mesh.")
-        elif heir is not None:
-            _refuse_removal_of_heir(props, heir)
-            _say(f"{props['machine']} ({_address(props)}) is {heir} by now, which stays in the mesh.")
+        heir = next((_STAYING[sign] for sign in _signs(props) if sign in _STAYING), None)
+        if heir is not None:
+            _stay(props, heir)
         elif self._is_lost(props):
             _forget(props)
         else:
@@ -161,6 +157,23 @@ def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
         return False
     elsewhere = changed(olds, news, ("entry",)) or news.get("staticEntry")
     return bool(elsewhere and changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))
+
+
+def _stay(props: Mapping[str, Any], heir: Mapping[str, Any]) -> None:
+    """Leaves a machine that the settings have, whatever they call it, in the mesh."""
+    _take_agent_away(props, heir)
+    machine = text(heir, "machine")
+    if machine == text(props, "machine"):
+        _say(f"{machine} ({_address(props)}) is in the stack, and stays in the mesh.")
+        return
+    _refuse_removal_of_heir(props, machine)
+    _say(f"{props['machine']} ({_address(props)}) is {machine} by now, which stays in the mesh.")
+
+
+def _take_agent_away(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+    """Takes a metrics agent away that is not to be there any more."""
+    if olds.get("metricsAgent") and not news.get("metricsAgent"):
+        _run(news, COMMAND_AGENT_LEAVE, "take its metrics agent away", "Its metrics agent may still run.")
 
 
 def _refuse_removal(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:

@@ -113,7 +113,7 @@ def test_a_namespace_that_is_handed_over_stays_and_is_forgotten_as_it_says(stack
     said = stack.up(existing=True, workloads=WORKLOADS)
     assert "-made" not in said, "none of them is deleted"
     assert stack.made() == WORKLOADS
-    stack.up(existing=True, workloads=WORKLOADS)
+    stack.engine.run("up", "--yes", "--skip-preview", "--expect-no-changes")
     stack.engine.run("destroy", "--yes", "--skip-preview")
 
 

@@ -165,7 +165,7 @@ def test_a_dead_machine_stays_until_it_is_declared_lost_and_says_how(
 
 @pytest.mark.usefixtures("machine")
 def test_a_metrics_agent_goes_where_it_is_not_wanted_any_more_and_with_a_machine_that_leaves(
-    cluster: FakeCluster,
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     carrier = {**INPUTS, "metricsAgent": True}
     assert DepartureProvider().diff("id", carrier, dict(INPUTS)).changes
@@ -175,8 +175,20 @@ def test_a_metrics_agent_goes_where_it_is_not_wanted_any_more_and_with_a_machine
     DepartureProvider().update("id", dict(carrier), dict(INPUTS))
     assert cluster.done == ["agent-leave.sh"], "it stays in rotation"
     cluster.done.clear()
+    monkeypatch.setattr(departure, "_STAYING", {})  # another run
     DepartureProvider().delete("id", carrier)
+    assert "leave.sh" in cluster.done
     assert "agent-leave.sh" not in cluster.done, "leave.sh takes all away"
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("stays", "done"), [(None, ["agent-leave.sh"]), (True, [])])
+def test_a_metrics_agent_goes_with_the_old_name_unless_the_new_one_has_it(
+    cluster: FakeCluster, stays: bool | None, done: list[str]
+) -> None:
+    DepartureProvider().create({**INPUTS, "machine": "web-1", "metricsAgent": stays})
+    DepartureProvider().delete("id", {**INPUTS, "metricsAgent": True})
+    assert cluster.done == done, "the machine stays in the mesh"
 
 
 def test_an_agent_that_cannot_be_reached_says_so_and_a_lost_machine_s_is_not_looked_for(

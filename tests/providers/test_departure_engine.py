@@ -89,6 +89,7 @@ def test_a_machine_under_another_name_is_forgotten_under_the_old_one_as_it_says(
     assert stack.joined() == {"shop-2", "adopters"}
     said = stack.up({"shop-2": stack.remove})
     assert "departure" not in said
+    stack.engine.run("up", "--yes", "--skip-preview", "--expect-no-changes")
     assert stack.machine.exists()
 
 
