@@ -24,7 +24,7 @@ from rich.text import Text
 from lab import machines as vm
 from lab import packages, toolchain
 from lab.cluster import Cluster, program_runs
-from lab.instance import PROJECT_ROOT, Instance, LabError
+from lab.instance import PROJECT_ROOT, Instance, LabError, locked
 from lab.machines import Machine, MadeAs
 from lab.toolchain import istio, pins
 from lab.toolchain.store import StoreBusyError
@@ -99,21 +99,22 @@ def _start(instance: Instance, machines: dict[str, MadeAs], tools: toolchain.Too
         err.print(f"[dim]{time.monotonic() - begun:5.1f} s[/]  {what}")
 
     step("namespaces and network", lambda: instance.start_namespaces(cluster.supervisor_config()))
-    if not ran:
-        machines = {machine.name: machine.made_as for machine in vm.machines(instance)} | machines
-    for private in ("state", "pulumi-home"):
-        (instance.folder / private).mkdir(mode=0o700, exist_ok=True)
-    vm.write_user_key(instance)
-    cluster.write_programs()
-    step("programs", lambda: start_programs(instance))
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        images = pool.submit(cluster.load_images)
-        booted = {name: pool.submit(_create, Machine(instance, name), how, tools) for name, how in machines.items()}
-        step("API server", cluster.wait_for_api)
-        step("images", images.result)
-        step("node", cluster.wait_for_node)
-        for name, boot in booted.items():
-            step(f"machine {name}", boot.result)
+    with locked(instance.folder / "up.lock"):  # the certificates, for one, must not be made by two at once
+        if not ran:
+            machines = {machine.name: machine.made_as for machine in vm.machines(instance)} | machines
+        for private in ("state", "pulumi-home"):
+            (instance.folder / private).mkdir(mode=0o700, exist_ok=True)
+        vm.write_user_key(instance)
+        cluster.write_programs()
+        step("programs", lambda: start_programs(instance))
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            images = pool.submit(cluster.load_images)
+            booted = {name: pool.submit(_create, Machine(instance, name), how, tools) for name, how in machines.items()}
+            step("API server", cluster.wait_for_api)
+            step("images", images.result)
+            step("node", cluster.wait_for_node)
+            for name, boot in booted.items():
+                step(f"machine {name}", boot.result)
 
 
 def _create(machine: Machine, how: MadeAs, tools: toolchain.Toolset) -> None:

@@ -343,6 +343,10 @@ class Instance:
                 shutil.rmtree(self.folder)
             for part in ("log", "var-lib", "programs", "machines"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
+            for program in (self.folder / "programs").glob("*.conf"):
+                # What an earlier start wrote may be of other pins. A machine's is renewed when it boots.
+                if not program.name.startswith("machine-"):
+                    program.unlink()
             before = self._inotify_before()
             subnets = Subnets(slot)
             self._write_system_files(subnets)

@@ -176,6 +176,8 @@ class Machine:
                 "startsecs": "0",
             },
         )
+        with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or STILL_RUNNING: no older configuration to give up
+            self.instance.supervisor.removeProcessGroup(self.program)
         with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or ALREADY_ADDED: it is there
             self.instance.supervisor.reloadConfig()
             self.instance.supervisor.addProcessGroup(self.program)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from lab import toolchain
 from lab.__main__ import environment
@@ -13,6 +16,17 @@ from lab.machines import Machine
 
 INSTANCE = "test"
 """Not `dev`: the tests never touch the environment that a person works in."""
+
+
+def _namespaces_can_be_made() -> bool:
+    try:
+        subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+needs_namespaces = pytest.mark.skipif(not _namespaces_can_be_made(), reason="makes Linux namespaces")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -94,14 +95,35 @@ def test_a_second_up_changes_nothing(instance: Instance, tools: toolchain.Toolse
 
 
 def test_up_repairs_an_instance_whose_processes_were_all_killed(instance: Instance, tools: toolchain.Toolset) -> None:
-    start(instance, ["vm-1"], tools)
+    traces = host_traces()
+    start(instance, ["vm-1", "vm-2@cutoff"], tools)
     slot = instance.subnets.slot
-    Machine(instance, "vm-1").ssh(["touch /root/kept"])
+    for name in ("vm-1", "vm-2"):
+        Machine(instance, name).ssh(["touch /root/kept"])
     os.kill(instance.require_running(), signal.SIGKILL)
     wait_for("the end of the instance", lambda: not instance.running, 20)
     start(instance, ["vm-1"], tools)
     assert instance.subnets.slot == slot
-    assert Machine(instance, "vm-1").ssh(["ls /root"]).split() == ["kept"]
+    for name in ("vm-1", "vm-2"):
+        assert Machine(instance, name).ssh(["ls /root"]).split() == ["kept"]
+    instance.remove()
+    assert host_traces() == traces
+
+
+def test_two_ups_at_once_make_one_instance(instance: Instance, tools: toolchain.Toolset) -> None:
+    again = Instance(instance.name, instance.home)
+    with ThreadPoolExecutor() as pool:
+        for up in [pool.submit(start, one, ["vm-1"], tools) for one in (instance, again)]:
+            up.result()
+    assert Machine(instance, "vm-1").ssh(["hostname"]).strip() == "vm-1"
+    assert len(instance._orphans()) == 1, "the one that runs"
+
+
+def test_up_connects_the_host_again(instance: Instance, tools: toolchain.Toolset) -> None:
+    start(instance, ["vm-1"], tools)
+    run(["ip", "link", "delete", instance.host_interface])
+    start(instance, ["vm-1"], tools)
+    assert Machine(instance, "vm-1").ssh(["hostname"]).strip() == "vm-1"
 
 
 def test_up_ends_a_first_process_that_a_cut_off_up_did_not_write_down(
@@ -138,9 +160,14 @@ def test_two_instances_live_side_by_side(instance: Instance, tools: toolchain.To
         other.remove()
 
 
-def test_the_printed_environment_is_all_that_plain_tools_need(instance: Instance, tools: toolchain.Toolset) -> None:
+def test_the_printed_environment_is_all_that_plain_tools_need(
+    instance: Instance, tools: toolchain.Toolset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    for name, address in proxy.items():
+        monkeypatch.setenv(name, address)
     start(instance, [], tools)
-    shell = {"HOME": os.environ["HOME"], **environment(instance, tools)}
+    shell = {"HOME": os.environ["HOME"], **proxy, **environment(instance, tools)}
     node = subprocess.run(
         ["kubectl", "get", "nodes", "-o", "name"], env=shell, capture_output=True, text=True, check=True, timeout=30
     )

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import xmlrpc.client
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +178,26 @@ def test_after_a_crash_and_by_a_reset_every_machine_comes_back_as_it_was(
 ) -> None:
     verb()
     assert made == AS_BEFORE
+
+
+def test_two_starts_at_once_write_one_after_the_other(
+    made: dict[str, tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, overlaps = threading.Lock(), []
+
+    def write(_: Cluster) -> None:
+        overlaps.append(not writing.acquire(blocking=False))
+        time.sleep(0.2)
+        writing.release()
+
+    monkeypatch.setattr(Cluster, "write_programs", write)
+    starts = [threading.Thread(target=console.up, args=(["vm-1"],)) for _ in range(2)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join(20)
+    assert overlaps == [False, False]
+    assert "vm-1" in made
 
 
 def test_an_up_of_what_runs_leaves_machines_off_that_it_was_not_told_of(

@@ -17,19 +17,9 @@ import pytest
 from lab import instance as lab_instance
 from lab.instance import Instance, LabError, Subnets, locked
 from lab.toolchain.store import StoreBusyError
+from tests.environment import needs_namespaces
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-def _namespaces_can_be_made() -> bool:
-    try:
-        subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return True
-
-
-needs_namespaces = pytest.mark.skipif(not _namespaces_can_be_made(), reason="makes Linux namespaces")
 
 
 class Host:
@@ -295,3 +285,23 @@ def test_a_cleaning_ends_a_lost_first_process_and_nothing_else_that_names_its_fi
     finally:
         reader.kill()
         reader.wait()
+
+
+def test_a_restart_starts_no_program_that_an_earlier_start_wrote(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = noted(tmp_path / "lab" / "dev", 0)
+    programs = instance.folder / "programs"
+    programs.mkdir()
+    for name in ("etcd.conf", "cloud.conf", "machine-vm-1.conf"):
+        (programs / name).touch()
+    at_start: list[str] = []
+    spawn = host.spawn
+
+    def spawn_and_look() -> int:
+        at_start.extend(path.name for path in programs.iterdir())
+        return spawn()
+
+    monkeypatch.setattr(host, "spawn", spawn_and_look)
+    instance.start_namespaces("")
+    assert at_start == ["machine-vm-1.conf"]
