@@ -78,7 +78,7 @@ class GceFleet(pulumi.ComponentResource):
         )
         accounts = pulumi.Output.all(guard.email, guard.unique_id)
         join = SelfJoin(name, replace(args.join, accounts=accounts), opts=child)
-        template = self._make_template(name, args, guard.email, join.startup_script)
+        template = self._make_template(name, args, guard, join.startup_script)
         group = self._make_group(name, args, template.self_link_unique)
         # Also for a fixed size: without it, a fleet that no longer scales would stay at the size that it had.
         compute.RegionAutoscaler(
@@ -95,14 +95,15 @@ class GceFleet(pulumi.ComponentResource):
                     target=args.cpu_target_percent / 100
                 ),
             ),
-            opts=child,
+            # Google removes no group that has an autoscaler: where the group is replaced, this goes before it.
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["target"]),
         )
         self.service_account = guard.email
         self.instance_group = group.instance_group
         self.register_outputs({"serviceAccount": self.service_account, "instanceGroup": self.instance_group})
 
     def _make_template(
-        self, name: str, args: GceFleetArgs, account: pulumi.Output[str], startup_script: pulumi.Output[str]
+        self, name: str, args: GceFleetArgs, guard: GceGuard, startup_script: pulumi.Output[str]
     ) -> compute.InstanceTemplate:
         machine, place, labels = args.machine, args.place, labels_of(args.fleet, args.machine)
         public = [compute.InstanceTemplateNetworkInterfaceAccessConfigArgs(network_tier="PREMIUM")]
@@ -131,7 +132,7 @@ class GceFleet(pulumi.ComponentResource):
                     access_configs=public if machine.public_address else None,
                 )
             ],
-            service_account=compute.InstanceTemplateServiceAccountArgs(email=account, scopes=list(SCOPES)),
+            service_account=compute.InstanceTemplateServiceAccountArgs(email=guard.email, scopes=list(SCOPES)),
             shielded_instance_config=compute.InstanceTemplateShieldedInstanceConfigArgs(
                 enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
             ),
@@ -145,7 +146,7 @@ class GceFleet(pulumi.ComponentResource):
             else None,
             metadata=metadata_of(startup_script, args.ssh),
             labels=labels,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=guard.rules),
         )
 
     def _make_group(

@@ -65,14 +65,17 @@ class GceGuard(pulumi.ComponentResource):
     """
 
     email: pulumi.Output[str]
-    """The service account's e-mail, by which Kubernetes knows it; known once the rules are there."""
+    """The service account's e-mail, by which Kubernetes knows it."""
     unique_id: pulumi.Output[str]
     """Its number, by which Kubernetes knows it if the machine's scopes do not show the e-mail."""
+    rules: list[pulumi.Resource]
+    """The firewall rules. Machines depend on them, for one that leaves without its rules loses its requests; not by an
+    input, or a rule that is replaced would take the template that a group uses with it."""
 
     def __init__(self, name: str, args: GceGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("hybridmesh:gce_guard:GceGuard", name, {"members": args.members}, opts)
         self._name, self._args = name, args
-        self._rules: list[compute.Firewall] = []
+        self.rules = []
         account = serviceaccount.Account(
             f"{name}-account",
             account_id=args.members,
@@ -80,7 +83,7 @@ class GceGuard(pulumi.ComponentResource):
             project=args.project,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self._account, self.unique_id = account.email, account.unique_id
+        self.email, self.unique_id = account.email, account.unique_id
         health = [AGENT_STATUS, AGENT_HEALTH, ENVOY_METRICS]
         if args.app_ports and args.clients:
             self._let_in("app", args.clients, args.app_ports)
@@ -104,9 +107,6 @@ class GceGuard(pulumi.ComponentResource):
                 destination_ranges=["0.0.0.0/0"],
                 denies=[compute.FirewallDenyArgs(protocol="all")],
             )
-        # Machines come after their rules and go before them: one that leaves without its rules loses its requests.
-        rules = [rule.urn for rule in self._rules]
-        self.email = pulumi.Output.all(self._account, *rules).apply(lambda known: str(known[0]))
         self.register_outputs({"email": self.email, "uniqueId": self.unique_id})
 
     def _let_in(self, role: str, ranges: Sequence[pulumi.Input[str]], ports: Sequence[int]) -> None:
@@ -151,10 +151,10 @@ class GceGuard(pulumi.ComponentResource):
             allows=allows,
             denies=denies,
             # By account rather than by tag, which whoever may edit an instance could give to another one.
-            target_service_accounts=[self._account],
+            target_service_accounts=[self.email],
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self._rules.append(rule)
+        self.rules.append(rule)
 
 
 def range_of(address: str) -> str:

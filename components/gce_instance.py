@@ -100,6 +100,7 @@ class GceInstance(pulumi.ComponentResource):
             labels=labels,
             opts=pulumi.ResourceOptions(
                 parent=self,
+                depends_on=guard.rules,
                 # An image's family moves on; a machine that is there stays with what it was made from.
                 ignore_changes=["bootDisk.initializeParams.image"] if may_move_on(machine.image) else None,
             ),

@@ -1,7 +1,6 @@
 """The rules of how to log in to a machine: a key or an agent, a passphrase, a bastion."""
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 
@@ -36,7 +35,7 @@ def is_encrypted(key: str) -> bool:
         return False
     try:
         body = base64.b64decode("".join(found[1].split()), validate=True)
-    except binascii.Error:
+    except ValueError:  # of characters that are not base64's, and of those that are not ASCII
         return False
     # The name of the cipher follows the magic, its length before it: PROTOCOL.key of OpenSSH
     return body.startswith(_MAGIC) and body[len(_MAGIC) : len(_MAGIC) + 8] != b"\0\0\0\4none"

@@ -76,8 +76,12 @@ class Registered:
     inputs: Mapping[str, Any]
     """Secrets are wrapped; what is not known is left out."""
     depends_on: frozenset[str]
+    """By an input or by order alone."""
     read: bool = False
+    by_input: frozenset[str] = frozenset()
+    """What an input comes from."""
     ignore_changes: tuple[str, ...] = ()
+    replace_on_changes: tuple[str, ...] = ()
     source_positions: tuple[str, ...] = ()
     """Where in the program it was made, the innermost first."""
 
@@ -109,9 +113,8 @@ class World(pulumi.runtime.mocks.MockMonitor):
         super().__init__(_Answers(self))
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
-        depends_on = set(request.dependencies)
-        for dependencies in request.propertyDependencies.values():
-            depends_on |= set(dependencies.urns)
+        by_input = frozenset(urn for found in request.propertyDependencies.values() for urn in found.urns)
+        depends_on = by_input | set(request.dependencies)
         answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi's own
         if request.type == "pulumi:pulumi:Stack":
             return answer
@@ -125,8 +128,10 @@ class World(pulumi.runtime.mocks.MockMonitor):
                 request.parent,
                 request.provider,
                 inputs,
-                frozenset(depends_on),
+                depends_on,
+                by_input=by_input,
                 ignore_changes=tuple(request.ignoreChanges),
+                replace_on_changes=tuple(request.replaceOnChanges),
                 source_positions=tuple(frame.pc.uri for frame in request.stackTrace.frames),
             )
         )

@@ -293,6 +293,13 @@ def test_the_size_is_the_autoscaler_s_also_where_it_is_fixed(most: int) -> None:
     assert group.ignore_changes == ("targetSize",), "and leaves the size to the autoscaler afterwards"
 
 
+def test_the_autoscaler_goes_before_its_group_where_that_is_replaced(world: World) -> None:
+    """The engine removes first what hangs on a replaced resource by an input whose change replaces it too."""
+    scaler = world.one("echo-fleet-autoscaler")
+    assert scaler.replace_on_changes == ("target",)
+    assert world.one("echo-fleet-group").urn in scaler.depends_on
+
+
 def test_machines_are_made_once_they_would_be_let_in_and_go_before_their_right_does(world: World) -> None:
     template, group = world.one("echo-fleet-template"), world.one("echo-fleet-group")
     assert world.is_after(template, world.one("echo-fleet-role-binding"))
@@ -300,6 +307,7 @@ def test_machines_are_made_once_they_would_be_let_in_and_go_before_their_right_d
     rules = world.of_type("Firewall")
     assert len(rules) == 8
     assert all(world.is_after(template, rule) for rule in rules)
+    assert not {rule.urn for rule in rules} & template.by_input, "a rule that is replaced would remove it while in use"
 
 
 def test_an_instance_comes_after_its_rules_and_its_right_and_goes_before_them() -> None:

@@ -82,6 +82,16 @@ def test_make_preview_shows_what_the_pages_show() -> None:
     assert commands == ["python -m hybridmesh preview --stack dev"]
 
 
+def test_what_the_way_from_an_empty_project_makes_on_google_cloud_is_removed_again_the_last_first() -> None:
+    text = (PROJECT_ROOT / "docs/google-cloud.md").read_text()
+    blocks = "".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    made, removed = (
+        re.findall(rf"^gcloud ([a-z -]+) {verb} (\S+)", blocks, flags=re.MULTILINE) for verb in ("create", "delete")
+    )
+    assert ("compute networks", "mesh") in made
+    assert removed == made[::-1]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_page_exists(page: Path) -> None:
     text = page.read_text()
