@@ -18,13 +18,11 @@ from hybridmesh.istio import INJECTION_ANNOTATION
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS, ISTIOD_MONITORING
 from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Gateway, Thresholds, rules
-from hybridmesh.metrics.scrape import RULES_FILE, jobs, prometheus_config, scrape_config_spec
-from hybridmesh.metrics.server import NAME as SERVER
+from hybridmesh.metrics.scrape import PROMETHEUS, RULES_FILE, SERVER, jobs, prometheus_config, scrape_config_spec
 from hybridmesh.metrics.server import PORT
 
 from .after import after
 
-PROMETHEUS = "hybrid-mesh-prometheus"
 DASHBOARD = "hybrid-mesh-dashboard"
 PROMETHEUS_PORT = 9090
 WRITE_PATH = "/api/v1/write"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from hybridmesh.istio import versions
-from hybridmesh.metrics import server as metrics
+from hybridmesh.metrics.scrape import SERVER
+from hybridmesh.metrics.server import PORT
 
 SECRET: Final = "[secret]"
 """Stands for a value that Pulumi keeps as a secret, as `pulumi preview --json` shows it."""
@@ -98,7 +99,7 @@ def strict_mtls(resource: Resource, _: Config) -> Iterator[str]:
         for port, setting in _mapping(resource.spec.get("portLevelMtls")).items():
             mode = _mapping(setting).get("mode")
             # The port from which a Prometheus outside of the mesh reads where VMs are.
-            of_metrics = (str(port), mode) == (str(metrics.PORT), "PERMISSIVE") and _selects_metrics_server(resource)
+            of_metrics = (str(port), mode) == (str(PORT), "PERMISSIVE") and _selects_metrics_server(resource)
             if mode in ("PERMISSIVE", "DISABLE") and not of_metrics:
                 yield f"takes plain text on port {port}: callers would have no identity there. {fix}"
     if resource.kind == "DestinationRule":
@@ -330,7 +331,7 @@ def violations(
 
 
 def _selects_metrics_server(resource: Resource) -> bool:
-    return _mapping(resource.spec.get("selector")).get("matchLabels") == {"app": metrics.NAME}
+    return _mapping(resource.spec.get("selector")).get("matchLabels") == {"app": SERVER}
 
 
 def _limits(rule: Any) -> bool:

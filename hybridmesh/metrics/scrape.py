@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SERVER = "hybrid-mesh-metrics"
+"""What the metrics server is called in the cluster; its label `app`, too."""
+PROMETHEUS = "hybrid-mesh-prometheus"
+"""The same of a Prometheus of the stack's own."""
 RULES_FILE = "hybrid-mesh.rules.yml"
 _LEAST_REFRESH = 15
 

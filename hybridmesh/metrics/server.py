@@ -26,8 +26,6 @@ from hybridmesh.istio.ports import ISTIOD_MONITORING
 from .exposition import exposition
 from .targets import Machine, Vm, pod_targets, targets, vms
 
-NAME = "hybrid-mesh-metrics"
-"""What it is called in the cluster; its label `app`, too."""
 PORT = 9099
 CONFIG = Path("/etc/hybrid-mesh/config.json")
 TOKEN = Path("/var/run/secrets/hybrid-mesh/istio-token")

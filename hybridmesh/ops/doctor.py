@@ -36,6 +36,8 @@ def doctor(
 
     Exit code 0: well. 1: there are findings. 2: none, but something could not be looked at.
     """
+    if bundle is not None:
+        _try_to_write(bundle)
     source = Source(stack=stack, config_file=config_file)
     try:
         topology = source.topology()
@@ -45,12 +47,13 @@ def doctor(
         raise typer.Exit(BLIND) from error
     view = look(source, topology, names, whole=bundle is not None)
     findings = examine(view)
-    if bundle is not None:
-        write_bundle(bundle, view, findings)
     if as_json:
         print(json.dumps(document(view, findings), indent=2))
     else:
-        _print(view, findings, bundle)
+        _print(view, findings)
+    if bundle is not None:
+        write_bundle(bundle, view, findings)
+        _console(stderr=as_json).print(Text(f"Written: {bundle}"))
     raise typer.Exit(exit_code(view, findings))
 
 
@@ -94,6 +97,18 @@ def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
+def _try_to_write(bundle: Path) -> None:
+    """Before anything is looked at, which takes its time."""
+    try:
+        bundle.open("ab").close()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{bundle} cannot be written ({error.strerror}): nothing was looked at. "
+            "Fix: a file that you may write, in a folder that is there.",
+            param_hint="--bundle",
+        ) from None
+
+
 def _chosen(given: Sequence[str] | None, there: Sequence[str]) -> list[str]:
     unknown = [name for name in given or () if name not in there]
     if unknown:
@@ -103,7 +118,7 @@ def _chosen(given: Sequence[str] | None, there: Sequence[str]) -> list[str]:
     return sorted(set(given)) if given else sorted(there)
 
 
-def _print(view: View, findings: Sequence[Finding], bundle: Path | None) -> None:
+def _print(view: View, findings: Sequence[Finding]) -> None:
     console = _console()
     if view.mesh is None:
         console.print(Text(f"The mesh could not be looked at: {view.mesh_refusal}", "red"))
@@ -121,8 +136,6 @@ def _print(view: View, findings: Sequence[Finding], bundle: Path | None) -> None
     elif view.mesh is not None:
         known = "istiod" if view.mesh.gateways is None else "istiod, gateway"
         console.print(Text(f"All well: {known}, {_counted(len(view.machines), 'machine')}.", "green"))
-    if bundle is not None:
-        console.print(Text(f"Written: {bundle}"))
 
 
 def _counted(number: int, what: str) -> str:

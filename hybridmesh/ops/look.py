@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,13 @@ class Source:
 
 
 def look(
-    source: Source, topology: Mapping[str, Any], names: Collection[str], *, whole: bool = False, with_mesh: bool = True
+    source: Source,
+    topology: Mapping[str, Any],
+    names: Collection[str],
+    *,
+    whole: bool = False,
+    with_mesh: bool = True,
+    certificates: bool = False,
 ) -> View:
     """Look at a stack and at some of its machines; what does not answer is said, and holds up nothing else.
 
@@ -76,6 +82,7 @@ def look(
         names: machines to ask over SSH.
         whole: whether their logs and Envoy's configuration are wanted, too.
         with_mesh: whether Kubernetes and istiod are asked.
+        certificates: whether machines that were not asked over SSH are asked for the certificate that they show.
     """
     with ThreadPoolExecutor(2) as pool:
         machines = pool.submit(look_at_machines, source, topology, names, whole=whole)
@@ -86,9 +93,11 @@ def look(
                 found = mesh.look(topology, cluster_of(topology))
             except ClusterError as error:
                 refusal = str(error)
-        return View(
-            topology=topology, mesh=found, mesh_refusal=refusal, machines=machines.result(), now=datetime.now(UTC)
-        )
+        seen = machines.result()
+    if certificates and found is not None:
+        known = [name for name, machine in seen.items() if machine.facts is not None]
+        found = replace(found, certificates=mesh.shown_certificates(topology, found.entries, known))
+    return View(topology=topology, mesh=found, mesh_refusal=refusal, machines=seen, now=datetime.now(UTC))
 
 
 def cluster_of(topology: Mapping[str, Any]) -> Cluster:

@@ -6,8 +6,8 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -29,6 +29,8 @@ CALLERS = 10
 OTHERS = 32
 """Of machines that are not the stack's own at most so many are asked for their certificate."""
 HANDSHAKE_SECONDS = 2.0
+SHOWN_SECONDS = 6.0
+"""For all of them together."""
 _UNHEALTHY = (2, 3, 4)
 """`HealthStatus` in istiod's endpoints: unhealthy, draining, terminating (pilot/pkg/model/service.go)."""
 
@@ -68,7 +70,7 @@ class MeshFacts:
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Addresses with ports that get nothing from pods, for all have others nearer to them; by Envoy cluster."""
     certificates: Mapping[str, datetime] = field(default_factory=dict)
-    """End of the certificate that a machine's proxy shows to whoever connects, by machine."""
+    """End of the certificate that a machine's proxy shows to whoever connects, by machine; of those that were asked."""
 
 
 NOTHING = MeshFacts(
@@ -105,8 +107,6 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
         }
         gateways = pool.submit(_gateways, cluster, topology)
         entries = _named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries")
-        asked = {**dict(list(others(topology, entries).items())[:OTHERS]), **machines}
-        shown = {name: pool.submit(_shown_certificate, machine, workloads) for name, machine in asked.items()}
         return MeshFacts(
             entries=entries,
             groups=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadgroups"),
@@ -120,7 +120,6 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
             requests=_requests(callers.result()),
             passed_over=passed_over(callers.result()),
-            certificates={name: end for name, found in shown.items() if (end := found.result()) is not None},
         )
 
 
@@ -202,6 +201,28 @@ def shares(workload: Mapping[str, Any], requests: Mapping[str, int]) -> dict[str
         )
         for subset in workload["subsets"] or {}
     }
+
+
+def shown_certificates(
+    topology: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]], known: Collection[str]
+) -> dict[str, datetime]:
+    """End of the certificates that proxies show to whoever connects, by machine; of those that answer in time.
+
+    Args:
+        topology: the stack's.
+        entries: WorkloadEntries, of machines that are not the stack's own, too.
+        known: machines that need not be asked.
+    """
+    asked = {**dict(list(others(topology, entries).items())[:OTHERS]), **topology["machines"]}
+    pool = ThreadPoolExecutor(16)
+    shown = {
+        name: pool.submit(_shown_certificate, machine, topology["workloads"])
+        for name, machine in asked.items()
+        if name not in known
+    }
+    in_time = wait(shown.values(), SHOWN_SECONDS).done
+    pool.shutdown(wait=False, cancel_futures=True)
+    return {name: end for name, found in shown.items() if found in in_time and (end := found.result()) is not None}
 
 
 def _shown_certificate(machine: Mapping[str, Any], workloads: Mapping[str, Any]) -> datetime | None:

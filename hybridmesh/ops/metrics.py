@@ -7,7 +7,7 @@ import yaml
 
 from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Gateway, Thresholds, rules
-from hybridmesh.metrics.server import NAME as SERVER
+from hybridmesh.metrics.scrape import SERVER
 from hybridmesh.metrics.server import PORT
 
 app = typer.Typer(no_args_is_help=True, help="Print alert rules and dashboard.")
@@ -25,8 +25,8 @@ def print_rules(
     server: Annotated[str, typer.Option(help="The metrics server that is missed, as Prometheus asks it.")] = (
         f"{SERVER}.{SERVER}.svc.cluster.local:{PORT}"
     ),
-    error_percent: Annotated[int, typer.Option(min=1, max=100)] = _DEFAULT.error_percent,
-    canary_points: Annotated[int, typer.Option(min=1, max=100)] = _DEFAULT.canary_points,
+    error_percent: Annotated[int, typer.Option(min=1, max=99)] = _DEFAULT.error_percent,
+    canary_points: Annotated[int, typer.Option(min=1, max=99)] = _DEFAULT.canary_points,
     certificate_hours: Annotated[int, typer.Option(min=1, max=720)] = _DEFAULT.certificate_hours,
 ) -> None:
     """Print recording and alert rules, as a rule file of Prometheus."""

@@ -21,10 +21,18 @@ from .doctor import examine
 from .look import Source, View, look
 from .others import others
 from .picture import scene, tall, wide
-from .status import MachineStatus, WorkloadStatus, machine_statuses, other_statuses, remaining, workload_statuses
+from .status import (
+    LIFE_HOURS,
+    MachineStatus,
+    WorkloadStatus,
+    hours_left,
+    known_end,
+    machine_statuses,
+    other_statuses,
+    remaining,
+    workload_statuses,
+)
 
-LIFE_HOURS = 24
-"""How long a certificate lasts, if nobody says otherwise: a whole bar."""
 _WORDS = {"good": "well", "warn": "well, but", "bad": "not well"}
 
 
@@ -39,7 +47,7 @@ def report(
     """Write a page about a stack: its topology drawn, what is wrong, traffic, health and expiry of each machine."""
     source = Source(stack=stack, config_file=config_file)
     topology = source.topology()
-    view = look(source, topology, sorted(topology["machines"]) if ssh else ())
+    view = look(source, topology, sorted(topology["machines"]) if ssh else (), certificates=True)
     if view.mesh is None:
         raise ClusterError(view.mesh_refusal)
     text = html(view, examine(view))
@@ -114,8 +122,8 @@ def tiles(
     """What is to be seen at a glance."""
     assert view.mesh is not None
     well = sum(state_of(machine, findings) != "bad" for machine in machines)
-    next_end = min(filter(None, (machine.certificate_expiry for machine in machines)), default="")
-    left = _hours(next_end, view.now) if next_end else LIFE_HOURS
+    next_end = min(filter(None, (known_end(machine, view.now) for machine in machines)), default="")
+    left = hours_left(next_end, view.now) if next_end else LIFE_HOURS
     requests = sum(sum(split.requests.values()) for split in splits)
     return [
         _tile(
@@ -174,8 +182,8 @@ def _weighs(found: Finding) -> bool:
 
 def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
     """One machine of the table."""
-    end = machine.certificate_expiry
-    hours = _hours(end, now) if end else None
+    end = known_end(machine, now)
+    hours = hours_left(end, now) if end else None
     mine = {finding.id for finding in findings if finding.machine == machine.name}
     expiry = (
         "bad"
@@ -200,13 +208,13 @@ def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> d
         "address": machine.address,
         "version": machine.sidecar_version or "not asked",
         "left": remaining(end, now) if end else "not known",
-        "until": end.replace("T", " ").removesuffix("Z"),
-        "of": " (that of its join)" if machine.certificate_of == "join" else "",
+        "until": machine.certificate_expiry.replace("T", " ").removesuffix("Z"),
+        "of": ""
+        if machine.certificate_of != "join"
+        else " (that of its join)"
+        if end
+        else " (that of its join, which is renewed unseen)",
         "expiry": expiry,
         "share": f"{min(max((hours or 0) / LIFE_HOURS, 0), 1) * 100:.0f}",
         "by_hand": "not asked" if machine.drift is None else "; ".join(machine.drift) or "nothing changed",
     }
-
-
-def _hours(expiry: str, now: datetime) -> float:
-    return (datetime.fromisoformat(expiry) - now).total_seconds() / 3600

@@ -25,6 +25,8 @@ from .look import Seen, Source, View, look
 from .mesh import MeshFacts, shares
 from .others import others
 
+LIFE_HOURS = 24
+"""How long a certificate lasts, if nobody says otherwise."""
 SSH_SECONDS = 30.0
 """With `--watch` machines are asked over SSH no more often than this."""
 
@@ -251,7 +253,7 @@ def _console() -> Console:
 
 def _seen(source: Source, ssh: bool) -> View:
     topology = source.topology()
-    view = look(source, topology, sorted(topology["machines"]) if ssh else ())
+    view = look(source, topology, sorted(topology["machines"]) if ssh else (), certificates=True)
     if view.mesh is None:
         raise ClusterError(view.mesh_refusal)
     return view
@@ -288,7 +290,7 @@ def _watch(source: Source, ssh: bool, interval: float) -> None:
             time.sleep(interval)
             everyone = ssh and time.monotonic() - asked > SSH_SECONDS
             topology = source.topology() if everyone else view.topology
-            fresh = look(source, topology, sorted(topology["machines"]) if everyone else ())
+            fresh = look(source, topology, sorted(topology["machines"]) if everyone else (), certificates=True)
             if everyone:
                 asked = time.monotonic()
             if fresh.mesh is None:
@@ -366,7 +368,10 @@ def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
 def _certificate_text(machine: MachineStatus, now: datetime) -> str:
     if not machine.certificate_expiry:
         return "not known"
-    text = f"{remaining(machine.certificate_expiry, now)}, until {machine.certificate_expiry}"
+    end = known_end(machine, now)
+    if not end:
+        return f"not known (joined until {machine.certificate_expiry})"
+    text = f"{remaining(end, now)}, until {end}"
     return f"{text} (of its join)" if machine.certificate_of == "join" else text
 
 
@@ -407,8 +412,23 @@ def _measured(split: WorkloadStatus | None) -> str:
     return f" (measured {found} of {sum(split.requests.values())} requests)"
 
 
+def known_end(machine: MachineStatus, now: datetime) -> str:
+    """End of the certificate that a machine has; empty where nobody knows: that of its join is renewed at half its
+    time, unseen.
+    """
+    end = machine.certificate_expiry
+    if end and machine.certificate_of == "join" and hours_left(end, now) < LIFE_HOURS / 2:
+        return ""
+    return end
+
+
+def hours_left(expiry: str, now: datetime) -> float:
+    """How long a certificate is good for yet; below zero: no more."""
+    return (datetime.fromisoformat(expiry) - now).total_seconds() / 3600
+
+
 def remaining(expiry: str, now: datetime | None = None) -> str:
-    """How long a certificate is good for yet."""
+    """The same, as people say it."""
     left = (datetime.fromisoformat(expiry) - (now or datetime.now(UTC))).total_seconds()
     if left <= 0:
         return "ENDED"

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hybridmesh.istio.ports import AGENT_DNS, AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, PROXY_ADMIN
+from hybridmesh.metrics.scrape import PROMETHEUS, SERVER
 
 from .findings import Finding
 from .models import Cluster, ControlPlane, MetricsAgent, Observability, Sidecar, Tag, Workload
-from .shapes import proxy_shape
+from .shapes import in_scope, proxy_shape
 
 if TYPE_CHECKING:
     from .checks import Draft
 
 _PROXY_PORTS = {PROXY_ADMIN, AGENT_STATUS, AGENT_HEALTH, AGENT_DNS, ENVOY_METRICS}
+_RENEWED_AT_HOURS = 12
 _SOURCES = ("literal", "header", "environment")
 
 
@@ -26,6 +28,7 @@ def check_observability(draft: Draft) -> Iterator[Finding]:
         yield from _scrapers(observability, draft)
         yield from _delivery(observability)
         yield from _namespace(observability, draft)
+        yield from _certificate_hours(observability, draft)
         for network, agent in observability.agents.items():
             yield from _agent(f"observability.agents.{network}", network, agent, observability, draft)
     yield from _tags("sidecar.tracing", draft.sections.get("sidecar"), None)
@@ -99,6 +102,22 @@ def _namespace(observability: Observability, draft: Draft) -> Iterator[Finding]:
         )
 
 
+def _certificate_hours(observability: Observability, draft: Draft) -> Iterator[Finding]:
+    """Certificates last as long as Istio's agent asks for, if it is told otherwise: SECRET_TTL."""
+    sidecar, plane = draft.section("sidecar", Sidecar), draft.section("controlPlane", ControlPlane)
+    hours = observability.alerts.certificate_hours
+    if sidecar is None or plane is None or hours < _RENEWED_AT_HOURS:
+        return
+    if plane.mode == "install" and "SECRET_TTL" not in f"{sidecar.environment}{plane.values}":
+        yield Finding(
+            "observability.alerts.certificateHours",
+            str(hours),
+            f"is not less than the {_RENEWED_AT_HOURS} hours that are left when Istio renews a certificate",
+            "The alert would come for every certificate, every day.",
+            f"1 to {_RENEWED_AT_HOURS - 1}; or certificates that last longer, by SECRET_TTL in `sidecar.environment`.",
+        )
+
+
 def _agent(
     path: str, network: str, agent: MetricsAgent, observability: Observability, draft: Draft
 ) -> Iterator[Finding]:
@@ -118,7 +137,9 @@ def _agent(
             "Prometheus reaches VMs of the cluster's own network itself.",
             f"one of {', '.join(sorted(draft.network_names)) or 'none: there are no other networks'}.",
         )
-    elif draft.complete and agent.machine not in _machines(draft.workloads, network):
+    elif agent.machine in _machines(draft.workloads, network):
+        yield from _agent_calls(path, agent, observability, draft)
+    elif draft.complete:
         there = ", ".join(sorted(_machines(draft.workloads, network))) or "none: no workload has machines there"
         yield Finding(
             f"{path}.machine",
@@ -126,6 +147,39 @@ def _agent(
             f"is not a machine of a workload in network `{network}`",
             "There would be no agent, or one that reaches neither the VMs nor Prometheus.",
             f"one of {there}.",
+        )
+
+
+def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, draft: Draft) -> Iterator[Finding]:
+    """Whether an agent finds what it calls, which only the mesh has a name for."""
+    name, workload = next(
+        (n, w) for n, w in draft.workloads.items() if w.machines is not None and agent.machine in w.machines.hosts
+    )
+    sidecar, cluster = draft.section("sidecar", Sidecar), draft.section("cluster", Cluster)
+    if sidecar is None or cluster is None:
+        return
+    shape = proxy_shape(sidecar, workload)
+    if not shape.dns_capture:
+        yield Finding(
+            f"{path}.machine",
+            agent.machine,
+            f"is of workload `{name}`, whose `dnsCapture` is false",
+            "The agent would not find the metrics server, whose name the mesh alone knows: it would scrape nothing.",
+            f"`workloads.{name}.sidecar.dnsCapture: true`, or a machine of another workload.",
+        )
+    place = observability.namespace
+    called = [SERVER] if agent.write_to is not None else [SERVER, PROMETHEUS]
+    hosts = [f"{service}.{place}.svc.{cluster.domain}" for service in called]
+    missing = [
+        h for h in hosts if shape.egress is not None and not in_scope(shape.egress, workload.namespace, place, h)
+    ]
+    if missing:
+        yield Finding(
+            f"{path}.machine",
+            agent.machine,
+            f"is of workload `{name}`, whose `egress` leaves out {' and '.join(missing)}",
+            "The agent could not call it: nothing would be seen of its network.",
+            f"add `{place}/*` to `egress.hosts` of that workload, or take a machine of another.",
         )
 
 

@@ -129,6 +129,29 @@ def test_the_bundle_holds_what_was_seen_without_secrets(monkeypatch: pytest.Monk
     assert json.loads(files["machines/vm-1/envoy/config_dump.json"])
 
 
+def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def nobody_looks(*_: object, **__: object) -> View:
+        raise AssertionError
+
+    monkeypatch.setattr(doctor, "look", nobody_looks)
+    result = CliRunner().invoke(app, ["doctor", "--bundle", str(tmp_path / "nowhere" / "x.tar.gz")])
+    assert result.exit_code == 2
+    assert "cannot be written (No such file or directory)" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_findings_are_printed_though_the_bundle_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "write_bundle", full)
+    bundle = ("--bundle", str(tmp_path / "x.tar.gz"))
+    code, text = run(monkeypatch, *bundle, machine=seen(STOPPED), mesh=mesh_facts())
+    assert (code, "service-stopped" in text) == (1, True)
+    assert "service-stopped" in run(monkeypatch, "--json", *bundle, machine=seen(STOPPED), mesh=mesh_facts())[1]
+
+
 @pytest.mark.parametrize(
     "run", ["A", "A B", "LS0tLS1CRUdJTiA", "LS0tLS1CRUdJTi" + "a" * 50, "b" * 60 + "\\n", "password="]
 )

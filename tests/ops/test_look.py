@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.ops import look
+from hybridmesh.ops import look, mesh
 from hybridmesh.ops.doctor import examine
-from hybridmesh.ops.look import Source, View, look_at_machines
+from hybridmesh.ops.look import Seen, Source, View, look_at_machines
 from hybridmesh.ops.ssh import Answer, Limits, Reachable
 from tests.components.harness import dev_settings
-from tests.ops.probed import HOST, NOW, TOPOLOGY, probe_output
+from tests.ops.probed import HOST, NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output
 
 OTHER = "aaa.shop.svc.cluster.local"
 
@@ -72,3 +72,25 @@ def test_each_machine_resolves_a_name_that_its_proxy_is_told_of(
         name: f"{host} is not resolved on it, though the agent answers DNS" for name, host in asked.items() if host
     }
     assert findings == wrong
+
+
+@pytest.mark.parametrize(("wanted", "known"), [(False, []), (True, [["vm-1"]])])
+def test_certificates_are_looked_at_where_they_are_wanted_and_ssh_has_not_told_them(
+    monkeypatch: pytest.MonkeyPatch, wanted: bool, known: list[list[str]]
+) -> None:
+    asked: list[list[str]] = []
+    end = {"vm-2": NOW}
+
+    def shown(_topology: object, _entries: object, told: list[str]) -> dict[str, Any]:
+        asked.append(told)
+        return end
+
+    machines = {"vm-1": Seen(facts=machine_facts()), "vm-2": Seen(refusal="no answer")}
+    monkeypatch.setattr(look, "look_at_machines", lambda *_, **__: machines)
+    monkeypatch.setattr(look, "cluster_of", lambda _topology: None)
+    monkeypatch.setattr(mesh, "look", lambda *_: mesh_facts(certificates={}))
+    monkeypatch.setattr(mesh, "shown_certificates", shown)
+    found = look.look(Source(), TOPOLOGY, ["vm-1", "vm-2"], certificates=wanted)
+    assert asked == known
+    assert found.mesh is not None
+    assert found.mesh.certificates == (end if wanted else {})

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from datetime import datetime
+from typing import Any
 
 import pytest
 
+from hybridmesh.ops import mesh
 from hybridmesh.ops.mesh import Endpoint, look
 from hybridmesh.providers.cluster import Pod
-from tests.ops.probed import ADDRESS, HOST, TOPOLOGY
+from tests.ops.probed import ADDRESS, HOST, NOW, TOPOLOGY
 from tests.providers.fake_cluster import FakeCluster
 
 ISTIODS = "istio-system app=istiod,istio.io/rev in (default)"
 GATEWAYS = "istio-system istio=eastwestgateway"
 READY, STARTING = Pod("a", "10.0.0.1", True), Pod("b", "10.0.0.2", False)
 BY_ADDRESS = {**TOPOLOGY, "gateway": {**TOPOLOGY["gateway"], "byAddress": True}}
-
-
-@pytest.fixture(autouse=True)
-def _nobody_connects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hybridmesh.ops.mesh._shown_certificate", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,27 @@ def test_endpoints_that_no_istiod_could_be_asked_for_are_not_known() -> None:
         Endpoint(service=HOST, address=ADDRESS, labels={"app": "echo"}, healthy=True)
     ]
     assert look(TOPOLOGY, nobody).endpoints == []
+
+
+def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_told_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over, asked = threading.Event(), []
+
+    def shown(machine: dict[str, Any], _workloads: object) -> datetime:
+        asked.append(machine["name"])
+        if machine["name"] not in ("vm-1", "vm-2"):
+            over.wait(10)
+        return NOW
+
+    monkeypatch.setattr(mesh, "_shown_certificate", shown)
+    monkeypatch.setattr(mesh, "SHOWN_SECONDS", 0.5)
+    machines = {f"vm-{n}": {**TOPOLOGY["machines"]["vm-1"], "name": f"vm-{n}"} for n in range(60)}
+    began = time.monotonic()
+    try:
+        found = mesh.shown_certificates({**TOPOLOGY, "machines": machines}, {}, ["vm-2"])
+    finally:
+        over.set()
+    assert time.monotonic() - began < 5
+    assert found == {"vm-1": NOW}
+    assert "vm-2" not in asked

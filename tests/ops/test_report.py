@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -240,6 +241,9 @@ def test_a_certificate_of_the_join_and_one_that_ends_are_told_apart() -> None:
     joined = Tree(page(view(machines={}, certificates={}))).text
     assert "(that of its join)" in joined
     assert "not asked" in joined
+    later = page(replace(view(machines={}, certificates={}), now=NOW + timedelta(days=3)))
+    assert "ENDED" not in later
+    assert "that of its join, which is renewed unseen" in later
     ended = page(view(machines={}, certificates={"vm-1": NOW - timedelta(hours=1)}))
     assert "ENDED" in ended
     assert 'class="bar bad"' in ended

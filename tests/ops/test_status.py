@@ -128,6 +128,18 @@ def test_the_certificate_is_the_one_that_it_has_where_that_can_be_known(
     assert (found.certificate_expiry, found.certificate_of) == (expiry, of)
 
 
+def test_a_certificate_of_the_join_is_not_called_ended_for_it_was_renewed_unseen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shown(later: timedelta) -> str:
+        return " ".join(run(monkeypatch, replace(view({}, certificates={}), now=NOW + later))[1].split())
+
+    assert "23 h left, until 2026-11-26T11:00:00Z (of its join)" in shown(timedelta())
+    for later in (timedelta(hours=12), timedelta(days=30)):
+        assert "not known (joined until 2026-11-26T11:00:00Z)" in shown(later)
+        assert "ENDED" not in shown(later)
+
+
 def test_the_version_and_changes_by_hand_are_the_machines_own_word() -> None:
     facts = machine_facts({"version": "1.30.2", "manifest": MANIFEST.replace("enabled", "disabled")})
     found = judged(Seen(facts=facts))
@@ -264,7 +276,7 @@ def test_watching_asks_the_mesh_each_time_and_machines_now_and_then(monkeypatch:
     asked: list[int] = []
     clock = iter([0.0, 10.0, 20.0, 31.0, 31.5])
 
-    def look(_source: Source, _topology: object, names: list[str]) -> View:
+    def look(_source: Source, _topology: object, names: list[str], **_: bool) -> View:
         asked.append(len(names))
         return view({} if not names else None)
 
@@ -289,7 +301,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, *views: View) -> str:
         if len(views) == looked[0]:
             raise KeyboardInterrupt
 
-    def look(*_: object) -> View:
+    def look(*_: object, **__: bool) -> View:
         looked[0] += 1
         return next(looks)
 

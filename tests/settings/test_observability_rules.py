@@ -72,6 +72,24 @@ REFUSED: list[tuple[str, Change, str, str]] = [
         "not a machine of a workload in network `far`",
     ),
     (
+        "an agent of a workload whose proxies do not answer DNS",
+        at("workloads/remote/sidecar", {"dnsCapture": False}),
+        "observability.agents.far.machine",
+        "whose `dnsCapture` is false",
+    ),
+    (
+        "an agent of a workload that is not told of what it calls",
+        at("workloads/remote/sidecar", {"egress": {"hosts": ["./*", "istio-system/*"]}}),
+        "observability.agents.far.machine",
+        "`egress` leaves out hybrid-mesh-metrics.hybrid-mesh-metrics.svc.cluster.local and hybrid-mesh-prometheus.",
+    ),
+    (
+        "an alert that comes for every certificate",
+        at("observability/alerts", {"certificateHours": 12}),
+        "observability.alerts.certificateHours",
+        "is not less than the 12 hours",
+    ),
+    (
         "an app's metrics at one of Istio's ports",
         at("workloads/echo/metrics", {"port": 15090}),
         "workloads.echo.metrics.port",
@@ -159,6 +177,8 @@ def test_the_table_of_the_docs_is_what_is_tested() -> None:
         ("observability/scrapeSeconds", 0),
         ("observability/scrapeSeconds", 121),
         ("observability/alerts", {"errorPercent": 0}),
+        ("observability/alerts", {"errorPercent": 100}),
+        ("observability/alerts", {"canaryPoints": 100}),
         ("observability/delivery", "helm"),
         ("observability/agents/far/package/sha256", "short"),
         ("sidecar/tracing", {"samplingPercent": 101}),
@@ -170,6 +190,16 @@ def test_a_wrong_value_is_refused_with_what_to_write(path: str, value: object) -
     found = findings(both(seen, at(path, value)))
     assert found
     assert all(f.fix for f in found)
+
+
+def test_an_agent_that_is_told_of_what_it_calls_is_good() -> None:
+    for hosts in (["./*", "hybrid-mesh-metrics/*"], ["*/*.svc.cluster.local"]):
+        assert findings(both(seen, at("workloads/remote/sidecar", {"egress": {"hosts": hosts}}))) == []
+
+
+def test_certificates_that_last_longer_may_be_told_of_earlier() -> None:
+    long = at("sidecar/environment", {"SECRET_TTL": "720h"})
+    assert findings(both(seen, both(long, at("observability/alerts", {"certificateHours": 300})))) == []
 
 
 def test_scraping_too_seldom_for_the_alerts_is_refused_with_the_reason() -> None:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from .base import Cidr, Labels, Model, Name, Sha256, Text, Url, no_bool, setting
 
-Share = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=100)]
+Share = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=99)]
 
 
 class Prometheus(Model):
@@ -86,7 +86,7 @@ class Alerts(Model):
         meaning="Share of a workload version's requests that end with 5xx, over five minutes.",
         example=5,
         wrong="people would be woken for nothing, or not at all.",
-        fix="1 to 100.",
+        fix="1 to 99: an alert is about more than that.",
     )
     canary_points: Share = setting(
         5,
@@ -94,7 +94,7 @@ class Alerts(Model):
         "versions.",
         example=5,
         wrong="a bad canary would go on, or a good one would be taken for bad.",
-        fix="1 to 100.",
+        fix="1 to 99: an alert is about more than that.",
     )
     certificate_hours: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=720)] = setting(
         6,
@@ -102,7 +102,7 @@ class Alerts(Model):
         "time, 12 of 24 hours.",
         example=6,
         wrong="the alert would come when it is too late, or always.",
-        fix="1 to 720, less than half of the certificates' life.",
+        fix="1 to 11; 1 to 720 where certificates last longer than 24 hours, and less than half of their life.",
     )
 
 
