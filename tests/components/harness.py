@@ -82,6 +82,8 @@ class Registered:
     """What an input comes from."""
     ignore_changes: tuple[str, ...] = ()
     replace_on_changes: tuple[str, ...] = ()
+    secret_outputs: tuple[str, ...] = ()
+    """What the engine is told to keep as a secret of what comes back."""
     source_positions: tuple[str, ...] = ()
     """Where in the program it was made, the innermost first."""
 
@@ -132,6 +134,7 @@ class World(pulumi.runtime.mocks.MockMonitor):
                 by_input=by_input,
                 ignore_changes=tuple(request.ignoreChanges),
                 replace_on_changes=tuple(request.replaceOnChanges),
+                secret_outputs=tuple(request.additionalSecretOutputs),
                 source_positions=tuple(frame.pc.uri for frame in request.stackTrace.frames),
             )
         )

@@ -136,6 +136,14 @@ def test_a_rule_lets_through_what_is_needed(
     assert (found.value("name"), found.value("network")) == (f"echo-fleet-{rule}", "vpc")
 
 
+def test_where_nobody_is_named_nobody_is_let_in() -> None:
+    """Google takes a rule without sources for one of all sources."""
+    alone = fleet(replace(ARGS, place=replace(PLACE, clients=[], observers=[])))
+    incoming = [r for r in alone.of_type("Firewall") if r.value("direction") == "INGRESS"]
+    assert [r.name for r in incoming] == ["echo-fleet-in-health"]
+    assert "echo-fleet-in-app" not in fleet(replace(ARGS, app_ports=[])).names()
+
+
 def test_all_else_that_goes_out_is_denied_unless_that_is_not_wanted(world: World) -> None:
     deny = world.one("echo-fleet-deny")
     assert (deny.value("direction"), deny.value("destinationRanges")) == ("EGRESS", ["0.0.0.0/0"])
@@ -185,11 +193,8 @@ def test_the_template_is_shielded_private_and_labelled(world: World) -> None:
     assert len(template.value("serviceAccount")["scopes"]) == 2
     assert (template.value("namePrefix"), template.value("region")) == ("echo-fleet-", "europe-west3")
     assert template.value("scheduling") is None
-    assert set(template.value("metadata")) == {
-        "block-project-ssh-keys",
-        "serial-port-logging-enable",
-        "startup-script",
-    }
+    said = {key: value for key, value in template.value("metadata").items() if key != "startup-script"}
+    assert said == {"block-project-ssh-keys": "TRUE", "serial-port-logging-enable": "TRUE"}
 
 
 def test_a_subnetwork_by_its_link_says_its_own_project() -> None:
@@ -206,6 +211,8 @@ def test_an_instance_that_is_joined_over_ssh_has_no_right_and_no_script() -> Non
     addresses: list[str] = []
     world = run(lambda: GceInstance("echo-one", args).address.apply(addresses.append), answers=answers)
     assert addresses == ["10.2.0.17"]
+    one = world.one("echo-one-instance")
+    assert one.ignore_changes == ("bootDisk.initializeParams.image",), "an image's next version would replace it"
     assert not world.of_type("rbac")
     assert set(world.one("echo-one-instance").value("metadata")) == {
         "block-project-ssh-keys",

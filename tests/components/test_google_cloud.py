@@ -16,7 +16,7 @@ from pulumi.runtime import rpc
 from components.google_cloud import INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import KEY, PROJECT_ROOT, World, run
-from tests.settings.test_google import FLEET, PEM, PEM_KEY, SHARED, gcp_settings
+from tests.settings.test_google import FLEET, INSTANCE, PEM, PEM_KEY, SHARED, gcp_settings
 from tests.settings.test_rules import at
 
 SNAPSHOT = PROJECT_ROOT / "tests" / "components" / "gcp_graph.json"
@@ -178,6 +178,37 @@ def test_a_single_instance_joins_by_itself_as_a_fleet_does(world: World) -> None
     assert instance.value("metadata")["startup-script"] == fleet
     [user, _] = world.one("mesh-shop-canary-role-binding").value("subjects")
     assert user["name"] == ANSWERS["mesh-shop-canary-account"]["email"]
+
+
+def test_instances_of_these_settings_are_made_so() -> None:
+    given = {"ssh": True, "protect": True, "publicAddress": True, "labels": {"team": "shop"}, "diskGb": 20}
+    world = stack(at(INSTANCE, {"zone": "europe-west3-b", **given}))
+    instance = world.one("mesh-shop-canary-instance")
+    assert instance.value("deletionProtection") is True
+    assert instance.value("metadata")["enable-oslogin"] == "TRUE"
+    assert world.one("mesh-shop-canary-in-iap")
+    assert instance.value("networkInterfaces")[0]["accessConfigs"] == [{"networkTier": "PREMIUM"}]
+    assert instance.value("labels") == {"team": "shop", "hybrid-mesh": "shop-canary"}
+    assert instance.value("bootDisk")["initializeParams"]["size"] == 20
+
+
+def test_other_ways_out_are_denied_or_not_as_the_settings_say(world: World) -> None:
+    assert "mesh-shop-fleet-deny" in world.names()
+    open_ = stack(at("google/denyOtherEgress", False))
+    assert not [name for name in open_.names() if name.endswith("-deny")]
+    assert "mesh-shop-fleet-in-iap" not in world.names(), "nor does SSH come in where nobody asked for it"
+
+
+def test_the_caller_s_values_of_the_gateway_s_service_count_over_ours() -> None:
+    own = {"loadBalancerIP": "10.2.0.77", "annotations": {"a": "b"}}
+    values = stack(at("gateway/values/service", own)).one("mesh-gateway-release").value("values")
+    assert values["service"] == {"loadBalancerIP": "10.2.0.77", "annotations": {**INTERNAL_GATEWAY, "a": "b"}}
+
+
+def test_a_fleet_without_a_most_is_as_big_as_its_least() -> None:
+    world = stack(at(FLEET, {"minSize": 3, "maxSurge": 3}))
+    assert world.one("mesh-shop-fleet-group").value("targetSize") == 3
+    assert "mesh-shop-fleet-autoscaler" not in world.names()
 
 
 def test_fleets_of_these_settings_are_made_so() -> None:

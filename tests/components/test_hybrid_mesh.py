@@ -37,6 +37,7 @@ def test_the_dev_stack_has_one_service_on_both_sides_and_one_of_each_kind_of_hos
     assert world.one("mesh-echo-group").value("spec")["metadata"]["labels"] == {"app": "echo", "version": "vm"}
     assert world.one("mesh-vm-1", "Sidecar").plain["ssh"] == "root@192.0.2.11:22 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"
     assert world.one("mesh-vm-2-machine").value("create") == "python -m lab machine create vm-2"
+    assert world.one("mesh-vm-2-machine").value("delete") == "python -m lab machine delete vm-2"
     for machine in ("vm-1", "vm-2"):
         for role in ("token", "join", "ready", "membership"):
             assert world.one(f"mesh-{machine}-{role}")
@@ -55,6 +56,26 @@ def test_every_kubernetes_object_goes_through_the_stack_s_own_provider(preview: 
     objects = [r for r in world.found if r.type.startswith("kubernetes:")]
     assert len(objects) > 15
     assert {r.provider.rpartition("::")[0] for r in objects} == {provider.urn}
+
+
+def test_every_way_to_the_cluster_is_by_the_context_of_the_settings() -> None:
+    world = run(mesh(dev_settings(lambda sections: sections["cluster"].update(context="here"))))
+    assert world.one("mesh-kubernetes").value("context") == "here"
+    for name in ("control-plane-remains", "control-plane-root-certificate", "gateway-address", "adopters"):
+        assert world.one(f"mesh-{name}").value("context") == "here", name
+    for role in ("departure", "token", "membership"):
+        assert world.one(f"mesh-vm-1-{role}").inside("context") == "here", role
+
+
+def test_risks_that_are_accepted_and_machines_that_are_lost_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["versions"] = {"accept": ["system"]}
+        sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["lost"] = True
+
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda message, _resource: said.append(message))
+    run(mesh(dev_settings(change)))
+    assert [words[:22] for words in said] == ["VMs of any system may ", "vm-1 is declared lost "]
 
 
 def test_a_config_map_that_changes_is_not_deleted_and_made_anew() -> None:

@@ -78,13 +78,17 @@ def test_each_gateway_lets_through_the_hosts_of_service_entries_with_endpoints_i
         workloads = sections["workloads"]
         workloads["remote"]["service"] = entry("shop.vm.internal", "cart.vm.internal", "cart.svc.cluster.local")
         workloads["echo"]["service"] = entry("echo.vm.internal")
+        near = {"hosts": {"near-1": host("192.0.2.41")}}
+        workloads["near"] = {**workloads["remote"], "machines": near, "service": entry("near.vm.internal")}
+        del workloads["near"]["network"]
         workloads["both"] = {**workloads["remote"], "pods": {"image": "x"}, "service": entry("both.vm.internal")}
         workloads["both"]["machines"] = {"hosts": {"far-2": host("198.51.100.12")}}
 
     world = mesh(entries, preview=preview)
     far_hosts = ["*.local", "both.vm.internal", "cart.vm.internal", "shop.vm.internal"]
     assert passed_on(world, "mesh-far-gateway") == far_hosts
-    assert passed_on(world, "mesh-gateway") == ["*.local", "both.vm.internal", "echo.vm.internal"]
+    own_hosts = ["*.local", "both.vm.internal", "echo.vm.internal", "near.vm.internal"]
+    assert passed_on(world, "mesh-gateway") == own_hosts
 
 
 def test_services_are_let_through_in_the_cluster_s_own_domain() -> None:

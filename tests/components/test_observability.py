@@ -14,6 +14,7 @@ from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.observability import writers_policy
 from components.telemetry import Traces, TraceTag, tracing
 from tests.components.harness import World, dev_settings, run
+from tests.remote.unpacked import texts
 from tests.settings.test_network_rules import far
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
@@ -175,6 +176,9 @@ def test_a_prometheus_of_ours_starts_anew_with_another_configuration(preview: bo
 def test_machines_let_the_scrapers_in_and_in_another_network_the_agent_too(preview: bool) -> None:
     world = mesh(None, with_agent, preview=preview)
     assert world.one("mesh-vm-1", "Sidecar").plain["scrapers"] == ["10.0.0.0/16"]
+    if not preview:
+        told = texts(world.one("mesh-far-1-join").value("stdin"))
+        assert told["settings/scrapers"] == "10.0.0.0/16 198.51.100.11/32\n"
     for machine in ("far-1", "gw-1"):
         assert world.one(f"mesh-{machine}", "Sidecar").plain["scrapers"] == ["10.0.0.0/16", "198.51.100.11/32"]
 

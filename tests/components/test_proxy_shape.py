@@ -9,8 +9,10 @@ from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.telemetry import access_logging
 from hybridmesh.istio import versions
 from tests.components.harness import World, dev_settings, run
+from tests.remote.unpacked import texts
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
+LIMITS_ON_A_VM = ("download-timeout", "install-timeout", "ready-timeout", "drain", "cut-off")
 
 
 def mesh(stack: dict[str, Any], own: dict[str, Any] | None = None, *, preview: bool = False, **more: Any) -> World:
@@ -90,6 +92,60 @@ def test_a_workload_s_own_word_reaches_its_machines() -> None:
     files = mesh({"dnsCapture": True, "logLevel": "info"}, {"dnsCapture": False}).one("mesh-vm-1", "Sidecar").plain
     assert "DNS_CAPTURE" not in files["cluster.env"]
     assert "--proxyLogLevel=info" in files["cluster.env"]
+
+
+def test_what_the_settings_say_of_proxies_reaches_the_machines() -> None:
+    limits = {"cpuPercent": 150, "memory": "512M", "memoryHigh": "384M", "tasks": 512}
+    capture = {
+        "allInboundPorts": True,
+        "excludeInboundPorts": [9100],
+        "excludeOutboundCidrs": ["192.0.2.0/24"],
+        "excludeOutboundPorts": [5432],
+    }
+    world = mesh({"limits": limits, "capture": capture, "preflight": {"accept": ["clock"]}})
+    shown = world.one("mesh-vm-1", "Sidecar").plain
+    assert shown["limits"] == {"cpu-quota": "150%", "memory-max": "512M", "memory-high": "384M", "tasks-max": "512"}
+    for line in (
+        "ISTIO_INBOUND_PORTS='*'",
+        "ISTIO_LOCAL_EXCLUDE_PORTS='22,15090,15021,15020,9100'",
+        "ISTIO_SERVICE_EXCLUDE_CIDR='192.0.2.0/24'",
+        "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE='5432'",
+    ):
+        assert line in shown["cluster.env"].splitlines()
+    told = texts(world.one("mesh-vm-1-join").value("stdin"))
+    assert told["settings/accept"] == "clock\n"
+    assert told["settings/supported-systems"] == f"{versions.systems_line()}\n"
+    some = mesh({"capture": {"inboundPorts": [8080, 9100], "outboundCidrs": ["10.0.0.0/8"]}})
+    lines = some.one("mesh-vm-1", "Sidecar").plain["cluster.env"].splitlines()
+    assert {"ISTIO_INBOUND_PORTS='8080,9100'", "ISTIO_SERVICE_CIDR='10.0.0.0/8'"} <= set(lines)
+
+
+def test_machines_of_any_system_join_where_that_is_accepted() -> None:
+    world = mesh({}, versions={"accept": ["system"]})
+    assert "settings/supported-systems" not in texts(world.one("mesh-vm-1-join").value("stdin"))
+
+
+def test_every_limit_of_the_settings_is_that_of_what_it_is_called_after() -> None:
+    names = ("dial", "download", "install", "ready", "sync", "rotation", "drain", "gateway", "api")
+    seconds = {f"{name}Seconds": number for number, name in enumerate(names, 11)}
+    timeouts = {**seconds, "dialAttempts": 7}
+    world = mesh({"timeouts": timeouts, "upgrade": {"cutOffSeconds": 31}, "tokenSeconds": 632})
+    told = texts(world.one("mesh-vm-1-join").value("stdin"))
+    assert {name: told[f"settings/{name}-seconds"].strip() for name in LIMITS_ON_A_VM} == {
+        "download-timeout": "12",
+        "install-timeout": "13",
+        "ready-timeout": "14",
+        "drain": "17",
+        "cut-off": "31",
+    }
+    departure, membership = world.one("mesh-vm-1-departure"), world.one("mesh-vm-1-membership")
+    assert [departure.inside(key) for key in ("rotationSeconds", "drainSeconds", "requestSeconds")] == [16, 17, 19]
+    assert [departure.inside(key) for key in ("dialSeconds", "dialAttempts")] == [11, 7]
+    assert membership.inside("syncSeconds") == 15
+    assert world.one("mesh-vm-1-token").value("expirationSeconds") == 632
+    assert world.one("mesh-vm-1-preflight").inside("settings")["gateway-timeout-seconds"] == "18"
+    connection = world.one("mesh-vm-1-join").value("connection")
+    assert (connection["perDialTimeout"], connection["dialErrorLimit"]) == (11, 7)
 
 
 def test_accepted_versions_are_said_with_what_may_break() -> None:

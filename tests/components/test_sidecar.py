@@ -94,6 +94,10 @@ def test_all_that_is_done_to_a_machine_comes_after_its_departure_is_noted() -> N
     assert departure.plain["ssh"] == "[secret]"
 
 
+def test_the_state_keeps_the_token_as_a_secret() -> None:
+    assert sidecar().one("vm-1-token").secret_outputs == ("token",)
+
+
 def test_what_follows_a_join_names_the_step_before_and_not_all_that_the_join_hangs_on() -> None:
     """The state has each name in full, for the resource and for each of its properties."""
     world = sidecar()

@@ -90,6 +90,44 @@ def test_what_is_denied_by_method_or_path_is_denied_on_the_ports_that_have_them(
     ]
 
 
+def test_ports_of_the_app_and_none_where_it_speaks_tls_itself_have_methods() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["workloads"]["echo"]["ports"] = [
+            {"name": "http", "port": 80, "targetPort": 8080},
+            {"name": "tls", "port": 443, "targetPort": 8443, "protocol": "TLS"},
+        ]
+        sections["access"] = {"echo": {"deny": [{"methods": ["DELETE"]}, {"paths": ["/admin"]}]}}
+
+    rules = run(mesh(dev_settings(change))).one("mesh-echo-deny").value("spec")["rules"]
+    assert [rule["to"][0]["operation"]["ports"] for rule in rules] == [["8080"], ["8080"]]
+
+
+def test_all_that_a_rule_of_the_settings_says_is_in_its_policy() -> None:
+    rule: dict[str, Any] = {
+        "from": ["client"],
+        "principals": ["cluster.local/ns/far/sa/stranger"],
+        "namespaces": ["shop"],
+        "methods": ["GET"],
+        "paths": ["/orders"],
+        "ports": [8080],
+    }
+    world = run(mesh(dev_settings(lambda sections: sections.update(access={"echo": {"allow": [rule]}}))))
+    callers = ["cluster.local/ns/demo/sa/client", "cluster.local/ns/far/sa/stranger"]
+    assert world.one("mesh-echo-allow").value("spec")["rules"] == [
+        {
+            "from": [{"source": {"principals": callers}}, {"source": {"namespaces": ["shop"]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": ["/orders"], "ports": ["8080"]}}],
+        }
+    ]
+
+
+@pytest.mark.parametrize(("default", "refused"), [("deny", True), ("allow", False)])
+def test_what_no_rule_matches_is_refused_or_not_as_the_settings_say(default: str, refused: bool) -> None:
+    access = {"echo": {"default": default, "deny": [{"from": ["client"]}]}}
+    world = run(mesh(dev_settings(lambda sections: sections.update(access=access))))
+    assert ("mesh-echo-default-deny" in world.names()) is refused
+
+
 @MODES
 def test_a_workload_of_the_stack_is_named_by_its_identity(preview: bool) -> None:
     def change(sections: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def test_what_pulumi_has_encrypted_is_no_finding_wherever_it_stands(file: Path) 
     secure = {"secure": "v1:abc"}
     changes = (at(f"{VM_1}/ssh/privateKey", secure), at(f"{VM_1}/ssh/port", secure), at("cluster/network", secure))
     assert check(changed(file, *changes)) == (0, [f"{file}: good"])
-    status, lines = check(changed(file, at("cluster/name", "A"), at(f"{VM_1}/ssh/privateKeyFile", "")))
+    status, lines = check(changed(file, at("cluster/network", "A"), at(f"{VM_1}/ssh/privateKeyFile", "")))
     assert (status, len(lines)) == (1, 2), "a setting whose name begins with that of an encrypted one is another"
 
 

@@ -158,8 +158,8 @@ def test_a_file_that_was_not_meant_is_not_shown() -> None:
 
 @pytest.mark.parametrize("text", ["users:\n- token: S3CRET\n", "-----BEGIN PRIVATE KEY-----\\nS3CRET\\n"])
 def test_nor_is_one_of_several_lines_or_of_a_key_in_one(text: str) -> None:
-    sections = {**MINIMAL, "cluster": {**MINIMAL["cluster"], "name": {"fromFile": "kubeconfig"}}}
-    with pytest.raises(SettingsError, match=r"cluster\.name = \*+: is not an RFC 1123 label") as error:
+    sections = {**MINIMAL, "cluster": {**MINIMAL["cluster"], "network": {"fromFile": "kubeconfig"}}}
+    with pytest.raises(SettingsError, match=r"cluster\.network = \*+: is not an RFC 1123 label") as error:
         parse(sections, lambda path: text if path == "kubeconfig" else read_file(path))
     assert "S3CRET" not in str(error.value)
 
@@ -188,10 +188,10 @@ def test_no_value_is_shown_of_a_section_in_which_pulumi_decrypted_something(
 
 
 def test_nor_of_one_that_pulumi_up_says_to_be_secret(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = {**MINIMAL, "cluster": {**MINIMAL["cluster"], "name": "S3CRET"}}
+    config = {**MINIMAL, "cluster": {**MINIMAL["cluster"], "network": "S3CRET"}}
     monkeypatch.setenv("PULUMI_CONFIG", json.dumps({f"hybrid-mesh:{k}": json.dumps(v) for k, v in config.items()}))
     monkeypatch.setenv("PULUMI_CONFIG_SECRET_KEYS", '["hybrid-mesh:cluster"]')
-    with pytest.raises(SettingsError, match=r"cluster\.name = \*\*\*") as error:
+    with pytest.raises(SettingsError, match=r"cluster\.network = \*\*\*") as error:
         from_pulumi_config(project)
     assert "S3CRET" not in str(error.value)
 
