@@ -208,7 +208,8 @@ def test_the_caller_s_values_of_the_gateway_s_service_count_over_ours() -> None:
 def test_a_fleet_without_a_most_is_as_big_as_its_least() -> None:
     world = stack(at(FLEET, {"minSize": 3, "maxSurge": 3}))
     assert world.one("mesh-shop-fleet-group").value("targetSize") == 3
-    assert "mesh-shop-fleet-autoscaler" not in world.names()
+    policy = world.one("mesh-shop-fleet-autoscaler").value("autoscalingPolicy")
+    assert (policy["minReplicas"], policy["maxReplicas"]) == (3, 3)
 
 
 def test_fleets_of_these_settings_are_made_so() -> None:
