@@ -76,7 +76,11 @@ def test_the_server_may_list_entries_pods_and_istiod_s_addresses_and_nothing_els
     assert world.of_type("ClusterRole") == []
     pod = world.one("mesh-metrics-server-deployment").value("spec")["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     (source,) = pod["volumes"][1]["projected"]["sources"]
     assert source["serviceAccountToken"]["audience"] == "istio-ca"
 
@@ -219,6 +223,8 @@ def test_an_agent_is_looked_at_again_once_its_vm_has_joined_anew() -> None:
 def test_an_agent_comes_after_its_vm_has_joined_and_prometheus_is_there() -> None:
     world = mesh(None, with_agent)
     agent = world.one("mesh-far-metrics-agent")
+    assert (agent.plain["logging"], agent.plain["stdin"]) == ("none", "[secret]")
+    assert texts(agent.value("stdin"))["settings/agent-sha256"] == "ab" * 32 + "\n"
     for earlier in ("mesh-far-1-membership", "mesh-metrics-prometheus-deployment", "mesh-metrics-server-deployment"):
         assert world.is_after(agent, world.one(earlier)), earlier
 

@@ -154,6 +154,7 @@ def test_a_routing_s_settings_reach_rule_and_route(preview: bool) -> None:
                 "match": [{"headers": {"x-tester": "yes"}, "subset": "vm"}],
                 "mirror": {"subset": "vm", "percentage": 5},
                 "timeout": "2s",
+                "retries": {"attempts": 2, "perTrySeconds": 1},
                 "connectionPool": {"tcp": {"connectTimeout": "30ms"}},
                 "loadBalancer": {
                     "simple": "RANDOM",
@@ -171,3 +172,5 @@ def test_a_routing_s_settings_reach_rule_and_route(preview: bool) -> None:
         assert len(routes) == 4
         assert routes[2]["mirrorPercentage"] == {"value": 5}
         assert {route["timeout"] for route in routes} == {"2s"}
+        tries = {(route["retries"]["attempts"], route["retries"]["perTryTimeout"]) for route in routes}
+        assert tries == {(2, "1s")}

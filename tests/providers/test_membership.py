@@ -113,6 +113,7 @@ def test_what_the_proxy_refused_is_named_with_its_reason(member: FakeCluster) ->
 
 def test_a_proxy_that_has_been_sent_nothing_is_not_in_sync() -> None:
     assert "istiod has not sent it Cluster" in sync_objection([state(Cluster={})], "vm-1.demo")
+    assert "istiod has not sent it Listener" in sync_objection([state(Listener={})], "vm-1.demo")
 
 
 def test_a_type_that_was_asked_for_and_never_sent_does_not_count() -> None:
