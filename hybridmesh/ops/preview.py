@@ -40,8 +40,6 @@ _GRAVEST_FIRST = ("replace", "delete", "update", "create")
 _OVER_SSH = "command:remote:Command"
 _OF_THE_PROGRAM = ("create", "update", "delete")
 """Of a command over SSH: the program's own text, which nobody chooses."""
-_HALVES = ("create-replacement", "delete-replaced", "discard-replaced")
-"""Parts of a `replace`, which stands beside them."""
 _TOLD_BY_THEIR_COMPONENT = ("command:", "pulumi-python:", "pulumi:")
 """How things are done: what is done stands, to be read, in the component that they belong to."""
 _PARTS = ("machine", "preflight", "departure", "token", "join", "ready", "membership")

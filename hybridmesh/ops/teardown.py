@@ -94,8 +94,6 @@ def leftovers(
         found += _namespaces_left(settings, deployment, cluster)
         found += _crds_left(settings, deployment, cluster)
     for name, answer in sorted(answers.items()):
-        if name in lost:
-            continue
         if not isinstance(answer, Answer):
             found.append(f"{name}: nobody could look: {answer}")
         elif answer.stdout.strip():
@@ -110,6 +108,9 @@ def _namespaces_left(settings: Settings, deployment: Mapping[str, Any], cluster:
     made = _of_type(deployment, "kubernetes:core/v1:Namespace")
     known = {str((namespace.get("metadata") or {}).get("name")) for namespace in made}
     named = {workload.namespace for workload in settings.workloads.values()}
+    named |= {network.gateway.namespace for network in settings.networks.values() if network.gateway is not None}
+    if settings.observability is not None:
+        named.add(settings.observability.namespace)
     if settings.control_plane.mode == "install":
         named.add(settings.control_plane.namespace)
     existing = {name for name, given in settings.namespaces.items() if given.existing}

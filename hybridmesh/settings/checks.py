@@ -341,11 +341,11 @@ def _ports(path: str, workload: Workload) -> Iterator[Finding]:
                 "Kubernetes would refuse the Deployment: a container's port has no such name.",
                 "a name with single hyphens.",
             )
-        if workload.machines is not None and port.target in ISTIO_PORTS:
+        if port.target in ISTIO_PORTS:
             yield Finding(
                 f"{path}.ports[{index}].port",
                 str(port.target),
-                "is one that Istio's proxy takes on the VM",
+                "is one that Istio's proxy takes, beside the app",
                 "App and proxy would fight for it.",
                 "let the app listen on another port (`targetPort`).",
             )

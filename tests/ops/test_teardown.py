@@ -20,6 +20,7 @@ from tests.ci.fakes import calls, program
 from tests.components.harness import FILES, PROJECT_ROOT
 from tests.providers.fake_cluster import FakeCluster
 from tests.providers.test_remains import ENTRIES, GATEWAYS, crd
+from tests.settings.test_network_rules import far
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 PULUMI = """
@@ -263,6 +264,23 @@ def test_what_is_not_the_stack_s_is_never_said_to_be_left(world: World) -> None:
     ]
     settings(lambda s: s.update(controlPlane={"mode": "adopt", "version": "1.31.0"}, gateway={"mode": "adopt"}))
     assert world.run()[0] == 0
+
+
+def test_a_gateway_s_namespace_and_that_of_metrics_are_looked_for_too(world: World) -> None:
+    """A destroy that was cut off may have left them, and nothing of them in the state."""
+
+    def more(sections: dict[str, Any]) -> None:
+        far(sections)
+        sections["observability"] = {"image": "metrics:1"}
+
+    world.state()
+    settings(more)
+    world.cluster.namespaces = {"": ["network-gateways", "hybrid-mesh-metrics", "shop"]}
+    world.cluster.crds = []
+    assert [line.partition(": kubectl")[0].partition(", ")[0] for line in left(world.run()[1])] == [
+        "left: namespace hybrid-mesh-metrics: if it is nobody else's",
+        "left: namespace network-gateways: if it is nobody else's",
+    ]
 
 
 def test_a_protected_stack_goes_by_no_other_s_name(world: World) -> None:

@@ -86,11 +86,12 @@ ASKED: dict[str, Callable[[Cluster], Any]] = {
 
 @pytest.mark.parametrize("asked", list(ASKED))
 def test_an_api_server_that_says_nothing_is_waited_for_as_long_as_the_setting_says(server: Server, asked: str) -> None:
+    cluster = server.cluster()  # a client loads what is asked of it, which is not waiting
     began = time.monotonic()
     with pytest.raises(UnansweredError, match=r"did not answer \(ReadTimeoutError\)"):
-        ASKED[asked](server.cluster())
+        ASKED[asked](cluster)
     assert len(server.connections) == 1
-    assert 1 <= time.monotonic() - began < 1.9
+    assert 1 <= time.monotonic() - began < 4, "and not as often as the client would try"
 
 
 def test_a_connection_that_is_closed_unanswered_is_tried_once_more(server: Server) -> None:

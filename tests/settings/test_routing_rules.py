@@ -31,6 +31,8 @@ RULES: list[tuple[str, Change, str, str]] = [
     ("a host is an address", entry_of("192.0.2.1"), f"{HOSTS}[0]", "full host name"),
     ("a host is upper case", entry_of("Echo.internal"), f"{HOSTS}[0]", "full host name"),
     ("a host is istiod's", entry_of("istiod.istio-system.svc.cluster.local"), f"{HOSTS}[0]", "Istio or the cluster"),
+    ("a host is istiod's, as VMs call it", entry_of("istiod.istio-system.svc"), f"{HOSTS}[0]", "Istio or the cluster"),
+    ("a host is the API's, in short", entry_of("kubernetes.default.svc"), f"{HOSTS}[0]", "Kubernetes' API"),
     ("a host is the API's", entry_of("kubernetes.default.svc.cluster.local"), f"{HOSTS}[0]", "Kubernetes' API"),
     ("a host is the cluster's domain", entry_of("cluster.local"), f"{HOSTS}[0]", "Istio or the cluster"),
     ("a host is named twice", entry_of("a.internal", "a.internal"), f"{HOSTS}[1]", f"that of {HOSTS}[0]"),

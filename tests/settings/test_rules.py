@@ -243,6 +243,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         for port in (15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090)
     ),
     (
+        "the app listens on Istio's port, in pods alone",
+        at("workloads/client/ports", [{"name": "http", "port": 15021}]),
+        "workloads.client.ports[0].port",
+        "proxy takes",
+    ),
+    (
         "a port is sshd's",
         at(f"{ECHO}/ports/0", {"name": "sftp", "port": 2022, "targetPort": 22, "protocol": "TCP"}),
         "workloads.echo.ports[0].port",
