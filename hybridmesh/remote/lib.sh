@@ -318,22 +318,33 @@ set_hosts() {
     write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
 }
 
-# An answer of DNS may name some of a name's addresses only. Those of before stay in their places until they were missing
-# from so many answers in a row; lines COUNT ADDRESS NAME of what is missing go to the file `absent`.
+# Whether a gateway listens there
+listens() {
+    # shellcheck disable=SC2016 # the inner shell's own
+    unredirected timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/15012"' "$1" 2>/dev/null
+}
+
+# An answer of DNS may name some of a name's addresses only. Those of before stay in their places while a gateway listens
+# there, until they were missing from so many answers in a row; lines COUNT ADDRESS NAME of what is missing go to the
+# file `absent`.
 MISSING_ANSWERS=20
 with_earlier_lines() {
     : >absent
+    { grep -vxFf "$1" "$STATE/hosts-known" 2>/dev/null || :; } | while read -r address name; do
+        listens "$address" || printf '%s %s\n' "$address" "$name"
+    done >dead
     awk -v limit="$MISSING_ANSWERS" -v counts="$STATE/hosts-missing" -v known="$STATE/hosts-known" '
-        { found[NR] = $0; is_found[$0] = 1 }
+        FILENAME == "dead" { is_dead[$0] = 1; next }
+        { found[++answers] = $0; is_found[$0] = 1 }
         END {
             while ((getline line <counts) > 0) { count = line; sub(/^[0-9]+ /, "", line); missing[line] = count + 0 }
             while ((getline line <known) > 0) {
                 is_known[line] = 1
                 if (line in is_found) print line
-                else if (++missing[line] < limit) { print line; print missing[line], line >"absent" }
+                else if (!(line in is_dead) && ++missing[line] < limit) { print line; print missing[line], line >"absent" }
             }
-            for (i = 1; i <= NR; i++) if (!(found[i] in is_known)) print found[i]
-        }' "$1"
+            for (i = 1; i <= answers; i++) if (!(found[i] in is_known)) print found[i]
+        }' dead "$1"
 }
 
 # Our block as $STATE/hosts asks for it. A host name that cannot be resolved now leads where it last did.

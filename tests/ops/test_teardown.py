@@ -271,7 +271,7 @@ def test_a_gateway_s_namespace_and_that_of_metrics_are_looked_for_too(world: Wor
 
     def more(sections: dict[str, Any]) -> None:
         far(sections)
-        sections["observability"] = {"image": "metrics:1"}
+        sections["observability"] = {"image": "metrics:1", "scrapers": ["10.0.0.0/8"]}
 
     world.state()
     settings(more)

@@ -227,8 +227,9 @@ def test_a_block_without_its_end_costs_no_line_that_follows(tmp_path: Path) -> N
 
 RESOLVER = """unredirected() { shift 2; "$@"; }
 getent() { grep " $2$" names; }
+listens() { ! grep -qx "$1" silent 2>/dev/null; }
 """
-"""In place of the system's: a file `names` that the test writes."""
+"""In place of the system's: files `names`, and `silent` of addresses at which nobody listens, that the test writes."""
 
 
 def test_a_host_name_in_the_place_of_an_address_is_resolved_to_all_of_its_addresses(tmp_path: Path) -> None:
@@ -294,6 +295,17 @@ def test_an_address_goes_when_it_was_missing_from_many_answers_in_a_row(tmp_path
     assert refresh(tmp_path, given, other) == both, "it is counted anew"
     (tmp_path / "hosts-known").unlink()
     assert refresh(tmp_path, given, other) == f"{head}192.0.2.2 istiod\n{tail}"
+
+
+def test_an_address_at_which_nobody_listens_goes_with_the_first_answer_that_lacks_it(tmp_path: Path) -> None:
+    (tmp_path / "etc-hosts").write_text("127.0.0.1 localhost\n")
+    given, head, tail = "gw.example.com istiod\n", "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n", "# END hybrid-mesh\n"
+    one, other, third = (f"192.0.2.{n} gw.example.com\n" for n in (1, 2, 3))
+    refresh(tmp_path, given, one + other)
+    (tmp_path / "silent").write_text("192.0.2.1\n")
+    assert refresh(tmp_path, given, third) == f"{head}192.0.2.2 istiod\n192.0.2.3 istiod\n{tail}"
+    (tmp_path / "silent").write_text("192.0.2.2\n192.0.2.3\n")
+    assert refresh(tmp_path, given, third) == f"{head}192.0.2.3 istiod\n{tail}", "what DNS says stays"
 
 
 def test_a_name_that_never_had_an_address_changes_nothing(tmp_path: Path) -> None:
