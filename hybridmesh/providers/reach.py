@@ -28,7 +28,9 @@ def reachable(machine: str, connection: Mapping[str, Any]) -> Reachable:
 def machine_itself(props: Mapping[str, Any]) -> tuple[str, ...]:
     """What tells one machine from another, whatever it is called."""
     way = props["connection"]
-    return str(way.get("address")), str(way.get("port")), str(way.get("hostKey"))
+    # Machines that are copies of one may share address and host key, in networks behind bastions of their own.
+    bastion = way.get("bastion") or {}
+    return tuple(str(part.get(key)) for part in (way, bastion) for key in ("address", "port", "hostKey"))
 
 
 def ask(props: Mapping[str, Any], command: str, stdin: str, seconds: float) -> Answer | SshError:

@@ -29,7 +29,7 @@ from .models import (
     Versions,
     Workload,
 )
-from .network_checks import check_networks, gateway_hosts
+from .network_checks import check_networks, gateway_hosts, mesh_addresses
 from .observability_checks import check_observability
 from .revision_checks import revision_findings
 from .routing_checks import NAMESPACE_RULE, routing_findings, service_findings, traffic_policy_findings
@@ -123,6 +123,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _hosts(draft)
     yield from check_networks(draft)
     yield from check_google(draft)
+    yield from _mesh_addresses(draft)
     yield from _static_entries(draft.workloads)
     yield from _identities(draft.workloads)
     cluster = draft.section("cluster", Cluster)
@@ -431,8 +432,8 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
             )
         # Where one was that is gone for good, another may be by now.
         if host.ssh is not None and not host.gone:
-            # Behind another bastion, an address is another network's.
-            way = host.ssh.bastion
+            # Behind another bastion, an address is another network's; the mesh has to know it by another one.
+            way = host.ssh.bastion if host.mesh_address is not None else None
             reached_by = (way.address, way.port) if way is not None else ()
             first = endpoints.setdefault((host.ssh.address, host.ssh.port, *reached_by), path)
             if first != path:
@@ -442,6 +443,24 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
                     f"is that of {first} too",
                     "One machine cannot be two members of the mesh.",
                     "list each machine once; one workload, or one network's gateway, a machine.",
+                )
+
+
+def _mesh_addresses(draft: Draft) -> Iterator[Finding]:
+    """istiod tells the machines of a network apart by their addresses."""
+    seen: dict[tuple[str | None, str], str] = {}
+    for workload_name, workload in draft.workloads.items():
+        hosts = {n: h for n, h in (workload.machines.hosts if workload.machines else {}).items() if not h.gone}
+        for path, address in mesh_addresses(f"workloads.{workload_name}.machines.hosts", hosts).items():
+            first = seen.setdefault((workload.network, address), path)
+            # The same machine twice is found where SSH reaches it.
+            if first != path and not (first.endswith(".ssh.address") and path.endswith(".ssh.address")):
+                yield Finding(
+                    path,
+                    address,
+                    f"is that of {first} too",
+                    "Both would have one WorkloadEntry, and requests for one would go to the other.",
+                    "the address at which the mesh reaches this machine.",
                 )
 
 

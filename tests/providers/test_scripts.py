@@ -48,6 +48,10 @@ def test_a_machine_gets_them_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [(COMMAND_BRING, bring_payload(), Limits(connect=15, command=scripts.BRING_SECONDS))]
     bring({**INPUTS, "connection": {**INPUTS["connection"], "hostKey": "ssh-ed25519 BBBB"}})
     assert len(asked) == 2, "another machine at the same address"
+    for bastion in ("203.0.113.5", "203.0.113.9"):  # copies of one, in networks of their own
+        door = {"address": bastion, "port": 22, "user": "jump", "hostKey": "ssh-ed25519 CCCC"}
+        bring({**INPUTS, "connection": {**INPUTS["connection"], "bastion": door}})
+    assert len(asked) == 4
 
 
 def test_a_preflight_without_a_finding_has_brought_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -575,6 +575,14 @@ def test_an_istio_that_was_installed_without_a_cluster_id_can_be_named() -> None
 def test_one_address_behind_two_bastions_is_of_two_machines() -> None:
     assert findings(behind_two_bastions) == []
 
+    without = [at(f"{ECHO}/machines/hosts/{name}/meshAddress", ...) for name in ("vm-1", "vm-3")]
+    assert findings(behind_two_bastions, without[0]) == []
+    (found,) = findings(behind_two_bastions, *without)
+    assert found.path == "workloads.echo.machines.hosts.vm-3.ssh.address", "the mesh would not tell them apart"
+    (found,) = findings(behind_two_bastions, at(f"{ECHO}/machines/hosts/vm-3/meshAddress", "198.51.100.5"))
+    assert found.path == "workloads.echo.machines.hosts.vm-3.meshAddress"
+    assert "is that of workloads.echo.machines.hosts.vm-1.meshAddress too" in found.problem
+
     def behind_one(sections: dict[str, Any]) -> None:
         behind_two_bastions(sections)
         hosts = sections["workloads"]["echo"]["machines"]["hosts"]
