@@ -33,6 +33,8 @@ TOKEN = Path("/var/run/secrets/hybrid-mesh/istio-token")
 _API_SECONDS = 5
 _ISTIOD_SECONDS = 3
 """For all istiods together, which are asked at once; less where Prometheus does not wait so long for the page."""
+_AT_ONCE_OF_AN_ISTIOD = 8
+"""Namespaces of which one istiod is asked at a time."""
 
 
 class MeshError(RuntimeError):
@@ -198,21 +200,24 @@ def _states(
 ) -> list[Sequence[Mapping[str, Any]] | None]:
     """What each istiod says of the proxies in some namespaces; None: it did not, or not in time."""
 
-    def ask(istiod: str) -> Sequence[Mapping[str, Any]] | None:
+    def ask(istiod: str, namespace: str) -> Sequence[Mapping[str, Any]] | None:
         try:
-            return [state for namespace in namespaces for state in mesh.states(istiod, namespace)]
+            return mesh.states(istiod, namespace)
         except MeshError as error:
             print(error, file=sys.stderr, flush=True)
             return None
 
-    pool = ThreadPoolExecutor(max(len(istiods), 1))
-    asked = [pool.submit(ask, istiod) for istiod in istiods]
-    in_time = wait(asked, seconds).done
-    pool.shutdown(wait=False)
-    for istiod, answer in zip(istiods, asked, strict=True):
-        if answer not in in_time:
+    pool = ThreadPoolExecutor(max(len(istiods) * _AT_ONCE_OF_AN_ISTIOD, 1))
+    asked = [[pool.submit(ask, istiod, namespace) for namespace in namespaces] for istiod in istiods]
+    in_time = wait([answer for answers in asked for answer in answers], seconds).done
+    pool.shutdown(wait=False, cancel_futures=True)
+    found: list[Sequence[Mapping[str, Any]] | None] = []
+    for istiod, answers in zip(istiods, asked, strict=True):
+        if not in_time.issuperset(answers):
             print(f"istiod {istiod} does not tell sync states within {seconds:g} s", file=sys.stderr, flush=True)
-    return [answer.result() if answer in in_time else None for answer in asked]
+        said = [answer.result() if answer in in_time else None for answer in answers]
+        found.append(None if None in said else [state for states in said for state in states or ()])
+    return found
 
 
 class Handler(BaseHTTPRequestHandler):

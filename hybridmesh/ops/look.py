@@ -95,7 +95,9 @@ def look(
                 refusal = str(error)
         seen = machines.result()
     if certificates and found is not None:
-        known = [name for name, machine in seen.items() if machine.facts is not None]
+        known = [
+            name for name, machine in seen.items() if machine.facts is not None and machine.facts.expiry is not None
+        ]
         found = replace(found, certificates=mesh.shown_certificates(topology, found.entries, known))
     return View(topology=topology, mesh=found, mesh_refusal=refusal, machines=seen, now=datetime.now(UTC))
 

@@ -213,7 +213,8 @@ def shown_certificates(
         entries: WorkloadEntries, of machines that are not the stack's own, too.
         known: machines that need not be asked.
     """
-    asked = {**dict(list(others(topology, entries).items())[:OTHERS]), **topology["machines"]}
+    # The stack's own first, for those that do not answer take the time of those that follow.
+    asked = {**topology["machines"], **dict(list(others(topology, entries).items())[:OTHERS])}
     pool = ThreadPoolExecutor(16)
     shown = {
         name: pool.submit(_shown_certificate, machine, topology["workloads"])

@@ -24,6 +24,7 @@ from hybridmesh.providers.membership import sync_objection
 from .look import Seen, Source, View, look
 from .mesh import MeshFacts, shares
 from .others import others
+from .topology import StackError
 
 LIFE_HOURS = 24
 """How long a certificate lasts, if nobody says otherwise."""
@@ -289,17 +290,26 @@ def _watch(source: Source, ssh: bool, interval: float) -> None:
                 live.update(shown, refresh=True)
             time.sleep(interval)
             everyone = ssh and time.monotonic() - asked > SSH_SECONDS
-            topology = source.topology() if everyone else view.topology
-            fresh = look(source, topology, sorted(topology["machines"]) if everyone else (), certificates=True)
+            topology, refused = view.topology, ("", "")
             if everyone:
                 asked = time.monotonic()
+                try:
+                    topology = source.topology()
+                except StackError as error:
+                    refused = ("the stack's state cannot be read", str(error))
+            names = sorted(topology["machines"]) if everyone else ()
+            fresh = look(source, topology, names, certificates=everyone or not ssh)
             if fresh.mesh is None:
-                silence = silence or (
-                    f"as seen at {_time(view.now)}; the API server has not answered since {_time(fresh.now)}: "
-                    f"{fresh.mesh_refusal}"
-                )
-            else:
-                view, silence = fresh if everyone else replace(fresh, machines=view.machines), ""
+                refused = ("the API server has not answered", fresh.mesh_refusal)
+            what, why = refused
+            silence = what and (silence or f"as seen at {_time(view.now)}; {what} since {_time(fresh.now)}: {why}")
+            if fresh.mesh is None:
+                continue
+            if not everyone:
+                fresh = replace(fresh, machines=view.machines)
+            if not everyone and ssh and view.mesh is not None and fresh.mesh is not None:
+                fresh = replace(fresh, mesh=replace(fresh.mesh, certificates=view.mesh.certificates))
+            view = fresh
 
 
 def _time(moment: datetime) -> str:

@@ -89,3 +89,12 @@ def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_to
     assert time.monotonic() - began < 5
     assert found == {"vm-1": NOW}
     assert "vm-2" not in asked
+
+
+def test_the_stack_s_own_machines_are_asked_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(mesh, "_shown_certificate", lambda machine, _: asked.append(machine["entry"]))
+    monkeypatch.setattr(mesh, "others", lambda *_: {f"fleet-{n}": {"entry": f"fleet-{n}"} for n in range(3)})
+    mesh.shown_certificates(TOPOLOGY, {}, [])
+    assert asked[0] == TOPOLOGY["machines"]["vm-1"]["entry"]
+    assert len(asked) == 4

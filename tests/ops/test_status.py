@@ -323,6 +323,36 @@ def test_watching_a_cluster_that_answers_no_more_says_since_when(monkeypatch: py
     assert text.rindex(said) < text.rindex("cluster   embedded"), "it is over"
 
 
+def test_watching_goes_on_where_the_state_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[list[str], bool]] = []
+    clock = iter([0.0, 31.0, 31.0, 32.0])
+
+    def look(_source: Source, _topology: object, names: list[str], certificates: bool = False, **_: bool) -> View:
+        looked.append((list(names), certificates))
+        return view()
+
+    def pause(_seconds: float) -> None:
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+
+    states = [TOPOLOGY]
+
+    def topology_of(_self: Source) -> dict[str, Any]:
+        if not states:
+            raise topology.StackError("no route to host")
+        return states.pop()
+
+    monkeypatch.setattr(status, "look", look)
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 40.0))
+    monkeypatch.setattr(Source, "topology", topology_of)
+    result = CliRunner().invoke(app, ["status", "--watch"])
+    assert result.exit_code == 130, "ended by hand, and not by the state"
+    assert result.stdout.count("the stack's state cannot be read since") == 1
+    assert "no route to host" in " ".join(result.stdout.split())
+    assert looked == [(["vm-1"], True), (["vm-1"], True), ([], False)]
+
+
 def test_watching_shows_what_is_not_well_first(monkeypatch: pytest.MonkeyPatch) -> None:
     text = watched(monkeypatch, replace(with_a_member(status=UNHEALTHY), machines={}))
     assert text.index("✗ echo-192.0.2.77") < text.index("● vm-1")
