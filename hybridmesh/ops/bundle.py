@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,16 +17,23 @@ from .look import View
 
 _NAMED = (
     r"(?i)((?:password|passwd|passphrase|(?<![a-z])pass|[_-]pwd|secret|token"
-    r"|(?:api|access|secret|private|encryption|signing)[_-]?(?:access[_-]?)?key)"
+    r"|(?:api|access|secret|private|encryption|signing)[_-]?(?:access[_-]?)?key|client[_-]?key(?:[_-]?data)?)"
     r"\\*[\"']?[ \t]*[=:][ \t]*)"
 )
 """The name of a secret, with what stands between it and its value."""
-_SECRETS = (
+_PRIVATE_KEY_IN_BASE64 = re.compile("UFJJVkFURSBLR|BSSVZBVEUgS0V|QUklWQVRFIEtF")
+"""PRIVATE KEY, as it may lie in groups of three bytes."""
+_SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # Tokens: three base64url words, the first the JSON of a header.
     (re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+"), "<token>"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 <taken out>"),
     # User and password of a URL; a port is none, nor what comes after a path begins.
-    (re.compile(r"(?<=://)(?:[^/@:\s\"']*:(?!\d{1,5}/)[^@\s\"']*|[^/@\s\"']+)@(?:[^/@\s\"']*@)*"), ""),
+    (
+        re.compile(
+            r"(?<=://)(?:[^/@:\s\"']{0,256}:(?!\d{1,5}/)[^@\s\"']{0,512}|[^/@\s\"']{1,256})@(?:[^/@\s\"']{0,512}@)*"
+        ),
+        "",
+    ),
     # Private keys: first all base64 before an end, whatever became of the beginning; then what is left of beginnings.
     # Each is looked for at the beginning of a run only: a CA bundle is one long run, and would take minutes.
     (re.compile(r"(?<![\w+/=\s\\])[\w+/=\s\\]*+-----END [A-Z ]*PRIVATE KEY-----"), "<private key taken out>"),
@@ -34,8 +41,11 @@ _SECRETS = (
         re.compile(r"(?:-----)?(?<![A-Z ])[A-Z ]*?PRIVATE KEY-----(?:<private key taken out>|[\w+/=\s\\]*)"),
         "<private key taken out>",
     ),
-    # The same in base64.
-    (re.compile(r"LS0tLS1CRUdJTi(?:(?!LS0tLS1CRUdJTi)[\w+/=\\n])*?UFJJVkFURSBLRV[\w+/=]*"), "<private key taken out>"),
+    # The same in base64, in one line or in many.
+    (
+        re.compile(r"LS0tLS1CRUdJTi(?:[A-Za-z0-9+/=]|(?:\s|\\+[nrt])+(?=[A-Za-z0-9+/=]{30}))*"),
+        lambda found: "<private key taken out>" if _PRIVATE_KEY_IN_BASE64.search(found[0]) else found[0],
+    ),
     # Values in quotes, which may be escaped themselves, as in JSON within JSON; one that has no end goes with its line.
     (re.compile(_NAMED + r"(\\+[\"'])(?:(?!(?<!\\)\2)[^\n])+"), r"\1\2<taken out>"),
     (re.compile(_NAMED + r"([\"'])(?:\\.|\2\2|(?!\2)[^\\\n])+"), r"\1\2<taken out>"),
@@ -44,7 +54,7 @@ _SECRETS = (
         re.compile(
             _NAMED + r"(?![\"'\\]|[{\[](?:[\s\"'\\}\]{\[]|$)|(?:null|true|false)(?:[,\s}\]]|$)"
             r"|<(?:token|taken out|private key taken out)>)"
-            r"(?:\\(?!\\*[\"'nrt])|[^\s\"\\])+?(?=[,;')\]}]*(?:[\s\"]|\\+[\"'nrt]|$))"
+            r"(?:\\(?!\\*[\"'nrt])|[^\s\"\\])+?(?=[,;')\]}]{0,8}(?:[\s\"]|\\+[\"'nrt]|$))"
         ),
         r"\1<taken out>",
     ),
