@@ -15,7 +15,7 @@ from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, LEAVE_SCRIPTS,
 from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, is_unknown, number, text
 from .packs import pack, takes_packs
-from .reach import ask, machine_itself
+from .reach import ask, found_at, host_key, machine_itself
 
 SECTIONS = ("workloads", "networks")
 """Where machines are, in a stack's settings."""
@@ -104,7 +104,9 @@ class DepartureProvider(ResourceProvider):
         heir = next((_STAYING[sign] for sign in _signs(props) if sign in _STAYING), None)
         if heir is not None:
             _stay(props, heir)
-        elif self._is_lost(props):
+            return
+        _refuse_removal_of_one_found_there(props)
+        if self._is_lost(props):
             _forget(props)
         else:
             _leave(props)
@@ -125,14 +127,14 @@ after none."""
 
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
-    if not (is_unknown(news["connection"]) or is_unknown(news["entry"])):
+    if _is_known(news["connection"]) and not is_unknown(news["entry"]):
         _STAYING.update(dict.fromkeys([_its_entry(news), *_signs(news)], news))
 
 
 def _signs(props: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
     """What tells a machine from another: where SSH finds it or where the mesh does, and its host key. Machines that
     are copies of one may share that alone."""
-    return machine_itself(props), (*_its_entry(props), str(props["connection"].get("hostKey")))
+    return machine_itself(props), (*_its_entry(props), host_key(props["connection"]))
 
 
 def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:
@@ -153,10 +155,19 @@ def _address(props: Mapping[str, Any]) -> str:
 def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     """Whether it is another machine by now; one that is not known yet may still be the same."""
     old, new = olds["connection"], news["connection"]
-    if is_unknown(new) or any(is_unknown(new.get(key)) for key in ("address", "port", "hostKey")):
+    if not _is_known(new):
         return False
+    # A static entry carries the VM's name, wherever that is.
     elsewhere = changed(olds, news, ("entry",)) or news.get("staticEntry")
-    return bool(elsewhere and changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",)))
+    return bool(elsewhere and found_at(old) != found_at(new) and host_key(old) != host_key(new))
+
+
+def _is_known(way: Mapping[str, Any]) -> bool:
+    """Whether a way to a machine is known, as far as it tells the machine from others."""
+    if is_unknown(way) or is_unknown(way.get("bastion")):
+        return False
+    parts = (way.get("address"), way.get("port"), way.get("hostKey"), *(way.get("bastion") or {}).values())
+    return not any(is_unknown(part) for part in parts)
 
 
 def _stay(props: Mapping[str, Any], heir: Mapping[str, Any]) -> None:
@@ -178,10 +189,9 @@ def _take_agent_away(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
 
 def _refuse_removal(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
     """Raises DepartureError if a machine that keeps its name would be removed by the command that made it."""
-    if not _command(olds).get("removes") or news.get("command") is not None or is_unknown(news["connection"]):
+    if not _command(olds).get("removes") or news.get("command") is not None or not _is_known(news["connection"]):
         return
-    old, new = olds["connection"], news["connection"]
-    if not (changed(old, new, ("address", "port")) and changed(old, new, ("hostKey",))):
+    if not _is_another(olds, news):
         machine = text(olds, "machine")
         raise DepartureError(
             f"{machine} is the same machine as before ({_address(olds)}), and has no `command` any more: the "
@@ -201,6 +211,13 @@ def _refuse_removal_of_heir(props: Mapping[str, Any], heir: str) -> None:
         f"had would remove that machine. It did not run. Fix: let Pulumi forget {machine}, with "
         f"`pulumi state delete --target-dependents '{command['urn']}'`, and `pulumi up`."
     )
+
+
+def _refuse_removal_of_one_found_there(props: Mapping[str, Any]) -> None:
+    """The same for one of which another host key is given: where one is found, there is no second."""
+    for other in _STAYING.values():
+        if found_at(other["connection"]) == found_at(props["connection"]) or _its_entry(other) == _its_entry(props):
+            _refuse_removal_of_heir(props, text(other, "machine"))
 
 
 def _command(props: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -28,9 +28,19 @@ def reachable(machine: str, connection: Mapping[str, Any]) -> Reachable:
 def machine_itself(props: Mapping[str, Any]) -> tuple[str, ...]:
     """What tells one machine from another, whatever it is called."""
     way = props["connection"]
-    # Machines that are copies of one may share address and host key, in networks behind bastions of their own.
-    bastion = way.get("bastion") or {}
-    return tuple(str(part.get(key)) for part in (way, bastion) for key in ("address", "port", "hostKey"))
+    return *found_at(way), host_key(way)
+
+
+def found_at(way: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where SSH finds a machine. Copies of one may share address and key, in networks behind bastions of their own."""
+    doors = [way, way["bastion"]] if way.get("bastion") else [way]
+    # A number is 22 in JSON, and 22.0 where Pulumi has it from.
+    return tuple(found for door in doors for found in (str(door.get("address")), f"{float(door.get('port') or 22):g}"))
+
+
+def host_key(way: Mapping[str, Any]) -> str:
+    """Its host key, without the comment that may follow."""
+    return " ".join(str(way.get("hostKey")).split()[:2])
 
 
 def ask(props: Mapping[str, Any], command: str, stdin: str, seconds: float) -> Answer | SshError:

@@ -266,6 +266,39 @@ def test_two_machines_that_a_command_made_may_take_each_other_s_name(machine: Si
     assert machine.asked == []
 
 
+@pytest.mark.parametrize(
+    ("way", "entry"),
+    [({"hostKey": "ssh-rsa B"}, "echo-192.0.2.21"), (OTHER, INPUTS["entry"])],
+    ids=["address", "entry"],
+)
+def test_what_is_found_where_a_command_made_a_machine_is_that_machine_whatever_its_key(
+    cluster: FakeCluster, machine: SimpleNamespace, way: dict[str, Any], entry: str
+) -> None:
+    DepartureProvider().create({**INPUTS, "machine": "web-1", "connection": {**WAY, **way}, "entry": entry})
+    with pytest.raises(DepartureError, match=r"vm-1 \(192\.0\.2\.11\) is web-1 by now"):
+        DepartureProvider().delete("id", dict(MADE))
+    assert (cluster.done, machine.asked) == ([], [])
+
+
+def test_a_comment_after_a_host_key_makes_no_other_machine(cluster: FakeCluster, machine: SimpleNamespace) -> None:
+    key = f"{WAY['hostKey']} root@vm-1"
+    DepartureProvider().create({**INPUTS, "machine": "web-1", "connection": {**WAY, "hostKey": key}})
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert (cluster.done, machine.asked) == ([], [])
+    moved = {**INPUTS, "connection": {**WAY, "hostKey": key, "address": "192.0.2.21"}, "entry": "echo-192.0.2.21"}
+    assert not DepartureProvider().diff("id", dict(INPUTS), moved).replaces
+    with pytest.raises(DepartureError, match="is the same machine as before"):
+        DepartureProvider().diff("id", dict(MADE), moved)
+
+
+def test_a_machine_behind_another_bastion_with_another_key_is_another() -> None:
+    one, other = ({"address": f"203.0.113.{n}", "port": 22, "hostKey": "ssh-ed25519 J"} for n in (5, 9))
+    old = {**INPUTS, "connection": {**WAY, "bastion": one}}
+    new = {**INPUTS, "connection": {**WAY, "bastion": other, "hostKey": "ssh-ed25519 Z"}, "entry": "echo-198.51.100.7"}
+    assert DepartureProvider().diff("id", old, new).replaces
+    assert not DepartureProvider().diff("id", old, {**new, "connection": {**old["connection"], "port": 22.0}}).replaces
+
+
 @pytest.mark.parametrize("way", [{}, {"address": "vm-1.example.com"}, {"hostKey": "ssh-ed25519 B"}])
 def test_a_machine_that_a_command_made_and_is_given_by_ssh_is_not_left_to_it(way: dict[str, Any]) -> None:
     given = {**INPUTS, "connection": {**WAY, **way}}
