@@ -110,6 +110,7 @@ class HybridMesh(pulumi.ComponentResource):
             settings.cluster.name,
             settings.cluster.network,
             istiod_host(settings.control_plane.namespace, settings.control_plane.revision),
+            settings.control_plane.trust_domain,
         )
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
@@ -354,8 +355,10 @@ class HybridMesh(pulumi.ComponentResource):
         settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
         ports = tuple(port.target for port in workload.ports)
         revision = revision_of(settings.control_plane, machines)
-        agent = [address.apply(lone_ipv4) for address in self._agent(workload.network or settings.cluster.network)]
-        for name in sorted({**machines.fleets, **machines.instances}):
+        names = sorted({**machines.fleets, **machines.instances})
+        agents = self._agent(workload.network or settings.cluster.network) if names else []
+        agent = [address.apply(lone_ipv4) for address in agents]
+        for name in names:
             join = SelfJoinArgs(
                 machines=name,
                 api_server=google.api_server,

@@ -61,12 +61,13 @@ def istiod_address(namespace: str = "istio-system", revision: str = "default") -
     return f"{istiod_host(namespace, revision)}:{ISTIOD_XDS}"
 
 
-def injected_as(cluster: str, network: str, istiod: str) -> str:
+def injected_as(cluster: str, network: str, istiod: str, trust_domain: str) -> str:
     """What a pod's proxy is told when istiod injects it, and never again: `istiod` is its host name.
 
     One that is told otherwise than istiod is now loses its connection, and with its certificate, in a day, its calls.
+    One with a certificate of another trust domain is refused by whoever is told of the new one.
     """
-    return f"cluster {cluster}, network {network}, istiod {istiod}"
+    return f"cluster {cluster}, network {network}, istiod {istiod}, trust domain {trust_domain}"
 
 
 def mesh_config_map(revision: str = "default") -> str:

@@ -88,7 +88,9 @@ class AdoptersProvider(ResourceProvider):
 
 def _refuse(props: Mapping[str, Any], revision: str, used: Set[str]) -> None:
     if used:
-        follow = f"kubectl label --overwrite namespace {min(used)} istio.io/rev={text(props, 'revision')}"
+        # A namespace follows the one without a name by another label, too.
+        no_longer = "" if is_revisioned(revision) else " istio-injection-"
+        follow = f"kubectl label --overwrite namespace {min(used)}{no_longer} istio.io/rev={text(props, 'revision')}"
         raise ClusterError(
             f"istiod of revision {revision} in {props['namespace']} is not in the settings any more, and is used by "
             f"namespaces that are not this stack's: {', '.join(sorted(used))}. Without it their pods and VMs would "

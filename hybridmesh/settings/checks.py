@@ -29,7 +29,7 @@ from .models import (
     Versions,
     Workload,
 )
-from .network_checks import check_networks, gateway_hosts, mesh_addresses
+from .network_checks import check_networks, gateway_hosts
 from .observability_checks import check_observability
 from .revision_checks import revision_findings
 from .routing_checks import NAMESPACE_RULE, routing_findings, service_findings, traffic_policy_findings
@@ -123,7 +123,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from _hosts(draft)
     yield from check_networks(draft)
     yield from check_google(draft)
-    yield from _mesh_addresses(draft)
+    yield from _mesh_addresses(draft.workloads)
     yield from _static_entries(draft.workloads)
     yield from _identities(draft.workloads)
     cluster = draft.section("cluster", Cluster)
@@ -432,10 +432,7 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
             )
         # Where one was that is gone for good, another may be by now.
         if host.ssh is not None and not host.gone:
-            # Behind another bastion, an address is another network's; the mesh has to know it by another one.
-            way = host.ssh.bastion if host.mesh_address is not None else None
-            reached_by = (way.address, way.port) if way is not None else ()
-            first = endpoints.setdefault((host.ssh.address, host.ssh.port, *reached_by), path)
+            first = endpoints.setdefault(_endpoint(host), path)
             if first != path:
                 yield Finding(
                     f"{path}.ssh.address",
@@ -446,22 +443,38 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def _mesh_addresses(draft: Draft) -> Iterator[Finding]:
-    """istiod tells the machines of a network apart by their addresses."""
-    seen: dict[tuple[str | None, str], str] = {}
-    for workload_name, workload in draft.workloads.items():
-        hosts = {n: h for n, h in (workload.machines.hosts if workload.machines else {}).items() if not h.gone}
-        for path, address in mesh_addresses(f"workloads.{workload_name}.machines.hosts", hosts).items():
-            first = seen.setdefault((workload.network, address), path)
+def _mesh_addresses(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
+    """istiod names a machine's WorkloadEntry after its workload, address and network."""
+    for workload_name, workload in workloads.items():
+        machines = workload.machines
+        if machines is None or machines.registration == "static":
+            continue
+        seen: dict[str, tuple[str, Host]] = {}
+        for name, host in machines.hosts.items():
+            address = host.mesh_address or (host.ssh.address if host.ssh is not None else None)
+            if address is None or host.gone:
+                continue
+            key = "meshAddress" if host.mesh_address is not None else "ssh.address"
+            path = f"workloads.{workload_name}.machines.hosts.{name}.{key}"
+            first, other = seen.setdefault(address, (path, host))
             # The same machine twice is found where SSH reaches it.
-            if first != path and not (first.endswith(".ssh.address") and path.endswith(".ssh.address")):
+            if first != path and (host.ssh is None or _endpoint(host) != _endpoint(other)):
                 yield Finding(
                     path,
                     address,
                     f"is that of {first} too",
                     "Both would have one WorkloadEntry, and requests for one would go to the other.",
-                    "the address at which the mesh reaches this machine.",
+                    "`meshAddress`, at which the mesh reaches this machine and no other.",
                 )
+
+
+def _endpoint(host: Host) -> tuple[object, ...]:
+    """Where SSH finds a machine, as far as it tells it from others; empty if not by SSH."""
+    if host.ssh is None:
+        return ()
+    # Behind another bastion, an address is another network's; the mesh has to know it by another one.
+    way = host.ssh.bastion if host.mesh_address is not None else None
+    return host.ssh.address, host.ssh.port, *((way.address, way.port) if way is not None else ())
 
 
 def _static_entries(workloads: Mapping[str, Workload]) -> Iterator[Finding]:

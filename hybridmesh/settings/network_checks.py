@@ -208,7 +208,7 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
         if network.gateway is None:
             continue
         path = f"networks.{name}.gateway"
-        hosts = mesh_addresses(f"{path}.hosts", network.gateway.hosts)
+        hosts = _mesh_addresses(f"{path}.hosts", network.gateway.hosts)
         places = hosts if network.gateway.address is None else {f"{path}.address": network.gateway.address}
         for place, address in places.items():
             first = taken.setdefault((address, network.gateway.port), place)
@@ -225,7 +225,7 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
             address: place
             for workload_name, workload in draft.workloads.items()
             if workload.machines is not None and workload.network == name
-            for place, address in mesh_addresses(
+            for place, address in _mesh_addresses(
                 f"workloads.{workload_name}.machines.hosts", workload.machines.hosts
             ).items()
         }
@@ -241,7 +241,7 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def mesh_addresses(path: str, hosts: Mapping[str, Host]) -> dict[str, str]:
+def _mesh_addresses(path: str, hosts: Mapping[str, Host]) -> dict[str, str]:
     """Where the mesh reaches machines, as far as the settings say so, by the place that says it."""
     found: dict[str, str] = {}
     for name, host in hosts.items():

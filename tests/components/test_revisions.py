@@ -76,8 +76,9 @@ def injected(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         lambda s: s["controlPlane"].update(namespace="istio"),
         lambda s: s["cluster"].update(name="other"),
         lambda s: s["cluster"].update(network="other"),
+        lambda s: s["controlPlane"].update(trustDomain="corp.example"),
     ],
-    ids=["revision", "namespace", "cluster", "network"],
+    ids=["revision", "namespace", "cluster", "network", "trust domain"],
 )
 def test_pods_roll_when_what_they_were_injected_as_is_no_more(change: Callable[[dict[str, Any]], object]) -> None:
     before, after = injected(lambda _: None), injected(change)

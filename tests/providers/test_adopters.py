@@ -112,6 +112,12 @@ def test_an_adopted_istiod_may_be_used_by_others(cluster: FakeCluster) -> None:
     AdoptersProvider().update("id", adopted, {**adopted, "revision": "canary", "own": []})
 
 
+def test_one_that_follows_the_first_istiod_by_injection_is_told_to_do_so_no_more(cluster: FakeCluster) -> None:
+    cluster.namespaces = {"istio-injection=enabled": ["canteen"]}
+    with pytest.raises(ClusterError, match=r"namespace canteen istio-injection- istio\.io/rev=v1-31`"):
+        AdoptersProvider().update("id", dict(STATE), {**STATE, "revision": "v1-31"})
+
+
 def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
     provider = AdoptersProvider()
     assert provider.diff("id", dict(STATE), dict(STATE)).changes is False
