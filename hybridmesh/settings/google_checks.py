@@ -194,6 +194,10 @@ def _fleet(path: str, fleet: Fleet, region: str | None) -> Iterator[Finding]:
         yield from _in_region(f"{path}.zones[{index}]", zone, region)
 
 
+LEAST_CUT_OFF_SECONDS = 11
+"""Istiod's PILOT_WORKLOAD_ENTRY_GRACE_PERIOD, 10 s by default, and one for it to tell callers."""
+
+
 def _farewell(sidecar: Sidecar, made: list[tuple[str, str, GceHardware, Workload]]) -> Iterator[Finding]:
     """Machines leave by themselves: what they do between being told to stop and being stopped."""
     cut_off, drain = sidecar.upgrade.cut_off_seconds, sidecar.timeouts.drain_seconds
@@ -206,6 +210,15 @@ def _farewell(sidecar: Sidecar, made: list[tuple[str, str, GceHardware, Workload
     if not limits:
         return
     limit, whose = min(limits, key=lambda found: found[0])
+    if cut_off < LEAST_CUT_OFF_SECONDS:
+        yield Finding(
+            "sidecar.upgrade.cutOffSeconds",
+            str(cut_off),
+            f"is less than {LEAST_CUT_OFF_SECONDS}, and there are machines of Google Cloud, such as `{made[0][0]}`",
+            "They come and go by themselves, and istiod takes one out of rotation ten seconds after it has left. "
+            "Callers would lose what they send to it meanwhile.",
+            f"{LEAST_CUT_OFF_SECONDS} or more; the default is 15.",
+        )
     if cut_off + drain > limit:
         yield Finding(
             "sidecar.upgrade.cutOffSeconds",

@@ -174,6 +174,9 @@ def test_a_machine_that_goes_has_the_time_that_google_gives_it(spot: bool, cut_o
         return findings(at(f"{FLEET}/spot", spot), at("sidecar/upgrade", {"cutOffSeconds": upgrade}))
 
     assert seconds(cut_off - 1) == [], "and 5 to drain"
+    assert seconds(11) == []
+    [found] = seconds(10)
+    assert "is less than 11" in found.problem
     [found] = seconds(cut_off)
     assert found.path == "sidecar.upgrade.cutOffSeconds"
     assert whose in found.problem

@@ -579,12 +579,6 @@ def test_one_address_behind_two_bastions_is_of_two_machines() -> None:
     assert findings(behind_two_bastions, without[0]) == []
     (found,) = findings(behind_two_bastions, *without)
     assert found.path == "workloads.echo.machines.hosts.vm-3.ssh.address", "the mesh would not tell them apart"
-    ports = [
-        at(f"{ECHO}/machines/hosts/vm-2/ssh/{key}", value) for key, value in (("address", "192.0.2.11"), ("port", 23))
-    ]
-    (found,) = findings(*ports)
-    assert found.path == "workloads.echo.machines.hosts.vm-2.ssh.address"
-    assert "`meshAddress`" in found.fix
     (found,) = findings(behind_two_bastions, at(f"{ECHO}/machines/hosts/vm-3/meshAddress", "198.51.100.5"))
     assert found.path == "workloads.echo.machines.hosts.vm-3.meshAddress"
     assert "is that of workloads.echo.machines.hosts.vm-1.meshAddress too" in found.problem
@@ -596,6 +590,18 @@ def test_one_address_behind_two_bastions_is_of_two_machines() -> None:
 
     (found,) = findings(behind_one)
     assert found.path == "workloads.echo.machines.hosts.vm-3.ssh.address"
+
+
+def test_two_ports_of_one_address_are_two_machines_where_the_mesh_knows_them_by_others() -> None:
+    def forwarded(sections: dict[str, Any]) -> None:
+        hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+        hosts["vm-3"] = copy.deepcopy(hosts["vm-1"])
+        hosts["vm-3"]["ssh"]["port"] = 2222
+
+    (found,) = findings(forwarded)
+    assert found.path == "workloads.echo.machines.hosts.vm-3.ssh.address"
+    assert "one WorkloadEntry" in found.consequence
+    assert findings(forwarded, at(f"{ECHO}/machines/hosts/vm-3/meshAddress", "198.51.100.9")) == []
 
 
 def test_one_mistake_makes_one_finding() -> None:
