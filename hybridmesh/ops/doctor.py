@@ -99,8 +99,11 @@ def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _try_to_write(bundle: Path) -> None:
     """Before anything is looked at, which takes its time."""
+    there = bundle.exists()
     try:
         bundle.open("ab").close()
+        if not there:
+            bundle.unlink()
     except OSError as error:
         raise typer.BadParameter(
             f"{bundle} cannot be written ({error.strerror}): nothing was looked at. "

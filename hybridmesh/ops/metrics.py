@@ -17,7 +17,11 @@ _DEFAULT = Thresholds()
 @app.command("rules")
 def print_rules(
     gateway: Annotated[
-        list[str] | None, typer.Option(help="A gateway that is missed when it is down: NAMESPACE/NAME; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A gateway that is missed when it is down: NAMESPACE/NAME, or NAMESPACE/NAME=NETWORK "
+            "where the agent of a network reads it; repeatable."
+        ),
     ] = None,
     agent: Annotated[
         list[str] | None, typer.Option(help="A network whose agent is missed when nothing comes from it; repeatable.")
@@ -44,7 +48,8 @@ def print_dashboard() -> None:
 
 
 def _gateway(text: str) -> Gateway:
-    namespace, slash, name = text.partition("/")
+    gateway, _, network = text.partition("=")
+    namespace, slash, name = gateway.partition("/")
     if not (namespace and slash and name):
-        raise typer.BadParameter(f"{text!r} is not NAMESPACE/NAME.", param_hint="--gateway")
-    return Gateway(namespace, name, "into or out of the mesh's networks")
+        raise typer.BadParameter(f"{text!r} is not NAMESPACE/NAME[=NETWORK].", param_hint="--gateway")
+    return Gateway(namespace, name, "into or out of the mesh's networks", agent_in=network)

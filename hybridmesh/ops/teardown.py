@@ -62,15 +62,25 @@ def _cut(resource: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
 
 
 def declared_lost(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A stack file with machines declared lost."""
+    """A stack file with machines declared lost. Raises StackError for one that the file does not show."""
     made = deepcopy(dict(document))
     config = made.get("config", {})
-    places = [workload.get("machines") for workload in (config.get(f"{NAMESPACE}:workloads") or {}).values()]
-    places += [network.get("gateway") for network in (config.get(f"{NAMESPACE}:networks") or {}).values()]
-    for place in filter(None, places):
-        for name, host in place.get("hosts", {}).items():
-            if name in names:
-                host["lost"] = True
+    entries = [
+        (entry, kind)
+        for section, kind in (("workloads", "machines"), ("networks", "gateway"))
+        for entry in (config.get(f"{NAMESPACE}:{section}") or {}).values()
+    ]
+    places = [entry.get(kind) for entry, kind in entries if isinstance(entry, dict)]
+    hosts = {name: host for place in filter(None, places) for name, host in place.get("hosts", {}).items()}
+    unseen = sorted(set(names) - set(hosts))
+    if unseen:
+        raise StackError(
+            f"{unseen[0]} is lost, and its section is encrypted in the stack file, where the providers look for who is "
+            "lost. It would be waited for. Nothing was changed. Fix: encrypt keys and passphrases only "
+            "(`pulumi config set --secret --path`), not a section as a whole."
+        )
+    for name in names:
+        hosts[name]["lost"] = True
     return made
 
 

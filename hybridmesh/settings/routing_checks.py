@@ -198,7 +198,8 @@ def _overlaps(earlier: str, later: str) -> bool:
 
 def service_findings(workloads: Mapping[str, Workload], domain: str, istio_namespace: str) -> Iterator[Finding]:
     """What is wrong with host names: each is of one workload, and none takes over what is not the stack's."""
-    reserved = dict.fromkeys(("kubernetes.default.svc", f"kubernetes.default.svc.{domain}"), "Kubernetes' API")
+    api = "kubernetes.default"
+    reserved = dict.fromkeys((api, f"{api}.svc", f"{api}.svc.{domain}"), "Kubernetes' API")
     owners: dict[str, str] = {}
     for name, workload in workloads.items():
         if workload.ports and workload.service.kind == "Service":
@@ -258,8 +259,8 @@ def service_findings(workloads: Mapping[str, Workload], domain: str, istio_names
                     "Requests would go to either of them, by chance.",
                     "a name of its own.",
                 )
-            of_istio = f".{istio_namespace}.svc"
-            system = bool(istio_namespace) and host.endswith((of_istio, f"{of_istio}.{domain}"))
+            of_istio = f".{istio_namespace}"
+            system = bool(istio_namespace) and host.endswith((of_istio, f"{of_istio}.svc", f"{of_istio}.svc.{domain}"))
             if host in reserved or host == domain or system:
                 yield Finding(
                     f"{path}.hosts[{index}]",

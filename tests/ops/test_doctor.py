@@ -141,6 +141,15 @@ def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_looked_at(
     assert "cannot be written (No such file or directory)" in " ".join(result.output.replace("│", " ").split())
 
 
+def test_a_bundle_of_nothing_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    there = tmp_path / "there.tar.gz"
+    there.write_bytes(b"of before")
+    for file in (tmp_path / "new.tar.gz", there):
+        assert CliRunner().invoke(app, ["doctor", "--bundle", str(file)]).exit_code == 2
+    assert (list(tmp_path.iterdir()), there.read_bytes()) == ([there], b"of before")
+
+
 def test_findings_are_printed_though_the_bundle_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

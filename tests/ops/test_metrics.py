@@ -35,6 +35,15 @@ def test_rules_miss_the_server_and_the_agents_asked_for() -> None:
     assert 'instance="hybrid-mesh-metrics.hybrid-mesh-metrics.svc.cluster.local:9099"' in run("rules")[1]
 
 
+def test_a_gateway_that_an_agent_reads_is_not_missed_while_the_agent_is() -> None:
+    def missed(*gateway: str) -> str:
+        rules = yaml.safe_load(run("rules", "--gateway", *gateway, "--agent", "far")[1])["groups"][1]["rules"]
+        return str(next(rule["expr"] for rule in rules if rule["alert"] == "HybridMeshGatewayDown"))
+
+    assert 'network="far"' in missed("gateways/far-gateway=far")
+    assert 'network="far"' not in missed("gateways/far-gateway")
+
+
 def test_what_is_no_gateway_is_refused_with_what_to_write() -> None:
     code, text = run("rules", "--gateway", "east")
     assert code == 2

@@ -15,6 +15,7 @@ from hybridmesh.__main__ import app
 from hybridmesh.ops import teardown as module
 from hybridmesh.ops.ssh import Answer, Reachable, SshError
 from hybridmesh.ops.teardown import declared_lost, protected, without_cluster
+from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
 from tests.ci.fakes import calls, program
 from tests.components.harness import FILES, PROJECT_ROOT
@@ -362,3 +363,8 @@ def test_protected_and_lost_and_forgotten_are_plain_functions() -> None:
     assert kept[0]["propertyDependencies"] == {"p": [one["urn"]]}
     ways = [resource(f"pulumi:providers:{name}", name) for name in ("kubernetes", "command")]
     assert without_cluster(state(*ways))["deployment"]["resources"] == ways[1:]
+
+
+def test_a_lost_machine_in_a_section_that_is_encrypted_as_a_whole_is_said() -> None:
+    with pytest.raises(StackError, match=r"vm-1 is lost, and its section is encrypted.*Fix: "):
+        declared_lost({"config": {"hybrid-mesh:workloads": {"secure": "v1:abc"}}}, ["vm-1"])

@@ -32,6 +32,8 @@ RULES: list[tuple[str, Change, str, str]] = [
     ("a host is upper case", entry_of("Echo.internal"), f"{HOSTS}[0]", "full host name"),
     ("a host is istiod's", entry_of("istiod.istio-system.svc.cluster.local"), f"{HOSTS}[0]", "Istio or the cluster"),
     ("a host is istiod's, as VMs call it", entry_of("istiod.istio-system.svc"), f"{HOSTS}[0]", "Istio or the cluster"),
+    ("a host is istiod's, in short", entry_of("istiod.istio-system"), f"{HOSTS}[0]", "Istio or the cluster"),
+    ("a host is the API's, by its namespace", entry_of("kubernetes.default"), f"{HOSTS}[0]", "Kubernetes' API"),
     ("a host is the API's, in short", entry_of("kubernetes.default.svc"), f"{HOSTS}[0]", "Kubernetes' API"),
     ("a host is the API's", entry_of("kubernetes.default.svc.cluster.local"), f"{HOSTS}[0]", "Kubernetes' API"),
     ("a host is the cluster's domain", entry_of("cluster.local"), f"{HOSTS}[0]", "Istio or the cluster"),
