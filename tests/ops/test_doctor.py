@@ -142,7 +142,10 @@ def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_looked_at(
 
 
 def test_a_bundle_of_nothing_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+    def refuse(_self: object) -> None:
+        raise StackError("nothing was put up yet")
+
+    monkeypatch.setattr(look.Source, "topology", refuse)
     there = tmp_path / "there.tar.gz"
     there.write_bytes(b"of before")
     for file in (tmp_path / "new.tar.gz", there):
