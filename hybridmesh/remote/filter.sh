@@ -95,7 +95,7 @@ nft_verdict() {
         function matches(asked, list) {
             if (asked == "state") return list ~ /,new,/
             if (asked == "protocol") return list ~ /,(tcp|6),/
-            if (asked == "family") return index(list, family == "ip6" ? ",ipv6," : ",ipv4,") > 0
+            if (asked == "family") return list ~ (family == "ip6" ? ",(ipv6|ip6)," : ",(ipv4|ip),")
             gsub(/"/, "", list)
             return asked == "port" ? has_port(list) : has_interface(list)
         }
@@ -129,7 +129,7 @@ nft_verdict() {
                     not = 0; asked = ""
                     if (word == other) { hit = 0; break }
                     if (word ~ /^(iif|iifname|oif|oifname)$/) asked = "interface"
-                    else if (word == "meta" && words[t + 1] == "nfproto") { asked = "family"; t++ }
+                    else if (word == "meta" && words[t + 1] ~ /^(nfproto|protocol)$/) { asked = "family"; t++ }
                     else if (word == "ct" && words[t + 1] == "state") { asked = "state"; t++ }
                     else if ((word == "tcp" || word == "th") && words[t + 1] == "dport") { asked = "port"; t++ }
                     else if (word == "meta" && words[t + 1] == "l4proto" || word == "ip" && words[t + 1] == "protocol" || \

@@ -242,6 +242,10 @@ def test_every_nftables_chain_counts_and_those_of_iptables_are_left_to_iptables(
         ("\t\tmeta nfproto ipv6 tcp dport 8080 accept\n", "DROP", "ACCEPT"),
         ("\t\tmeta nfproto != ipv6 accept\n", "ACCEPT", "DROP"),
         ("\t\tmeta nfproto vmap { ipv4 : jump mine, ipv6 : jump nowhere }\n", "ACCEPT", "DROP"),
+        ("\t\tmeta protocol ip tcp dport 8080 accept\n", "ACCEPT", "DROP"),
+        ("\t\tmeta protocol { ip, ip6 } tcp dport 8080 accept\n", "ACCEPT", "ACCEPT"),
+        ("\t\tmeta protocol != ip6 tcp dport 8080 accept\n", "ACCEPT", "DROP"),
+        ("\t\tmeta protocol vmap { ip : jump nowhere, ip6 : jump mine }\n", "DROP", "ACCEPT"),
     ],
 )
 def test_a_rule_for_one_family_of_addresses_says_nothing_of_the_other(rules: str, ip: str, ip6: str) -> None:
