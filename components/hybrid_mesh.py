@@ -17,7 +17,7 @@ from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.version_checks import revision_of
-from hybridmesh.settings.ways import gateway_ports, proxy_ports
+from hybridmesh.settings.ways import gateway_ports, proxy_ports, proxy_ports_forwarded
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
@@ -690,6 +690,7 @@ class HybridMesh(pulumi.ComponentResource):
                 **choices,
                 gateway_ports=gateway_ports(settings, workload),
                 proxy_ports=proxy_ports(workload),
+                proxy_ports_forwarded=proxy_ports_forwarded(settings, machine),
                 turn=lane.of(machine),
             ),
             opts=self._child,

@@ -194,6 +194,9 @@ class SidecarArgs:
     """The gateway's ports that the machine must reach."""
     proxy_ports: Sequence[int] = ()
     """The proxy's own ports for what comes from other networks; a gateway machine's."""
+    proxy_ports_forwarded: bool = False
+    """Whether others reach those through another address or port, such as a load balancer's: then a preflight does not
+    ask whether the machine's firewall lets them in."""
     accept_findings: Sequence[str] = ()
     """Checks of a preflight whose findings do not count; see hybridmesh.remote.CHECKS."""
     token_seconds: int = 3600
@@ -631,6 +634,7 @@ def preflight_settings(
         mesh_address=mesh_address,
         app_ports=[int(port) for port in group["spec"]["template"].get("ports", {}).values()],
         proxy_ports=args.proxy_ports,
+        proxy_ports_forwarded=args.proxy_ports_forwarded,
         cluster_env=cluster_env_file,
         dns_capture=args.dns_capture,
         gateway=gateway_address,

@@ -20,7 +20,7 @@ from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import present
 from hybridmesh.settings.shapes import proxy_shape
-from hybridmesh.settings.ways import gateway_ports, proxy_ports
+from hybridmesh.settings.ways import gateway_ports, proxy_ports, proxy_ports_forwarded
 
 from .machines import hosts, limits, reachable, stack_settings
 from .ssh import Answer, Reachable, SshError, run_on_all
@@ -126,6 +126,7 @@ def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: s
         mesh_address=host.mesh_address or way.door.address,
         app_ports=list(ports.values()),
         proxy_ports=proxy_ports(workload),
+        proxy_ports_forwarded=proxy_ports_forwarded(settings, name),
         cluster_env=_redirected(shape, ports, way.door.port),
         dns_capture=shape.dns_capture,
         gateway=gateway,

@@ -115,6 +115,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "mesh-address": "the address that the mesh has of this machine; default: nobody looks for it",
     "app-ports": "ports of the application, words, which the machine's own firewall must let in; default none",
     "proxy-ports": "ports of the proxy here for other networks, words, let in by the firewall, too; default none",
+    "proxy-ports-forwarded": "true if others come to them through another address or port, so that nobody knows what "
+    "the firewall sees; default false",
     "dns-capture": "true if the proxy answers DNS here; default false",
     "accept": "checks of a preflight, words, whose findings do not count; default none",
     "inbound-ports": "ISTIO_INBOUND_PORTS of cluster.env, for a preflight, which has no files",

@@ -26,6 +26,8 @@ class Preflight:
     """The machine's own firewall must let them in."""
     proxy_ports: Sequence[int] = ()
     """Those at which its proxy takes what comes from other networks: the firewall must let them in, too."""
+    proxy_ports_forwarded: bool = False
+    """Whether that comes through another address or port, so that nobody knows what the firewall sees of it."""
     cluster_env: str
     """Its `cluster.env`, for the ports that are redirected."""
     dns_capture: bool
@@ -51,6 +53,7 @@ class Preflight:
             "mesh-address": self.mesh_address,
             "app-ports": _words(sorted(set(self.app_ports))),
             "proxy-ports": _words(self.proxy_ports),
+            "proxy-ports-forwarded": "true" if self.proxy_ports_forwarded else "",
             "inbound-ports": lines["ISTIO_INBOUND_PORTS"].strip("'"),
             "inbound-ports-excluded": lines["ISTIO_LOCAL_EXCLUDE_PORTS"].strip("'"),
             "dns-capture": "true" if self.dns_capture else "",

@@ -156,9 +156,11 @@ interface_in() {
 check_firewall() {
     interface=$(interface_in)
     [ -n "$interface" ] || return 0
-    for port in $(setting proxy-ports); do
-        closed "$port" "port $port, where the proxy takes what comes from other networks,"
-    done
+    if [ "$(setting proxy-ports-forwarded false)" = false ]; then
+        for port in $(setting proxy-ports); do
+            closed "$port" "port $port, where the proxy takes what comes from other networks,"
+        done
+    fi
     redirected=''
     for port in $APP_PORTS; do
         if is_redirected "$port"; then redirected="$redirected $port"; else closed "$port" "port $port of the application"; fi

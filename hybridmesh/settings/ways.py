@@ -23,3 +23,15 @@ def proxy_ports(workload: Workload | None) -> tuple[int, ...]:
     None as workload: a gateway machine, whose proxy has them.
     """
     return (EAST_WEST_TLS,) if workload is None else ()
+
+
+def proxy_ports_forwarded(settings: Settings, machine: str) -> bool:
+    """Whether other networks reach those ports of a gateway machine through an address or a port of another's.
+
+    A forward of the machine's own is one, too: its rules see other connections than those to its mesh address.
+    """
+    gateways = (network.gateway for network in settings.networks.values() if network.gateway is not None)
+    return any(
+        machine in gateway.hosts and (gateway.address is not None or gateway.port != EAST_WEST_TLS)
+        for gateway in gateways
+    )

@@ -137,6 +137,18 @@ def test_a_preflight_of_its_machines_looks_at_the_port_of_their_proxies() -> Non
         "far-1": None,
         "vm-1": None,
     }
+    assert "proxy-ports-forwarded" not in told["gw-1"]
+
+
+@pytest.mark.parametrize("way", [{"address": "192.0.2.77"}, {"port": 443}])
+def test_a_preflight_is_told_that_others_reach_a_gateway_machine_through_something_else(way: dict[str, Any]) -> None:
+    world = mesh(lambda sections: sections["networks"]["far"]["gateway"].update(way))
+    told = {name: world.one(f"mesh-{name}-preflight").inside("settings") for name in ("gw-1", "far-1")}
+    assert {name: settings.get("proxy-ports-forwarded") for name, settings in told.items()} == {
+        "gw-1": "true",
+        "far-1": None,
+    }
+    assert told["gw-1"]["proxy-ports"] == "15443"
 
 
 def test_both_gateways_proxies_keep_the_statistics_of_their_listener() -> None:

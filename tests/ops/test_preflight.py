@@ -214,6 +214,14 @@ def test_a_gateway_machine_needs_no_port_of_services_and_an_adopted_gateway_need
     assert machines.asked["gw-1"]["settings/inbound-ports"] == "*"
     assert machines.asked["gw-1"]["settings/proxy-ports"] == "15443"
     assert "settings/proxy-ports" not in machines.asked["vm-1"]
+    assert "settings/proxy-ports-forwarded" not in machines.asked["gw-1"]
+
+    def forwarded(sections: dict[str, Any]) -> None:
+        change(sections)
+        sections["networks"]["far"]["gateway"]["address"] = "203.0.113.10"
+
+    look(dev_settings(forwarded), TOPOLOGY, ["gw-1"])
+    assert machines.asked["gw-1"]["settings/proxy-ports-forwarded"] == "true"
     for own in ({}, {"network": "embedded"}):
 
         def adopted(sections: dict[str, Any], own: dict[str, str] = own) -> None:

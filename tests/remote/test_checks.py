@@ -320,6 +320,7 @@ def test_a_gateway_machine_s_port_that_the_firewall_closes_is_found(sandbox: San
     settings = {"mesh_address": "192.0.2.11", "proxy_ports": "15443", "inbound_ports": "*"}
     found = sandbox.run("check_firewall", fakes=fakes, **settings)
     one(found, "firewall", "port 15443, where the proxy takes what comes from other networks,", "ufw allow 15443/tcp")
+    assert sandbox.run("check_firewall", fakes=fakes, **settings, proxy_ports_forwarded="true") == ()
 
 
 def test_what_the_proxy_takes_must_come_in_at_its_port(sandbox: Sandbox) -> None:
