@@ -40,15 +40,23 @@ follow() {
 # The agent appends, so that it goes on at the start of an emptied file. All of it as the proxy, whose folder this is:
 # a link that it has laid there leads to nothing that is not its own.
 rotate() {
+    no_room=3
     for file in /var/log/istio/istio.log /var/log/istio/istio.err.log; do
+        code=0
         # shellcheck disable=SC2016 # the inner shell's own
         setpriv --reuid istio-proxy --regid istio-proxy --clear-groups /bin/sh -c '
             if [ ! -f "$0" ] || [ "$(stat -Lc %s "$0")" -le "$1" ]; then exit 0; fi
+            [ -w "$0" ] || exit 1
             rm -f "$0.new"
             cp -p "$0" "$0.new" && mv -T "$0.new" "$0.1" || failed=yes
             rm -f "$0.new"
-            : >"$0" && [ ! "${failed-}" ]' "$file" "$LOG_LIMIT" ||
-            log "note: there is no room for a copy of $file: it is emptied without one"
+            true >"$0" || exit 1
+            [ ! "${failed-}" ] || exit "$2"' "$file" "$LOG_LIMIT" "$no_room" || code=$?
+        case $code in
+            0) ;;
+            "$no_room") log "note: there is no room for a copy of $file: it is emptied without one" ;;
+            *) log "note: $file cannot be emptied by istio-proxy, and goes on growing: see whose it is, ls -l $file" ;;
+        esac
     done
     # Each of our lines opens it anew.
     if [ -f "$LOG" ] && [ "$(stat -c %s "$LOG")" -gt "$LOG_LIMIT" ]; then mv -f "$LOG" "$LOG.1"; fi

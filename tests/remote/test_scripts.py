@@ -700,10 +700,11 @@ def test_a_switch_that_other_scripts_have_laid_ready_is_undone_by_a_verb_that_th
     assert sh("STATE=.; undo_half_switch before-start", folder=tmp_path) == f"{called}\n"
 
 
-def rotate(folder: Path, become: str, before: str = "") -> None:
-    """Logs above ten bytes, in `folder`; `become` stands for what makes a process the proxy's."""
+def rotate(folder: Path, become: str, before: str = "") -> str:
+    """Logs above ten bytes, in `folder`; `become` stands for what makes a process the proxy's. What it says of them."""
     text = function("upkeep.sh", "rotate").replace("/var/log/istio/", f"{folder}/")
-    sh(f'setpriv() {{ shift 5; {become} "$@"; }}; LOG_LIMIT=10\n{before}{text}rotate', folder=folder)
+    says = 'log() { echo "$1"; }; LOG=log; STATE=.'
+    return sh(f'setpriv() {{ shift 5; {become} "$@"; }}; LOG_LIMIT=10; {says}\n{before}{text}rotate', folder=folder)
 
 
 def test_a_log_of_which_there_is_no_room_for_a_copy_is_emptied_all_the_same(tmp_path: Path) -> None:
@@ -712,17 +713,21 @@ def test_a_log_of_which_there_is_no_room_for_a_copy_is_emptied_all_the_same(tmp_
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/cp").write_text('#!/bin/sh\nprintf cut >"$3"\nexit 1\n')
     (tmp_path / "bin/cp").chmod(0o755)
-    rotate(tmp_path, "", f"PATH={tmp_path}/bin:$PATH\n")
+    said = rotate(tmp_path, "", f"PATH={tmp_path}/bin:$PATH\n")
+    assert said.splitlines() == [
+        f"note: there is no room for a copy of {tmp_path}/{name}: it is emptied without one"
+        for name in ("istio.log", "istio.err.log")
+    ]
     assert {file.name: file.stat().st_size for file in tmp_path.glob("istio*")} == {"istio.log": 0, "istio.err.log": 0}
 
 
 def test_our_own_log_is_rotated_too(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("x" * 100)
-    rotate(tmp_path, "", "LOG=log; STATE=.\n")
+    assert rotate(tmp_path, "") == ""
     assert (tmp_path / "log.1").read_text() == "x" * 100
     assert not (tmp_path / "log").exists()
     (tmp_path / "log").write_text("short\n")
-    rotate(tmp_path, "", "LOG=log; STATE=.\n")
+    rotate(tmp_path, "")
     assert (tmp_path / "log").read_text() == "short\n"
 
 
@@ -751,6 +756,18 @@ def test_the_rotation_of_a_log_goes_through_no_link_of_the_proxy(name: str) -> N
             assert (folder / "istio.log.1").read_text() == "attacker:x:0:0\n"
             assert not (folder / "istio.log.1").is_symlink()
             assert (folder / "istio.log").read_text() == ""
+
+
+@as_root
+def test_a_log_that_the_proxy_may_not_write_is_neither_copied_nor_said_to_be_empty() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        os.chown(folder, NOBODY, NOBODY)
+        (folder / "istio.log").write_text("of root's, and long")
+        said = rotate(folder, f"command setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups")
+        assert said.startswith(f"note: {folder}/istio.log cannot be emptied by istio-proxy, and goes on growing")
+        assert [file.name for file in folder.glob("istio*")] == ["istio.log"]
+        assert (folder / "istio.log").read_text() == "of root's, and long"
 
 
 @as_root

@@ -492,6 +492,15 @@ RULES: list[tuple[str, Change, str, str]] = [
     ),
     *(
         (
+            f"{variable} lets another user run the proxy",
+            at("sidecar/environment", {variable: value}),
+            f"sidecar.environment.{variable}",
+            "lets another user than `istio-proxy` run the proxy",
+        )
+        for variable, value in (("EXEC_USER", "root"), ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY"))
+    ),
+    *(
+        (
             f"pods are given {field} of VMs",
             at("workloads/client/sidecar", {field: value}),
             f"workloads.client.sidecar.{field}",
