@@ -5,6 +5,7 @@ from cryptography import x509
 from .errors import BootstrapError
 
 _CONSEQUENCE = "The VM's proxy would trust no istiod, and never connect."
+_HOLDS_KEY = "holds a private key"
 _FIX = "the value under `root-cert.pem` in ConfigMap `istio-ca-root-cert` of the workload's namespace."
 
 
@@ -14,7 +15,7 @@ def pem_problem(text: str) -> str | None:
     Whether they are still valid is not asked: that depends on when.
     """
     if "PRIVATE KEY-----" in text:
-        return "holds a private key"
+        return _HOLDS_KEY
     try:
         x509.load_pem_x509_certificates(text.encode())
     except ValueError:
@@ -27,7 +28,7 @@ def check_root_certificate(text: str) -> str:
     problem = pem_problem(text)
     if problem is None:
         return text
-    if "PRIVATE KEY-----" in text:
+    if problem == _HOLDS_KEY:
         # The value is not shown, for what it is.
         raise BootstrapError("root certificate", None, problem, "Every VM would have it.", _FIX)
     raise BootstrapError("root certificate", text[:40], problem, _CONSEQUENCE, _FIX)

@@ -127,7 +127,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "identity-url": "where its cloud's metadata server says who it is: JSON with an access_token",
     "identity-header": "the header that the metadata server wants",
     "token-seconds": "how long its tokens are valid; default 3600",
-    "deregister-seconds": "time between leaving istiod and draining, when the machine shuts down; default 12",
+    "deregister-seconds": "time between leaving istiod and draining, when the machine shuts down; with api-server",
     "app-units": "systemd units, words, that start at boot once the proxy is ready; default none",
     "agent-url": "where the archive with Prometheus, which runs as an agent, is downloaded from",
     "agent-sha256": "its SHA-256, 64 hex digits",

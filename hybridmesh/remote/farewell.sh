@@ -10,7 +10,7 @@ cp "$SCRIPTS/lib.sh" "$WORK" && cp -R "$SCRIPTS/settings" "$WORK" && cd "$WORK" 
 trap 'unexpected $?; rm -rf "$WORK"' EXIT
 HYBRID_MESH_CONSOLE=/dev/console
 
-DEREGISTER=$(setting deregister-seconds 12)
+DEREGISTER=$(setting deregister-seconds)
 DRAIN=$(setting drain-seconds 5)
 
 # The agent's connection to istiod is closed, with a word to the other side, and no new one is let through.

@@ -318,10 +318,16 @@ set_hosts() {
     write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
 }
 
-# Whether a gateway listens there
-listens() {
-    # shellcheck disable=SC2016 # the inner shell's own
-    unredirected timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/15012"' "$1" 2>/dev/null
+# can_connect ADDRESS PORT SECONDS, past the proxy; says why not
+can_connect() {
+    if command -v bash >/dev/null; then
+        # shellcheck disable=SC2016 # bash's own
+        unredirected timeout "$3" bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2"
+    else
+        unredirected timeout "$3" python3 -IB -c '
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])))' "$1" "$2"
+    fi
 }
 
 # An answer of DNS may name some of a name's addresses only. Those of before stay in their places while a gateway listens
@@ -331,7 +337,7 @@ MISSING_ANSWERS=20
 with_earlier_lines() {
     : >absent
     { grep -vxFf "$1" "$STATE/hosts-known" 2>/dev/null || :; } | while read -r address name; do
-        listens "$address" || printf '%s %s\n' "$address" "$name"
+        can_connect "$address" 15012 3 >/dev/null 2>&1 || printf '%s %s\n' "$address" "$name"
     done >dead
     awk -v limit="$MISSING_ANSWERS" -v counts="$STATE/hosts-missing" -v known="$STATE/hosts-known" '
         FILENAME == "dead" { is_dead[$0] = 1; next }

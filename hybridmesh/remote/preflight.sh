@@ -82,22 +82,12 @@ check_resolver() {
 
 # ---------------------------------------------------------------- ways
 
-# can_connect ADDRESS PORT: its words go to the file `output`
-can_connect() {
-    if command -v bash >/dev/null; then
-        # shellcheck disable=SC2016 # bash's own
-        unredirected timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" >output 2>&1
-    else
-        unredirected timeout 5 python3 -IB -c '
-import socket, sys
-socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' "$1" "$2" >output 2>&1
-    fi
-}
+CONNECT_LIMIT=5
 
-# What a connection that failed says
+# What a connection that failed has said, in the file `output`
 why() {
     reason=$(tail -n 1 output | sed 's/.*: //')
-    echo "${reason:-no answer within 5s}"
+    echo "${reason:-no answer within ${CONNECT_LIMIT}s}"
 }
 
 gateway_addresses() {
@@ -109,7 +99,7 @@ gateway_addresses() {
 # One of the addresses is enough; a gateway that was just made may take a moment.
 has_way() {
     for address in $(gateway_addresses); do
-        if can_connect "$address" "$1"; then return 0; fi
+        if can_connect "$address" "$1" "$CONNECT_LIMIT" >output 2>&1; then return 0; fi
     done
     return 1
 }

@@ -20,7 +20,7 @@ After=network-online.target istio.service $(setting app-units)
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-TimeoutStopSec=$((30 + $(setting deregister-seconds 12) + $(setting drain-seconds 5)))
+TimeoutStopSec=$((30 + $(setting deregister-seconds) + $(setting drain-seconds 5)))
 ExecStart=/bin/true
 ExecStop=/bin/sh $STATE/scripts/farewell.sh
 

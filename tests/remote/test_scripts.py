@@ -227,7 +227,7 @@ def test_a_block_without_its_end_costs_no_line_that_follows(tmp_path: Path) -> N
 
 RESOLVER = """unredirected() { shift 2; "$@"; }
 getent() { grep " $2$" names; }
-listens() { ! grep -qx "$1" silent 2>/dev/null; }
+can_connect() { ! grep -qx "$1" silent 2>/dev/null; }
 """
 """In place of the system's: files `names`, and `silent` of addresses at which nobody listens, that the test writes."""
 
