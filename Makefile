@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 STACK ?= dev
+APT_INSTALL := apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends
 # In two steps: what follows must not run, on a backend of the user's own, where there is no environment.
 ON_LAB = env="$$($(PYTHON) -m lab env)" && eval "$$env" &&
 
@@ -16,8 +17,8 @@ system: # refuses, before anything is touched, where the embedded environment ca
 	@python3 lab/toolchain/system.py
 
 .venv/stamp: requirements.txt requirements-dev.txt requirements-docs.txt policy/requirements.txt
-	@python3 -c 'import ensurepip' 2>/dev/null || \
-		{ apt-get update && apt-get install -y --no-install-recommends python3-venv; }
+	@python3 -c 'import ensurepip' 2>/dev/null || $(APT_INSTALL) python3-venv || \
+		{ apt-get update && $(APT_INSTALL) python3-venv; }
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

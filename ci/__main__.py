@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from ci.drawings import planned_drawing
-from ci.engine import PACK, EngineError, output, policies, pulumi, seconds_left, stacks
+from ci.engine import LEAST_SECONDS, PACK, EngineError, output, policies, pulumi, seconds_left, stacks
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from ci.github import Github, GithubError
 from ci.review import comment, marker
@@ -147,6 +147,9 @@ def sweep(base: Annotated[str, typer.Option(help="The stack that owns Istio.")])
     for stack in stacks():
         number = pull_request_of(stack)
         if number is None or number in wanted:
+            continue
+        if seconds_left() <= LEAST_SECONDS:  # it would be interrupted as soon as it has begun
+            failed.append(stack)
             continue
         try:
             mesh_down(number, base)

@@ -92,7 +92,9 @@ def start(instance: Instance, names: list[str], tools: toolchain.Toolset) -> Non
 def _start(instance: Instance, machines: dict[str, MadeAs], tools: toolchain.Toolset) -> None:
     """The same, with machines by name; those of an instance that did not run boot again as well."""
     begun = time.monotonic()
-    cluster, ran = Cluster(instance, tools), instance.running
+    cluster, whole = Cluster(instance, tools), instance.folder / "started"
+    if not instance.running:
+        whole.unlink(missing_ok=True)
 
     def step(what: str, work: Callable[[], object]) -> None:
         work()
@@ -100,7 +102,7 @@ def _start(instance: Instance, machines: dict[str, MadeAs], tools: toolchain.Too
 
     step("namespaces and network", lambda: instance.start_namespaces(cluster.supervisor_config()))
     with locked(instance.folder / "up.lock"):  # the certificates, for one, must not be made by two at once
-        if not ran:
+        if not whole.exists():  # also where a start was cut off
             machines = {machine.name: machine.made_as for machine in vm.machines(instance)} | machines
         for private in ("state", "pulumi-home"):
             (instance.folder / private).mkdir(mode=0o700, exist_ok=True)
@@ -115,6 +117,7 @@ def _start(instance: Instance, machines: dict[str, MadeAs], tools: toolchain.Too
             step("node", cluster.wait_for_node)
             for name, boot in booted.items():
                 step(f"machine {name}", boot.result)
+        whole.touch()
 
 
 def _create(machine: Machine, how: MadeAs, tools: toolchain.Toolset) -> None:

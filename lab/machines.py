@@ -145,13 +145,14 @@ class Machine:
         self.instance.require_running()
         if template is not None:
             root = tools.cloud_root
-            start_cloud(self.instance)
         elif release == pins.DEBIAN_SUITE:
             root = tools.machine_root
         else:
             root = toolchain.build_machine_root(release)
         with locked(self.instance.folder / "machines.lock"):
             # One at a time: each takes an address that no other has.
+            if template is not None:
+                start_cloud(self.instance)
             if not self.exists:
                 self._prepare(network)
                 if template is not None:

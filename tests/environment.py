@@ -26,6 +26,7 @@ def _namespaces_can_be_made() -> bool:
     return True
 
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 needs_namespaces = pytest.mark.skipif(not _namespaces_can_be_made(), reason="makes Linux namespaces")
 
 

@@ -13,7 +13,9 @@ PULUMI_SECONDS = 120
 ENDING_SECONDS = ((signal.SIGINT, 300), (signal.SIGTERM, 30), (signal.SIGKILL, 10))
 """How pulumi is stopped, and how long each step may take. At the first it ends the operations that it has begun, notes
 them, and releases the stack's lock."""
-NO_PULUMI = 'pulumi is not on PATH. Fix: install the Pulumi CLI, or `eval "$(.venv/bin/python -m lab env)"`.'
+NO_PULUMI = (
+    'pulumi is not on PATH. Fix: install the Pulumi CLI, or `env="$(.venv/bin/python -m lab env)" && eval "$env"`.'
+)
 
 
 class StackError(Exception):

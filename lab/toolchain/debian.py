@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from lab.toolchain import pins
 from lab.toolchain.job import Artifact, Job
@@ -13,7 +16,10 @@ _QUERY_SECONDS = 30.0
 _INSTALL_SECONDS = 1200.0
 _ROOT_SECONDS = 1200.0
 _DPKG_JOURNAL = Path("/var/lib/dpkg/updates")
-_APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-q")
+_DPKG_LOCK = Path("/var/lib/dpkg/lock-frontend")
+_OTHERS_SECONDS = 300
+"""How long another dpkg or apt-get is waited for."""
+_APT = ("apt-get", "-o", f"DPkg::Lock::Timeout={_OTHERS_SECONDS}", "-q")
 RPM_ROOT = "rpm-root"
 OWN_NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 """What the recipes mount, and every process of theirs, ends with them, however they end."""
@@ -39,12 +45,30 @@ def install_packages(job: Job, packages: list[str]) -> None:
     An interrupt ends a download, and waits for the end of dpkg: a killed one leaves packages half installed.
     """
     env = {"DEBIAN_FRONTEND": "noninteractive"}
-    if any(_DPKG_JOURNAL.glob("[0-9]*")):  # a killed one has left it, and apt-get installs nothing until it is done
+    if _was_killed():  # apt-get installs nothing until it is done
         job.run(["dpkg", "--configure", "-a"], env=env, seconds=_INSTALL_SECONDS, to_its_end=True)
     install = [*_APT, "install", "--yes", "--no-install-recommends", "--no-remove", *packages]
     job.run([*_APT, "update"], env=env, seconds=_INSTALL_SECONDS)
     job.run([*install, "--download-only"], env=env, seconds=_INSTALL_SECONDS)
     job.run(install, env=env, seconds=_INSTALL_SECONDS, to_its_end=True)
+
+
+def _was_killed() -> bool:
+    """Whether dpkg has not come to its end, and is not at work: it keeps the same files then, and waits for nobody."""
+    wait = Retrying(
+        retry=retry_if_exception_type(BlockingIOError),
+        stop=stop_after_delay(_OTHERS_SECONDS),
+        wait=wait_fixed(0.5),
+        retry_error_callback=lambda _: None,
+    )
+    wait(_ask_for_lock)
+    return any(_DPKG_JOURNAL.glob("[0-9]*"))
+
+
+def _ask_for_lock() -> None:
+    """Raises BlockingIOError while dpkg or apt-get are at work."""
+    with _DPKG_LOCK.open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def of_suite(name: str, suite: str) -> str:

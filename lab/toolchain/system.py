@@ -48,7 +48,7 @@ PYTHON = (3, 11)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """What the environment is built for: the kernel's name, and Go's and Debian's."""
 
-_SPECIAL = re.compile(r"""[\s%#,:;?"'\\$`]""")
+_SPECIAL = re.compile(r"""[\s%#,:;?*\[\]"'\\$`]""")
 """What supervisord's configuration, an overlay mount, PATH or Pulumi's backend takes for something else in a path."""
 _NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork"]
 _ASK_SECONDS = 10.0
@@ -90,13 +90,16 @@ def check_system() -> list[str]:
             f"Python is {platform.python_version()}, and {'.'.join(map(str, PYTHON))} or newer is needed. Install"
             " one and have it as python3 first on PATH."
         )
-    special = _SPECIAL.search(str(PROJECT))
-    if special:
-        findings.append(
-            f"The project lies in {str(PROJECT)!r}, and {special.group()!r} in a path means something else to programs"
-            " of the environment, which would not start. Move it to a folder with letters, digits, '-', '_' and '.'"
-            " alone."
-        )
+    for what, path, remedy in (
+        ("The project lies", PROJECT, "Move it to a folder"),
+        ("The tools are kept", cache_root(), "Set XDG_CACHE_HOME to a folder"),
+    ):
+        special = _SPECIAL.search(str(path))
+        if special:
+            findings.append(
+                f"{what} in {str(path)!r}, and {special.group()!r} in a path means something else to programs of the"
+                f" environment, which would not start. {remedy} with letters, digits, '-', '_' and '.' alone."
+            )
     if os.geteuid() == 0:  # another user may make no namespace, and his cache is not the one that will be filled
         findings += _check_namespaces() + _check_cgroups(CGROUPS) + _check_disk(cache_root())
     return findings

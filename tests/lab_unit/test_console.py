@@ -23,6 +23,7 @@ from lab.instance import Instance, Subnets
 from lab.machines import Machine, Network, write_user_key
 from lab.toolchain import Toolset
 from lab.traffic import in_pod
+from tests.environment import as_root
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +58,7 @@ def noted(folder: Path) -> Instance:
     return instance
 
 
+@as_root
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="makes keys by ssh-keygen")
 def test_files_are_as_readable_as_they_must_be_whatever_the_users_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -203,9 +205,27 @@ def test_two_starts_at_once_write_one_after_the_other(
 def test_an_up_of_what_runs_leaves_machines_off_that_it_was_not_told_of(
     made: dict[str, tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    console.up(["vm-1"])
+    assert len(made) > 1
+    made.clear()
     monkeypatch.setattr(Instance, "running", True)
     console.up(["vm-1"])
     assert list(made) == ["vm-1"]
+
+
+def test_after_a_start_that_was_cut_off_an_up_starts_all_machines(
+    made: dict[str, tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(_: Cluster) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as first:
+        first.setattr(Cluster, "write_programs", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            console.up(["vm-1"])
+    monkeypatch.setattr(Instance, "running", True)
+    console.up(["vm-1"])
+    assert set(made) == {"cloud-1", "vm-1", "vm-2"}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ class Host:
         self.commands: list[list[str]] = []
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         monkeypatch.setattr(lab_instance, "INOTIFY_INSTANCES", self.inotify)
+        monkeypatch.setattr(lab_instance, "INTERFACES", folder / "net")
         monkeypatch.setattr(lab_instance, "run", self.run)
         for name in ("_make_cgroups", "_remove_cgroups"):
             monkeypatch.setattr(Instance, name, lambda _: None)

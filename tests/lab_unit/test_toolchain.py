@@ -474,6 +474,7 @@ def test_installing_removes_nothing_and_only_dpkg_itself_is_never_killed(
 
     monkeypatch.setattr(Job, "run", run)
     monkeypatch.setattr(debian, "_DPKG_JOURNAL", tmp_path)
+    monkeypatch.setattr(debian, "_DPKG_LOCK", tmp_path / "lock-frontend")
     if interrupted_before:
         (tmp_path / "0000").touch()
     debian.install_packages(job_in(tmp_path / "folder"), ["runc"])
@@ -484,6 +485,29 @@ def test_installing_removes_nothing_and_only_dpkg_itself_is_never_killed(
         (f"{install} --download-only", False),
         (install, True),
     ]
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_dpkg_that_is_at_work_is_waited_for_and_not_taken_for_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_well: bool
+) -> None:
+    journal, lock, held = tmp_path / "0000", tmp_path / "lock-frontend", tmp_path / "held"
+    journal.touch()
+    monkeypatch.setattr(debian, "_DPKG_JOURNAL", tmp_path)
+    monkeypatch.setattr(debian, "_DPKG_LOCK", lock)
+    code = f"""
+import fcntl, pathlib, time
+lock = open({str(lock)!r}, "a")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+pathlib.Path({str(held)!r}).write_text("yes\\n")
+time.sleep(1)
+if {ends_well}:
+    pathlib.Path({str(journal)!r}).unlink()
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as other:
+        wait_for_text(held)
+        assert debian._was_killed() is not ends_well
+        assert other.wait(5) == 0, "it has come to its end meanwhile"
 
 
 def test_a_command_that_is_not_there_is_a_build_error(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridmesh import remote
+from tests.environment import as_root
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPTS = PROJECT / "hybridmesh" / "remote"
@@ -731,7 +732,6 @@ def test_our_own_log_is_rotated_too(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "short\n"
 
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 NOBODY = 65534
 
 
