@@ -738,13 +738,17 @@ def root_on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: Call
 
 
 @pytest.mark.usefixtures("root_on_linux")
-@pytest.mark.parametrize("part", ["a b", "a%41", "a#b", "a,b", "a:b"])
+@pytest.mark.parametrize("part", ["a b", "a%41", "a#b", "a,b", "a:b", "[a]", "a*"])
 def test_a_clone_in_a_path_that_means_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     assert toolchain.check_system() == []
     monkeypatch.setattr(system, "PROJECT", Path("/home/me") / part / "hybrid-mesh")
     (finding,) = toolchain.check_system()
     assert f"'/home/me/{part}/hybrid-mesh'" in finding
     assert finding.endswith("Move it to a folder with letters, digits, '-', '_' and '.' alone.")
+    monkeypatch.setattr(system, "PROJECT", Path("/home/me/hybrid-mesh"))
+    monkeypatch.setenv("XDG_CACHE_HOME", f"/home/me/{part}")
+    (finding,) = toolchain.check_system()
+    assert finding.startswith(f"The tools are kept in '/home/me/{part}/hybrid-mesh'")
 
 
 @pytest.mark.usefixtures("root_on_linux")
