@@ -26,9 +26,9 @@ from hybridmesh.settings.files import from_stack_file, read_below, sections_of
 CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
 GCLOUD_SECONDS = 120
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="What the workflows run.")
 LABEL = "mesh"
 """Of a pull request that has a mesh of its own."""
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="What the workflows run.")
 Stack = Annotated[str, typer.Option(help="The stack.")]
 PolicyPack = Annotated[str, typer.Option(envvar="HYBRID_MESH_POLICY_PACK", help="Folder or program of the pack.")]
 Number = Annotated[int, typer.Argument(help="The pull request's number.")]

@@ -9,7 +9,7 @@ from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.helm.v3 import Release
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from hybridmesh.istio import INJECTION_ANNOTATION, is_revisioned
+from hybridmesh.istio import injection_annotations, is_revisioned
 from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
@@ -166,7 +166,7 @@ def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     """The gateway chart's values: the caller's, over them ours, and under them what a caller may have otherwise."""
     defaults = {"podAnnotations": {PROXY_CONFIG: LISTENER_STATISTICS}}
     revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
-    injected = {"podAnnotations": {INJECTION_ANNOTATION: args.injected_as}} if args.injected_as else {}
+    injected = {"podAnnotations": injection_annotations(args.injected_as)}
     return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})
 
 

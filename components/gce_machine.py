@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import pulumi
 
+from hybridmesh.settings.google_checks import OWN_LABEL
+
 from .gce_guard import GceGuardArgs, Way
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/userinfo.email")
@@ -102,4 +104,4 @@ def may_move_on(image: str) -> bool:
 
 def labels_of(members: str, machine: GceMachine) -> dict[str, str]:
     """A machine's labels."""
-    return {**machine.labels, "hybrid-mesh": members}
+    return {**machine.labels, OWN_LABEL: members}

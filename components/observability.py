@@ -14,7 +14,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap, Service, ServiceAccount, Servic
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from pulumi_kubernetes.rbac.v1 import Role, RoleBinding, RoleRefArgs, SubjectArgs
 
-from hybridmesh.istio import INJECTION_ANNOTATION
+from hybridmesh.istio import injection_annotations
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS, ISTIOD_MONITORING
 from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Gateway, Thresholds, rules
@@ -342,13 +342,13 @@ class Observability(pulumi.ComponentResource):
         volumes: list[dict[str, Any]],
     ) -> Deployment:
         labels = {"app": name, "version": _VERSION}
-        injected = {INJECTION_ANNOTATION: self._args.injected_as} if self._args.injected_as else {}
+        annotations = {**annotations, **injection_annotations(self._args.injected_as)}
         # As Kubernetes itself has it: the SDK's classes for all of this are three times as long.
         spec: Any = {
             "replicas": 1,
             "selector": {"matchLabels": {"app": name}},
             "template": {
-                "metadata": {"labels": labels, "annotations": {**annotations, **injected}},
+                "metadata": {"labels": labels, "annotations": annotations},
                 "spec": {
                     "serviceAccountName": account,
                     "securityContext": {"runAsNonRoot": True, "runAsUser": _NOBODY, "fsGroup": _NOBODY},

@@ -17,7 +17,7 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 
-from hybridmesh.istio import INJECTION_ANNOTATION
+from hybridmesh.istio import injection_annotations
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
 REWRITE_PROBES = {"sidecar.istio.io/rewriteAppHTTPProbers": "true"}
@@ -137,9 +137,7 @@ def _container_ports(ports: Mapping[str, int]) -> list[ContainerPortArgs]:
 
 
 def _annotations(args: PodsArgs) -> dict[str, str] | None:
-    annotations = dict(REWRITE_PROBES) if args.probe else {}
-    if args.injected_as:
-        annotations[INJECTION_ANNOTATION] = args.injected_as
+    annotations = {**(REWRITE_PROBES if args.probe else {}), **injection_annotations(args.injected_as)}
     if args.dns_capture:
         annotations[PROXY_CONFIG_ANNOTATION] = 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'
     if args.metrics is not None:

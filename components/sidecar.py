@@ -19,6 +19,7 @@ from hybridmesh.istio import (
     cluster_env,
     hosts_template,
     mesh_yaml,
+    static_entry_name,
     workload_entry_name,
 )
 from hybridmesh.istio.names import (
@@ -477,7 +478,7 @@ class Sidecar(pulumi.ComponentResource):
             api_version="networking.istio.io/v1",
             kind="WorkloadEntry",
             metadata={
-                "name": group.apply(lambda g: static_entry_name(g, args.machine)),
+                "name": group.apply(lambda g: static_entry_name(g["metadata"]["name"], args.machine)),
                 "namespace": namespace,
                 "labels": manifest.apply(lambda m: m["metadata"]["labels"]),
                 "annotations": manifest.apply(lambda m: m["metadata"]["annotations"]),
@@ -485,7 +486,9 @@ class Sidecar(pulumi.ComponentResource):
             spec=manifest.apply(lambda m: m["spec"]),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        return pulumi.Output.all(group, entry.urn).apply(lambda both: static_entry_name(both[0], args.machine))
+        return pulumi.Output.all(group, entry.urn).apply(
+            lambda both: static_entry_name(both[0]["metadata"]["name"], args.machine)
+        )
 
 
 def _group_here(args: SidecarArgs) -> "pulumi.Output[Mapping[str, Any]]":
@@ -500,11 +503,6 @@ def group_at(group: Mapping[str, Any], locality: str | None) -> Mapping[str, Any
     spec = group["spec"]
     labels = {**spec["metadata"]["labels"], LOCALITY_LABEL: locality.replace("/", ".")}
     return {**group, "spec": {**spec, "metadata": {**spec["metadata"], "labels": labels}}}
-
-
-def static_entry_name(group: Mapping[str, Any], machine: str) -> str:
-    """The name of a machine's static WorkloadEntry; never one that istiod would take for its own."""
-    return f"{group['metadata']['name']}-{machine}"
 
 
 def static_entry(args: SidecarArgs, group: Mapping[str, Any], address: str) -> dict[str, Any]:
@@ -578,7 +576,7 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
         revision=known["revision"],
         istio_namespace=known["istio_namespace"],
         auto_register=not args.static_entry,
-        workload_entry=static_entry_name(known["group"], args.machine) if args.static_entry else "",
+        workload_entry=static_entry_name(known["group"]["metadata"]["name"], args.machine) if args.static_entry else "",
         dns_capture=args.dns_capture,
         # The proxy's name in istiod, which else is the machine's own host name.
         environment={**agent_environment(args), "POD_NAME": args.machine},
@@ -603,7 +601,8 @@ def agent_environment(args: ProxyChoices) -> dict[str, str]:
 
 def entry_of(args: SidecarArgs, group: Mapping[str, Any], address: str) -> str:
     """The name of a machine's WorkloadEntry, whoever makes it."""
-    return static_entry_name(group, args.machine) if args.static_entry else entry_name(group, address)
+    name: str = group["metadata"]["name"]
+    return static_entry_name(name, args.machine) if args.static_entry else entry_name(group, address)
 
 
 def entry_name(group: Mapping[str, Any], address: str) -> str:

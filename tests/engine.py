@@ -35,6 +35,16 @@ class Engine:
         engine.run("stack", "init", STACK)
         return engine
 
+    @classmethod
+    def of(cls, program: str, folder: Path, name: str = "machines", *, tools: tuple[str, ...] = TOOLS) -> Engine:
+        """A project that is one program of Python, below `folder`, with a stack."""
+        source, engine = folder / "source", folder / "engine"
+        source.mkdir()
+        engine.mkdir()
+        (source / "Pulumi.yaml").write_text(f"name: {name}\nruntime: python\n")
+        (source / "__main__.py").write_text(program)
+        return cls.on(source, engine, tools=tools)
+
     @property
     def env(self) -> dict[str, str]:
         folders = [*self.path, PROJECT_ROOT / ".venv" / "bin", toolchain.installed(self.tools).bin_dir]
@@ -62,6 +72,12 @@ class Engine:
         if check:
             assert done.returncode == 0, f"pulumi {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def up(self, *, check: bool = True) -> str:
+        """What an update says; without `check`, of one that must fail."""
+        done = self.run("up", "--yes", "--skip-preview", check=check)
+        assert check or done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
 
     def resources(self) -> list[dict[str, Any]]:
         """What is in the state."""

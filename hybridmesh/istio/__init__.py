@@ -15,12 +15,12 @@ from .errors import BootstrapError
 from .group import WorkloadGroup, group_from_yaml, parse_group
 from .mesh import MeshConfig, mesh_config_text, parse_mesh_config
 from .names import (
-    INJECTION_ANNOTATION,
     CanonicalService,
     canonical_service,
     dns_label,
     dns_subdomain,
     injected_as,
+    injection_annotations,
     ip_address,
     is_revisioned,
     istiod_address,
@@ -31,11 +31,11 @@ from .names import (
     mesh_config_map,
     port_number,
     spiffe_id,
+    static_entry_name,
     workload_entry_name,
 )
 
 __all__ = [
-    "INJECTION_ANNOTATION",
     "BootstrapError",
     "BootstrapFiles",
     "BootstrapOptions",
@@ -52,6 +52,7 @@ __all__ = [
     "hosts_file",
     "hosts_template",
     "injected_as",
+    "injection_annotations",
     "ip_address",
     "is_revisioned",
     "istiod_address",
@@ -67,6 +68,7 @@ __all__ = [
     "pem_problem",
     "port_number",
     "spiffe_id",
+    "static_entry_name",
     "unknown_fields",
     "workload_entry_name",
 ]

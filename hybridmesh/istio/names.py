@@ -70,6 +70,11 @@ def injected_as(cluster: str, network: str, istiod: str, trust_domain: str) -> s
     return f"cluster {cluster}, network {network}, istiod {istiod}, trust domain {trust_domain}"
 
 
+def injection_annotations(told: str) -> dict[str, str]:
+    """Those of a pod template that let its pods roll when what they are told changes; none where nothing is said."""
+    return {INJECTION_ANNOTATION: told} if told else {}
+
+
 def mesh_config_map(revision: str = "default") -> str:
     """The name of the ConfigMap, in Istio's namespace, whose key `mesh` is the mesh config."""
     return f"istio-{revision}" if is_revisioned(revision) else "istio"
@@ -90,6 +95,11 @@ def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
                 f"{field} of a SPIFFE id", value, "is empty", "No certificate would carry it.", f"name the {field}."
             )
     return f"spiffe://{trust_domain.replace('@', '.')}/ns/{namespace}/sa/{service_account}"
+
+
+def static_entry_name(workload: str, machine: str) -> str:
+    """The name of a machine's static WorkloadEntry; never one that istiod would take for its own."""
+    return f"{workload}-{machine}"
 
 
 def workload_entry_name(group: str, address: str, network: str = "") -> str:

@@ -209,12 +209,12 @@ def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> d
         "version": machine.sidecar_version or "not asked",
         "left": remaining(end, now) if end else "not known",
         "until": machine.certificate_expiry.replace("T", " ").removesuffix("Z"),
-        "of": ""
-        if machine.certificate_of != "join"
-        else " (that of its join)"
-        if end
-        else " (that of its join, which is renewed unseen)",
+        "of": _of_join(known=bool(end)) if machine.certificate_of == "join" else "",
         "expiry": expiry,
         "share": f"{min(max((hours or 0) / LIFE_HOURS, 0), 1) * 100:.0f}",
         "by_hand": "not asked" if machine.drift is None else "; ".join(machine.drift) or "nothing changed",
     }
+
+
+def _of_join(*, known: bool) -> str:
+    return " (that of its join)" if known else " (that of its join, which is renewed unseen)"

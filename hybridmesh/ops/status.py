@@ -305,11 +305,11 @@ def _watch(source: Source, ssh: bool, interval: float) -> None:
             silence = what and (silence or f"as seen at {_time(view.now)}; {what} since {_time(fresh.now)}: {why}")
             if fresh.mesh is None:
                 continue
-            if not everyone:
-                fresh = replace(fresh, machines=view.machines)
-            if not everyone and ssh and view.mesh is not None and fresh.mesh is not None:
-                fresh = replace(fresh, mesh=replace(fresh.mesh, certificates=view.mesh.certificates))
-            view = fresh
+            if everyone or not ssh:
+                view = fresh
+            elif view.mesh is not None:  # machines were not asked for anything
+                told = replace(fresh.mesh, certificates=view.mesh.certificates)
+                view = replace(fresh, machines=view.machines, mesh=told)
 
 
 def _time(moment: datetime) -> str:

@@ -79,10 +79,8 @@ class AdoptersProvider(ResourceProvider):
         used = sorted(name for name, uid in there.items() if name not in mine and going.get(name) != uid)
         if used:
             raise ClusterError(
-                f"istiod in {props['namespace']} is used by namespaces that are not this stack's: {', '.join(used)}. "
-                "Without it their pods and VMs would lose their certificates within a day, and new ones would not "
-                "start. Nothing was removed. Fix: destroy the stacks that they belong to; of a namespace that nobody "
-                f"needs, `kubectl label namespace {used[0]} istio-injection- istio.io/rev-`."
+                f"istiod in {props['namespace']} is {_used_by(used)} Fix: destroy the stacks that they belong to; of a "
+                f"namespace that nobody needs, `kubectl label namespace {used[0]} istio-injection- istio.io/rev-`."
             )
 
 
@@ -92,11 +90,17 @@ def _refuse(props: Mapping[str, Any], revision: str, used: Set[str]) -> None:
         no_longer = "" if is_revisioned(revision) else " istio-injection-"
         follow = f"kubectl label --overwrite namespace {min(used)}{no_longer} istio.io/rev={text(props, 'revision')}"
         raise ClusterError(
-            f"istiod of revision {revision} in {props['namespace']} is not in the settings any more, and is used by "
-            f"namespaces that are not this stack's: {', '.join(sorted(used))}. Without it their pods and VMs would "
-            "lose their certificates within a day, and new ones would not start. Nothing was removed. Fix: have them "
-            f"follow another istiod, as by `{follow}` and a restart of what runs there; or put {revision} back."
+            f"istiod of revision {revision} in {props['namespace']} is not in the settings any more, and is "
+            f"{_used_by(sorted(used))} Fix: have them follow another istiod, as by `{follow}` and a restart of what "
+            f"runs there; or put {revision} back."
         )
+
+
+def _used_by(namespaces: Sequence[str]) -> str:
+    return (
+        f"used by namespaces that are not this stack's: {', '.join(namespaces)}. Without it their pods and VMs would "
+        "lose their certificates within a day, and new ones would not start. Nothing was removed."
+    )
 
 
 async def _urn(resource: pulumi.Resource) -> str:

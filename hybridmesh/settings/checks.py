@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hybridmesh.istio import istiod_host
+from hybridmesh.istio import istiod_host, static_entry_name
 
 from .access import Callers, check_access
 from .findings import Finding
@@ -483,7 +483,7 @@ def _static_entries(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
         if workload.machines is None or workload.machines.registration != "static":
             continue
         for name in workload.machines.hosts:
-            path, entry = f"workloads.{workload_name}.machines.hosts.{name}", f"{workload_name}-{name}"
+            path, entry = f"workloads.{workload_name}.machines.hosts.{name}", static_entry_name(workload_name, name)
             first = seen.setdefault((workload.namespace, entry), path)
             if first != path:
                 yield Finding(

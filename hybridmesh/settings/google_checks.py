@@ -12,7 +12,8 @@ DEFAULT_ZONES = 3
 SHUTDOWN_SECONDS, SPOT_SHUTDOWN_SECONDS = 90, 30
 """How long a machine has from being told to stop. Sources: cloud.google.com/compute/docs/shutdownscript and
 cloud.google.com/compute/docs/instances/spot."""
-
+LEAST_CUT_OFF_SECONDS = 11
+"""Istiod's PILOT_WORKLOAD_ENTRY_GRACE_PERIOD, 10 s by default, and one for it to tell callers."""
 OWN_WAYS = ("gateway", "kubernetes")
 """Names of the ways out that machines have without `google.egress`."""
 OWN_LABEL = "hybrid-mesh"
@@ -192,10 +193,6 @@ def _fleet(path: str, fleet: Fleet, region: str | None) -> Iterator[Finding]:
         )
     for index, zone in enumerate(fleet.zones):
         yield from _in_region(f"{path}.zones[{index}]", zone, region)
-
-
-LEAST_CUT_OFF_SECONDS = 11
-"""Istiod's PILOT_WORKLOAD_ENTRY_GRACE_PERIOD, 10 s by default, and one for it to tell callers."""
 
 
 def _farewell(sidecar: Sidecar, made: list[tuple[str, str, GceHardware, Workload]]) -> Iterator[Finding]:

@@ -20,8 +20,6 @@ _OWN_VARIABLES: Mapping[str, str] = {
     "ISTIO_AGENT_FLAGS": "`networks.<name>.gateway`",
 }
 """Variables of the agent that decide what network a VM is in, and what part it plays there."""
-
-
 _LONGEST_WITH_GATEWAY = 63 - len("-gateway")
 
 

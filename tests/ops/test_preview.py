@@ -462,21 +462,18 @@ def test_the_console_shows_what_an_earlier_run_left_and_nothing_else_of_the_stat
 
 @pytest.mark.lab
 def test_what_the_engine_would_remove_is_shown(tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "Pulumi.yaml").write_text("name: hybrid-mesh\nruntime: python\n")
-    (project / "__main__.py").write_text(
+    program = (
         "from pulumi import Config\nfrom pulumi_command.local import Command\n"
         'Command("vm-1-departure", create="true", delete="test -e back", triggers=[Config().require("machine")])\n'
     )
-    engine = Engine.on(project, tmp_path, tools=(*TOOLS, "pulumi-resource-command"))
+    engine = Engine.of(program, tmp_path, "hybrid-mesh", tools=(*TOOLS, "pulumi-resource-command"))
     for machine in ("old", "new"):
         engine.run("config", "set", "machine", machine)
         assert (engine.run("up", "--yes", "--skip-preview", check=False).returncode == 0) == (machine == "old")
     left = ["- Command vm-1-departure: what an earlier run could not remove", "dev: 1 removed"]
     assert shown_by_the_console(engine) == left
     assert shown_by_the_console(engine, "--refresh") == left
-    (tmp_path / "program" / "back").touch()
+    (engine.folder / "program" / "back").touch()
     engine.run("up", "--yes", "--skip-preview")
     assert shown_by_the_console(engine) == ["dev: nothing changes"]
 

@@ -48,17 +48,14 @@ def test_over_its_limit_it_is_let_end_in_order_and_what_it_said_is_kept(
 
 @pytest.mark.lab
 def test_the_engine_ends_in_order_and_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "Pulumi.yaml").write_text("name: hybrid-mesh\nruntime: python\n")
-    (project / "__main__.py").write_text(
+    program = (
         "from pathlib import Path\nfrom pulumi_command.local import Command\n"
         'Command("vm-1-join", create="sleep 6" if Path("slow").exists() else "true")\n'
     )
-    engine = Engine.on(project, tmp_path, tools=(*TOOLS, "pulumi-resource-command"))
-    slow = tmp_path / "program" / "slow"
+    engine = Engine.of(program, tmp_path, "hybrid-mesh", tools=(*TOOLS, "pulumi-resource-command"))
+    slow = engine.folder / "program" / "slow"
     slow.touch()
-    monkeypatch.chdir(tmp_path / "program")
+    monkeypatch.chdir(engine.folder / "program")
     with pytest.raises(UnfinishedError) as stopped:
         ended_pulumi("up", "--non-interactive", "--yes", "--skip-preview", seconds=4, env=engine.env)
     assert "creating failed" in stopped.value.said

@@ -72,9 +72,7 @@ class Stack:
     def up(self, *, existing: bool, workloads: set[str], check: bool = True) -> str:
         given = {"existing": existing, "workloads": sorted(workloads)}
         (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
-        done = self.engine.run("up", "--yes", "--skip-preview", check=check)
-        assert check or done.returncode != 0, done.stdout
-        return done.stdout + done.stderr
+        return self.engine.up(check=check)
 
     def made(self) -> set[str]:
         return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
@@ -83,13 +81,7 @@ class Stack:
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
-    program = tmp_path / "source"
-    program.mkdir()
-    (program / "Pulumi.yaml").write_text("name: mesh\nruntime: python\n")
-    (program / "__main__.py").write_text(PROGRAM)
-    folder = tmp_path / "engine"
-    folder.mkdir()
-    return Stack(Engine.on(program, folder))
+    return Stack(Engine.of(PROGRAM, tmp_path, "mesh"))
 
 
 def remedy(said: str) -> list[str]:

@@ -56,9 +56,7 @@ class Stack:
     def up(self, machines: dict[str, str], *, check: bool = True) -> str:
         given = {"create": f"touch {self.machine}; echo '{MADE}'", "machines": machines}
         (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
-        done = self.engine.run("up", "--yes", "--skip-preview", check=check)
-        assert check or done.returncode != 0, done.stdout
-        return done.stdout + done.stderr
+        return self.engine.up(check=check)
 
     def joined(self) -> set[str]:
         return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
@@ -67,13 +65,7 @@ class Stack:
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
-    program = tmp_path / "source"
-    program.mkdir()
-    (program / "Pulumi.yaml").write_text("name: machines\nruntime: python\n")
-    (program / "__main__.py").write_text(PROGRAM)
-    folder = tmp_path / "engine"
-    folder.mkdir()
-    engine = Engine.on(program, folder, tools=(*TOOLS, "pulumi-resource-command"))
+    engine = Engine.of(PROGRAM, tmp_path, tools=(*TOOLS, "pulumi-resource-command"))
     return Stack(engine, tmp_path / "machine")
 
 

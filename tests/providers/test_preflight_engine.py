@@ -52,9 +52,7 @@ class Stack:
 
     def up(self, machines: dict[str, Any], *, check: bool = True) -> str:
         (self.engine.folder / "program" / "machines.json").write_text(json.dumps(machines))
-        done = self.engine.run("up", "--yes", "--skip-preview", check=check)
-        assert check or done.returncode != 0, done.stdout
-        return done.stdout + done.stderr
+        return self.engine.up(check=check)
 
     def joined(self) -> set[str]:
         return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
@@ -63,13 +61,7 @@ class Stack:
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
-    program = tmp_path / "source"
-    program.mkdir()
-    (program / "Pulumi.yaml").write_text("name: machines\nruntime: python\n")
-    (program / "__main__.py").write_text(PROGRAM)
-    folder = tmp_path / "engine"
-    folder.mkdir()
-    return Stack(Engine.on(program, folder, tools=(*TOOLS, "pulumi-resource-command")))
+    return Stack(Engine.of(PROGRAM, tmp_path, tools=(*TOOLS, "pulumi-resource-command")))
 
 
 @pytest.fixture
