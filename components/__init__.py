@@ -11,9 +11,10 @@ from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs
 from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
+from .proxy_choices import SidecarCapture, SidecarPackage, SidecarResources
 from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
-from .sidecar import Sidecar, SidecarArgs, SidecarCapture, SidecarPackage, SidecarResources
+from .sidecar import Sidecar, SidecarArgs
 from .ssh_host import SshHost, SshHostArgs
 from .telemetry import Traces, TraceTag, WorkloadTelemetry, WorkloadTelemetryArgs
 from .traffic_policy import (

@@ -19,7 +19,7 @@ from .command_host import CommandHost
 from .connection import Bastion
 from .control_plane import HelmCharts, NetworkAddress
 from .network_gateway import gateway_group
-from .sidecar import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
+from .proxy_choices import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost
 from .telemetry import Traces, TraceTag
 from .traffic_policy import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy

@@ -17,7 +17,7 @@ from pulumi_kubernetes.rbac.v1 import (
 from hybridmesh.istio import BootstrapOptions, cluster_env, hosts_template, mesh_yaml
 from hybridmesh.remote.startup import GOOGLE_IDENTITY, startup_script
 
-from .sidecar import (
+from .proxy_choices import (
     SidecarCapture,
     SidecarLimits,
     SidecarPackage,

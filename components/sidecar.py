@@ -41,94 +41,25 @@ from hybridmesh.providers import (
     PreflightCheck,
 )
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest, scripts_digest
-from hybridmesh.remote.preflight import Preflight, package_settings
+from hybridmesh.remote.preflight import Preflight
 
 from .after import behind
 from .connection import Connection
 from .preflight_gate import PreflightGate
-from .proxy_choices import ProxyChoices
+from .proxy_choices import (
+    SidecarCapture,
+    SidecarLimits,
+    SidecarPackage,
+    SidecarResources,
+    agent_environment,
+    join_settings,
+    package_text,
+    resource_settings,
+)
 from .source_positions import without_source_positions
 from .ssh_help import SshHelp
 from .turns import Turn
 from .whole import whole
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SidecarPackage:
-    """The `istio-sidecar` package: one file for all machines, or one for each kind."""
-
-    version: str
-    """Its version, as the package manager shows it."""
-    url: str = ""
-    """Where the machine downloads it, if `files` has none of the machine's kind."""
-    sha256: str = ""
-    """Its SHA-256, 64 hexadecimal digits."""
-    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """URL and SHA-256 by the kind of machine: `deb-amd64`, `deb-arm64`, `rpm-amd64`, `rpm-arm64`. The machine takes
-    that of its own kind."""
-
-    @property
-    def by_kind(self) -> dict[str, tuple[str, str]]:
-        """URL and SHA-256 by kind; the kind is empty for all alike."""
-        return {**({"": (self.url, self.sha256)} if self.url else {}), **self.files}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SidecarLimits:
-    """How long the steps may take, in seconds."""
-
-    dial: int = 15
-    """One attempt to connect by SSH."""
-    dial_attempts: int = 4
-    """How often to try; not seconds."""
-    download: int = 120
-    """The machine's download of the package."""
-    install: int = 300
-    """Each call of the machine's package manager."""
-    ready: int = 120
-    """Start of the proxy until it is ready."""
-    sync: int = 120
-    """Ready until istiod says that it is in sync."""
-    rotation: int = 3
-    """How long a leaving machine stays as it is, out of rotation, until all clients have seen that."""
-    drain: int = 5
-    """How long a leaving proxy serves the requests it has."""
-    gateway: int = 30
-    """The gateway's answer to a preflight."""
-    cut_off: int = 15
-    """How long istiod takes, at most, to take a machine out of rotation whose proxy is disconnected."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SidecarResources:
-    """What the proxy may use of its machine; None is no limit."""
-
-    cpu_percent: int | None = None
-    """Of one CPU's time."""
-    memory: str | None = None
-    """Above it the kernel ends the proxy; a size such as `512M`."""
-    memory_high: str | None = None
-    """Above it the kernel slows the proxy down."""
-    tasks: int | None = None
-    """Most threads."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SidecarCapture:
-    """Which connections of its machine go through the proxy."""
-
-    inbound_ports: Sequence[int] | None = None
-    """Incoming ones to these ports; None: to the group's, or to all where it has none."""
-    all_inbound_ports: bool = False
-    """Incoming ones to every port, but for the excluded."""
-    exclude_inbound_ports: Sequence[int] = ()
-    """Incoming ones that do not, besides SSH's and Istio's own."""
-    outbound_cidrs: Sequence[str] | None = None
-    """Outgoing ones to these ranges; None: to all."""
-    exclude_outbound_cidrs: Sequence[str] = ()
-    """Outgoing ones to these ranges do not."""
-    exclude_outbound_ports: Sequence[int] = ()
-    """Outgoing ones to these ports do not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,9 +107,9 @@ class SidecarArgs:
     """More variables for the agent; nothing secret."""
     log_level: str | None = None
     """Envoy's log level, with components' own after it; None: Istio's, warning."""
-    capture: SidecarCapture = SidecarCapture()
+    capture: SidecarCapture = field(default_factory=SidecarCapture)
     """Which connections go through the proxy."""
-    resources: SidecarResources = SidecarResources()
+    resources: SidecarResources = field(default_factory=SidecarResources)
     """What the proxy may use of the machine."""
     app_units: Sequence[str] = ()
     """The application's systemd units: at boot they start once the proxy is ready."""
@@ -202,7 +133,7 @@ class SidecarArgs:
     """Checks of a preflight whose findings do not count; see hybridmesh.remote.CHECKS."""
     token_seconds: int = 3600
     """How long the token is valid."""
-    limits: SidecarLimits = SidecarLimits()
+    limits: SidecarLimits = field(default_factory=SidecarLimits)
     """How long the steps may take."""
     turn: Turn | None = None
     """When a proxy that serves may be restarted; default: at once."""
@@ -584,21 +515,6 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
     )
 
 
-def agent_environment(args: ProxyChoices) -> dict[str, str]:
-    """Variables that the machine's settings ask for. Source: tools/packaging/common/istio-start.sh."""
-    environment, capture = dict(args.environment), args.capture
-    if args.log_level is not None:
-        flags = environment.get("ISTIO_AGENT_FLAGS", "")
-        environment["ISTIO_AGENT_FLAGS"] = f"{flags} --proxyLogLevel={args.log_level}".strip()
-    if capture.outbound_cidrs is not None:
-        environment["ISTIO_SERVICE_CIDR"] = ",".join(capture.outbound_cidrs)
-    if capture.exclude_outbound_cidrs:
-        environment["ISTIO_SERVICE_EXCLUDE_CIDR"] = ",".join(capture.exclude_outbound_cidrs)
-    if capture.exclude_outbound_ports:
-        environment["ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE"] = ",".join(map(str, capture.exclude_outbound_ports))
-    return environment
-
-
 def entry_of(args: SidecarArgs, group: Mapping[str, Any], address: str) -> str:
     """The name of a machine's WorkloadEntry, whoever makes it."""
     name: str = group["metadata"]["name"]
@@ -643,53 +559,6 @@ def preflight_settings(
         accept=args.accept_findings,
     )
     return looked_at.settings()
-
-
-def join_settings(
-    args: ProxyChoices,
-    identity: str,
-    istio_namespace: str,
-    ssh_port: int,
-    scrapers: Sequence[str] = (),
-    repair: str = "",
-) -> dict[str, str]:
-    """What the scripts on the machine are told, besides the files."""
-    return {
-        "package-version": args.package.version,
-        **package_settings(args.package.by_kind),
-        "spiffe-id": identity,
-        "istio-namespace": istio_namespace,
-        "ssh-port": str(int(ssh_port)),
-        "download-timeout-seconds": str(args.limits.download),
-        "install-timeout-seconds": str(args.limits.install),
-        "ready-timeout-seconds": str(args.limits.ready),
-        "drain-seconds": str(args.limits.drain),
-        "cut-off-seconds": str(args.limits.cut_off),
-        **resource_settings(args.resources),
-        **({"app-units": " ".join(args.app_units)} if args.app_units else {}),
-        **({"scrapers": " ".join(scrapers)} if scrapers else {}),
-        **({"supported-systems": args.supported_systems} if args.supported_systems else {}),
-        **({"accept": " ".join(sorted(args.accept_findings))} if args.accept_findings else {}),
-        # Something was changed by hand on the machine: the join runs again.
-        **({"repair": repair} if repair else {}),
-    }
-
-
-def package_text(package: SidecarPackage) -> str:
-    """The package as a preview shows it, a line a file."""
-    files = (file for _, file in sorted(package.by_kind.items()))
-    return "\n".join(f"{url} {package.version} sha256:{sha256}" for url, sha256 in files)
-
-
-def resource_settings(resources: SidecarResources) -> dict[str, str]:
-    """What systemd is told; nothing of what is not limited."""
-    given = {
-        "cpu-quota": None if resources.cpu_percent is None else f"{resources.cpu_percent}%",
-        "memory-max": resources.memory,
-        "memory-high": resources.memory_high,
-        "tasks-max": None if resources.tasks is None else str(resources.tasks),
-    }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def fingerprint(root_certificate: str) -> str:

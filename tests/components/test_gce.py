@@ -14,8 +14,8 @@ from components.gce_fleet import GceFleet, GceFleetArgs
 from components.gce_guard import IAP_RANGE, Way, host_range, port_of, range_of
 from components.gce_instance import GceInstance, GceInstanceArgs
 from components.gce_machine import GceMachine, GcePlace
+from components.proxy_choices import SidecarCapture, SidecarPackage
 from components.self_join import ApiServer, SelfJoin, SelfJoinArgs
-from components.sidecar import SidecarCapture, SidecarPackage
 from tests.components.harness import World, run
 
 GROUP: dict[str, Any] = {

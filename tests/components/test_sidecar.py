@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 
 from components.connection import Connection
-from components.sidecar import (
-    ReadyReport,
-    Sidecar,
-    SidecarArgs,
-    SidecarCapture,
-    SidecarPackage,
-    SidecarResources,
-    entry_name,
-    ready_report,
-)
+from components.proxy_choices import SidecarCapture, SidecarPackage, SidecarResources
+from components.sidecar import ReadyReport, Sidecar, SidecarArgs, entry_name, ready_report
 from hybridmesh import remote
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY

@@ -8,7 +8,8 @@ import pulumi
 import pytest
 
 from components import ssh_help
-from components.sidecar import SidecarLimits, patience_seconds
+from components.proxy_choices import SidecarLimits
+from components.sidecar import patience_seconds
 from components.ssh_help import SshHelp, later, meaning, still_silent
 
 ATTEMPTS = "after 4 failed attempts: "

@@ -21,8 +21,8 @@ import yaml
 from components.gce_fleet import GceFleet, GceFleetArgs
 from components.gce_instance import GceInstance, GceInstanceArgs
 from components.gce_machine import GcePlace
+from components.proxy_choices import SidecarLimits, SidecarPackage
 from components.self_join import ApiServer, SelfJoinArgs
-from components.sidecar import SidecarLimits, SidecarPackage
 from lab import toolchain
 from lab.cloud import PROJECT, Template
 from lab.cluster import wait_for
