@@ -10,12 +10,13 @@ from pulumi_kubernetes.helm.v3 import Release
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import injection_annotations, is_revisioned
+from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
 from .after import after
 from .control_plane import HelmCharts, merged
-from .network_gateway import LISTENER_STATISTICS, PROXY_CONFIG, services_server
+from .network_gateway import LISTENER_STATISTICS, services_server
 
 _NETWORKING = "networking.istio.io/v1"
 _ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
@@ -164,7 +165,7 @@ class EastWestGateway(pulumi.ComponentResource):
 
 def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     """The gateway chart's values: the caller's, over them ours, and under them what a caller may have otherwise."""
-    defaults = {"podAnnotations": {PROXY_CONFIG: LISTENER_STATISTICS}}
+    defaults = {"podAnnotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS}}
     revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
     injected = {"podAnnotations": injection_annotations(args.injected_as)}
     return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})

@@ -10,12 +10,12 @@ from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import spiffe_id
+from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
 from .after import after
 
 _NETWORKING = "networking.istio.io/v1"
-PROXY_CONFIG = "proxy.istio.io/config"
 LISTENER_STATISTICS = f'{{"proxyStatsMatcher":{{"inclusionPrefixes":["listener.0.0.0.0_{EAST_WEST_TLS}."]}}}}'
 """What makes a gateway's proxy keep the statistics of its one listener, which Istio leaves out by default: whether
 requests take this way is the first thing that people ask."""
@@ -113,7 +113,7 @@ def gateway_labels(network: str) -> dict[str, str]:
 def gateway_group_spec(network: str, service_account: str) -> dict[str, Any]:
     """The WorkloadGroup's spec."""
     return {
-        "metadata": {"labels": gateway_labels(network), "annotations": {PROXY_CONFIG: LISTENER_STATISTICS}},
+        "metadata": {"labels": gateway_labels(network), "annotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS}},
         "template": {"serviceAccount": service_account, "network": network},
     }
 

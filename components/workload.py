@@ -10,6 +10,7 @@ from pulumi_kubernetes.core.v1 import Service, ServiceAccount, ServicePortArgs, 
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import spiffe_id
+from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
 from .after import after
 
@@ -151,7 +152,7 @@ def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:
         template["ports"] = {port.name: port.target for port in args.ports}
     metadata: dict[str, Any] = {"labels": {**args.labels, "app": args.workload, "version": args.machines_version}}
     if args.concurrency is not None:
-        metadata["annotations"] = {"proxy.istio.io/config": f"concurrency: {args.concurrency}\n"}
+        metadata["annotations"] = {PROXY_CONFIG_ANNOTATION: f"concurrency: {args.concurrency}\n"}
     spec: dict[str, Any] = {"metadata": metadata, "template": template}
     if args.probe is not None:
         spec["probe"] = machine_probe(args.probe)

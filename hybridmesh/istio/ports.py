@@ -6,6 +6,8 @@ PROXY_ADMIN: Final = 15000
 """Envoy's admin page, on 127.0.0.1 of the VM only (pkg/config/mesh/mesh.go, ProxyAdminPort)."""
 PROXY_OUTBOUND: Final = 15001
 """Where outgoing connections are redirected to (pkg/config/mesh/mesh.go, ProxyListenPort)."""
+AGENT_DEBUG: Final = 15004
+"""istiod's debug pages, by way of the agent (pilot/cmd/pilot-agent/status/server.go, istioReservedPorts)."""
 PROXY_INBOUND: Final = 15006
 """Where incoming connections are redirected to (pkg/config/mesh/mesh.go, ProxyInboundListenPort)."""
 ISTIOD_XDS: Final = 15012
@@ -23,6 +25,17 @@ AGENT_DNS: Final = 15053
 """Where DNS queries are redirected to with DNS capture (pilot/cmd/pilot-agent/options, DNS_PROXY_ADDR)."""
 ENVOY_METRICS: Final = 15090
 """Envoy's `/stats/prometheus` (pilot/cmd/pilot-agent/options, ENVOY_PROMETHEUS_PORT)."""
+PROXY_PORTS: Final = (
+    PROXY_ADMIN,
+    PROXY_OUTBOUND,
+    AGENT_DEBUG,
+    PROXY_INBOUND,
+    AGENT_STATUS,
+    AGENT_HEALTH,
+    AGENT_DNS,
+    ENVOY_METRICS,
+)
+"""What the agent and Envoy bind on a VM; as in hybridmesh/remote/checks.sh."""
 EAST_WEST_TLS: Final = 15443
 """Mutual TLS between networks, through gateways (samples/multicluster/expose-services.yaml)."""
 SSH: Final = 22

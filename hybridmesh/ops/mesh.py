@@ -14,7 +14,8 @@ from typing import Any
 
 from cryptography import x509
 
-from hybridmesh.providers.cluster import ISTIOD_MONITORING, Cluster
+from hybridmesh.istio.ports import ISTIOD_MONITORING, PROXY_ADMIN
+from hybridmesh.providers.cluster import Cluster
 
 from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
@@ -23,7 +24,6 @@ from .topology import all_revisions
 
 NETWORKING = ("networking.istio.io", "v1")
 SECURITY = ("security.istio.io", "v1")
-ENVOY_ADMIN = 15000
 CALLERS = 10
 """Of each workload's pods at most so many are asked what they have sent where."""
 OTHERS = 32
@@ -180,7 +180,7 @@ def _callers(cluster: Cluster, topology: Mapping[str, Any]) -> list[str]:
         for pod in cluster.pods(workload["namespace"], f"app={name}")[:CALLERS]
     ]
     with ThreadPoolExecutor(CALLERS) as pool:
-        return list(pool.map(lambda pod: cluster.ask_pod(pod[0], pod[1], ENVOY_ADMIN, "/clusters"), pods))
+        return list(pool.map(lambda pod: cluster.ask_pod(pod[0], pod[1], PROXY_ADMIN, "/clusters"), pods))
 
 
 def _requests(pages: Sequence[str]) -> dict[str, int]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hybridmesh.istio.ports import ISTIOD_MONITORING
+
 from .inputs import Properties, number, text
 from .packs import pack
 from .serving import WORKERS, make_room
 
 NETWORKING = ("networking.istio.io", "v1")
 """API group and version of WorkloadEntry and WorkloadGroup."""
-ISTIOD_MONITORING = 15014
-"""istiod's port for metrics and its debug pages."""
 
 
 class ClusterError(RuntimeError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hybridmesh.istio import istiod_host, static_entry_name
+from hybridmesh.istio.ports import PROXY_PORTS
 
 from .access import Callers, check_access
 from .findings import Finding
@@ -36,8 +37,8 @@ from .routing_checks import NAMESPACE_RULE, routing_findings, service_findings, 
 from .shape_checks import check_sidecar, check_workload
 from .version_checks import check_versions, outside_the_table
 
-ISTIO_PORTS = {15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
-"""Ports that the proxy and its agent take on every machine."""
+ISTIO_PORTS = {*PROXY_PORTS, 15008, 15009}
+"""Ports that the proxy and its agent take on every machine, and those that Istio keeps for tunnels (HBONE)."""
 RELEASE_NAME = 53
 """How long a Helm release's name may be."""
 

@@ -6,7 +6,8 @@ import pulumi
 
 from components.control_plane import HelmCharts
 from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs
-from components.network_gateway import LISTENER_STATISTICS, PROXY_CONFIG
+from components.network_gateway import LISTENER_STATISTICS
+from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 from hybridmesh.providers import ClusterAccess
 from tests.components.harness import World, run
 
@@ -55,12 +56,12 @@ def test_the_chart_is_told_the_network_over_what_the_caller_says() -> None:
     assert values == {
         "autoscaling": {"enabled": False},
         "networkGateway": "embedded",
-        "podAnnotations": {PROXY_CONFIG: LISTENER_STATISTICS},
+        "podAnnotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS},
     }
 
 
 def test_the_caller_may_have_other_statistics() -> None:
-    annotations = {PROXY_CONFIG: "{}"}
+    annotations = {PROXY_CONFIG_ANNOTATION: "{}"}
     values = gateway(values={"podAnnotations": annotations}).one("gw-release").value("values")
     assert values["podAnnotations"] == annotations
 

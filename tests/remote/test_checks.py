@@ -14,6 +14,7 @@ from typing import get_args
 import pytest
 
 from hybridmesh import remote
+from hybridmesh.istio.ports import PROXY_PORTS
 from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in
 from hybridmesh.settings.models.sidecar import Check
 from tests.remote.test_scripts import SCRIPTS, function
@@ -190,6 +191,11 @@ def test_a_port_at_which_a_gateway_machine_s_proxy_listens_is_one_of_the_proxy_s
     fakes = """ss() { echo 'LISTEN 0 128 0.0.0.0:15443 0.0.0.0:* users:(("haproxy",pid=7,fd=3))'; }"""
     assert sandbox.run("check_ports", fakes=fakes) == ()
     one(sandbox.run("check_ports", fakes=fakes, proxy_ports="15443"), "ports", "port 15443", "is held by users")
+
+
+def test_the_ports_of_the_proxy_are_the_same_to_the_doctor_and_to_the_settings(sandbox: Sandbox) -> None:
+    sandbox.run("echo ports: $PROXY_PORTS >&2")
+    assert f"ports: {' '.join(map(str, PROXY_PORTS))}\n" in sandbox.said
 
 
 def test_ports_of_our_own_proxy_are_no_conflict(sandbox: Sandbox) -> None:

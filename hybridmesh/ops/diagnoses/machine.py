@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybridmesh.istio import versions
+from hybridmesh.istio.ports import PROXY_PORTS
 
 from .model import CANNOT_COME, JOIN_AGAIN, Case, Diagnosis, Found, last_words
 
-PROXY_PORTS = (15000, 15001, 15004, 15006, 15020, 15021, 15053, 15090)
-"""What pilot-agent and Envoy bind on a VM; as in join.sh."""
 RESTARTS = 3
 FULL = (3, 20 * 1024)
 """Less free than so many percent, or so many KiB, is full."""
