@@ -20,6 +20,7 @@ from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Gateway, Thresholds, rules
 from hybridmesh.metrics.scrape import PROMETHEUS, RULES_FILE, SERVER, jobs, prometheus_config, scrape_config_spec
 from hybridmesh.metrics.server import PORT
+from hybridmesh.providers.token import AUDIENCE
 
 from .after import after
 
@@ -32,7 +33,6 @@ _NOBODY = 65534
 _VERSION = "k8s"
 """Label `version` of its pods, as other pods of a stack have it by default. No selector has it: a Deployment's cannot
 change."""
-_TOKEN_AUDIENCE = "istio-ca"
 _LOCKED_DOWN = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -123,14 +123,14 @@ class Observability(pulumi.ComponentResource):
         self._rules = rules(self._server, args.gateways, args.agents, args.thresholds, args.seconds)
         self.server = after(self._make_server(), self._server)
         self._config_map("dashboard", DASHBOARD, {"hybrid-mesh.json": dashboard_text()}, args.dashboard_labels)
-        if args.prometheus is None and args.delivery == "operator":
-            self._make_operator_objects()
-        else:
-            self._make_files()
         self.write_to = pulumi.Output.from_input("")
         if args.prometheus is not None:
             write_to = f"http://{PROMETHEUS}.{args.namespace_name}.svc.{args.domain}:{PROMETHEUS_PORT}{WRITE_PATH}"
             self.write_to = after(self._make_prometheus(args.prometheus), write_to)
+        elif args.delivery == "operator":
+            self._make_operator_objects()
+        else:
+            self._make_files()
         self.register_outputs({"server": self.server})
 
     # ------------------------------------------------------------------ the server
@@ -204,7 +204,7 @@ class Observability(pulumi.ComponentResource):
                             {
                                 "serviceAccountToken": {
                                     "path": "istio-token",
-                                    "audience": _TOKEN_AUDIENCE,
+                                    "audience": AUDIENCE,
                                     "expirationSeconds": 3600,
                                 }
                             }
@@ -218,18 +218,15 @@ class Observability(pulumi.ComponentResource):
 
     # ------------------------------------------------------------------ what others read
 
-    def _make_files(self) -> None:
-        documents = self._documents()
-        self._files = self._config_map("files", PROMETHEUS, documents, {})
-        self._digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
-
-    def _documents(self) -> dict[str, str]:
-        return {
-            "prometheus.yml": yaml.safe_dump(
-                prometheus_config(self._server, self._args.seconds), sort_keys=False, width=120
-            ),
-            RULES_FILE: yaml.safe_dump(self._rules, sort_keys=False, width=120),
+    def _make_files(self) -> tuple[pulumi.Output[str], str]:
+        """The name of their ConfigMap, and what tells them from others."""
+        documents = {
+            "prometheus.yml": _yaml(prometheus_config(self._server, self._args.seconds)),
+            RULES_FILE: _yaml(self._rules),
         }
+        files = self._config_map("files", PROMETHEUS, documents, {})
+        digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
+        return after(files, PROMETHEUS), digest[:16]
 
     def _make_operator_objects(self) -> None:
         args = self._args
@@ -255,6 +252,7 @@ class Observability(pulumi.ComponentResource):
 
     def _make_prometheus(self, own: OwnPrometheus) -> Deployment:
         args = self._args
+        files, digest = self._make_files()
         account = self._account("prometheus", PROMETHEUS)
         deployment = self._deployment(
             "prometheus",
@@ -264,7 +262,7 @@ class Observability(pulumi.ComponentResource):
                 # Metrics are outside of mutual TLS: the proxy has no part in reading them.
                 "traffic.sidecar.istio.io/excludeOutboundPorts": f"{AGENT_STATUS},{ENVOY_METRICS}",
                 # It reads its configuration when it starts.
-                "hybrid-mesh/config": self._digest[:16],
+                "hybrid-mesh/config": digest,
             },
             container={
                 "image": own.image,
@@ -284,7 +282,7 @@ class Observability(pulumi.ComponentResource):
                 "readinessProbe": {"httpGet": {"path": "/-/ready", "port": PROMETHEUS_PORT}, "periodSeconds": 2},
             },
             volumes=[
-                {"name": "config", "configMap": {"name": after(self._files, PROMETHEUS)}},
+                {"name": "config", "configMap": {"name": files}},
                 {"name": "data", "emptyDir": {}},
             ],
         )
