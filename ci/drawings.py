@@ -23,7 +23,7 @@ def planned_drawing(settings: Settings, current: Mapping[str, Any] | None = None
     """
     settings, known = present(settings), current or {}
     machines = {
-        name: _machine(name, host, known, key, workload.machines.version, workload.network or settings.cluster.network)
+        name: _machine(name, host, known, key, workload.machines.version, settings.network_of(workload))
         for key, workload in settings.workloads.items()
         if workload.machines is not None
         for name, host in workload.machines.hosts.items()

@@ -108,12 +108,11 @@ def network_addresses(
 
 def hosts_of_entries(settings: Settings, network: str) -> list[str]:
     """The hosts of ServiceEntries with endpoints in a network. Pods are in the cluster's own."""
-    own = settings.cluster.network
     return [
         host
         for _, workload in sorted(settings.workloads.items())
-        if (workload.pods is not None and network == own)
-        or (workload.machines is not None and network == (workload.network or own))
+        if (workload.pods is not None and network == settings.cluster.network)
+        or (workload.machines is not None and network == settings.network_of(workload))
         for host in workload.service.hosts
     ]
 
@@ -224,7 +223,7 @@ def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]
             "name": machine,
             "namespace": workload.namespace,
             "workload": key,
-            "network": workload.network or settings.cluster.network,
+            "network": settings.network_of(workload),
             "address": hosts[machine].mesh_address,
         }
         for key, workload in sorted(settings.workloads.items())

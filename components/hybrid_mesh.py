@@ -356,7 +356,7 @@ class HybridMesh(pulumi.ComponentResource):
         ports = tuple(port.target for port in workload.ports)
         revision = revision_of(settings.control_plane, machines)
         names = sorted({**machines.fleets, **machines.instances})
-        agents = self._agent(workload.network or settings.cluster.network) if names else []
+        agents = self._agent(settings.network_of(workload)) if names else []
         agent = [address.apply(lone_ipv4) for address in agents]
         for name in names:
             join = SelfJoinArgs(
@@ -402,7 +402,7 @@ class HybridMesh(pulumi.ComponentResource):
         needed = {workload.namespace for workload in settings.workloads.values()}
         needed |= {network.gateway.namespace for network in settings.networks.values() if network.gateway is not None}
         for namespace in sorted(needed):
-            if self._settings.namespaces.get(namespace, given.Namespace()).existing:
+            if self._settings.namespace(namespace).existing:
                 made[namespace] = _following(self._control_plane.revision, namespace)
                 continue
             component = MeshNamespace(
@@ -412,7 +412,7 @@ class HybridMesh(pulumi.ComponentResource):
             )
             made[namespace] = component.namespace
             parts = self._in_namespaces[namespace] = [component]
-            policy = self._settings.namespaces.get(namespace, given.Namespace()).traffic_policy
+            policy = self._settings.namespace(namespace).traffic_policy
             if policy is not None:
                 traffic = NamespaceTraffic(
                     f"{self._name}-{namespace}",
@@ -449,7 +449,7 @@ class HybridMesh(pulumi.ComponentResource):
                 service_entry_hosts=workload.service.hosts,
                 has_machines=workload.machines is not None,
                 machines_version=workload.machines.version if workload.machines else "",
-                network=workload.network or settings.cluster.network,
+                network=settings.network_of(workload),
                 probe=probe_document(workload.probe),
                 concurrency=proxy_shape(settings.sidecar, workload).concurrency,
             ),
@@ -525,11 +525,8 @@ class HybridMesh(pulumi.ComponentResource):
         namespace: pulumi.Output[str],
         component: Workload,
     ) -> None:
-        by_connection = {
-            kind: [port.port for port in workload.ports if port.protocol == kind] for kind in ("TCP", "TLS")
-        }
-        by_request = [port.port for port in workload.ports if port.protocol not in by_connection]
-        defaults = self._settings.namespaces.get(workload.namespace, given.Namespace()).traffic_policy
+        by_request = [port.port for port in workload.ports if port.by_request]
+        defaults = self._settings.namespace(workload.namespace).traffic_policy
         Routing(
             f"{self._name}-{key}",
             RoutingArgs(
@@ -543,8 +540,8 @@ class HybridMesh(pulumi.ComponentResource):
                 mirror=None
                 if routing.mirror is None
                 else Mirror(subset=routing.mirror.subset, percentage=routing.mirror.percentage),
-                tcp_ports=by_connection["TCP"],
-                tls_ports=by_connection["TLS"],
+                tcp_ports=[port.port for port in workload.ports if port.protocol == "TCP"],
+                tls_ports=[port.port for port in workload.ports if port.protocol == "TLS"],
                 has_http=bool(by_request),
                 http_ports=by_request,
                 policy=traffic_policy_of(routing.over(defaults)),
@@ -570,7 +567,7 @@ class HybridMesh(pulumi.ComponentResource):
                 default_deny=access.default == "deny",
                 allow=[access_rule(rule, components) for rule in access.allow],
                 deny=[access_rule(rule, components) for rule in access.deny],
-                http_ports=[p.target for p in self._settings.workloads[key].ports if p.protocol not in ("TCP", "TLS")],
+                http_ports=[p.target for p in self._settings.workloads[key].ports if p.by_request],
             ),
             opts=self._child,
         )
@@ -587,7 +584,7 @@ class HybridMesh(pulumi.ComponentResource):
             host,
             component,
             lane,
-            network=workload.network or settings.cluster.network,
+            network=settings.network_of(workload),
             workload=workload,
             static=static,
         )
@@ -597,7 +594,7 @@ class HybridMesh(pulumi.ComponentResource):
             host,
             workload=key,
             namespace=workload.namespace,
-            network=workload.network or settings.cluster.network,
+            network=settings.network_of(workload),
             version=workload.machines.version if workload.machines else "",
             registration=workload.machines.registration if workload.machines else "",
         )

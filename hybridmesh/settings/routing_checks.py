@@ -88,7 +88,7 @@ def _subset_names(path: str, routing: Routing, subsets: Mapping[str, object]) ->
 
 def _by_request(path: str, name: str, routing: Routing, workload: Workload) -> Iterator[Finding]:
     """What needs ports whose requests the proxy can read."""
-    if not workload.ports or any(port.protocol not in ("TCP", "TLS") for port in workload.ports):
+    if not workload.ports or any(port.by_request for port in workload.ports):
         return
     for place, given in (("match", routing.match), ("mirror", routing.mirror), ("timeout", routing.timeout)):
         if given:

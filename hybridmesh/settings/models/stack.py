@@ -112,6 +112,14 @@ class Settings(Model):
         fix="`{image, scrapers}`, or leave it out.",
     )
 
+    def network_of(self, workload: Workload) -> str:
+        """The network of a workload's machines."""
+        return workload.network or self.cluster.network
+
+    def namespace(self, name: str) -> Namespace:
+        """What is said of a namespace; the defaults where nothing is."""
+        return self.namespaces.get(name, Namespace())
+
     def workload_of(self, machine: str) -> str:
         """The workload that a machine belongs to. Raises KeyError where it is no workload's."""
         for name, workload in self.workloads.items():

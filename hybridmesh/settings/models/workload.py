@@ -46,6 +46,11 @@ class ServicePort(Model):
         """The port that the app listens on."""
         return self.target_port or self.port
 
+    @property
+    def by_request(self) -> bool:
+        """Whether the proxy reads requests there, and not connections alone."""
+        return self.protocol not in ("TCP", "TLS")
+
 
 class Service(Model):
     """What makes a workload's host name known."""
