@@ -57,13 +57,9 @@ from .source_positions import without_source_positions
 from .ssh_help import SshHelp
 from .ssh_host import SshHost, SshHostArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
-from .topology import drawing, machine_facts, network_facts, workload_facts
-from .traffic_policy import (
-    NamespaceTraffic,
-    NamespaceTrafficArgs,
-)
+from .topology import Facts, drawing, machine_facts, network_facts, workload_facts
+from .traffic_policy import NamespaceTraffic, NamespaceTrafficArgs
 from .turns import Lane, Turns
-from .whole import parts
 from .workload import Workload, WorkloadArgs
 from .workload_access import WorkloadAccess, WorkloadAccessArgs
 
@@ -133,80 +129,31 @@ class HybridMesh(pulumi.ComponentResource):
         self._in_namespaces: dict[str, list[pulumi.ComponentResource]] = {}
         self._hosts: dict[str, SshHost | CommandHost] = {}
         self._members: dict[str, Sidecar] = {}
-        gateway_hosts = {
-            machine: self._host(machine, host)
-            for network in settings.networks.values()
-            for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items())
-        }
+        self._workloads: dict[str, Workload] = {}
+        self._facts = Facts()
+        for network in settings.networks.values():
+            for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items()):
+                self._host(machine, host)
         self._gate = PreflightGate(f"{name}-preflights", self._child)
         self._ssh_help = SshHelp(name)
-        self._control_plane = self._make_control_plane(gateway_hosts)
-        self._revisions = self._make_revisions(gateway_hosts)
+        self._control_plane = ControlPlane(f"{name}-control-plane", self._plane_args(), opts=self._child)
+        self._revisions = self._make_revisions()
         self._google = self._make_google()
         self._gateway = self._make_gateway()
         namespaces = self._make_namespaces()
-        workloads: dict[str, pulumi.Output[dict[str, Any]]] = {}
-        components: dict[str, Workload] = {}
-        machines: dict[str, pulumi.Output[Mapping[str, Any]]] = {}
-        by_themselves: dict[str, pulumi.Output[dict[str, Any]]] = {}
-        networks: dict[str, pulumi.Output[dict[str, Any]]] = {}
         with self._gate:
             for key in sorted(settings.workloads):
-                workload = settings.workloads[key]
-                namespace = namespaces[workload.namespace]
-                component = components[key] = self._make_workload(key, workload, namespace)
-                self._make_shape(key, workload, namespace)
-                routed = namespace
-                if workload.pods is not None:
-                    # A route to a version of which there is no pod, for its update was refused, would lead nowhere.
-                    routed = self._make_pods(key, workload, workload.pods, namespace, component).namespace
-                if key in settings.routing:
-                    self._make_routing(key, workload, settings.routing[key], routed, component)
-                hosts = workload.machines.hosts if workload.machines else {}
-                lane = self._turns.of(len(hosts))
-                for machine in sorted(hosts):
-                    machines[machine] = self._make_machine(machine, key, workload, hosts[machine], component, lane)
-                if workload.machines is not None and self._google is not None:
-                    by_themselves |= self._make_google_machines(
-                        key, workload, workload.machines, component, self._google
-                    )
-                workloads[key] = workload_facts(key, settings, component)
+                self._make_workload(key, settings.workloads[key], namespaces[settings.workloads[key].namespace])
             for key in sorted(settings.networks):
                 gateway = settings.networks[key].gateway
                 if gateway is not None:
-                    made = {machine: gateway_hosts[machine] for machine in sorted(gateway.hosts)}
-                    machines |= self._make_network_gateway(key, gateway, made, namespaces[gateway.namespace])
-                networks[key] = network_facts(settings.networks[key], gateway_hosts)
+                    self._make_network_gateway(key, gateway, namespaces[gateway.namespace])
+                self._facts.networks[key] = network_facts(settings.networks[key], self._hosts)
         for key in sorted(settings.access):
-            self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace], components)
+            self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace])
         if settings.observability is not None:
-            self._make_observability(settings.observability, namespaces, components)
-        self.topology = pulumi.Output.all(
-            cluster={
-                "name": settings.cluster.name,
-                "network": settings.cluster.network,
-                "kubeconfig": settings.cluster.kubeconfig,
-                "context": settings.cluster.context,
-            },
-            controlPlane={
-                "mode": settings.control_plane.mode,
-                "namespace": settings.control_plane.namespace,
-                "revision": settings.control_plane.revision,
-                "revisions": sorted(self._revisions),
-                "version": settings.control_plane.version,
-                "trustDomain": self._control_plane.trust_domain,
-                "discoveryHost": self._control_plane.discovery_host,
-            },
-            gateway={
-                "name": settings.gateway.name,
-                "address": self._gateway.address,
-                **({"byAddress": True} if settings.gateway.by_address else {}),
-            },
-            networks=networks,
-            workloads=workloads,
-            machines=machines,
-            google=by_themselves,
-        ).apply(parts)
+            self._make_observability(settings.observability, namespaces)
+        self.topology = self._facts.of_stack(settings, self._control_plane, self._gateway)
         self.drawing = self.topology.apply(drawing)
         watched = [] if settings.observability is None else [settings.observability.namespace]
         self._ask_for_adopters([*namespaces, *watched])
@@ -249,10 +196,7 @@ class HybridMesh(pulumi.ComponentResource):
         made = sorted(self._childResources, key=id)
         return pulumi.Output.all(*(member.asked_for for member in self._members.values())).apply(lambda _: made)
 
-    def _make_control_plane(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlane:
-        return ControlPlane(f"{self._name}-control-plane", self._plane_args(gateway_hosts), opts=self._child)
-
-    def _plane_args(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> ControlPlaneArgs:
+    def _plane_args(self) -> ControlPlaneArgs:
         settings, plane = self._settings, self._settings.control_plane
         return ControlPlaneArgs(
             mode=plane.mode,
@@ -267,7 +211,7 @@ class HybridMesh(pulumi.ComponentResource):
             mesh_id=plane.mesh_id,
             trust_domain=plane.trust_domain,
             mesh_networks={
-                key: network_addresses(network.gateway, gateway_hosts)
+                key: network_addresses(network.gateway, self._hosts)
                 for key, network in settings.networks.items()
                 if network.gateway is not None
             },
@@ -278,14 +222,14 @@ class HybridMesh(pulumi.ComponentResource):
             cleanup_seconds=plane.timeouts.cleanup_seconds,
         )
 
-    def _make_revisions(self, gateway_hosts: Mapping[str, SshHost | CommandHost]) -> dict[str, Revision]:
+    def _make_revisions(self) -> dict[str, Revision]:
         """The istiods beside the first, which they follow."""
         plane = self._settings.control_plane
         return {
             name: Revision(
                 f"{self._name}-revision-{name}",
                 RevisionArgs(
-                    plane=self._plane_args(gateway_hosts),
+                    plane=self._plane_args(),
                     revision=name,
                     follows=self._control_plane.namespace,
                     charts=charts_of(revision.charts or plane.charts, revision.version or plane.version),
@@ -348,11 +292,11 @@ class HybridMesh(pulumi.ComponentResource):
 
     def _make_google_machines(
         self, key: str, workload: given.Workload, machines: given.Machines, component: Workload, google: "GoogleCloud"
-    ) -> dict[str, pulumi.Output[dict[str, Any]]]:
+    ) -> None:
         """Fleets and single machines, which join by themselves."""
         from .self_join import SelfJoinArgs
 
-        settings, facts = self._settings, dict[str, pulumi.Output[dict[str, Any]]]()
+        settings, facts = self._settings, self._facts.google
         ports = tuple(port.target for port in workload.ports)
         revision = revision_of(settings.control_plane, machines)
         names = sorted({**machines.fleets, **machines.instances})
@@ -393,7 +337,6 @@ class HybridMesh(pulumi.ComponentResource):
                     serviceAccount=made.service_account,
                     address=made.address,
                 )
-        return facts
 
     def _make_namespaces(self) -> dict[str, pulumi.Output[str]]:
         """One a namespace, however many workloads share it. All follow istiod."""
@@ -434,7 +377,26 @@ class HybridMesh(pulumi.ComponentResource):
                 parts.append(access)
         return made
 
-    def _make_workload(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> Workload:
+    def _make_workload(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> None:
+        """A workload with its pods and machines, and the way of requests to them."""
+        settings = self._settings
+        component = self._workloads[key] = self._make_identity(key, workload, namespace)
+        self._make_shape(key, workload, namespace)
+        routed = namespace
+        if workload.pods is not None:
+            # A route to a version of which there is no pod, for its update was refused, would lead nowhere.
+            routed = self._make_pods(key, workload, workload.pods, namespace, component).namespace
+        if key in settings.routing:
+            self._make_routing(key, workload, settings.routing[key], routed, component)
+        hosts = workload.machines.hosts if workload.machines else {}
+        lane = self._turns.of(len(hosts))
+        for machine in sorted(hosts):
+            self._make_machine(machine, key, workload, hosts[machine], component, lane)
+        if workload.machines is not None and self._google is not None:
+            self._make_google_machines(key, workload, workload.machines, component, self._google)
+        self._facts.workloads[key] = workload_facts(key, settings, component)
+
+    def _make_identity(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> Workload:
         settings = self._settings
         return Workload(
             f"{self._name}-{key}",
@@ -552,21 +514,15 @@ class HybridMesh(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _make_access(
-        self,
-        key: str,
-        access: given.Access,
-        namespace: pulumi.Output[str],
-        components: Mapping[str, Workload],
-    ) -> None:
+    def _make_access(self, key: str, access: given.Access, namespace: pulumi.Output[str]) -> None:
         WorkloadAccess(
             f"{self._name}-{key}",
             WorkloadAccessArgs(
                 workload=key,
                 namespace=namespace,
                 default_deny=access.default == "deny",
-                allow=[access_rule(rule, components) for rule in access.allow],
-                deny=[access_rule(rule, components) for rule in access.deny],
+                allow=[access_rule(rule, self._workloads) for rule in access.allow],
+                deny=[access_rule(rule, self._workloads) for rule in access.deny],
                 http_ports=[p.target for p in self._settings.workloads[key].ports if p.by_request],
             ),
             opts=self._child,
@@ -574,7 +530,7 @@ class HybridMesh(pulumi.ComponentResource):
 
     def _make_machine(
         self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload, lane: Lane
-    ) -> pulumi.Output[Mapping[str, Any]]:
+    ) -> None:
         settings = self._settings
         made = self._host(machine, host)
         static = workload.machines is not None and workload.machines.registration == "static"
@@ -588,7 +544,7 @@ class HybridMesh(pulumi.ComponentResource):
             workload=workload,
             static=static,
         )
-        return machine_facts(
+        self._facts.machines[machine] = machine_facts(
             made,
             member,
             host,
@@ -603,9 +559,8 @@ class HybridMesh(pulumi.ComponentResource):
         self,
         network: str,
         gateway: given.NetworkGateway,
-        made: Mapping[str, SshHost | CommandHost],
         namespace: pulumi.Output[str],
-    ) -> dict[str, pulumi.Output[Mapping[str, Any]]]:
+    ) -> None:
         component = NetworkGateway(
             f"{self._name}-{network}-gateway",
             NetworkGatewayArgs(
@@ -618,28 +573,27 @@ class HybridMesh(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        lane = self._turns.of(len(made))
-        return {
-            machine: machine_facts(
+        lane = self._turns.of(len(gateway.hosts))
+        for machine, host in sorted(gateway.hosts.items()):
+            member = self._make_sidecar(
+                machine,
+                self._hosts[machine],
                 host,
-                self._make_sidecar(
-                    machine,
-                    host,
-                    gateway.hosts[machine],
-                    component,
-                    lane,
-                    network=network,
-                    environment=router_environment(network, self._settings.sidecar.environment),
-                ),
-                gateway.hosts[machine],
+                component,
+                lane,
+                network=network,
+                environment=router_environment(network, self._settings.sidecar.environment),
+            )
+            self._facts.machines[machine] = machine_facts(
+                self._hosts[machine],
+                member,
+                host,
                 workload=gateway_group(network),
                 namespace=gateway.namespace,
                 network=network,
                 version="",
                 registration="auto",
             )
-            for machine, host in made.items()
-        }
 
     def _make_sidecar(
         self,
@@ -721,7 +675,6 @@ class HybridMesh(pulumi.ComponentResource):
         self,
         observability: given.Observability,
         namespaces: Mapping[str, pulumi.Output[str]],
-        components: Mapping[str, Workload],
     ) -> None:
         settings, name = self._settings, observability.namespace
         namespace = MeshNamespace(
@@ -766,7 +719,7 @@ class HybridMesh(pulumi.ComponentResource):
                     resources={str(k): v for k, v in own.resources.items()},
                 ),
                 writers=[
-                    components[settings.workload_of(agent.machine)].identity
+                    self._workloads[settings.workload_of(agent.machine)].identity
                     for _, agent in sorted(observability.agents.items())
                     if agent.write_to is None
                 ],

@@ -1,6 +1,7 @@
 """What is there, and a drawing of it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -9,11 +10,58 @@ from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 
 from .command_host import CommandHost
+from .control_plane import ControlPlane
+from .east_west_gateway import EastWestGateway
 from .from_settings import network_addresses
 from .sidecar import Sidecar
 from .ssh_host import SshHost
-from .whole import whole
+from .whole import parts, whole
 from .workload import Workload
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the parts of a mesh are, by name, as they are made."""
+
+    networks: dict[str, pulumi.Output[dict[str, Any]]] = field(default_factory=dict)
+    """Networks other than the cluster's."""
+    workloads: dict[str, pulumi.Output[dict[str, Any]]] = field(default_factory=dict)
+    """Workloads."""
+    machines: dict[str, pulumi.Output[Mapping[str, Any]]] = field(default_factory=dict)
+    """Machines that are reached from outside, those of gateways included."""
+    google: dict[str, pulumi.Output[dict[str, Any]]] = field(default_factory=dict)
+    """Fleets and machines on Google Cloud, which join by themselves."""
+
+    def of_stack(
+        self, settings: Settings, plane: ControlPlane, gateway: EastWestGateway
+    ) -> pulumi.Output[dict[str, Any]]:
+        """`HybridMesh.topology`."""
+        return pulumi.Output.all(
+            cluster={
+                "name": settings.cluster.name,
+                "network": settings.cluster.network,
+                "kubeconfig": settings.cluster.kubeconfig,
+                "context": settings.cluster.context,
+            },
+            controlPlane={
+                "mode": settings.control_plane.mode,
+                "namespace": settings.control_plane.namespace,
+                "revision": settings.control_plane.revision,
+                "revisions": sorted(settings.control_plane.revisions),
+                "version": settings.control_plane.version,
+                "trustDomain": plane.trust_domain,
+                "discoveryHost": plane.discovery_host,
+            },
+            gateway={
+                "name": settings.gateway.name,
+                "address": gateway.address,
+                **({"byAddress": True} if settings.gateway.by_address else {}),
+            },
+            networks=self.networks,
+            workloads=self.workloads,
+            machines=self.machines,
+            google=self.google,
+        ).apply(parts)
 
 
 def network_facts(network: given.Network, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
