@@ -25,9 +25,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if
 from lab.cloud import TOKENS_PORT
 from lab.instance import MIRROR_PORT, PROJECT_ROOT, SUPERVISOR_SOCKET, Instance, LabError, Subnets, write
 from lab.pki import Authority
-from lab.toolchain import Toolset
+from lab.toolchain import Toolset, images
 
-IMAGE_TAG = "1.31"
 API_PORT = 6443
 
 
@@ -174,119 +173,92 @@ class Cluster:
             authority.kubeconfig(path, server, name, common_name, organization)
 
     def _write_configs(self, subnets: Subnets) -> None:
-        folder = self.folder
-        _write_yaml(
-            folder / "config" / "kubelet.yaml",
-            {
-                "apiVersion": "kubelet.config.k8s.io/v1beta1",
-                "kind": "KubeletConfiguration",
-                "authentication": {
-                    "anonymous": {"enabled": False},
-                    "x509": {"clientCAFile": f"{folder}/pki/ca.crt"},
-                    "webhook": {"enabled": True},
-                },
-                "authorization": {"mode": "Webhook"},
-                "cgroupDriver": "cgroupfs",
-                "cgroupRoot": f"/{self.instance.id}",
-                "clusterDNS": [subnets.cluster_dns],
-                "clusterDomain": "cluster.local",
-                "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-                "enforceNodeAllocatable": [],
-                "evictionHard": {
-                    "memory.available": "100Mi",
-                    "nodefs.available": "1%",
-                    "imagefs.available": "1%",
-                },
-                "failCgroupV1": False,
-                "failSwapOn": False,
-                # The only node has every image it will ever have: nothing may be collected.
-                "imageGCHighThresholdPercent": 100,
-                "podCIDR": subnets.pods,
-                "resolvConf": "/etc/resolv.conf",
-                "serializeImagePulls": False,
-                "maxPods": 250,
-                # A test that waits for a pod should not wait for the kubelet's patience.
-                "syncFrequency": "10s",
-            },
-        )
-        reviewer = {"server": f"http://127.0.0.1:{TOKENS_PORT}"}
-        _write_yaml(
-            folder / "config" / "cloud-tokens.kubeconfig",
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "cloud", "cluster": reviewer}],
-                "contexts": [{"name": "cloud", "context": {"cluster": "cloud", "user": ""}}],
-                "current-context": "cloud",
-            },
-        )
-        _write_yaml(
-            folder / "config" / "kube-proxy.yaml",
-            {
-                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-                "kind": "KubeProxyConfiguration",
-                "mode": "iptables",
-                "clusterCIDR": subnets.pods,
-                "hostnameOverride": "node",
-                "clientConnection": {"kubeconfig": f"{folder}/config/kube-proxy.kubeconfig"},
-                # These sysctls are the host's, not the namespace's.
-                "conntrack": {"maxPerCore": 0, "min": 0},
-                "metricsBindAddress": "127.0.0.1:10249",
-            },
-        )
+        config, folder = self.folder / "config", self.folder
+        _write_yaml(config / "kubelet.yaml", self._kubelet(subnets))
+        _write_yaml(config / "cloud-tokens.kubeconfig", _CLOUD_TOKENS)
+        _write_yaml(config / "kube-proxy.yaml", self._kube_proxy(subnets))
+        write(config / "containerd.toml", _CONTAINERD.format(folder=folder, pause=images.reference("pause")))
+        (config / "cni").mkdir(exist_ok=True)
+        write(config / "cni" / "10-pods.conflist", json.dumps(_pod_network(subnets)))
+        (config / "machines.hosts").touch()
         write(
-            folder / "config" / "containerd.toml",
-            _CONTAINERD.format(folder=folder, pause=f"hybrid-mesh.lab/pause:{IMAGE_TAG}"),
-        )
-        (folder / "config" / "cni").mkdir(exist_ok=True)
-        write(
-            folder / "config" / "cni" / "10-pods.conflist",
-            json.dumps(
-                {
-                    "cniVersion": "1.0.0",
-                    "name": "pods",
-                    "plugins": [
-                        {
-                            "type": "bridge",
-                            "bridge": "cni0",
-                            "isGateway": True,
-                            "hairpinMode": True,
-                            # Machines and pods see each other's own addresses: one flat network.
-                            "ipMasq": False,
-                            "ipam": {
-                                "type": "host-local",
-                                "ranges": [[{"subnet": subnets.pods}]],
-                                "routes": [{"dst": "0.0.0.0/0"}],
-                            },
-                        },
-                        {"type": "portmap", "capabilities": {"portMappings": True}},
-                    ],
-                }
-            ),
-        )
-        (folder / "config" / "machines.hosts").touch()
-        write(
-            folder / "config" / "Corefile",
+            config / "Corefile",
             _COREFILE.format(
                 cluster=subnets.cluster_dns,
                 machines=subnets.machine_dns,
-                kubeconfig=f"{folder}/config/coredns.kubeconfig",
-                hosts=f"{folder}/config/machines.hosts",
+                kubeconfig=f"{config}/coredns.kubeconfig",
+                hosts=f"{config}/machines.hosts",
             ),
         )
-        mirror = folder / "mirror"
+        self._fill_mirror(subnets)
+        self._copy_charts()
+
+    def _kubelet(self, subnets: Subnets) -> dict[str, Any]:
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "x509": {"clientCAFile": f"{self.folder}/pki/ca.crt"},
+                "webhook": {"enabled": True},
+            },
+            "authorization": {"mode": "Webhook"},
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self.instance.id}",
+            "clusterDNS": [subnets.cluster_dns],
+            "clusterDomain": "cluster.local",
+            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+            "enforceNodeAllocatable": [],
+            "evictionHard": {
+                "memory.available": "100Mi",
+                "nodefs.available": "1%",
+                "imagefs.available": "1%",
+            },
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            # The only node has every image it will ever have: nothing may be collected.
+            "imageGCHighThresholdPercent": 100,
+            "podCIDR": subnets.pods,
+            "resolvConf": "/etc/resolv.conf",
+            "serializeImagePulls": False,
+            "maxPods": 250,
+            # A test that waits for a pod should not wait for the kubelet's patience.
+            "syncFrequency": "10s",
+        }
+
+    def _kube_proxy(self, subnets: Subnets) -> dict[str, Any]:
+        return {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "iptables",
+            "clusterCIDR": subnets.pods,
+            "hostnameOverride": "node",
+            "clientConnection": {"kubeconfig": f"{self.folder}/config/kube-proxy.kubeconfig"},
+            # These sysctls are the host's, not the namespace's.
+            "conntrack": {"maxPerCore": 0, "min": 0},
+            "metricsBindAddress": "127.0.0.1:10249",
+        }
+
+    def _fill_mirror(self, subnets: Subnets) -> None:
+        """The package for machines, and how a stack names it."""
+        mirror = self.folder / "mirror"
         (mirror / "files").mkdir(parents=True, exist_ok=True)
         if _text(mirror / "sha256") != self.tools.sidecar_sha256:
             shutil.copyfile(self.tools.sidecar_deb, mirror / "files" / "istio-sidecar.deb")
         write(mirror / "url", f"http://{subnets.node}:{MIRROR_PORT}/istio-sidecar.deb")
         write(mirror / "sha256", self.tools.sidecar_sha256)
         write(mirror / "version", self.tools.sidecar_version)
-        if not (folder / "charts").exists() or _text(folder / "charts-from") != str(self.tools.charts):
-            for half in ("charts.part", "charts"):
-                shutil.rmtree(folder / half, ignore_errors=True)
-            shutil.copytree(self.tools.charts, folder / "charts.part")
-            (folder / "charts.part").rename(folder / "charts")
-            write(folder / "charts-from", str(self.tools.charts))
+
+    def _copy_charts(self) -> None:
+        """As a whole, or again where a start was cut off."""
+        charts, half, noted = (self.folder / name for name in ("charts", "charts.part", "charts-from"))
+        if charts.exists() and _text(noted) == str(self.tools.charts):
+            return
+        for old in (half, charts):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(self.tools.charts, half)
+        half.rename(charts)
+        write(noted, str(self.tools.charts))
 
     # ------------------------------------------------------------------ readiness
 
@@ -403,6 +375,30 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> None:
     write(path, yaml.safe_dump(content, sort_keys=False))
 
 
+def _pod_network(subnets: Subnets) -> dict[str, Any]:
+    """A list of CNI plugins, as JSON has it."""
+    return {
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "cni0",
+                "isGateway": True,
+                "hairpinMode": True,
+                # Machines and pods see each other's own addresses: one flat network.
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": subnets.pods}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }
+
+
 def _apply_dns_role(api_client: client.ApiClient) -> None:
     """CoreDNS may list what it serves (https://coredns.io/plugins/kubernetes/), and nothing else."""
     api: Any = client.RbacAuthorizationV1Api(api_client)
@@ -429,6 +425,14 @@ _DNS_ROLE_BINDING = {
     "metadata": {"name": "system:coredns"},
     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
     "subjects": [{"kind": "User", "name": "system:coredns", "apiGroup": "rbac.authorization.k8s.io"}],
+}
+
+_CLOUD_TOKENS = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "cloud", "cluster": {"server": f"http://127.0.0.1:{TOKENS_PORT}"}}],
+    "contexts": [{"name": "cloud", "context": {"cluster": "cloud", "user": ""}}],
+    "current-context": "cloud",
 }
 
 _CONTAINERD = """\

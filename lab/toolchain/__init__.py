@@ -80,7 +80,7 @@ class Toolset:
 
     @property
     def charts(self) -> Path:
-        """A folder with Helm's `base`, `istiod` and `gateway`, of version `istio_version`."""
+        """A folder with Helm's `base`, `istiod` and `gateway`, of version `pins.ISTIO_VERSION`."""
         return self._folder("istio-files") / "charts"
 
     @property
@@ -132,16 +132,6 @@ class Toolset:
     def sidecar_sha256(self) -> str:
         """The hash of `sidecar_deb`, in hex."""
         return (self._folder("sidecar-deb") / "sha256").read_text()
-
-    @property
-    def istio_version(self) -> str:
-        """What istiod, the proxies and the charts call themselves."""
-        return pins.ISTIO_VERSION
-
-    @property
-    def image_tag(self) -> str:
-        """The tag of every image: `hybrid-mesh.lab/<name>:<tag>`."""
-        return pins.IMAGE_TAG
 
     @property
     def command_plugin_is_official(self) -> bool:

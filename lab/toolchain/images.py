@@ -94,6 +94,11 @@ def _archive(name: str, recipe: Path, *, seconds: int, when_asked: bool = False)
     )
 
 
+def reference(name: str) -> str:
+    """How containerd and pods call an image."""
+    return f"{REGISTRY}/{name}:{pins.IMAGE_TAG}"
+
+
 def read_recipe(recipe: Path) -> list[Image]:
     """The images of a recipe, in its order."""
     return [Image(name=name, **fields) for name, fields in tomllib.loads(recipe.read_text()).items()]
@@ -152,8 +157,8 @@ def _add(job: Job, layout: Path, image: Image, base: dict[str, object]) -> dict[
             "layers": layers,
         },
     )
-    reference = f"{REGISTRY}/{image.name}:{pins.IMAGE_TAG}"
-    names = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
+    own = reference(image.name)
+    names = {"io.containerd.image.name": own, "org.opencontainers.image.ref.name": own}
     return {**_store(layout, manifest, _MANIFEST), "annotations": names}
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from lab import toolchain
 from lab.__main__ import start
-from lab.cluster import IMAGE_TAG, wait_for
+from lab.cluster import wait_for
 from lab.instance import EAST_WEST_PORT, ISTIOD_PORT, MIRROR_PORT, Instance, LabError
 from lab.machines import Machine, Network
+from lab.toolchain.images import reference
 
 pytestmark = pytest.mark.lab
 
@@ -23,7 +24,7 @@ kind: Pod
 metadata: {{ name: echo, labels: {{ app: echo }} }}
 spec:
   terminationGracePeriodSeconds: 0
-  containers: [{{ name: echo, image: "hybrid-mesh.lab/echo:{IMAGE_TAG}", imagePullPolicy: IfNotPresent }}]
+  containers: [{{ name: echo, image: "{reference("echo")}", imagePullPolicy: IfNotPresent }}]
 ---
 apiVersion: v1
 kind: Service
