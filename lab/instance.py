@@ -201,6 +201,21 @@ def process_start(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def processes() -> Iterator[tuple[Path, list[str]]]:
+    """Every process of the host's that runs: its folder in /proc, and its command line."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (entry / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        yield entry, arguments.decode(errors="replace").split("\0")
+
+
+def in_namespaces_of(pid: int) -> list[str]:
+    """What runs the command that follows in all namespaces of a process."""
+    return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--"]
+
+
 def without_proxies() -> dict[str, str]:
     """The environment of what talks to an instance: no proxy leads to it, and none is needed."""
     return {name: value for name, value in os.environ.items() if name.upper() not in PROXIES}
@@ -312,9 +327,7 @@ class Instance:
     def inside(self, command: Sequence[str | Path]) -> list[str]:
         """The command line that runs `command` inside the instance."""
         pid = self.require_running()
-        return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--"] + [
-            str(part) for part in command
-        ]
+        return in_namespaces_of(pid) + [str(part) for part in command]
 
     def run(self, command: Sequence[str | Path], *, timeout: float = 60, input_text: str | None = None) -> str:
         """Run a command inside the instance to its end; return its stdout."""
@@ -548,12 +561,11 @@ class Instance:
         """
         config, here = str(self.folder / "supervisord.conf"), os.readlink("/proc/self/ns/pid")
         found = []
-        for entry in Path("/proc").glob("[0-9]*"):
+        for entry, arguments in processes():
+            first = arguments[1:3] == [str(INIT), str(self.folder)] or (
+                "supervisor.supervisord" in arguments and config in arguments
+            )
             with contextlib.suppress(OSError):
-                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                first = arguments[1:3] == [str(INIT), str(self.folder)] or (
-                    "supervisor.supervisord" in arguments and config in arguments
-                )
                 if first and os.readlink(entry / "ns" / "pid") != here:
                     found.append(int(entry.name))
         return found

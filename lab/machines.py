@@ -19,7 +19,16 @@ from pathlib import Path
 from lab import toolchain
 from lab.cloud import METADATA_ADDRESS, TEMPLATE_FILE, Template
 from lab.cluster import program_runs, wait_for, write_program
-from lab.instance import Instance, LabError, locked, process_start, run, write
+from lab.instance import (
+    Instance,
+    LabError,
+    in_namespaces_of,
+    locked,
+    process_start,
+    processes,
+    run,
+    write,
+)
 from lab.toolchain import Toolset, pins
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -179,9 +188,7 @@ class Machine:
         )
         with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or STILL_RUNNING: no older configuration to give up
             self.instance.supervisor.removeProcessGroup(self.program)
-        with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or ALREADY_ADDED: it is there
-            self.instance.supervisor.reloadConfig()
-            self.instance.supervisor.addProcessGroup(self.program)
+        _add_program(self.instance, self.program)
         self.start()
 
     def start(self) -> None:
@@ -260,8 +267,7 @@ class Machine:
 
     def look(self, command: list[str], *, timeout: float = 60) -> str:
         """Run a command on the machine without SSH, for looking where a connection would disturb what is looked at."""
-        target = ["nsenter", f"--target={self._require_guest()}", "--mount", "--net", "--pid", "--uts", "--ipc", "--"]
-        return run([*target, *command], timeout=timeout)
+        return run(in_namespaces_of(self._require_guest()) + command, timeout=timeout)
 
     # ------------------------------------------------------------------ parts
 
@@ -278,10 +284,9 @@ class Machine:
     def _guest_pid(self) -> int | None:
         """The host's PID of the guest's own PID 1: the child of this machine's systemd-nspawn."""
         root = str(self.folder / "root")
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if arguments[0].endswith("systemd-nspawn") and f"--directory={root}" in arguments:
+        for entry, arguments in processes():
+            if arguments[0].endswith("systemd-nspawn") and f"--directory={root}" in arguments:
+                with contextlib.suppress(OSError):
                     for child in (entry / "task" / entry.name / "children").read_text().split():
                         return int(child)
         return None
@@ -333,7 +338,7 @@ class Machine:
             f"Gateway={router.ip}\nLinkLocalAddressing=no\n"
         )
         key = upper / "etc/ssh/ssh_host_ed25519_key"
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key])
+        _make_key(key)
         for home, owner in (("root", 0), ("home/admin", ADMIN_UID)):
             authorized = upper / home / ".ssh/authorized_keys"
             shutil.copyfile(self.instance.folder / "ssh" / "id_ed25519.pub", authorized)
@@ -353,9 +358,14 @@ ADMIN_UID = 1000
 def start_cloud(instance: Instance) -> None:
     """The metadata server, and what Kubernetes asks of it; nothing to do when they run."""
     write_program(instance, "cloud", [sys.executable, "-m", "lab.cloud", str(instance.folder / "machines")])
-    with contextlib.suppress(xmlrpc.client.Fault):  # ALREADY_ADDED: it is there
+    _add_program(instance, "cloud")
+
+
+def _add_program(instance: Instance, name: str) -> None:
+    """Tell supervisord of a program that was written; nothing to do when it knows it."""
+    with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or ALREADY_ADDED
         instance.supervisor.reloadConfig()
-        instance.supervisor.addProcessGroup("cloud")
+        instance.supervisor.addProcessGroup(name)
 
 
 def machines(instance: Instance) -> list[Machine]:
@@ -385,20 +395,12 @@ def write_user_key(instance: Instance) -> None:
     ssh = instance.folder / "ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     if not (ssh / "id_ed25519").exists():
-        run(
-            [
-                "ssh-keygen",
-                "-q",
-                "-t",
-                "ed25519",
-                "-N",
-                "",
-                "-C",
-                f"lab {instance.name}",
-                "-f",
-                ssh / "id_ed25519",
-            ]
-        )
+        _make_key(ssh / "id_ed25519", f"lab {instance.name}")
+
+
+def _make_key(path: Path, comment: str = "") -> None:
+    """An SSH key without a passphrase, and its public half beside it."""
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
 
 
 def as_json(machine: Machine) -> str:
