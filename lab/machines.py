@@ -174,6 +174,11 @@ class Machine:
                 f"machine {self.name} is in network {self.network}, of {self.release}, not in {network}, of {release}; "
                 f"delete it first: python -m lab -i {self.instance.name} machine delete {self.name}"
             )
+        self._write_program(root, network)
+        self.start()
+
+    def _write_program(self, root: Path, network: Network) -> None:
+        """Let supervisord boot it from this root, over what an earlier create or other pins wrote."""
         write_program(
             self.instance,
             self.program,
@@ -189,7 +194,6 @@ class Machine:
         with contextlib.suppress(xmlrpc.client.Fault):  # BAD_NAME or STILL_RUNNING: no older configuration to give up
             self.instance.supervisor.removeProcessGroup(self.program)
         _add_program(self.instance, self.program)
-        self.start()
 
     def start(self) -> None:
         """Boot it and wait until SSH lets a login in; where there is no sshd, until it boots."""
