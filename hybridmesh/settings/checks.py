@@ -2,13 +2,13 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from hybridmesh.istio import istiod_host, static_entry_name
 from hybridmesh.istio.ports import PROXY_PORTS
 
 from .access import Callers, check_access
+from .draft import Draft
 from .findings import Finding
 from .google_checks import check_google
 from .login_checks import check_login
@@ -22,9 +22,7 @@ from .models import (
     Gateway,
     Host,
     Namespace,
-    Network,
     Probe,
-    Routing,
     Sidecar,
     Ssh,
     Versions,
@@ -55,59 +53,12 @@ _RESERVED_VALUES: Mapping[tuple[str, ...], str] = {
 }
 
 
-@dataclass
-class Draft:
-    """What of the settings could be read."""
-
-    sections: dict[str, Any] = field(default_factory=dict)
-    """Models by the section's name; None where it is wrong in itself."""
-    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The same for `workloads`, `routing` and `access`, entry by entry."""
-
-    def section(self, name: str, kind: type[Any]) -> Any:
-        """The section, its defaults where it is not given, None where it is wrong."""
-        if name in self.sections:
-            value = self.sections[name]
-            return value if isinstance(value, kind) else None
-        return None
-
-    @property
-    def workloads(self) -> dict[str, Workload]:
-        """The workloads that could be read."""
-        return {n: w for n, w in self.entries.get("workloads", {}).items() if w is not None}
-
-    @property
-    def complete(self) -> bool:
-        """Whether every workload could be read."""
-        return len(self.workloads) == len(self.entries.get("workloads", {}))
-
-    @property
-    def networks(self) -> dict[str, Network]:
-        """The networks that could be read."""
-        return {n: w for n, w in self.entries.get("networks", {}).items() if w is not None}
-
-    @property
-    def network_names(self) -> list[str]:
-        """All networks that are named, however wrong they are."""
-        return list(self.entries.get("networks", {}))
-
-    @property
-    def networks_known(self) -> bool:
-        """Whether it can be told which networks are named."""
-        return "networks" not in self.sections
-
-    @property
-    def routing(self) -> dict[str, Routing]:
-        """The routings that could be read."""
-        return {n: r for n, r in self.entries.get("routing", {}).items() if r is not None}
-
-
 def check(draft: Draft) -> Iterator[Finding]:
     """Every finding that needs more than one field."""
     control_plane = draft.section("controlPlane", ControlPlane)
     if control_plane is not None:
         yield from _control_plane(control_plane)
-    gateway = draft.section("gateway", Gateway) if "gateway" in draft.sections else Gateway()
+    gateway = draft.section_or_default("gateway", Gateway)
     if gateway is not None:
         yield from _gateway(gateway)
     if control_plane is not None and gateway is not None:
@@ -381,12 +332,8 @@ def _host(path: str, host: Host, registration: str) -> Iterator[Finding]:
 def _package(draft: Draft) -> Iterator[Finding]:
     with_machines = [f"workloads.{n}" for n, w in draft.workloads.items() if w.machines is not None]
     with_machines += [f"networks.{n}.gateway" for n, network in draft.networks.items() if network.gateway is not None]
-    if "sidecar" in draft.sections:
-        sidecar = draft.section("sidecar", Sidecar)
-        missing = sidecar is not None and sidecar.package is None
-    else:
-        missing = True
-    if with_machines and missing:
+    sidecar = draft.section_or_default("sidecar", Sidecar)
+    if with_machines and sidecar is not None and sidecar.package is None:
         yield Finding(
             "sidecar.package",
             "",
@@ -397,7 +344,7 @@ def _package(draft: Draft) -> Iterator[Finding]:
 
 
 def _versions(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
-    accepted = draft.section("versions", Versions) if "versions" in draft.sections else Versions()
+    accepted = draft.section_or_default("versions", Versions)
     sidecar = draft.section("sidecar", Sidecar) or Sidecar()
     if accepted is not None:
         found = outside_the_table(control_plane, sidecar, draft.workloads, draft.networks)
@@ -405,7 +352,7 @@ def _versions(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
 
 
 def _shapes(draft: Draft) -> Iterator[Finding]:
-    sidecar = draft.section("sidecar", Sidecar) if "sidecar" in draft.sections else Sidecar()
+    sidecar = draft.section_or_default("sidecar", Sidecar)
     if sidecar is None:
         return
     yield from check_sidecar(sidecar)

@@ -1,8 +1,8 @@
 """The rules of Google Cloud that need more than one field."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
 
+from .draft import Draft
 from .findings import Finding
 from .models import Fleet, GceHardware, GceInstance, Google, Sidecar, Workload
 from .observability_checks import open_to_everybody
@@ -22,20 +22,9 @@ RULE_NAME = 63
 """How long the name of a firewall rule may be."""
 
 
-class GoogleDraft(Protocol):
-    """What of the settings could be read."""
-
-    @property
-    def workloads(self) -> dict[str, Workload]: ...
-
-    @property
-    def sections(self) -> dict[str, Any]: ...
-
-
-def check_google(draft: GoogleDraft) -> Iterator[Finding]:
+def check_google(draft: Draft) -> Iterator[Finding]:
     """Every finding about project, fleets and instances."""
-    google = draft.sections.get("google")
-    google = google if isinstance(google, Google) else None
+    google = draft.section("google", Google)
     if google is not None:
         yield from _place(google)
         yield from _links(google)
@@ -52,8 +41,8 @@ def check_google(draft: GoogleDraft) -> Iterator[Finding]:
             "It would have no project and no place.",
             "`{project, region, network, subnetwork, gke}`.",
         )
-    sidecar = draft.sections.get("sidecar")
-    if isinstance(sidecar, Sidecar):
+    sidecar = draft.section("sidecar", Sidecar)
+    if sidecar is not None:
         yield from _farewell(sidecar, made)
     first: dict[str, str] = {}
     names = {name for w in draft.workloads.values() for name in (w.machines.hosts if w.machines else {})}

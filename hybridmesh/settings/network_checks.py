@@ -1,17 +1,12 @@
 """Network mode, groups, gateways and mesh against each other: docs/multi-network.md has these rules as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
+from .draft import Draft
 from .findings import Finding
 from .models import Cluster, ControlPlane, Gateway, Host, Network, NetworkGateway, Sidecar, Workload
-
-if TYPE_CHECKING:
-    from .checks import Draft
 
 NETWORK_LABEL = "topology.istio.io/network"
 _OWN_VARIABLES: Mapping[str, str] = {

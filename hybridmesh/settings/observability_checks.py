@@ -1,20 +1,15 @@
 """Rules of metrics, alerts and traces: docs/metrics.md has them as a table."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from hybridmesh.istio.ports import AGENT_DNS, AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, PROXY_ADMIN
 from hybridmesh.metrics.scrape import PROMETHEUS, SERVER
 
+from .draft import Draft
 from .findings import Finding
 from .models import Cluster, ControlPlane, MetricsAgent, Observability, Sidecar, Tag, Workload
 from .shapes import in_scope, proxy_shape
-
-if TYPE_CHECKING:
-    from .checks import Draft
 
 _PROXY_PORTS = {PROXY_ADMIN, AGENT_STATUS, AGENT_HEALTH, AGENT_DNS, ENVOY_METRICS}
 _RENEWED_AT_HOURS = 12

@@ -12,7 +12,8 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from .checks import Draft, check
+from .checks import check
+from .draft import Draft
 from .findings import Finding, SettingsError
 from .models import Access, Network, Routing, Settings, Workload
 
