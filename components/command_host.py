@@ -11,6 +11,7 @@ import pulumi_command
 from hybridmesh.istio.names import canonical_address
 
 from .connection import Bastion, Connection, secret
+from .timeouts import within
 
 REMOVES_NOTHING = "true"
 """A delete command for a machine that is to stay."""
@@ -107,7 +108,6 @@ class CommandHost(pulumi.ComponentResource):
             {"create": args.create, "delete": args.delete, "meshAddress": args.mesh_address},
             opts,
         )
-        limit = f"{args.seconds}s"
         command = pulumi_command.local.Command(
             f"{name}-machine",
             create=args.create,
@@ -116,7 +116,7 @@ class CommandHost(pulumi.ComponentResource):
             logging=pulumi_command.local.Logging.STDERR,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
+                custom_timeouts=within(args.seconds),
             ),
         )
         self.command = pulumi.Output.all(command.urn, args.delete).apply(

@@ -11,12 +11,12 @@ from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned, istiod_address, istiod_host, mesh_config_map, parse_mesh_config
-from hybridmesh.istio.names import BASE_RELEASE
+from hybridmesh.istio.names import BASE_RELEASE, NETWORK_LABEL
 from hybridmesh.providers import AwaitedConfigMap, AwaitedConfigMapArgs, ClusterAccess, IstioRemains, IstioRemainsArgs
 
 from .after import after
+from .timeouts import within
 
-NETWORK_LABEL = "topology.istio.io/network"
 ROOT_CERTIFICATE_MAP = "istio-ca-root-cert"
 ROOT_CERTIFICATE_KEY = "root-cert.pem"
 MESH_CONFIG_KEY = "mesh"
@@ -165,17 +165,8 @@ class ControlPlane(pulumi.ComponentResource):
         )
 
     def _install(self, name: str, args: ControlPlaneArgs) -> None:
-        if args.charts is None:
-            raise ValueError(
-                f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
-                "HelmCharts(repository=…); or mode adopt, to use an Istio that is there."
-            )
+        charts = charts_to_install(name, args.charts, "; or mode adopt, to use an Istio that is there")
         child = pulumi.ResourceOptions(parent=self)
-        limit = f"{args.install_seconds}s"
-        timed = pulumi.ResourceOptions.merge(
-            child,
-            pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)),
-        )
         remains = IstioRemains(
             f"{name}-remains",
             IstioRemainsArgs(
@@ -197,25 +188,13 @@ class ControlPlane(pulumi.ComponentResource):
             namespace=after(namespace, args.namespace),
             values={"defaultRevision": args.revision, "global": {"istioNamespace": args.namespace}},
             timeout=args.install_seconds,
-            **args.charts.release("base"),
-            opts=timed,
+            **charts.release("base"),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=within(args.install_seconds)),
         )
-        istiod = Release(
-            f"{name}-istiod",
-            name=istiod_host(args.namespace, args.revision).partition(".")[0],
-            namespace=after(base, args.namespace),
-            values=istiod_values(args),
-            timeout=args.install_seconds,
-            **args.charts.release("istiod"),
-            opts=timed,
-        )
+        istiod = istiod_release(name, args, charts, after(base, args.namespace), self)
         self.namespace = after(istiod, args.namespace)
         self.revision = after(istiod, args.revision)
-        expected = installed_mesh_config(args)
-        if expected is not None:
-            self.mesh_config = after(istiod, expected)
-        else:
-            self.mesh_config = awaited_mesh_config(name, args, istiod, child)
+        self.mesh_config = released_mesh_config(name, args, istiod, self)
         self.root_certificate = self._awaited_root_certificate(name, args)
 
     def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
@@ -276,10 +255,39 @@ def adopted_mesh_config(
     ).found
 
 
-def awaited_mesh_config(
-    name: str, args: ControlPlaneArgs, istiod: Release, opts: pulumi.ResourceOptions
+def charts_to_install(name: str, charts: HelmCharts | None, otherwise: str = "") -> HelmCharts:
+    """The charts. Raises ValueError where there are none; `otherwise`: what else than to give them."""
+    if charts is None:
+        raise ValueError(
+            f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
+            f"HelmCharts(repository=…){otherwise}."
+        )
+    return charts
+
+
+def istiod_release(
+    name: str, args: ControlPlaneArgs, charts: HelmCharts, namespace: pulumi.Input[str], parent: pulumi.Resource
+) -> Release:
+    """The release of an istiod, called as Istio calls its Service. `namespace`: as an output of what it follows."""
+    return Release(
+        f"{name}-istiod",
+        name=istiod_host(args.namespace, args.revision).partition(".")[0],
+        namespace=namespace,
+        values=istiod_values(args),
+        timeout=args.install_seconds,
+        **charts.release("istiod"),
+        opts=pulumi.ResourceOptions(parent=parent, custom_timeouts=within(args.install_seconds)),
+    )
+
+
+def released_mesh_config(
+    name: str, args: ControlPlaneArgs, istiod: Release, parent: pulumi.Resource
 ) -> pulumi.Output[str]:
-    """The mesh config that a release of the istiod chart writes; unknown as long as the release is."""
+    """The mesh config that a release of the istiod chart writes; where nobody can tell it before, unknown as long as
+    the release is."""
+    expected = installed_mesh_config(args)
+    if expected is not None:
+        return after(istiod, expected)
     return AwaitedConfigMap(
         f"{name}-mesh-config",
         AwaitedConfigMapArgs(
@@ -290,7 +298,7 @@ def awaited_mesh_config(
             limit_seconds=args.install_seconds,
             remedy=f"The chart of istiod writes it: look at its release, `helm status -n {args.namespace} …`.",
         ),
-        opts=opts,
+        opts=pulumi.ResourceOptions(parent=parent),
     ).found
 
 

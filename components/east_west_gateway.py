@@ -15,8 +15,9 @@ from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
 from .after import after
-from .control_plane import HelmCharts, merged
+from .control_plane import HelmCharts, charts_to_install, merged
 from .network_gateway import LISTENER_STATISTICS, services_server
+from .timeouts import within
 
 _NETWORKING = "networking.istio.io/v1"
 _ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
@@ -86,21 +87,15 @@ class EastWestGateway(pulumi.ComponentResource):
         self.register_outputs({"address": self.address})
 
     def _install(self, name: str, args: EastWestGatewayArgs) -> None:
-        if args.charts is None:
-            raise ValueError(
-                f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
-                "HelmCharts(repository=…); or mode adopt, to use a gateway that is there."
-            )
-        limit = f"{args.install_seconds}s"
-        timeouts = pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
+        charts = charts_to_install(name, args.charts, "; or mode adopt, to use a gateway that is there")
         release = Release(
             f"{name}-release",
             name=args.gateway,
             namespace=args.namespace,
             values=gateway_values(args),
             timeout=args.install_seconds,
-            **args.charts.release("gateway"),
-            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=timeouts),
+            **charts.release("gateway"),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=within(args.install_seconds)),
         )
         if args.address is not None:
             self.address = after(release, args.address)

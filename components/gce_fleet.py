@@ -11,6 +11,7 @@ from hybridmesh.istio.ports import AGENT_HEALTH
 from .gce_guard import GceGuard
 from .gce_machine import SCOPES, GceMachine, GcePlace, labels_of, metadata_of, project_of
 from .self_join import SelfJoin, SelfJoinArgs
+from .timeouts import within
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +153,7 @@ class GceFleet(pulumi.ComponentResource):
     def _make_group(
         self, name: str, args: GceFleetArgs, template: pulumi.Output[str]
     ) -> compute.RegionInstanceGroupManager:
-        place, limit = args.place, f"{args.update_seconds}s"
+        place = args.place
         check = compute.HealthCheck(
             f"{name}-health",
             name=args.fleet,
@@ -191,6 +192,6 @@ class GceFleet(pulumi.ComponentResource):
                 parent=self,
                 # The autoscaler's, once the group is there: a size from here would undo what it has done.
                 ignore_changes=["targetSize"],
-                custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
+                custom_timeouts=within(args.update_seconds),
             ),
         )

@@ -20,6 +20,8 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from hybridmesh.istio import injection_annotations
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
+from .timeouts import within
+
 REWRITE_PROBES = {"sidecar.istio.io/rewriteAppHTTPProbers": "true"}
 """Istio's default, but one that a mesh may turn off: then no pod with a probe would get ready under strict mTLS."""
 
@@ -92,7 +94,6 @@ class Pods(pulumi.ComponentResource):
             {"workload": args.workload, "image": args.image, "replicas": args.replicas, "version": args.version},
             opts,
         )
-        limit = f"{args.ready_seconds}s"
         labels = {**args.labels, "app": args.workload, "version": args.version}
         container = ContainerArgs(
             name="app",
@@ -119,7 +120,7 @@ class Pods(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit),
+                custom_timeouts=within(args.ready_seconds),
                 # One that was made with the version in its selector stays as it is.
                 ignore_changes=["spec.selector"],
             ),

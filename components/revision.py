@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
-from pulumi_kubernetes.helm.v3 import Release
 
 from hybridmesh.istio import istiod_host
 
@@ -13,10 +12,10 @@ from .control_plane import (
     ControlPlaneArgs,
     HelmCharts,
     adopted_mesh_config,
-    awaited_mesh_config,
-    installed_mesh_config,
-    istiod_values,
+    charts_to_install,
+    istiod_release,
     merged,
+    released_mesh_config,
 )
 
 
@@ -61,34 +60,11 @@ class Revision(pulumi.ComponentResource):
             values=merged(args.plane.values, args.values),
         )
         if plane.mode == "install":
-            self._install(name, args, plane)
+            release = istiod_release(name, plane, charts_to_install(name, plane.charts), args.follows, self)
+            self.revision = after(release, args.revision)
+            self.mesh_config = released_mesh_config(name, plane, release, self)
         else:
             self.revision = pulumi.Output.from_input(args.revision)
             self.mesh_config = adopted_mesh_config(name, plane, pulumi.ResourceOptions(parent=self))
         self.discovery_host = self.revision.apply(lambda revision: istiod_host(plane.namespace, revision))
         self.register_outputs({"meshConfig": self.mesh_config, "discoveryHost": self.discovery_host})
-
-    def _install(self, name: str, args: RevisionArgs, plane: ControlPlaneArgs) -> None:
-        if plane.charts is None:
-            raise ValueError(
-                f"{name}: charts is missing. There would be nothing to install. Fix: HelmCharts(path=…) or "
-                "HelmCharts(repository=…)."
-            )
-        limit = f"{plane.install_seconds}s"
-        release = Release(
-            f"{name}-istiod",
-            name=istiod_host(plane.namespace, args.revision).partition(".")[0],
-            namespace=args.follows,
-            values=istiod_values(plane),
-            timeout=plane.install_seconds,
-            **plane.charts.release("istiod"),
-            opts=pulumi.ResourceOptions(
-                parent=self, custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete=limit)
-            ),
-        )
-        self.revision = after(release, args.revision)
-        expected = installed_mesh_config(plane)
-        if expected is not None:
-            self.mesh_config = after(release, expected)
-        else:
-            self.mesh_config = awaited_mesh_config(name, plane, release, pulumi.ResourceOptions(parent=self))

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridmesh.istio.entries import has_proxy, workload_of
-from hybridmesh.istio.names import CANONICAL_NAME_LABEL, canonical_service
+from hybridmesh.istio.names import CANONICAL_NAME_LABEL, NETWORK_LABEL, canonical_service
 from hybridmesh.istio.ports import AGENT_STATUS
 
 METRICS_PATH = "/stats/prometheus"
 """Of the agent's port, which has the proxy's metrics, its own, and the app's; and of Envoy's."""
 _ANNOTATION = "prometheus.io"
-_NETWORK_LABEL = "topology.istio.io/network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def _pod(pod: Mapping[str, Any], network: str) -> Iterator[dict[str, Any]]:
             "namespace": metadata["namespace"],
             "workload": workload.name,
             "version": workload.revision,
-            "network": labels.get(_NETWORK_LABEL, network),
+            "network": labels.get(NETWORK_LABEL, network),
             "platform": "pod",
             "__metrics_path__": annotations.get(f"{_ANNOTATION}/path", "/metrics"),
         },

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from hybridmesh.istio.names import NETWORK_LABEL
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
 from .draft import Draft
 from .findings import Finding
 from .models import Cluster, ControlPlane, Gateway, Host, Network, NetworkGateway, Sidecar, Workload
 
-NETWORK_LABEL = "topology.istio.io/network"
 _OWN_VARIABLES: Mapping[str, str] = {
     "ISTIO_META_NETWORK": "`workloads.<name>.network`",
     "ISTIO_META_REQUESTED_NETWORK_VIEW": "`networks.<name>.gateway`",
