@@ -9,7 +9,7 @@ from typing import Any
 
 from hybridmesh.settings import NAMESPACE, Settings, parse, read_below
 from hybridmesh.settings import models as given
-from hybridmesh.settings.files import holds_ciphertext, sections_of
+from hybridmesh.settings.files import holds_ciphertext, sections_of, stack_file
 
 from .ssh import Door, Limits, Reachable
 from .topology import run_pulumi
@@ -35,7 +35,7 @@ def stack_settings(stack: str | None, file: Path | None = None, root: Path | Non
         StackError: pulumi is needed, and not there or refuses.
     """
     name = stack if stack and file else selected_stack(stack)
-    file = file or Path(f"Pulumi.{name.rpartition('/')[2]}.yaml")
+    file = file or stack_file(name)
     sections = sections_of(file)
     if holds_ciphertext(sections):
         text = run_pulumi("config", "--json", "--show-secrets", "--stack", name, "--config-file", str(file))

@@ -104,8 +104,7 @@ def machine_status(
     connected = is_connected(entry)
     states = mesh.states.get(machine["namespace"], ())
     objection = sync_objection(states, f"{name}.{machine['namespace']}") if connected else "not connected to istiod"
-    probed = bool(((entry or {}).get("status") or {}).get("conditions"))
-    healthy, said = health(entry) if entry is not None and probed else (None, "not probed")
+    healthy, said = _health(entry)
     expiry, of = _certificate(name, machine, mesh, seen)
     facts = seen.facts
     return MachineStatus(
@@ -117,13 +116,21 @@ def machine_status(
         connected=connected,
         sync=objection or "in sync",
         healthy=healthy,
-        health="healthy" if healthy else said,
+        health=said,
         endpoint=_endpoint(machine, workload, mesh),
         certificate_expiry=expiry,
         certificate_of=of,
         drift=facts.drift if facts else None,
         refusal=seen.refusal,
     )
+
+
+def _health(entry: Mapping[str, Any] | None) -> tuple[bool | None, str]:
+    """Whether the app is healthy by its probe, None where it is not probed; and the same in words."""
+    if entry is None or not (entry.get("status") or {}).get("conditions"):
+        return None, "not probed"
+    healthy, said = health(entry)
+    return healthy, "healthy" if healthy else said
 
 
 def _certificate(name: str, machine: Mapping[str, Any], mesh: MeshFacts, seen: Seen) -> tuple[str, str]:
@@ -160,8 +167,7 @@ def other_statuses(view: View) -> list[MachineStatus]:
     found = []
     for name, machine in others(topology, mesh.entries).items():
         entry = mesh.entries[machine["entry"]]
-        probed = bool((entry.get("status") or {}).get("conditions"))
-        healthy, said = health(entry) if probed else (None, "not probed")
+        healthy, said = _health(entry)
         end = mesh.certificates.get(name)
         found.append(
             MachineStatus(
@@ -173,7 +179,7 @@ def other_statuses(view: View) -> list[MachineStatus]:
                 connected=True,
                 sync="connected",
                 healthy=healthy,
-                health="healthy" if healthy else said,
+                health=said,
                 endpoint=_endpoint(machine, topology["workloads"][machine["workload"]], mesh),
                 certificate_expiry=end.strftime("%Y-%m-%dT%H:%M:%SZ") if end else "",
                 certificate_of="now",

@@ -23,6 +23,7 @@ from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 from hybridmesh.providers.remains import is_ours
 from hybridmesh.remote import COMMAND_LEAVE, LEAVE_SCRIPTS, payload
 from hybridmesh.settings import NAMESPACE, Settings
+from hybridmesh.settings.files import stack_file
 from hybridmesh.settings.lost import STACK_FILE_VARIABLE, lost_machines
 
 DESTROY_SECONDS = 3600
@@ -176,7 +177,7 @@ def teardown(
     """
     console = Console(highlight=False, soft_wrap=True)
     name = selected_stack(stack)
-    file = (config_file or Path(f"Pulumi.{name.rpartition('/')[2]}.yaml")).absolute()
+    file = (config_file or stack_file(name)).absolute()
     deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", "--stack", name) or "{}")
     settings = stack_settings(name, file)
     lost_vms = sorted({*_known(settings, lost or ()), *lost_machines(settings)})

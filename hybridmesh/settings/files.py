@@ -27,6 +27,11 @@ def read_below(root: Path) -> ReadFile:
     return read
 
 
+def stack_file(stack: str) -> Path:
+    """Where Pulumi keeps a stack's settings, below the project's root; its name may have organization and project."""
+    return Path(f"Pulumi.{stack.rpartition('/')[2]}.yaml")
+
+
 def from_stack_file(file: Path, root: Path | None = None) -> Settings:
     """The settings in a stack file. Raises `SettingsError`, also for a file that is no stack file.
 
