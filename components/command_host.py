@@ -1,6 +1,5 @@
 """A machine that a configured pair of commands makes and removes."""
 
-import ipaddress
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_command
 
-from hybridmesh.istio.names import canonical_address
+from hybridmesh.istio.names import canonical_address, is_ip_address
 
 from .connection import Bastion, Connection, secret
 from .timeouts import within
@@ -45,7 +44,7 @@ def made_machine(stdout: str, machine: str) -> MadeMachine:
         raise ValueError(f"{told} printed JSON that is no object: {stdout.strip()[:200]!r}. {fix}")  # noqa: TRY004
     address, host_key = document.get("address"), document.get("hostKey")
     port, user = document.get("port", 22), document.get("user", "root")
-    if not isinstance(address, str) or not _is_ip(address):
+    if not isinstance(address, str) or not is_ip_address(address):
         raise ValueError(f"{told} gave {address!r} as address, which is not an IP address. {fix}")
     if not isinstance(host_key, str) or not host_key.strip():
         raise ValueError(f"{told} gave no hostKey: nobody could tell the machine from another one. {fix}")
@@ -54,14 +53,6 @@ def made_machine(stdout: str, machine: str) -> MadeMachine:
     if not isinstance(user, str) or not user:
         raise ValueError(f"{told} gave {user!r} as user. {fix}")
     return MadeMachine(address, port, user, host_key.strip())
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

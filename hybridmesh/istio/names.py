@@ -182,27 +182,31 @@ def port_number(value: int, field: str) -> int:
     return value
 
 
+def is_ip_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def ip_address(value: str, field: str) -> str:
     """`value`, if it is an IPv4 or IPv6 address, as it was written. Raises `BootstrapError`."""
-    try:
-        ipaddress.ip_address(value)
-    except ValueError as error:
+    if not is_ip_address(value):
         raise BootstrapError(
             field,
             value,
             "is not an IP address",
             "The VM would give the mesh an address that nothing can reach, or not find istiod.",
             "an IPv4 or IPv6 address; of a host name, what it resolves to.",
-        ) from error
+        )
     return value
 
 
 def canonical_address(address: str) -> str:
     """An IP address as proxies report it and istiod names entries after it; anything else as it is."""
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        return address
+    return str(ipaddress.ip_address(address)) if is_ip_address(address) else address
 
 
 def label_map(labels: Mapping[str, str], field: str) -> Mapping[str, str]:

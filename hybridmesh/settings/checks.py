@@ -1,10 +1,10 @@
 """The rules that need more than one field. Each looks at what could be read: all findings come at once."""
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hybridmesh.istio import istiod_host, static_entry_name
+from hybridmesh.istio.names import is_ip_address
 from hybridmesh.istio.ports import PROXY_PORTS
 
 from .access import Callers, check_access
@@ -319,7 +319,7 @@ def _host(path: str, host: Host, registration: str) -> Iterator[Finding]:
         access = getattr(host, kind)
         if isinstance(access, Ssh | Command):
             yield from check_login(f"{path}.{kind}", access)
-    if host.ssh is not None and host.mesh_address is None and not _is_ip(host.ssh.address):
+    if host.ssh is not None and host.mesh_address is None and not is_ip_address(host.ssh.address):
         yield Finding(
             f"{path}.meshAddress",
             "",
@@ -499,11 +499,3 @@ def _rule_names(draft: Draft) -> Iterator[Finding]:
             "One would overwrite the other.",
             "another name for the workload, or leave one of the two out.",
         )
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
