@@ -19,7 +19,7 @@ from bench.settings import document, made_up
 from components.garbage import collect_what_is_new
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import parse
-from tests.components.harness import World, _Answers, read_file
+from tests.components.harness import Answers, World, read_file
 
 
 class Monitor(pulumi.runtime.mocks.MockMonitor):
@@ -54,7 +54,7 @@ def mesh(count: int) -> pulumi.Output[Any]:
 def main(count: int, mode: str) -> None:
     collect_what_is_new()  # as in the program
     preview = mode != "up"
-    answers = _Answers(World(preview=preview, first=preview))
+    answers = Answers(World(preview=preview, first=preview))
     monitor = Monitor(answers)
     pulumi.runtime.mocks.set_mocks(answers, project="hybrid-mesh", stack="dev", preview=preview, monitor=monitor)
     before = resource.getrusage(resource.RUSAGE_SELF)

@@ -26,7 +26,7 @@ from hybridmesh.providers.cluster import ClusterError
 from lab import toolchain
 from lab.instance import PROJECT_ROOT
 from tests.ci.fakes import TOKEN, FakeGithub, calls, github, program
-from tests.components.harness import FILES as FILES_OF_DEV
+from tests.components.harness import write_files
 
 FILES = sorted((PROJECT_ROOT / ".github").rglob("*.yml"))
 WORKFLOWS = [file for file in FILES if file.parent.name == "workflows"]
@@ -147,9 +147,7 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
     (checkout / ".venv" / "bin").mkdir(parents=True)
     program(checkout / ".venv" / "bin", "python", 'printf "%s\\0" "$@" > arguments')
     (checkout / "Pulumi.gcp.yaml").write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
-    for path, text in FILES_OF_DEV.items():
-        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / path).write_text(text)
+    write_files(checkout)
     program(folder, "pulumi", PULUMI)
     program(folder, "gcloud", 'echo kubeconfig > "$KUBECONFIG"')
     program(folder, "make", "true")

@@ -50,6 +50,26 @@ def read_file(path: str) -> str:
     return FILES[path]
 
 
+def write_files(folder: Path) -> None:
+    """Puts them below a folder."""
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def ssh_changed(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    """Another way to log in to vm-1 of the dev stack; None takes a setting out."""
+
+    def change(sections: dict[str, Any]) -> None:
+        ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+        for name, value in changes.items():
+            ssh.pop(name, None)
+            if value is not None:
+                ssh[name] = value
+
+    return change
+
+
 def dev_sections() -> dict[str, Any]:
     """The settings of the committed dev stack, as they are written."""
     document = yaml.safe_load((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
@@ -112,7 +132,7 @@ class World(pulumi.runtime.mocks.MockMonitor):
     found: list[Registered] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        super().__init__(_Answers(self))
+        super().__init__(Answers(self))
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
         by_input = frozenset(urn for found in request.propertyDependencies.values() for urn in found.urns)
@@ -184,7 +204,7 @@ class World(pulumi.runtime.mocks.MockMonitor):
         return earlier.urn in seen and earlier.urn != later.urn
 
 
-class _Answers(pulumi.runtime.Mocks):
+class Answers(pulumi.runtime.Mocks):
     """What cluster, commands and dynamic resources would answer."""
 
     def __init__(self, world: World) -> None:
@@ -239,7 +259,7 @@ def run(
     world = World(preview=preview, first=first, answers=answers or {})
     with _fresh_runtime():
         pulumi.runtime.mocks.set_mocks(
-            _Answers(world), project="hybrid-mesh", stack="dev", preview=preview, monitor=world
+            Answers(world), project="hybrid-mesh", stack="dev", preview=preview, monitor=world
         )
         pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # pulumi's own
     urns = Counter(r.urn for r in world.found)
@@ -282,20 +302,22 @@ def _known(value: Any) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    if isinstance(value, dict):
-        if rpc._special_sig_key in value:
-            return _unwrapped(value.get("value"))
-        return {key: _unwrapped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unwrapped(item) for item in value]
-    return value
+    return _with_each_special(value, lambda special: _unwrapped(special.get("value")))
 
 
 def _without_secrets(value: Any) -> Any:
+    def shown(special: dict[str, Any]) -> Any:
+        return "[secret]" if special[rpc._special_sig_key] == _SECRET else special
+
+    return _with_each_special(value, shown)
+
+
+def _with_each_special(value: Any, instead: Callable[[dict[str, Any]], Any]) -> Any:
+    """A value with something in the place of each secret, asset or reference that the engine marks in it."""
     if isinstance(value, dict):
-        if value.get(rpc._special_sig_key) == _SECRET:
-            return "[secret]"
-        return {key: _without_secrets(item) for key, item in value.items()}
+        if rpc._special_sig_key in value:
+            return instead(value)
+        return {key: _with_each_special(item, instead) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
+        return [_with_each_special(item, instead) for item in value]
     return value

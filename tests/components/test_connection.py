@@ -10,7 +10,7 @@ import pytest
 from components.connection import Bastion, Connection
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.providers.packs import unpacked
-from tests.components.harness import KEY, dev_settings, run
+from tests.components.harness import KEY, dev_settings, run, ssh_changed
 from tests.components.test_sidecar import sidecar
 
 BASTION = {"address": "203.0.113.5", "port": 2200, "user": "jump", "hostKey": "ssh-ed25519 AAAAJ"}
@@ -19,15 +19,7 @@ MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "up"])
 
 def connection(preview: bool, **changes: Any) -> dict[str, Any]:
     """The connection of vm-1's join; None takes a setting out. All of it is one secret."""
-
-    def change(sections: dict[str, Any]) -> None:
-        ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
-        for name, value in changes.items():
-            ssh.pop(name, None)
-            if value is not None:
-                ssh[name] = value
-
-    settings = dev_settings(change)
+    settings = dev_settings(ssh_changed(**changes))
     world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, preview=preview, first=False)
     join = world.one("mesh-vm-1-join")
     assert join.plain["connection"] == "[secret]"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.components.harness import FILES, PROJECT_ROOT, dev_sections, run
+from tests.components.harness import PROJECT_ROOT, dev_sections, run, write_files
 
 
 def test_the_program_of_one_s_own_makes_what_the_page_says() -> None:
@@ -22,9 +22,8 @@ def test_the_program_of_one_s_own_makes_what_the_page_says() -> None:
 def test_a_whole_mesh_by_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (PROJECT_ROOT / "docs" / "reuse.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    for name, text in {**FILES, "mesh.yaml": yaml.safe_dump(dev_sections())}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path)
+    (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(dev_sections()))
     monkeypatch.chdir(tmp_path)
     program = compile(code.replace("hybridmesh.components", "components"), "docs/reuse.md", "exec")
     world = run(lambda: exec(program, {}))

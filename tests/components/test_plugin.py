@@ -17,8 +17,7 @@ from components.routing import RoutingArgs
 from components.sidecar import SidecarArgs
 from components.telemetry import WorkloadTelemetryArgs
 from components.workload import Workload, WorkloadArgs, WorkloadPort
-from tests.components.harness import FILES as DEV_FILES
-from tests.components.harness import KEY, World, dev_sections, run
+from tests.components.harness import KEY, World, dev_sections, run, write_files
 
 HERE_ONLY = {"SshHost", "CommandHost"}
 
@@ -110,9 +109,7 @@ def test_a_twin_registers_what_the_component_does(preview: bool) -> None:
 
 
 def test_the_whole_mesh_takes_a_stack_s_settings(tmp_path: Any) -> None:
-    for name, text in DEV_FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path)
     mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
     world = run(lambda: mesh("mesh", {"settings": dev_sections(), "root": str(tmp_path)}))
     assert {resource.type.rpartition(":")[2] for resource in world.found} >= {"Sidecar", "Routing", "Release"}
@@ -126,9 +123,7 @@ def test_the_whole_mesh_refuses_settings_as_the_program_does(tmp_path: Any) -> N
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_the_whole_mesh_takes_a_key_that_is_a_secret_of_the_stack(tmp_path: Any, preview: bool) -> None:
-    for name, text in DEV_FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path)
     mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
 
     def made_of(key: Any) -> World:

@@ -184,6 +184,10 @@ def entry(**changes: Any) -> dict[str, Any]:
     return {**made, **changes}
 
 
+UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
+"""The status of a WorkloadEntry whose app does not answer its probe."""
+
+
 def member(**changes: Any) -> dict[str, Any]:
     """The WorkloadEntry of a machine that joined by itself."""
     made = entry(**changes)

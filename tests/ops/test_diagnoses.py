@@ -22,6 +22,7 @@ from tests.ops.probed import (
     NOW,
     TOPOLOGY,
     TRACKER,
+    UNHEALTHY,
     case,
     certificate,
     claims,
@@ -35,7 +36,6 @@ from tests.ops.probed import (
 PROJECT = Path(__file__).parents[2]
 ENTRY = f"demo/echo-{ADDRESS}-embedded"
 STOPPED = unit(ActiveState="inactive", SubState="dead")
-UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
 ELSEWHERE = [endpoint("10.0.0.5", "k8s"), endpoint("192.0.2.12", "vm")]
 DENY_ALL = {"metadata": {"name": "no", "namespace": "demo"}, "spec": {"action": "DENY", "rules": [{}]}}
 ALLOW_NOTHING = {

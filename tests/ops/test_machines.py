@@ -13,7 +13,7 @@ from hybridmesh.ops import machines
 from hybridmesh.ops.machines import limits, reachable, stack_settings
 from hybridmesh.ops.topology import StackError
 from hybridmesh.settings import SettingsError
-from tests.components.harness import FILES, KEY, dev_sections, dev_settings
+from tests.components.harness import FILES, KEY, dev_sections, dev_settings, write_files
 
 MADE = {"address": "192.0.2.12", "port": 22.0, "user": "admin", "hostKey": "ssh-ed25519 AAAAB"}
 
@@ -76,9 +76,7 @@ def test_the_time_for_a_machine_to_answer_is_that_of_the_settings() -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The dev stack in a folder of its own."""
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path)
     write(tmp_path, dev_sections())
     return tmp_path
 

@@ -26,6 +26,7 @@ from tests.ops.probed import (
     NOW,
     TOPOLOGY,
     TRACKER,
+    UNHEALTHY,
     endpoint,
     entry,
     machine_facts,
@@ -36,7 +37,6 @@ from tests.ops.probed import (
 )
 
 STOPPED = {"units": f"{unit(ActiveState='inactive', SubState='dead')}\n\n{TRACKER}", "rules": "", "certs": ""}
-UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
 VOID = {"meta", "br"}
 
 

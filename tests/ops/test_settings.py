@@ -9,16 +9,13 @@ from typer.testing import CliRunner
 from hybridmesh.__main__ import app
 from hybridmesh.settings.reference import reference
 from hybridmesh.settings.schema import schema_text
-from tests.components.harness import FILES, PROJECT_ROOT
+from tests.components.harness import PROJECT_ROOT, write_files
 from tests.settings.test_rules import VM_1, Change, at
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    for path, text in FILES.items():
-        target = tmp_path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+    write_files(tmp_path)
     stack = tmp_path / "Pulumi.dev.yaml"
     stack.write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
     return stack

@@ -23,6 +23,7 @@ from tests.ops.probed import (
     MANIFEST,
     NOW,
     TOPOLOGY,
+    UNHEALTHY,
     endpoint,
     entry,
     machine_facts,
@@ -33,7 +34,6 @@ from tests.ops.probed import (
 
 ENTRY = f"demo/echo-{ADDRESS}-embedded"
 MACHINE = TOPOLOGY["machines"]["vm-1"]
-UNHEALTHY = {"conditions": [{"type": "Healthy", "status": "False", "message": "status 503"}]}
 NETWORKS = {
     "far": {"direct": False, "gateways": ["gw-1"], "addresses": ["10.9.0.1:15443"]},
     "near": {"direct": True, "gateways": [], "addresses": []},

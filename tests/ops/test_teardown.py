@@ -18,7 +18,7 @@ from hybridmesh.ops.teardown import declared_lost, protected, without_cluster
 from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
 from tests.ci.fakes import calls, program
-from tests.components.harness import FILES, PROJECT_ROOT
+from tests.components.harness import PROJECT_ROOT, write_files
 from tests.providers.fake_cluster import FakeCluster
 from tests.providers.test_remains import ENTRIES, GATEWAYS, crd
 from tests.settings.test_network_rules import far
@@ -83,9 +83,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     project = tmp_path / "project"
-    for name, text in FILES.items():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(text)
+    write_files(project)
     (project / "Pulumi.dev.yaml").write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
     made = World(tmp_path)
     made.bin.mkdir()

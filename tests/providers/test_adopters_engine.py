@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from lab.instance import PROJECT_ROOT
 from tests.engine import Engine
+from tests.providers.given import GivenStack
 
 pytestmark = pytest.mark.lab
 
@@ -63,19 +63,11 @@ MADE = {"demo-made", "peers-made"}
 WORKLOADS = {"echo", "client"}
 
 
-class Stack:
+class Stack(GivenStack):
     """A stack with a namespace and workloads in it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
     def up(self, *, existing: bool, workloads: set[str], check: bool = True) -> str:
-        given = {"existing": existing, "workloads": sorted(workloads)}
-        (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
-        return self.engine.up(check=check)
-
-    def made(self) -> set[str]:
-        return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
+        return self.put_up({"existing": existing, "workloads": sorted(workloads)}, check=check)
 
 
 @pytest.fixture
@@ -95,7 +87,7 @@ def test_a_namespace_that_is_handed_over_stays_and_is_forgotten_as_it_says(stack
     stack.up(existing=False, workloads=WORKLOADS)
     said = stack.up(existing=True, workloads=WORKLOADS, check=False)
     assert "`namespaces.demo.existing: true` says that namespace demo is not this stack's" in said
-    assert stack.made() == {*MADE, *WORKLOADS}
+    assert stack.joined() == {*MADE, *WORKLOADS}
     assert "All that is in it would go with it. Nothing was removed." in stack.up(
         existing=True, workloads=WORKLOADS, check=False
     ), "it asks until it is answered"
@@ -104,7 +96,7 @@ def test_a_namespace_that_is_handed_over_stays_and_is_forgotten_as_it_says(stack
     assert "3 resources deleted" in said
     said = stack.up(existing=True, workloads=WORKLOADS)
     assert "-made" not in said, "none of them is deleted"
-    assert stack.made() == WORKLOADS
+    assert stack.joined() == WORKLOADS
     stack.engine.run("up", "--yes", "--skip-preview", "--expect-no-changes")
     stack.engine.run("destroy", "--yes", "--skip-preview")
 
@@ -115,4 +107,4 @@ def test_what_goes_in_the_same_update_is_not_forgotten_with_it(stack: Stack) -> 
     refused = stack.engine.run(*remedy(said), "--yes", check=False)
     assert refused.returncode != 0
     assert "client" in refused.stderr
-    assert stack.made() == {*MADE, *WORKLOADS}
+    assert stack.joined() == {*MADE, *WORKLOADS}

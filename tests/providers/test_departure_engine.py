@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lab.instance import PROJECT_ROOT
 from tests.engine import TOOLS, Engine
+from tests.providers.given import GivenStack
 
 pytestmark = pytest.mark.lab
 
@@ -45,21 +46,18 @@ Joined("adopters", {"machine": "adopters"}, pulumi.ResourceOptions(depends_on=al
 MADE = '{"address": "192.0.2.12", "hostKey": "ssh-ed25519 AAAA"}'
 
 
-class Stack:
+@dataclass(frozen=True)
+class Stack(GivenStack):
     """A stack of machines that commands make, and those that are there."""
 
-    def __init__(self, engine: Engine, machine: Path) -> None:
-        self.engine = engine
-        self.machine = machine
-        self.remove = f"rm -f {machine}"
+    machine: Path
+
+    @property
+    def remove(self) -> str:
+        return f"rm -f {self.machine}"
 
     def up(self, machines: dict[str, str], *, check: bool = True) -> str:
-        given = {"create": f"touch {self.machine}; echo '{MADE}'", "machines": machines}
-        (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
-        return self.engine.up(check=check)
-
-    def joined(self) -> set[str]:
-        return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
+        return self.put_up({"create": f"touch {self.machine}; echo '{MADE}'", "machines": machines}, check=check)
 
 
 @pytest.fixture

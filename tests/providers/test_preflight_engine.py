@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from lab.instance import PROJECT_ROOT
 from tests.engine import TOOLS, Engine
 from tests.ops.sshd import Sshd, closed_port, private, public
+from tests.providers.given import GivenStack
 
 pytestmark = pytest.mark.lab
 
@@ -27,7 +27,7 @@ from components.preflight_gate import PreflightGate
 from hybridmesh.providers import PreflightArgs, PreflightCheck
 from tests.providers.joined import Joined
 
-machines = json.loads((Path(__file__).parent / "machines.json").read_text())
+machines = json.loads((Path(__file__).parent / "given.json").read_text())
 with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
     for name, way in machines.items():
         check = PreflightCheck(
@@ -44,24 +44,10 @@ with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
 BAD = (1, "hybrid-mesh: finding: disk: 3 MiB free; it would not fit -> free some\nhybrid-mesh: FAILED\n")
 
 
-class Stack:
-    """A stack of machines, and who of them is joined."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def up(self, machines: dict[str, Any], *, check: bool = True) -> str:
-        (self.engine.folder / "program" / "machines.json").write_text(json.dumps(machines))
-        return self.engine.up(check=check)
-
-    def joined(self) -> set[str]:
-        return {r["inputs"]["machine"] for r in self.engine.resources() if r["type"].endswith(":Joined")}
-
-
 @pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GivenStack:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
-    return Stack(Engine.of(PROGRAM, tmp_path, tools=(*TOOLS, "pulumi-resource-command")))
+    return GivenStack(Engine.of(PROGRAM, tmp_path, tools=(*TOOLS, "pulumi-resource-command")))
 
 
 @pytest.fixture
@@ -81,12 +67,12 @@ def way(server: Sshd, **changes: Any) -> dict[str, Any]:
 
 
 def test_all_findings_come_at_once_and_none_is_joined_before_all_are_good(
-    stack: Stack, servers: dict[str, Sshd]
+    stack: GivenStack, servers: dict[str, Sshd]
 ) -> None:
     vm1, vm2 = servers.values()
     vm2.answer = BAD
     machines = {name: way(server) for name, server in servers.items()}
-    said = stack.up({**machines, "vm-3": way(vm1, port=closed_port())}, check=False)
+    said = stack.put_up({**machines, "vm-3": way(vm1, port=closed_port())}, check=False)
     assert "2 findings on 2 of 3 VMs. Nothing was changed on any VM." in said
     assert "vm-2: disk: 3 MiB free; it would not fit. Fix: free some." in said
     assert "vm-3: SSH does not answer at 127.0.0.1:" in said
@@ -95,14 +81,14 @@ def test_all_findings_come_at_once_and_none_is_joined_before_all_are_good(
     assert (vm1.logins, vm2.logins) == (1, 1)
 
     vm2.answer = (0, "hybrid-mesh: note: systemd is degraded: x.service\n")
-    said = stack.up(machines)
+    said = stack.put_up(machines)
     assert "vm-2: systemd is degraded: x.service" in said
     assert stack.joined() == {"vm-1", "vm-2"}
     assert (vm1.logins, vm2.logins) == (1, 2), "a good one is looked at once"
 
-    stack.up(machines)
+    stack.put_up(machines)
     assert (vm1.logins, vm2.logins) == (1, 2), "nothing is another"
 
-    stack.up({"vm-1": machines["vm-1"]})
+    stack.put_up({"vm-1": machines["vm-1"]})
     assert stack.joined() == {"vm-1"}
     assert (vm1.logins, vm2.logins) == (1, 2), "one that goes needs no look"

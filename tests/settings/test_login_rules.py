@@ -8,7 +8,7 @@ import pytest
 
 from hybridmesh.settings import SettingsError
 from hybridmesh.settings.login_checks import is_encrypted
-from tests.components.harness import KEY, dev_settings
+from tests.components.harness import KEY, dev_settings, ssh_changed
 from tests.ops.sshd import key, private
 
 SSH = "hybrid-mesh:workloads.echo.machines.hosts.vm-1.ssh"
@@ -17,16 +17,8 @@ BASTION = {"address": "203.0.113.5", "hostKey": "ssh-ed25519 AAAA"}
 
 def findings(**changes: Any) -> list[str]:
     """What is said of vm-1's `ssh` with these changes; None takes a key out."""
-
-    def change(sections: dict[str, Any]) -> None:
-        ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
-        for name, value in changes.items():
-            ssh.pop(name, None)
-            if value is not None:
-                ssh[name] = value
-
     try:
-        dev_settings(change)
+        dev_settings(ssh_changed(**changes))
     except SettingsError as error:
         return [str(finding) for finding in error.findings]
     return []

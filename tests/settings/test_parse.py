@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from hybridmesh.settings import Settings, SettingsError, from_stack_file, parse
 from hybridmesh.settings import models as given
 from hybridmesh.settings.pulumi_config import from_pulumi_config
-from tests.components.harness import FILES, KEY, PROJECT_ROOT, dev_sections, read_file
+from tests.components.harness import FILES, KEY, PROJECT_ROOT, dev_sections, read_file, write_files
 
 MINIMAL: dict[str, Any] = {
     "cluster": {"name": "c", "network": "n", "kubeconfig": ".lab/dev/kubeconfig"},
@@ -208,10 +208,7 @@ def test_the_order_of_keys_makes_no_difference() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for path, text in FILES.items():
-        file = tmp_path / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    write_files(tmp_path)
     (tmp_path / "Pulumi.dev.yaml").write_text((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
     return tmp_path
 
