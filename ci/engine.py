@@ -45,7 +45,7 @@ def pulumi(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
     try:
         done = ended_pulumi("--non-interactive", "--color=never", *arguments, seconds=seconds_left())
     except UnfinishedError as error:
-        raise EngineError(f"{error.said}\n{error}") from None
+        raise EngineError(f"{error.stdout}{error.stderr}\n{error}") from None
     except StackError as error:
         raise EngineError(str(error)) from None
     if check and done.returncode != 0:

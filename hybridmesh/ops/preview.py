@@ -24,7 +24,7 @@ from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
 
 from .machines import selected_stack
-from .topology import StackError, ended_pulumi, run_pulumi
+from .topology import StackError, UnfinishedError, ended_pulumi, run_pulumi
 
 SECONDS = 3000
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -568,7 +568,11 @@ def planned(stack: str, *options: str, seconds: float = SECONDS) -> dict[str, An
     """
     environment = {name: value for name, value in os.environ.items() if name != _STREAMING}
     arguments = ["preview", "--json", "--non-interactive", "--color=never", "--stack", stack, *options]
-    done = ended_pulumi(*arguments, seconds=seconds, env=environment)
+    try:
+        done = ended_pulumi(*arguments, seconds=seconds, env=environment)
+    except UnfinishedError as error:
+        said = [d["message"].strip() for d in _document(error.stdout).get("diagnostics") or []]
+        raise StackError("\n".join(filter(None, [*said, error.stderr.strip(), str(error)]))) from None
     command = " ".join(done.args)
     plan = _document(done.stdout)
     if done.returncode != 0:

@@ -25,9 +25,9 @@ class StackError(Exception):
 class UnfinishedError(StackError):
     """pulumi took too long, and was stopped."""
 
-    def __init__(self, message: str, said: str) -> None:
+    def __init__(self, message: str, stdout: str, stderr: str) -> None:
         super().__init__(message)
-        self.said = said
+        self.stdout, self.stderr = stdout, stderr
         """What it said until then; of some verbs, that is secret."""
 
 
@@ -93,12 +93,13 @@ def ended_pulumi(
         try:
             stdout, stderr = process.communicate(document, timeout=seconds)
         except subprocess.TimeoutExpired:
-            said = _stopped(process)
+            stdout, stderr = _stopped(process)
             verb = next(argument for argument in arguments if not argument.startswith("-"))
             raise UnfinishedError(
                 f"`pulumi {verb}` did not end within {seconds:.0f} s, and was stopped. Fix: see to what it waited for, "
                 "and run this again; if the stack is locked, `python -m hybridmesh recover` first.",
-                said,
+                stdout,
+                stderr,
             ) from None
         except KeyboardInterrupt:  # a terminal's, which interrupts pulumi as well
             with suppress(subprocess.TimeoutExpired):
@@ -107,9 +108,9 @@ def ended_pulumi(
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def _stopped(process: subprocess.Popen[str]) -> str:
-    """What pulumi said until its end, which this brings about."""
-    said: tuple[str | bytes | None, ...] = ()
+def _stopped(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What pulumi said until its end, which this brings about, on stdout and on stderr."""
+    said: tuple[str | bytes | None, str | bytes | None] = (None, None)
     for number, seconds in ENDING_SECONDS:
         process.send_signal(number)
         try:
@@ -117,4 +118,8 @@ def _stopped(process: subprocess.Popen[str]) -> str:
             break
         except subprocess.TimeoutExpired as unfinished:
             said = unfinished.stdout, unfinished.stderr
-    return "".join(part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in said)
+    return _text(said[0]), _text(said[1])
+
+
+def _text(said: str | bytes | None) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else said or ""

@@ -210,6 +210,20 @@ def test_an_update_that_takes_too_long_is_stopped_and_what_it_said_is_shown(
     assert runner.looked_at == []
 
 
+def test_a_preview_that_takes_too_long_shows_what_it_said(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"severity": "warning", "message": "warning: vm-7?\n"}, {"severity": "error", "message": "canceled\n"}]
+    document = runner.bin / "document"
+    document.write_text(json.dumps({"diagnostics": said}))
+    program(runner.bin, "pulumi", f"trap 'cat {document}; exit 1' INT\necho no proxy >&2\nsleep 2 & wait")
+    monkeypatch.setattr(ci.engine, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(ci.engine, "_BEGUN", time.monotonic() - 90 * 60)
+    env = {"GITHUB_WORKFLOW_REF": ref("pull-request"), "GITHUB_JOB": "preview"}
+    done = runner.run(the("pull-request-preview-Preview"), **env)
+    assert done.returncode == 1
+    assert "Error: warning: vm-7?\ncanceled\nno proxy\n`pulumi preview` did not end within" in done.said
+    assert runner.github.comments == {}
+
+
 def ref(workflow: str) -> str:
     return f"o/r/.github/workflows/{workflow}.yml@refs/heads/main"
 
