@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -21,7 +21,7 @@ from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import NAMESPACE, SettingsError
-from hybridmesh.settings.files import from_stack_file, read_below, sections_of
+from hybridmesh.settings.files import from_stack_file, read_below, sections_in, stack_document
 
 CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
@@ -111,10 +111,9 @@ def mesh_up(number: Number, base: Annotated[str, typer.Option(help="The stack th
     """Put up a pull request's own mesh, with names of its own, beside that of the base."""
     stack = stack_name(number)
     file, prefix = Path(f"Pulumi.{base}.yaml"), f"{NAMESPACE}:"
-    sections = sections_of(file)
-    document: dict[str, Any] = yaml.safe_load(file.read_text())
-    others = {key: value for key, value in document["config"].items() if not key.startswith(prefix)}
-    own = ephemeral(sections, number, read_below(Path()))
+    document = stack_document(file)
+    others = {key: value for key, value in document["config"].items() if not str(key).startswith(prefix)}
+    own = ephemeral(sections_in(document), number, read_below(Path()))
     config = {**others, **{f"{prefix}{key}": value for key, value in own.items()}}
     Path(f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({**document, "config": config}, sort_keys=False))
     pulumi("stack", "select", "--create", stack)

@@ -64,8 +64,13 @@ def findings_in(sections: dict[str, Any], read_file: ReadFile) -> tuple[Finding,
 
 def sections_of(file: Path) -> dict[str, Any]:
     """A stack file's settings as they are written, by section. Raises `SettingsError` for what is no stack file."""
+    return sections_in(stack_document(file))
+
+
+def stack_document(file: Path) -> dict[str, Any]:
+    """All that a stack file says. Raises `SettingsError` for what is no stack file."""
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise SettingsError([_unusable(file, f"cannot be read: {_reason(error)}")]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -73,8 +78,14 @@ def sections_of(file: Path) -> dict[str, Any]:
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise SettingsError([_unusable(file, "has no `config`")])
+    return dict(document)
+
+
+def sections_in(document: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a stack file's document, by section."""
     prefix = f"{NAMESPACE}:"
-    return {str(key).removeprefix(prefix): value for key, value in config.items() if str(key).startswith(prefix)}
+    config = document["config"].items()
+    return {str(key).removeprefix(prefix): value for key, value in config if str(key).startswith(prefix)}
 
 
 def _reason(error: yaml.YAMLError) -> str:
