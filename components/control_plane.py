@@ -62,6 +62,11 @@ class HelmCharts:
         }
 
 
+def chart_version(charts: HelmCharts | None) -> str | None:
+    """The version of some charts, as far as it is told."""
+    return None if charts is None else charts.version
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkAddress:
     """Where pods reach a gateway of another network."""
@@ -94,7 +99,7 @@ class ControlPlaneArgs:
     """Where the charts come from. Needed to install."""
     version: str | None = None
     """istiod's version, for who judges the plan: charts in a folder, and an istiod that is adopted, do not say theirs.
-    Default: not said."""
+    Default: that of `charts`, if it is told."""
     mesh_id: str | None = None
     """The mesh's id; default none."""
     trust_domain: str = "cluster.local"
@@ -144,7 +149,7 @@ class ControlPlane(pulumi.ComponentResource):
                 "namespace": args.namespace,
                 "revision": args.revision,
                 "network": args.network,
-                "version": args.version,
+                "version": args.version or chart_version(args.charts),
             },
             opts,
         )

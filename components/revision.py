@@ -12,6 +12,7 @@ from .control_plane import (
     ControlPlaneArgs,
     HelmCharts,
     adopted_mesh_config,
+    chart_version,
     charts_to_install,
     istiod_release,
     merged,
@@ -32,7 +33,7 @@ class RevisionArgs:
     charts: HelmCharts | None = None
     """Where its chart comes from; default as the control plane's."""
     version: str | None = None
-    """Its version, as `ControlPlaneArgs.version`; default the control plane's."""
+    """Its version, as `ControlPlaneArgs.version`; default that of its `charts`, else the control plane's."""
     values: dict[str, Any] = field(default_factory=dict)
     """Its Helm values, over the control plane's."""
 
@@ -51,7 +52,8 @@ class Revision(pulumi.ComponentResource):
     """The host name by which machines ask for it."""
 
     def __init__(self, name: str, args: RevisionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        inputs = {"revision": args.revision, "version": args.version or args.plane.version}
+        version = args.version or chart_version(args.charts) or args.plane.version or chart_version(args.plane.charts)
+        inputs = {"revision": args.revision, "version": version}
         super().__init__("hybridmesh:revision:Revision", name, inputs, opts)
         plane = replace(
             args.plane,

@@ -202,8 +202,9 @@ def supported_versions(resource: Resource, _: Config) -> Iterator[str]:
     """Istio's parts have versions that are known to work with this program."""
     known = f"Fix: one of {', '.join(release.istiod for release in versions.RELEASES)}."
     chart = resource.type == "kubernetes:helm.sh/v3:Release" and str(resource.inputs.get("chart")).endswith("istiod")
-    # A chart in a folder has no version among its inputs, and what is adopted has no chart.
-    if chart or resource.type in ("hybridmesh:control_plane:ControlPlane", "hybridmesh:revision:Revision"):
+    # A chart in a folder has no version among its inputs, and what is adopted has no chart: the component says it, for
+    # a chart of a repository, too.
+    if (chart and not any(f"{owner}$" in resource.urn for owner in _WITH_ISTIOD)) or resource.type in _WITH_ISTIOD:
         version = resource.inputs.get("version")
         if version not in (None, UNKNOWN):
             for objection in versions.objections(str(version), None):
@@ -280,6 +281,7 @@ def labels(resource: Resource, config: Config) -> Iterator[str]:
             )
 
 
+_WITH_ISTIOD: Final = ("hybridmesh:control_plane:ControlPlane", "hybridmesh:revision:Revision")
 _WITH_PACKAGE: Final = ("hybridmesh:sidecar:Sidecar", "hybridmesh:self_join:SelfJoin")
 
 LABELS: Final = ["app", "version"]

@@ -95,7 +95,9 @@ def test_a_revision_is_in_release_values_and_address() -> None:
 
 def test_a_repository_is_asked_for_a_version_and_a_folder_is_not() -> None:
     charts = HelmCharts(repository="https://charts.example.com", version="1.31.0")
-    istiod = installed(charts=charts).one("plane-istiod")
+    world = installed(charts=charts)
+    istiod = world.one("plane-istiod")
+    assert world.one("plane").value("version") == "1.31.0", "for who judges the plan"
     assert istiod.value("chart") == "istiod"
     assert istiod.value("version") == "1.31.0"
     assert istiod.value("repositoryOpts") == {"repo": "https://charts.example.com"}

@@ -392,6 +392,17 @@ def test_settings_that_the_program_takes_and_the_policy_does_not(change: Any, ru
     assert {rule for rule, _, _ in violations([plain(each) for each in dev(change).found])} == rules
 
 
+def test_an_istiod_of_a_chart_repository_is_blamed_once() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        charts = {"repository": "https://charts.example.com"}
+        plane = {**sections["controlPlane"], "charts": charts, "version": "1.25.0"}
+        revisions = {"old": {"version": "1.24.0"}}
+        sections.update(controlPlane={**plane, "revisions": revisions}, versions={"accept": ["istiod", "sidecar"]})
+
+    said = [message.partition(" is ")[0] for _, _, message in violations([plain(each) for each in dev(change).found])]
+    assert sorted(said) == ["istiod 1.24.0", "istiod 1.25.0"]
+
+
 def test_a_stack_rule_blames_a_resource() -> None:
     (rule,) = [rule for rule in RULES if isinstance(rule, StackRule)]
     blamed = namespace()
