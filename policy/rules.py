@@ -152,7 +152,7 @@ def no_allow_all(resource: Resource, _: Config) -> Iterator[str]:
             )
 
 
-def no_wildcard_host(resource: Resource, _: Config) -> Iterator[str]:
+def no_wildcard_host(resource: Resource, config: Config) -> Iterator[str]:
     """A gateway lets through only hosts that are named."""
     fix = "Fix: the host's full name."
     if resource.kind == "Gateway":
@@ -161,9 +161,19 @@ def no_wildcard_host(resource: Resource, _: Config) -> Iterator[str]:
             passes_services = _mapping(_mapping(server).get("tls")).get("mode") == "AUTO_PASSTHROUGH"
             for host in _list(_mapping(server).get("hosts")):
                 name = str(host).rpartition("/")[2]
+                if not name.startswith("*"):
+                    continue
                 # What carries mutual TLS between networks, unopened: each service still checks who calls. Which is the
                 # cluster's domain, no resource says.
-                if name.startswith("*") and not (passes_services and name.startswith("*.")):
+                if passes_services and name.startswith("*."):
+                    domains = config.get("domains", DOMAINS)
+                    if not any(name.endswith(f".{domain}") for domain in domains):
+                        yield (
+                            f"lets through {host}, services outside of {', '.join(domains) or 'every domain'}: every "
+                            "one that anyone adds there would be open to other networks. Fix: the host's full name; or "
+                            "the cluster's domain (setting `cluster.domain`) in `domains` of this rule's configuration."
+                        )
+                else:
                     yield f"lets through {host}: every host that anyone adds would be open to the outside. {fix}"
     if resource.kind == "VirtualService":
         judged = [_at(resource.inputs, "spec", key) for key in ("gateways", "hosts")]
@@ -284,6 +294,9 @@ def labels(resource: Resource, config: Config) -> Iterator[str]:
 _WITH_ISTIOD: Final = ("hybridmesh:control_plane:ControlPlane", "hybridmesh:revision:Revision")
 _WITH_PACKAGE: Final = ("hybridmesh:sidecar:Sidecar", "hybridmesh:self_join:SelfJoin")
 
+DOMAINS: Final = ["local"]
+"""Domains of clusters, whose services gateways pass on to each other."""
+
 LABELS: Final = ["app", "version"]
 """The labels that every workload has."""
 
@@ -300,7 +313,12 @@ RULES: Final[tuple[Rule | StackRule, ...]] = (
         check=strict_mtls_everywhere,
     ),
     Rule(name="no-allow-all", description="No AuthorizationPolicy lets everyone do everything.", check=no_allow_all),
-    Rule(name="no-wildcard-host", description="Gateways let through hosts by name.", check=no_wildcard_host),
+    Rule(
+        name="no-wildcard-host",
+        description="Gateways let through hosts by name.",
+        check=no_wildcard_host,
+        settings={"domains": {"type": "array", "items": {"type": "string"}, "default": DOMAINS}},
+    ),
     Rule(name="no-public-address", description="No VM has a public address.", check=no_public_address),
     Rule(name="package-checksum", description="The sidecar's package has a checksum.", check=package_checksum),
     Rule(name="supported-versions", description="Istio's versions are supported ones.", check=supported_versions),

@@ -115,7 +115,7 @@ PASSES: dict[str, list[list[Resource]]] = {
     "no-wildcard-host": [
         [gateway("istiod.istio-system.svc", "demo/shop.example.com")],
         [gateway("*.local", mode="AUTO_PASSTHROUGH")],
-        [gateway("*.corp.example", "shop.vm.internal", mode="AUTO_PASSTHROUGH")],
+        [gateway("*.cluster.local", "shop.vm.internal", mode="AUTO_PASSTHROUGH")],
         [istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh"]})],
         [istio("VirtualService", {"hosts": ["shop.example.com"], "gateways": ["edge"]})],
         [istio("VirtualService", {"hosts": ["a"], "http": [{"headers": {"request": {"set": {"x-key": SECRET}}}}]})],
@@ -236,7 +236,9 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([istio("VirtualService", SECRET)], "keeps its gateways and hosts as a secret"),
         ([gateway("demo/*.example.com")], "lets through demo/*.example.com"),
         ([gateway("*.local")], "lets through *.local"),
-        ([gateway("*", mode="AUTO_PASSTHROUGH")], "lets through *"),
+        ([gateway("*", mode="AUTO_PASSTHROUGH")], "lets through *: every host"),
+        ([gateway("*.com", "*.local", mode="AUTO_PASSTHROUGH")], "lets through *.com, services outside of local"),
+        ([gateway("demo/*.notlocal", mode="AUTO_PASSTHROUGH")], "lets through demo/*.notlocal, services outside"),
         ([istio("VirtualService", {"hosts": ["*"], "gateways": ["edge"]})], "takes * from a gateway"),
         ([istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh", "edge"]})], "takes * from a gateway"),
     ],
@@ -322,6 +324,15 @@ def test_labels_that_a_team_asks_for_are_asked_for() -> None:
         "has no label team: routing, policies and metrics cannot tell it from others. "
         "Fix: setting `workloads.<name>.labels`."
     ]
+
+
+def test_a_cluster_of_another_domain_is_named_to_the_rule_of_hosts() -> None:
+    sections = dev(lambda s: s["cluster"].update(domain="corp.example"))
+    resources = [plain(each) for each in sections.found]
+    (message,) = found("no-wildcard-host", resources)
+    assert message.startswith("lets through *.corp.example, services outside of local: ")
+    assert "`domains`" in message
+    assert list(violations(resources, {"no-wildcard-host": {"domains": ["corp.example"]}})) == []
 
 
 def test_the_committed_configuration_names_rules_and_levels_that_exist() -> None:
