@@ -171,8 +171,24 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
                 "The shell that starts Istio on the VM would stop at that line of cluster.env, or run it.",
                 "letters, digits and _ only, not a digit first.",
             )
+        if changes_user(name, environment[name]):
+            raise BootstrapError(
+                f"{name} in proxyMetadata or environment",
+                environment[name],
+                "lets another user than istio-proxy run the proxy",
+                "Its logs on the VM would be that user's: nothing could empty them, and they would fill the disk.",
+                "leave it out, wherever it stands: the mesh's defaultConfig, an annotation of the WorkloadGroup, the "
+                "environment. VMs that ran with it need `chown istio-proxy: /var/log/istio/*.log` first.",
+            )
     lines = sorted(f"{name}={shell_quote(value)}" for name, value in environment.items())
     return "\n".join(lines) + "\n"
+
+
+def changes_user(variable: str, value: str) -> bool:
+    """Whether `istio-start.sh` of the package runs the agent, by this variable, as another user than its own."""
+    if variable == "EXEC_USER":
+        return value not in ("", "istio-proxy")
+    return variable == "ISTIO_INBOUND_INTERCEPTION_MODE" and value == "TPROXY"
 
 
 def _inbound_ports(group: WorkloadGroup, options: BootstrapOptions) -> str:

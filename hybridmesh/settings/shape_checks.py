@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic.alias_generators import to_camel
 
+from hybridmesh.istio import changes_user
 from hybridmesh.istio.ports import SSH
 
 from .findings import Finding
@@ -37,7 +38,7 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
                 "another.",
                 "leave it out.",
             )
-        if _changes_user(name, sidecar.environment[name]):
+        if changes_user(name, sidecar.environment[name]):
             yield Finding(
                 f"sidecar.environment.{name}",
                 sidecar.environment[name],
@@ -45,13 +46,6 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
                 "Its logs would be that user's: nothing could empty them, and they would fill the disk.",
                 "leave it out. VMs that ran with it need `chown istio-proxy: /var/log/istio/*.log` first.",
             )
-
-
-def _changes_user(name: str, value: str) -> bool:
-    """Whether `istio-start.sh` of the package runs the agent, by this variable, as another user than its own."""
-    if name == "EXEC_USER":
-        return value not in ("", "istio-proxy")
-    return name == "ISTIO_INBOUND_INTERCEPTION_MODE" and value == "TPROXY"
 
 
 def check_workload(path: str, workload: Workload, sidecar: Sidecar) -> Iterator[Finding]:

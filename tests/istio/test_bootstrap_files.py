@@ -279,6 +279,21 @@ def test_a_name_that_is_no_variable_never_reaches_a_shell(name: str) -> None:
         cluster_env(GROUP, mesh, OPTIONS)
 
 
+@pytest.mark.parametrize(("name", "value"), [("EXEC_USER", "root"), ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY")])
+def test_no_variable_lets_another_user_run_the_proxy_wherever_it_comes_from(name: str, value: str) -> None:
+    metadata = yaml.safe_dump({"proxyMetadata": {name: value}})
+    annotated = changed("metadata.annotations", {"proxy.istio.io/config": metadata})
+    for group, mesh, options in (
+        (GROUP, yaml.safe_dump({"defaultConfig": {"proxyMetadata": {name: value}}}), OPTIONS),
+        (annotated, MESH, OPTIONS),
+        (GROUP, MESH, BootstrapOptions(environment={name: value})),
+    ):
+        with pytest.raises(BootstrapError, match=f"^{name} in .* = '{value}': lets another user .* Fix: leave it out"):
+            cluster_env(group, mesh, options)
+    for harmless in ("", "istio-proxy" if name == "EXEC_USER" else "REDIRECT"):
+        assert variables(options=BootstrapOptions(environment={name: harmless}))[name] == harmless
+
+
 # mesh.yaml
 
 
