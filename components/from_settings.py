@@ -197,7 +197,7 @@ def watched_gateways(settings: Settings) -> list[rules.Gateway]:
 
 
 def watched_agents(settings: Settings) -> list[str]:
-    """The networks whose agent is missed: those that write to where the rules are."""
+    """The networks whose agent is missed: those that write to where the rules are, or may write there."""
     if settings.observability is None:
         return []
     own = settings.observability.prometheus is not None

@@ -17,7 +17,7 @@ from pulumi_kubernetes.rbac.v1 import Role, RoleBinding, RoleRefArgs, SubjectArg
 from hybridmesh.istio import injection_annotations
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS, ISTIOD_MONITORING
 from hybridmesh.metrics.dashboard import dashboard_text
-from hybridmesh.metrics.rules import Gateway, Thresholds, rules
+from hybridmesh.metrics.rules import Agent, Gateway, Thresholds, rules
 from hybridmesh.metrics.scrape import PROMETHEUS, RULES_FILE, SERVER, jobs, prometheus_config, scrape_config_spec
 from hybridmesh.metrics.server import PORT
 from hybridmesh.providers.token import AUDIENCE
@@ -81,7 +81,7 @@ class ObservabilityArgs:
     gateways: Sequence[Gateway] = ()
     """Gateways that are missed when they do not answer."""
     agents: Sequence[str] = ()
-    """Networks whose agent is missed when nothing comes from it."""
+    """Networks whose agent is missed when nothing comes from it; without a Prometheus of its own, after it was seen."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """From when on somebody is told."""
     delivery: Literal["files", "operator"] = "files"
@@ -120,7 +120,8 @@ class Observability(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         host = f"{SERVER}.{args.namespace_name}.svc.{args.domain}"
         self._server = f"{host}:{PORT}"
-        self._rules = rules(self._server, args.gateways, args.agents, args.thresholds, args.seconds)
+        agents = [Agent(network, to_others=args.prometheus is None) for network in args.agents]
+        self._rules = rules(self._server, args.gateways, agents, args.thresholds, args.seconds)
         self.server = after(self._make_server(), self._server)
         self._config_map("dashboard", DASHBOARD, {"hybrid-mesh.json": dashboard_text()}, args.dashboard_labels)
         self.write_to = pulumi.Output.from_input("")

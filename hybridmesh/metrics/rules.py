@@ -49,6 +49,16 @@ class Gateway:
     """The network whose agent asks its proxies; empty: Prometheus does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent of a network that Prometheus should hear of."""
+
+    network: str
+    """The network."""
+    to_others: bool = False
+    """It writes to somebody else's receiver: whether these rules see that is only known of what was seen."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thresholds:
     """From when on somebody is told."""
@@ -62,7 +72,7 @@ class Thresholds:
 
 
 def rules(
-    server: str, gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds, seconds: int = 15
+    server: str, gateways: Sequence[Gateway], agents: Sequence[Agent], thresholds: Thresholds, seconds: int = 15
 ) -> dict[str, Any]:
     """A rule file, which is the spec of a PrometheusRule too."""
     return {
@@ -71,7 +81,7 @@ def rules(
             {
                 "name": "hybrid-mesh-alerts",
                 "interval": f"{seconds}s",
-                "rules": alerts(server, gateways, networks, thresholds),
+                "rules": alerts(server, gateways, agents, thresholds),
             },
         ]
     }
@@ -120,14 +130,14 @@ def _record(name: str, expression: str) -> dict[str, Any]:
 
 
 def alerts(
-    server: str, gateways: Sequence[Gateway], networks: Sequence[str], thresholds: Thresholds
+    server: str, gateways: Sequence[Gateway], agents: Sequence[Agent], thresholds: Thresholds
 ) -> list[dict[str, Any]]:
     """Each says what is so, what it means, and where the runbook goes on.
 
     Args:
         server: the stack's metrics server, a `host:port`; a Prometheus may ask those of other stacks, too.
         gateways: those that are missed.
-        networks: those whose agent is.
+        agents: those that are.
         thresholds: from when on.
     """
     errors, points = thresholds.error_percent / 100, thresholds.canary_points / 100
@@ -209,13 +219,13 @@ def alerts(
         *(
             _alert(
                 "HybridMeshAgentDown",
-                f"absent({_of_agent(network)})",
+                _agent_is_down(agent),
                 "5m",
                 "warning",
-                f"Nothing comes from the metrics agent of network {network}",
+                f"Nothing comes from the metrics agent of network {agent.network}",
                 "It does not run, or cannot write to Prometheus: the alerts above are blind for that network's VMs.",
             )
-            for network in networks
+            for agent in agents
         ),
         _alert(
             "HybridMeshMetricsServerDown",
@@ -242,8 +252,18 @@ def _gateway_is_down(gateway: Gateway) -> str:
     proxies = f'up{{namespace="{gateway.namespace}", workload="{gateway.workload}"}}'
     down = f"absent({proxies} == 1)"
     if gateway.adopted:
-        return f"{down} and on () count_over_time({proxies}[1d])"
+        return f"{down} and {_was_seen(proxies)}"
     return f"{down} and on () {_of_agent(gateway.agent_in)}" if gateway.agent_in else down
+
+
+def _agent_is_down(agent: Agent) -> str:
+    written = _of_agent(agent.network)
+    return f"absent({written})" + (f" and {_was_seen(written)}" if agent.to_others else "")
+
+
+def _was_seen(series: str) -> str:
+    """What makes an alert one of things that metrics have told of within a day."""
+    return f"on () count_over_time({series}[1d])"
 
 
 def _of_agent(network: str) -> str:

@@ -6,7 +6,7 @@ import typer
 import yaml
 
 from hybridmesh.metrics.dashboard import dashboard_text
-from hybridmesh.metrics.rules import Gateway, Thresholds, rules
+from hybridmesh.metrics.rules import Agent, Gateway, Thresholds, rules
 from hybridmesh.metrics.scrape import SERVER
 from hybridmesh.metrics.server import PORT
 
@@ -38,7 +38,8 @@ def print_rules(
     thresholds = Thresholds(
         error_percent=error_percent, canary_points=canary_points, certificate_hours=certificate_hours
     )
-    typer.echo(yaml.safe_dump(rules(server, named, agent or [], thresholds), sort_keys=False, width=120), nl=False)
+    made = rules(server, named, [Agent(network) for network in agent or []], thresholds)
+    typer.echo(yaml.safe_dump(made, sort_keys=False, width=120), nl=False)
 
 
 @app.command("dashboard")

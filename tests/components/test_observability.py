@@ -254,6 +254,14 @@ def test_an_agent_is_missed_where_the_rules_are_and_not_where_it_writes_elsewher
     assert watched_agents(dev_settings(elsewhere)) == []
     assert watched_agents(dev_settings(without_its_own)) == ["far"]
 
+    def missed(change: Any) -> str:
+        text = mesh(None, change).one("mesh-metrics-files").value("data")["hybrid-mesh.rules.yml"]
+        alerts = yaml.safe_load(text)["groups"][1]["rules"]
+        return str(next(rule["expr"] for rule in alerts if rule["alert"] == "HybridMeshAgentDown"))
+
+    assert "count_over_time" not in missed(with_agent)
+    assert "count_over_time" in missed(without_its_own), "nobody says whether the rules are where it writes to"
+
 
 def test_a_gateway_of_which_nobody_knows_the_pods_is_not_missed() -> None:
     def by_address(sections: dict[str, Any]) -> None:

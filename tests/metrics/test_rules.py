@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hybridmesh.metrics.rules import ERRORS, LATENCY, OTHERS, SHARE, Gateway, Thresholds, alert_names, rules
+from hybridmesh.metrics.rules import ERRORS, LATENCY, OTHERS, SHARE, Agent, Gateway, Thresholds, alert_names, rules
 from lab import toolchain
 from tests.components.harness import PROJECT_ROOT
 
@@ -24,7 +24,7 @@ RULES = rules(
         Gateway("istio-system", "adopted", "of VMs to istiod", adopted=True),
         Gateway("gateways", "far-gateway", "into network far", agent_in="far"),
     ],
-    ["far"],
+    [Agent("far"), Agent("abroad", to_others=True)],
     Thresholds(),
 )
 VM = 'vm="vm-1", namespace="demo", workload="echo", version="vm", network="embedded"'
@@ -240,6 +240,11 @@ CASES = [
         {**UP, FAR_VM: "1x5 stale", FAR_GATEWAY: "1x5 stale"},
         firing={"HybridMeshAgentDown": [{"network": "far", "job": "hybrid-mesh-vms"}]},
         quiet=("HybridMeshGatewayDown",),
+    ),
+    Case(
+        "an agent is silent that writes to others: that is said where it was seen",
+        {**UP, FAR_VM.replace('"far"', '"abroad"'): "1x5 stale"},
+        firing={"HybridMeshAgentDown": [{"network": "abroad", "job": "hybrid-mesh-vms"}]},
     ),
     Case(
         "a network's gateway is down, and its agent says so",
