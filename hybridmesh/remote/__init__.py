@@ -74,6 +74,8 @@ AGENT_SCRIPTS: Final = ("agent.sh", "lib.sh")
 LEAVE_SCRIPTS: Final = ("agent-leave.sh", "leave.sh", "lib.sh")
 """Those of both ways to leave."""
 BRING_SCRIPTS: Final = ("bring.sh", "lib.sh")
+PROBE_FUNCTIONS: Final = ("scrub", "proxy_group", "unredirected", "can_connect")
+"""What the probe, which comes without a payload, takes of lib.sh."""
 
 FILES: Final = frozenset(
     {
@@ -319,8 +321,13 @@ def probe(mesh_name: str, *, bundle: bool = False) -> str:
     bundle: whether whole logs and Envoy's configuration are wanted, too.
     """
     given = {"MESH_NAME": mesh_name, "BUNDLE": "yes" if bundle else "no"}
-    script = resources.files(__name__).joinpath("probe.sh").read_text(encoding="utf-8")
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items()) + script
+    library, script = (text.decode() for text in _scripts(("lib.sh", "probe.sh")).values())
+    functions = (
+        text
+        for name in PROBE_FUNCTIONS
+        for text in re.findall(rf"^{name}\(\) {{\n.*?^}}\n", library, re.DOTALL | re.MULTILINE)
+    )
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items()) + "".join(functions) + script
 
 
 def scripts_digest() -> str:

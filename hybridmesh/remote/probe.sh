@@ -1,6 +1,6 @@
 #!/bin/sh
-# What is there on this machine, for `status` and `doctor`: reads, and changes nothing. It comes on stdin, after lines
-# that set
+# What is there on this machine, for `status` and `doctor`: reads, and changes nothing. It comes on stdin, after
+# functions of lib.sh (PROBE_FUNCTIONS in __init__.py), and lines that set
 #   MESH_NAME   a name that only the mesh can resolve; may be empty
 #   BUNDLE      yes: whole logs and Envoy's configuration, too
 # Prints sections: a line `@@ NAME`, then what belongs to it. No secret: of a token its claims, of a key its mode.
@@ -15,12 +15,6 @@ export PATH LC_ALL no_proxy
 STATE=/var/lib/hybrid-mesh
 ADMIN=http://127.0.0.1:15000
 TOKEN=/run/secrets/tokens/istio-token
-
-# Tokens (three base64url words, the first the JSON of a header), authorization headers, passwords in addresses
-scrub() {
-    sed -e 's/eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*/<token>/g' \
-        -e 's/[Bb]earer  *[^ "]*/Bearer <token>/g' -e 's,://[^/@ ]*@,://,g'
-}
 
 # section NAME COMMAND…
 section() {
@@ -40,16 +34,6 @@ without_keys() {
         /^[A-Za-z0-9+\/=]+$/ { held = held $0 "\n"; next }
         { flush(); print }
         END { flush() }'
-}
-
-# Istio redirects no traffic of its own group.
-unredirected() {
-    group=$(getent group istio-proxy | cut -d : -f 3)
-    if [ "$group" ] && command -v setpriv >/dev/null; then
-        setpriv --regid "$group" --clear-groups "$@"
-    else
-        "$@"
-    fi
 }
 
 get() {
@@ -73,8 +57,7 @@ admin() {
 
 # open_port ADDRESS PORT: "ADDRESS PORT open", or why not. Past the proxy.
 open_port() {
-    # shellcheck disable=SC2016 # bash's, not ours
-    said=$(unredirected timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>&1) && said=open
+    said=$(can_connect "$1" "$2" 3 2>&1) && said=open
     case $said in
         open) ;;
         *refused*) said='connection refused' ;;

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import socket
 import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -119,6 +122,21 @@ def test_the_probe_runs_on_a_machine_without_istio_and_can_be_read() -> None:
     )
     assert facts(done.stdout).hostname
     assert set(sections(probe_output())) <= set(sections(done.stdout))
+
+
+@pytest.mark.parametrize("shell", ["bash", "python3"])
+def test_the_probe_tells_an_open_port_from_a_closed_one_with_what_is_there(tmp_path: Path, shell: str) -> None:
+    for name in ("cut", "getent", "id", "sed", "setpriv", "timeout", shell):
+        if found := sys.executable if name == "python3" else shutil.which(name):
+            (tmp_path / name).symlink_to(Path(found).resolve())
+    script = re.sub("^PATH=.*$", f"PATH={tmp_path}", remote.probe(""), flags=re.MULTILINE)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (server, closed)]
+        asked = "".join(f"open_port 127.0.0.1 {port}\n" for port in ports)
+        text = script.replace("\nmain </dev/null\n", f"\n{asked}")
+        said = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
+    assert said.stdout == f"127.0.0.1 {ports[0]} open\n127.0.0.1 {ports[1]} connection refused\n"
 
 
 def test_what_the_probe_is_told_is_data() -> None:
