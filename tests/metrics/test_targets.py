@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hybridmesh.istio.sync import sync_objection
+from hybridmesh.metrics import exposition
 from hybridmesh.metrics.server import Config, MeshError, metrics_page, pods_page, serve, targets_page
 from hybridmesh.metrics.targets import Machine, pod_targets, targets, vms
 
@@ -214,6 +216,20 @@ def test_sync_is_said_of_every_proxy_and_an_istiod_that_refuses_is_counted() -> 
     assert synced == {("vm-1", "vm-1"): 1, ("vm-2", "vm-2"): 0, ("fleet-abc",): 1}
     assert found[("hybrid_mesh_istiods", "yes")] == 1
     assert found[("hybrid_mesh_istiods", "no")] == 1
+
+
+def test_the_page_of_a_mesh_of_thousands_looks_at_each_state_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+
+    def objection(states: Sequence[Mapping[str, Any]], proxy: str) -> str:
+        looked_at.append(len(states))
+        return sync_objection(states, proxy)
+
+    monkeypatch.setattr(exposition, "sync_objection", objection)
+    states = [{"proxy": f"fleet-{n}.demo", "resources": SYNCED} for n in range(300)]
+    found = metrics(FakeMesh(said={"10.0.0.1": states, "10.0.0.2": [*states[:100]]}))
+    assert sum(looked_at) == 400
+    assert [value for key, value in found.items() if key[0] == "hybrid_mesh_proxy_synced"] == [1] * 300
 
 
 def test_every_revision_is_asked_and_one_without_an_istiod_does_not_answer() -> None:
