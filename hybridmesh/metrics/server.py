@@ -7,12 +7,12 @@ and, with a token of its own, istiod's sync states. It keeps nothing: each answe
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ from hybridmesh.istio.names import istiod_host
 from hybridmesh.istio.ports import ISTIOD_MONITORING
 
 from .exposition import exposition
+from .in_time import answers_in_time
 from .targets import Machine, Vm, pod_targets, targets, vms
 
 PORT = 9099
@@ -200,22 +201,24 @@ def _states(
 ) -> list[Sequence[Mapping[str, Any]] | None]:
     """What each istiod says of the proxies in some namespaces; None: it did not, or not in time."""
 
-    def ask(istiod: str, namespace: str) -> Sequence[Mapping[str, Any]] | None:
+    def ask(question: tuple[str, str]) -> Sequence[Mapping[str, Any]] | None:
         try:
-            return mesh.states(istiod, namespace)
+            return mesh.states(*question)
         except MeshError as error:
             print(error, file=sys.stderr, flush=True)
             return None
 
-    pool = ThreadPoolExecutor(max(len(istiods) * _AT_ONCE_OF_AN_ISTIOD, 1))
-    asked = [[pool.submit(ask, istiod, namespace) for namespace in namespaces] for istiod in istiods]
-    in_time = wait([answer for answers in asked for answer in answers], seconds).done
-    pool.shutdown(wait=False, cancel_futures=True)
+    answers = answers_in_time(
+        ask,
+        itertools.product(istiods, namespaces),
+        seconds=seconds,
+        at_once=max(len(istiods) * _AT_ONCE_OF_AN_ISTIOD, 1),
+    )
     found: list[Sequence[Mapping[str, Any]] | None] = []
-    for istiod, answers in zip(istiods, asked, strict=True):
-        if not in_time.issuperset(answers):
+    for istiod in istiods:
+        if any((istiod, namespace) not in answers for namespace in namespaces):
             print(f"istiod {istiod} does not tell sync states within {seconds:g} s", file=sys.stderr, flush=True)
-        said = [answer.result() if answer in in_time else None for answer in answers]
+        said = [answers.get((istiod, namespace)) for namespace in namespaces]
         found.append(None if None in said else [state for states in said for state in states or ()])
     return found
 

@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from cryptography import x509
 
 from hybridmesh.istio.ports import ISTIOD_MONITORING, PROXY_ADMIN
+from hybridmesh.metrics.in_time import answers_in_time
 from hybridmesh.providers.cluster import Cluster
 
 from .distance import passed_over
@@ -215,15 +216,13 @@ def shown_certificates(
     """
     # The stack's own first, for those that do not answer take the time of those that follow.
     asked = {**topology["machines"], **dict(list(others(topology, entries).items())[:OTHERS])}
-    pool = ThreadPoolExecutor(16)
-    shown = {
-        name: pool.submit(_shown_certificate, machine, topology["workloads"])
-        for name, machine in asked.items()
-        if name not in known
-    }
-    in_time = wait(shown.values(), SHOWN_SECONDS).done
-    pool.shutdown(wait=False, cancel_futures=True)
-    return {name: end for name, found in shown.items() if found in in_time and (end := found.result()) is not None}
+    shown = answers_in_time(
+        lambda name: _shown_certificate(asked[name], topology["workloads"]),
+        [name for name in asked if name not in known],
+        seconds=SHOWN_SECONDS,
+        at_once=16,
+    )
+    return {name: end for name, end in shown.items() if end is not None}
 
 
 def _shown_certificate(machine: Mapping[str, Any], workloads: Mapping[str, Any]) -> datetime | None:
