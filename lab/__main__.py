@@ -27,7 +27,7 @@ from lab.cluster import Cluster, program_runs
 from lab.instance import PROJECT_ROOT, Instance, LabError, locked
 from lab.machines import Machine, MadeAs
 from lab.toolchain import istio, pins
-from lab.toolchain.store import StoreBusyError
+from lab.toolchain.store import BUILD_SECONDS, StoreBusyError
 from lab.traffic import ask, in_pod, on_machine
 
 app = typer.Typer(
@@ -101,7 +101,8 @@ def _start(instance: Instance, machines: dict[str, MadeAs], tools: toolchain.Too
         err.print(f"[dim]{time.monotonic() - begun:5.1f} s[/]  {what}")
 
     step("namespaces and network", lambda: instance.start_namespaces(cluster.supervisor_config()))
-    with locked(instance.folder / "up.lock"):  # the certificates, for one, must not be made by two at once
+    # The certificates, for one, must not be made by two at once. A machine's root may have to be built first.
+    with locked(instance.folder / "up.lock", BUILD_SECONDS):
         if not whole.exists():  # also where a start was cut off
             machines = {machine.name: machine.made_as for machine in vm.machines(instance)} | machines
         for private in ("state", "pulumi-home"):

@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab.toolchain.store import lock_file
+from lab.toolchain.store import holder, lock_file
 from lab.toolchain.system import cache_root
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -607,21 +607,23 @@ class Instance:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, seconds: float | None = None) -> Iterator[None]:
     """Hold a lock file, and say so where another process keeps this one waiting.
 
+    seconds: how long what it is held for may take; default `LOCK_SECONDS`, for what builds nothing.
+
     Raises:
-        StoreBusyError: it does for longer than any start or end takes.
+        StoreBusyError: another process holds it for longer.
     """
     begun, said = time.monotonic(), False
 
     def waiting() -> None:
         nonlocal said
         if not said and time.monotonic() - begun > LOCK_QUIET_SECONDS:
-            print(f"waiting for another process, which holds {path}", file=sys.stderr, flush=True)
+            print(f"waiting for {holder(path)}, which holds {path}", file=sys.stderr, flush=True)
             said = True
 
-    with lock_file(path, waiting, LOCK_SECONDS, poll=0.02):
+    with lock_file(path, waiting, LOCK_SECONDS if seconds is None else seconds, poll=0.02):
         yield
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.toolchain import debian
 from lab.toolchain.job import Artifact, CancelledError, Job
 from lab.toolchain.progress import Progress, spell
-from lab.toolchain.store import Store, record_origin
+from lab.toolchain.store import Store, holder, record_origin
 
 _POLL_SECONDS = 0.2
 
@@ -146,7 +146,7 @@ class Builder:
             if self._cancelled.is_set():
                 raise CancelledError(name)
             if not said:
-                self._progress.say(f"  {name}: another process is at it; waiting for it")
+                self._progress.say(f"  {name}: {holder(self._store.lock(name))} is at it; waiting for it")
             said = True
 
         return call

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from lab.toolchain.system import cache_root
 ORIGIN = "origin.json"
 """File in an artifact that stands for executables found elsewhere: {path: [size, mtime in ns]}."""
 
-_LOCK_SECONDS = 2 * 3600.0
+BUILD_SECONDS = 2 * 3600.0
+"""What somebody else builds is waited for so long."""
 _LOCK_POLL_SECONDS = 0.5
+_COMMAND_SHOWN = 120
 
 
 class StoreBusyError(Exception):
@@ -56,6 +58,10 @@ class Store:
     def path(self, name: str, stamp: str) -> Path:
         """Where that artifact is, or would be."""
         return self.root / name / stamp
+
+    def lock(self, name: str) -> Path:
+        """The file that whoever makes that artifact locks."""
+        return self.root / name / ".lock"
 
     def log(self, name: str) -> Path:
         """The log of that artifact's latest build."""
@@ -99,9 +105,9 @@ class Store:
     @contextmanager
     def locked(self, name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
         """Keep other processes from making `name` for as long as the block runs; gives the lock's descriptor."""
-        shelf = self.root / name
-        shelf.mkdir(parents=True, exist_ok=True)
-        with lock_file(shelf / ".lock", waiting, _LOCK_SECONDS) as lock:
+        file = self.lock(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with lock_file(file, waiting, BUILD_SECONDS) as lock:
             yield lock
 
     def prune(self, keep: Iterable[tuple[str, str]]) -> list[Path]:
@@ -189,9 +195,22 @@ def lock_file(
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StoreBusyError(f"{path} is held by another process; end it, or wait for it") from None
+                    raise StoreBusyError(f"{path} is held by {holder(path)}; end it, or wait for it") from None
                 waiting()
                 time.sleep(poll)
+        with suppress(OSError):  # a full disk, which whoever holds this may be about to clear
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield lock
     finally:
         os.close(lock)
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock file, for people: the process that noted itself there, while it lives."""
+    try:
+        process = int(path.read_text())
+        command = (Path("/proc") / str(process) / "cmdline").read_bytes().decode(errors="replace")
+    except (OSError, ValueError):
+        return "another process"
+    return f"process {process} ({' '.join(command.split(chr(0))).strip()[:_COMMAND_SHOWN]})"

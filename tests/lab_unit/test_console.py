@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from lab import __main__ as console
+from lab import instance as lab_instance
 from lab.cloud import Template
 from lab.cluster import Cluster
 from lab.instance import Instance, Subnets
@@ -182,7 +183,7 @@ def test_after_a_crash_and_by_a_reset_every_machine_comes_back_as_it_was(
     assert made == AS_BEFORE
 
 
-def test_two_starts_at_once_write_one_after_the_other(
+def test_of_two_starts_at_once_the_second_waits_for_all_that_the_first_builds(
     made: dict[str, tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, overlaps = threading.Lock(), []
@@ -193,6 +194,7 @@ def test_two_starts_at_once_write_one_after_the_other(
         writing.release()
 
     monkeypatch.setattr(Cluster, "write_programs", write)
+    monkeypatch.setattr(lab_instance, "LOCK_SECONDS", 0.05)
     starts = [threading.Thread(target=console.up, args=(["vm-1"],)) for _ in range(2)]
     for start in starts:
         start.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from lab import instance as lab_instance
 from lab.instance import Instance, LabError, Subnets, locked
-from lab.toolchain.store import StoreBusyError
+from lab.toolchain.store import StoreBusyError, holder
 from tests.environment import needs_namespaces
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -94,10 +95,21 @@ def test_who_waits_for_a_lock_is_told_so_and_not_for_ever(
 ) -> None:
     monkeypatch.setattr(lab_instance, "LOCK_QUIET_SECONDS", 0)
     monkeypatch.setattr(lab_instance, "LOCK_SECONDS", 0.2)
-    with locked(tmp_path / "lock"), pytest.raises(StoreBusyError, match="held by another process"):  # noqa: SIM117
-        with locked(tmp_path / "lock"):
+    program = (
+        "import time; from pathlib import Path; from lab.instance import locked\n"
+        f"with locked(Path({str(tmp_path / 'lock')!r})): print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE) as holding:
+        assert holding.stdout
+        holding.stdout.readline()
+        with pytest.raises(StoreBusyError, match=f"held by process {holding.pid} \\("), locked(tmp_path / "lock"):
             pass
-    assert capsys.readouterr().err == f"waiting for another process, which holds {tmp_path / 'lock'}\n"
+        said = capsys.readouterr().err
+        holding.kill()
+    assert said.startswith(f"waiting for process {holding.pid} ({sys.executable} -c import time; ")
+    assert said.endswith(f"), which holds {tmp_path / 'lock'}\n")
+    with locked(tmp_path / "lock"):
+        assert holder(tmp_path / "lock").startswith(f"process {os.getpid()} (")
 
 
 def noted(folder: Path, slot: int, inotify_before: int = 128) -> Instance:

@@ -331,11 +331,11 @@ with Store(Path({str(store.root)!r})).making("slow", "stamp") as making:
     with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=own_environment()) as build:
         left = int(wait_for_text(tmp_path / "pid"))
         build.kill()
-    monkeypatch.setattr("lab.toolchain.store._LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("lab.toolchain.store.BUILD_SECONDS", 0.0)
     with pytest.raises(StoreBusyError), store.locked("slow"):
         pass
     os.kill(left, signal.SIGKILL)
-    monkeypatch.setattr("lab.toolchain.store._LOCK_SECONDS", 10.0)
+    monkeypatch.setattr("lab.toolchain.store.BUILD_SECONDS", 10.0)
     with store.locked("slow"):
         pass
 
@@ -373,8 +373,12 @@ def test_a_build_that_waits_for_another_takes_over_its_result(store: Store) -> N
 
 
 def test_waiting_for_another_build_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.toolchain.store._LOCK_SECONDS", 0.0)
-    with store.locked("tool"), pytest.raises(StoreBusyError, match="held by another process"), store.locked("tool"):
+    monkeypatch.setattr("lab.toolchain.store.BUILD_SECONDS", 0.0)
+    with (
+        store.locked("tool"),
+        pytest.raises(StoreBusyError, match=f"held by process {os.getpid()} "),
+        store.locked("tool"),
+    ):
         pass
 
 
