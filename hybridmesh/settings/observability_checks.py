@@ -159,7 +159,8 @@ def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, d
             f"{path}.machine",
             agent.machine,
             f"is of workload `{name}`, whose `dnsCapture` is false",
-            "The agent would not find the metrics server, whose name the mesh alone knows: it would scrape nothing.",
+            "The agent would have to find the metrics server by the machine's own resolver, of which no setting says "
+            "that it knows the cluster's services: it might scrape nothing.",
             f"`workloads.{name}.sidecar.dnsCapture: true`, or a machine of another workload.",
         )
     place = observability.namespace

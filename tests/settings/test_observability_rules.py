@@ -154,6 +154,11 @@ def test_a_tag_may_be_of_a_variable_and_of_no_second_source() -> None:
     assert tag(environment="TEAM", header="x-team") == tag() == ["sidecar.tracing.tags.team"]
 
 
+def test_of_an_agent_whose_machine_may_know_the_mesh_s_names_by_itself_no_more_is_said_than_is_known() -> None:
+    (found,) = findings(both(seen, at("workloads/remote/sidecar", {"dnsCapture": False})))
+    assert "by the machine's own resolver, of which no setting says that it knows" in found.consequence
+
+
 def test_vms_of_a_network_with_an_agent_need_no_other_scraper() -> None:
     def apart(sections: dict[str, Any]) -> None:
         seen(sections)
