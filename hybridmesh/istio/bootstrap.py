@@ -30,6 +30,7 @@ from .names import (
 from .ports import AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, SSH
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
 _NEEDS_QUOTES = re.compile(r"[^w@%+=:,./-]")
 """As istioctl has it, where the letter w is safe and others are not; but for the backslash, which it leaves bare: a
 shell drops it, and one at the end of a line joins the next variable to this one."""
@@ -57,8 +58,9 @@ class BootstrapOptions:
     """Whether istiod makes a WorkloadEntry when the VM connects."""
     workload_entry: str = ""
     """Instead, the name of a WorkloadEntry that is there before the VM connects, in the group's namespace."""
-    dns_capture: bool = True
-    """Whether the VM's DNS queries go to the agent, which knows the names in the mesh."""
+    dns_capture: bool | None = True
+    """Whether the VM's DNS queries go to the agent, which knows the names in the mesh. None: as proxyMetadata of mesh
+    and group has it, for which istioctl takes `--capture-dns=false`."""
     trust_domain: str | None = None
     """Default: the mesh config's."""
     local_exclude_ports: tuple[int, ...] = ()
@@ -268,6 +270,8 @@ def _proxy_config(
         over = protojson.read("ProxyConfig", goyaml.load(text, where), where, unknown.append)
         config = protojson.merge("ProxyConfig", config, over)
         metadata |= over.get("proxyMetadata", {})
+    if options.dns_capture is False and _DNS_CAPTURE in metadata:  # of the mesh, for its pods
+        metadata[_DNS_CAPTURE] = "false"
     config.pop("readinessProbe", None)
     if group.probe is not None:
         config["readinessProbe"] = group.probe
@@ -299,7 +303,7 @@ def _metadata(
     if group.ports:
         metadata["ISTIO_META_POD_PORTS"] = _pod_ports(group.ports)
     if options.dns_capture:
-        metadata["ISTIO_META_DNS_CAPTURE"] = "true"
+        metadata[_DNS_CAPTURE] = "true"
     if options.auto_register:
         metadata["ISTIO_META_AUTO_REGISTER_GROUP"] = group.name
     if options.workload_entry:

@@ -102,7 +102,7 @@ def bootstrap(
             internal_ip=internal_ip,
             external_ip=external_ip,
             auto_register=autoregister,
-            dns_capture=capture_dns,
+            dns_capture=capture_dns or None,
         ),
     )
     files = {

@@ -124,7 +124,7 @@ def ours(case: cases.Case) -> BootstrapFiles:
         internal_ip=case.internal_ip,
         external_ip=case.external_ip,
         auto_register=case.auto_register,
-        dns_capture=case.dns_capture,
+        dns_capture=case.dns_capture or None,
     )
     return bootstrap_files(group_from_yaml(case.group), case.mesh_config, options)
 

@@ -341,8 +341,17 @@ def test_switches_set_metadata_or_leave_it() -> None:
     on = default_config(GROUP, mesh, BootstrapOptions(auto_register=True))["proxyMetadata"]
     assert off["ISTIO_META_DNS_CAPTURE"] == "false"
     assert "ISTIO_META_AUTO_REGISTER_GROUP" not in off
+    assert "ISTIO_META_DNS_CAPTURE" not in cluster_env(GROUP, MESH, BootstrapOptions(dns_capture=False))
     assert on["ISTIO_META_DNS_CAPTURE"] == "true"
     assert on["ISTIO_META_AUTO_REGISTER_GROUP"] == "echo"
+
+
+@pytest.mark.parametrize(("capture", "said"), [(True, "true"), (False, "false"), (None, "true")])
+def test_dns_is_captured_as_the_vm_s_own_word_has_it_and_not_the_mesh_s(capture: bool | None, said: str) -> None:
+    mesh = "defaultConfig: {proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'true'}}"
+    options = BootstrapOptions(dns_capture=capture)
+    assert default_config(GROUP, mesh, options)["proxyMetadata"]["ISTIO_META_DNS_CAPTURE"] == said
+    assert f"ISTIO_META_DNS_CAPTURE='{said}'" in cluster_env(GROUP, mesh, options).splitlines()
 
 
 def test_a_trust_domain_of_the_options_holds() -> None:
