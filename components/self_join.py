@@ -196,6 +196,7 @@ def options(args: SelfJoinArgs, known: Mapping[str, Any]) -> BootstrapOptions:
         istio_namespace=known["istio_namespace"],
         auto_register=True,
         dns_capture=args.dns_capture,
+        standard_ports=True,
         local_exclude_ports=tuple(capture.exclude_inbound_ports),
         inbound_ports=None if capture.inbound_ports is None else tuple(capture.inbound_ports),
         all_inbound_ports=capture.all_inbound_ports,

@@ -61,6 +61,9 @@ class BootstrapOptions:
     dns_capture: bool | None = True
     """Whether the VM's DNS queries go to the agent, which knows the names in the mesh. None: as proxyMetadata of mesh
     and group has it, for which istioctl takes `--capture-dns=false`."""
+    standard_ports: bool = False
+    """Whether agent and admin page are at Istio's own ports, 15020 and 15000, whatever mesh and group say: those that
+    firewall, metrics and scripts of the VM know."""
     trust_domain: str | None = None
     """Default: the mesh config's."""
     local_exclude_ports: tuple[int, ...] = ()
@@ -272,6 +275,9 @@ def _proxy_config(
         metadata |= over.get("proxyMetadata", {})
     if options.dns_capture is False and _DNS_CAPTURE in metadata:  # of the mesh, for its pods
         metadata[_DNS_CAPTURE] = "false"
+    if options.standard_ports:
+        config.pop("statusPort", None)
+        config.pop("proxyAdminPort", None)
     config.pop("readinessProbe", None)
     if group.probe is not None:
         config["readinessProbe"] = group.probe

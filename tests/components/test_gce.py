@@ -254,6 +254,13 @@ def test_what_is_kept_from_the_proxy_adds_to_the_metadata_server() -> None:
     assert "ISTIO_SERVICE_EXCLUDE_CIDR='192.0.2.0/24,169.254.169.254/32'\n" in script
 
 
+def test_the_agent_s_ports_are_those_that_the_machines_firewall_and_scripts_know() -> None:
+    join = replace(JOIN, accounts=[EMAIL], mesh_config="defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}\n")
+    files = run(lambda: SelfJoin("echo-fleet", join).startup_script).one("echo-fleet", "SelfJoin").plain
+    assert "15030" not in files["cluster.env"] + files["mesh.yaml"]
+    assert "15100" not in files["mesh.yaml"]
+
+
 def test_each_file_is_shown_as_a_property_of_its_own_and_one_unknown_hides_no_other() -> None:
     def program() -> object:
         reserved = compute.Address("gateway", project="my-project", region="europe-west3")

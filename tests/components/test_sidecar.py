@@ -244,6 +244,14 @@ def test_more_variables_reach_the_agent() -> None:
     assert "DNS_CAPTURE" not in files["cluster.env"]
 
 
+def test_the_agent_s_ports_are_those_that_the_machine_s_firewall_and_scripts_know() -> None:
+    files = (
+        sidecar(mesh_config="defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}\n").one("vm-1", "Sidecar").plain
+    )
+    assert "15030" not in files["cluster.env"] + files["mesh.yaml"]
+    assert "15100" not in files["mesh.yaml"]
+
+
 def test_a_report_is_read() -> None:
     assert ready_report(REPORT, "vm-1") == ReadyReport(
         "spiffe://cluster.local/ns/demo/sa/echo", "2030-01-01T00:00:00Z", "1.31.0"

@@ -228,6 +228,13 @@ def test_the_status_port_is_never_redirected(status_port: str, excluded: str) ->
     assert variables(mesh=mesh)["ISTIO_LOCAL_EXCLUDE_PORTS"] == excluded
 
 
+def test_a_vm_s_agent_is_where_firewall_and_scripts_look_for_it_whatever_the_mesh_says_for_pods() -> None:
+    mesh, options = "defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}", BootstrapOptions(standard_ports=True)
+    assert default_config(GROUP, mesh, options).keys() & {"statusPort", "proxyAdminPort"} == set()
+    assert variables(mesh=mesh, options=options)["ISTIO_LOCAL_EXCLUDE_PORTS"] == "22,15090,15021,15020"
+    assert default_config(GROUP, mesh, OPTIONS)["statusPort"] == 15030, "as istioctl has it"
+
+
 def test_another_ssh_port_is_never_redirected() -> None:
     options = BootstrapOptions(local_exclude_ports=(2222, 22, 2222))
     assert variables(options=options)["ISTIO_LOCAL_EXCLUDE_PORTS"] == "22,15090,15021,15020,2222"
