@@ -1,7 +1,9 @@
 """Rules of metrics, alerts and traces: docs/metrics.md has them as a table."""
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from hybridmesh.istio.ports import AGENT_DNS, AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, PROXY_ADMIN
 from hybridmesh.metrics.scrape import PROMETHEUS, SERVER
@@ -164,18 +166,24 @@ def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, d
             f"`workloads.{name}.sidecar.dnsCapture: true`, or a machine of another workload.",
         )
     place = observability.namespace
-    called = [SERVER] if agent.write_to is not None else [SERVER, PROMETHEUS]
-    hosts = [f"{service}.{place}.svc.{cluster.domain}" for service in called]
-    missing = [
-        h for h in hosts if shape.egress is not None and not in_scope(shape.egress, workload.namespace, place, h)
-    ]
+    called = {f"{SERVER}.{place}.svc.{cluster.domain}": place}
+    if agent.write_to is None:
+        called[f"{PROMETHEUS}.{place}.svc.{cluster.domain}"] = place
+    elif receiver := re.match(r"([^.]+)\.([^.]+)\.svc(?=\.|$)", urlsplit(agent.write_to).hostname or ""):
+        called[f"{receiver[0]}.{cluster.domain}"] = receiver[2]
+    missing = {
+        host: there
+        for host, there in called.items()
+        if shape.egress is not None and not in_scope(shape.egress, workload.namespace, there, host)
+    }
     if missing:
+        places = " and ".join(f"`{there}/*`" for there in dict.fromkeys(missing.values()))
         yield Finding(
             f"{path}.machine",
             agent.machine,
             f"is of workload `{name}`, whose `egress` leaves out {' and '.join(missing)}",
             "The agent could not call it: nothing would be seen of its network.",
-            f"add `{place}/*` to `egress.hosts` of that workload, or take a machine of another.",
+            f"add {places} to `egress.hosts` of that workload, or take a machine of another.",
         )
 
 

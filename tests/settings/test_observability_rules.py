@@ -154,6 +154,23 @@ def test_a_tag_may_be_of_a_variable_and_of_no_second_source() -> None:
     assert tag(environment="TEAM", header="x-team") == tag() == ["sidecar.tracing.tags.team"]
 
 
+@pytest.mark.parametrize(
+    ("receiver", "left_out"),
+    [
+        ("http://mimir.metrics.svc.cluster.local:9009/api/v1/push", "mimir.metrics.svc.cluster.local"),
+        ("http://mimir.metrics.svc/api/v1/push", "mimir.metrics.svc.cluster.local"),
+        ("http://prometheus.monitoring.svc.cluster.local:9090/api/v1/write", ""),
+        ("https://metrics.example.com/push", ""),
+    ],
+)
+def test_an_agent_may_call_the_service_that_it_writes_to(receiver: str, left_out: str) -> None:
+    egress = {"egress": {"hosts": ["./*", "istio-system/*", "hybrid-mesh-metrics/*", "monitoring/*"]}}
+    writing = both(seen, at("observability/agents/far/writeTo", receiver))
+    found = findings(both(writing, at("workloads/remote/sidecar", egress)))
+    assert [f.problem.partition("leaves out ")[2] for f in found] == [left_out] * bool(left_out)
+    assert all("add `metrics/*` to `egress.hosts`" in f.fix for f in found)
+
+
 def test_of_an_agent_whose_machine_may_know_the_mesh_s_names_by_itself_no_more_is_said_than_is_known() -> None:
     (found,) = findings(both(seen, at("workloads/remote/sidecar", {"dnsCapture": False})))
     assert "by the machine's own resolver, of which no setting says that it knows" in found.consequence
