@@ -126,6 +126,19 @@ def _agent(
             "What the agent scrapes would go nowhere.",
             "the URL of a remote-write receiver in the mesh.",
         )
+    own = f"{PROMETHEUS}.{observability.namespace}.svc"
+    if (
+        agent.write_to is not None
+        and observability.prometheus is not None
+        and f"{urlsplit(agent.write_to).hostname}.".startswith(f"{own}.")
+    ):
+        yield Finding(
+            f"{path}.writeTo",
+            agent.write_to,
+            "is the Prometheus of the stack's own, which takes what agents without `writeTo` write",
+            "It would refuse what this one does.",
+            "leave it out.",
+        )
     if draft.networks_known and network not in draft.network_names:
         yield Finding(
             path,

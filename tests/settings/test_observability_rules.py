@@ -60,6 +60,15 @@ REFUSED: list[tuple[str, Change, str, str]] = [
         "no `observability.prometheus`",
     ),
     (
+        "an agent that names the stack's own Prometheus, which takes writes of agents without `writeTo`",
+        at(
+            "observability/agents/far/writeTo",
+            "http://hybrid-mesh-prometheus.hybrid-mesh-metrics.svc.cluster.local:9090/api/v1/write",
+        ),
+        "observability.agents.far.writeTo",
+        "is the Prometheus of the stack's own",
+    ),
+    (
         "an agent for a network that is not there",
         at("observability/agents", {"far": AGENT, "near": AGENT}),
         "observability.agents.near",
