@@ -6,7 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +37,12 @@ class Github:
         return cls(os.environ["GITHUB_REPOSITORY"], os.environ["GITHUB_TOKEN"], os.environ["GITHUB_API_URL"])
 
     def comment(self, pull_request: int, body: str, marker: str) -> None:
-        """Write a comment, or rewrite the one of ours that begins with the marker."""
-        mine = [c for c in self._pages(f"issues/{pull_request}/comments") if str(c["body"]).startswith(marker)]
+        """Write a comment, or rewrite the one of ours that begins with the marker.
+
+        One with the marker that a person wrote is not ours: its author could change what reviewers rely on.
+        """
+        there = self._pages(f"issues/{pull_request}/comments")
+        mine = [c for c in there if str(c["body"]).startswith(marker) and _is_a_workflow_s(c)]
         if mine:
             self._ask("PATCH", f"issues/comments/{mine[0]['id']}", {"body": body})
         else:
@@ -86,3 +90,7 @@ class Github:
             raise GithubError(f"{method} {path}: GitHub answered {error.code}: {error.read().decode()[:500]}") from None
         except OSError as error:
             raise GithubError(f"{method} {path}: GitHub cannot be reached: {error}") from None
+
+
+def _is_a_workflow_s(comment: Mapping[str, Any]) -> bool:
+    return (comment.get("user") or {}).get("type") == "Bot"

@@ -35,7 +35,7 @@ class FakeGithub:
             return self.comments.get(int(comments[1]), [])[(page - 1) * 100 : page * 100]
         if comments:
             mine = self.comments.setdefault(int(comments[1]), [])
-            mine.append({"id": 1000 + len(mine), "body": body["body"]})
+            mine.append({"id": 1000 + len(mine), "body": body["body"], "user": {"type": "Bot"}})
             return mine[-1]
         if one and method == "PATCH":
             (found,) = [c for many in self.comments.values() for c in many if c["id"] == int(one[1])]

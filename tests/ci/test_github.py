@@ -21,6 +21,15 @@ def test_a_comment_is_written_once_and_rewritten_after() -> None:
         assert len(fake.comments[5]) == 151
 
 
+@pytest.mark.parametrize("author", [{"login": "mallory", "type": "User"}, None])
+def test_a_comment_that_a_person_wrote_is_left_alone_for_its_author_could_change_it_afterwards(author: object) -> None:
+    with github() as fake:
+        fake.comments[5] = [{"id": 1, "body": "<!-- mine --> theirs", "user": author}]
+        client(fake).comment(5, "<!-- mine --> one", "<!-- mine -->")
+        client(fake).comment(5, "<!-- mine --> two", "<!-- mine -->")
+        assert [c["body"] for c in fake.comments[5]] == ["<!-- mine --> theirs", "<!-- mine --> two"]
+
+
 def test_open_pull_requests_are_read_page_by_page() -> None:
     with github() as fake:
         fake.open, fake.unlabelled = list(range(1, 231)), [231, 232]
