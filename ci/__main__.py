@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -201,8 +202,16 @@ def _status(stack: str) -> None:
     status(stack)
 
 
+def _stop_commands() -> None:
+    """GitHub takes each printed line that begins with `::` for a command, and much of what is printed here was said by
+    machines and the cluster. It stops until the word comes again, which nobody knows, or the step ends."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(f"::stop-commands::{secrets.token_hex(16)}", flush=True)
+
+
 def main() -> None:
     """The console; ends with status 1 and what is wrong where the fault is in what was given."""
+    _stop_commands()
     try:
         app()
     except (EngineError, GithubError, EphemeralError, StackError, SettingsError, ClusterError) as error:

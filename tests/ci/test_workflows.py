@@ -391,6 +391,24 @@ def test_a_kubeconfig_that_gcloud_does_not_write_is_told(
         assert "Fix: " in error
 
 
+def test_nothing_that_a_step_prints_is_a_command_to_github(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ci", "mesh-down", "7", "--base", "gcp"])
+    monkeypatch.setattr(ci.__main__, "stacks", lambda: print("  ::add-mask::a") or [])
+    said = []
+    for here in ("true", "true", ""):
+        monkeypatch.setenv("GITHUB_ACTIONS", here)
+        with pytest.raises(SystemExit):
+            main()
+        said.append(capsys.readouterr().out.splitlines())
+    words = [re.findall(r"^::stop-commands::([0-9a-f]{32})$", lines[0]) for lines in said]
+    assert [len(found) for found in words] == [1, 1, 0]
+    assert words[0] != words[1], "one that can be told beforehand stops nothing"
+    assert not [line for line in said[0][1:] if words[0][0] in line], "whoever reads it could go on"
+    assert said[2] == ["  ::add-mask::a", "pr-7: there is none"]
+
+
 def workflow(name: str) -> dict[Any, Any]:
     return dict(yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / f"{name}.yml").read_text()))
 
