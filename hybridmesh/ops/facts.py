@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from pydantic import BaseModel, ConfigDict
 
-_SECTION = re.compile(r"^@@ (\S+)$", re.MULTILINE)
+_SECTION = re.compile(r"^@@ ([\w-][\w.-]*(?:/[\w-][\w.-]*)?)$", re.MULTILINE)
+"""A name becomes a file of a bundle, and a machine says it: none leads out of a folder."""
 
 
 class _Facts(BaseModel):

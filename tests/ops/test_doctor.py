@@ -129,6 +129,18 @@ def test_the_bundle_holds_what_was_seen_without_secrets(monkeypatch: pytest.Monk
     assert json.loads(files["machines/vm-1/envoy/config_dump.json"])
 
 
+@pytest.mark.parametrize("name", ["../../../root/.profile", "/etc/cron.d/x", "log/../../x", "log/a/../b", ".."])
+def test_a_machine_puts_nothing_beside_its_own_folder_of_the_bundle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "bundle.tar.gz"
+    run(monkeypatch, "--bundle", str(path), machine=seen(None, **{name: "id"}), mesh=mesh_facts())
+    with tarfile.open(path) as archive:
+        names = archive.getnames()
+    assert "machines/vm-1/facts/end" in names
+    assert [name for name in names if ".." in name or "//" in name] == []
+
+
 def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
