@@ -3,11 +3,11 @@
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
+from .ops.console import Console
 from .ops.doctor import doctor
 from .ops.metrics import app as metrics
 from .ops.preflight import preflight

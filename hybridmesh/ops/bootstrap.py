@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
@@ -25,6 +24,7 @@ from ..istio import (
     mesh_config_text,
     unknown_fields,
 )
+from .console import Console
 
 _TOKEN = "istio-token"
 _ON_THE_VM: Mapping[str, str] = {

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from .bundle import write_bundle
+from .console import Console
 from .diagnoses import Case, Finding, diagnose
 from .look import Source, View, look
 from .mesh import NOTHING

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from hybridmesh.settings.lost import present
 from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.ways import gateway_ports, proxy_ports, proxy_ports_forwarded
 
+from .console import Console
 from .machines import hosts, limits, reachable, stack_settings
 from .ssh import Answer, Reachable, SshError, run_on_all
 from .topology import StackError, stack_topology

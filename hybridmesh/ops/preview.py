@@ -16,13 +16,13 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 from rich.text import Text
 
 from hybridmesh.providers.adopters import URNS
 from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
 
+from .console import Console
 from .machines import selected_stack
 from .topology import StackError, UnfinishedError, ended_pulumi, run_pulumi
 

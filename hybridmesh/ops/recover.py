@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 
+from hybridmesh.ops.console import Console
 from hybridmesh.ops.topology import StackError, run_pulumi
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, connect

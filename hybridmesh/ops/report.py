@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
-from rich.console import Console
 
 from hybridmesh.providers.cluster import ClusterError
 
+from .console import Console
 from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look

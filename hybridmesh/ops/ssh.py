@@ -18,6 +18,8 @@ from typing import Literal
 import asyncssh
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from hybridmesh.legible import legible
+
 SUDO_REFUSED = 77
 """What the commands of hybridmesh.remote end with where their user is not root and sudo wants a password."""
 
@@ -79,7 +81,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command on a machine said."""
+    """What a command on a machine said, so that it can be printed."""
 
     machine: str
     code: int
@@ -163,7 +165,7 @@ async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, 
             raise _cut_off(machine, error) from None
     if done.exit_status is None:
         raise _cut_off(machine, "the command was ended by a signal")
-    answer = Answer(machine.name, done.exit_status, str(done.stdout or ""), str(done.stderr or ""))
+    answer = Answer(machine.name, done.exit_status, legible(str(done.stdout or "")), legible(str(done.stderr or "")))
     if answer.code == SUDO_REFUSED and "sudo -n is refused" in answer.stderr:
         raise SshError(
             machine.name,
@@ -370,7 +372,7 @@ def _unreachable(name: str, door: Door, reason: str) -> SshError:
 def _words(error: object) -> str:
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+    return (legible(" ".join(str(error).split())) or type(error).__name__).rstrip(".")
 
 
 def _for_ssh(door: Door) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,7 @@ from hybridmesh.istio.entries import health, is_connected
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.providers.membership import sync_objection
 
+from .console import Console
 from .look import Seen, Source, View, look
 from .mesh import MeshFacts, shares
 from .others import others

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from hybridmesh.istio.names import BASE_RELEASE
+from hybridmesh.ops.console import Console
 from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
 from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
 from hybridmesh.ops.topology import StackError, ended_pulumi, run_pulumi, stack_topology

@@ -9,6 +9,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 
 from hybridmesh.istio.entries import health, is_connected, is_stale
 from hybridmesh.istio.sync import sync_objection as sync_objection
+from hybridmesh.legible import legible
 
 from .cluster import Cluster, ClusterAccess, ClusterError, UnansweredError, connect
 from .entries import entry_patch, lacks_report, may_still_speak
@@ -115,7 +116,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
     healthy, said = _health(cluster, entry, props)
-    unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
+    unhealthy = f"its app is not healthy by the workload's probe: {legible(said)}. Start the app, or correct the probe."
     if not healthy and not thorough:
         return unhealthy
     if not healthy and lacks_report(cluster, namespace, entry):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hybridmesh.legible import legible
+
 NAMESPACE = "hybrid-mesh"
 """The namespace of every key in `Pulumi.<stack>.yaml`."""
 
@@ -25,8 +27,8 @@ class Finding:
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""
         text = f"{NAMESPACE}:{self.path}{shown}: {self.problem}. {self.consequence} Fix: {self.fix}"
-        # A key may be any text, and this is one line, that a terminal only shows.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        # A key may be any text, and this is one line.
+        return legible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 class SettingsError(ValueError):

@@ -50,6 +50,17 @@ def test_a_command_reads_stdin_and_says_how_it_ended(sshd: Sshd) -> None:
     assert ask(sshd.door(user="admin")) == Answer("vm-1", 0, "hello", "")
 
 
+def test_what_a_machine_says_steers_no_terminal(sshd: Sshd) -> None:
+    said = "ä\tb\n\x1b]52;c;cm0=\x07\x9b2J\r\u202eok"
+    shown = "ä\tb\n\\x1b]52;c;cm0=\\x07\\x9b2J\\r\\u202eok"
+    assert ask(sshd.door(), stdin=said) == Answer("vm-1", 0, shown, "")
+    sshd.answer = (4, said)
+    try:
+        assert ask(sshd.door(), "leave") == Answer("vm-1", 4, "", shown)
+    finally:
+        sshd.answer = (0, "")
+
+
 def test_many_machines_are_asked_at_once_and_a_silent_one_holds_up_no_other(sshd: Sshd) -> None:
     machines = {f"vm-{n}": Reachable(name=f"vm-{n}", door=sshd.door()) for n in range(30)}
     with silent() as port:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,13 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from rich.live import Live
+from rich.text import Text
 from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
 from hybridmesh.ops import status, topology
+from hybridmesh.ops.console import Console
 from hybridmesh.ops.look import Seen, Source, View
 from hybridmesh.ops.mesh import NOTHING
 from hybridmesh.ops.status import MachineStatus, machine_status, other_statuses, remaining, workload_statuses
+from tests.components.harness import PROJECT_ROOT
 from tests.ops.probed import (
     ADDRESS,
     HOST,
@@ -92,6 +98,26 @@ def test_what_a_probe_says_is_shown_with_its_brackets(monkeypatch: pytest.Monkey
     unhealthy = {"conditions": [{"type": "Healthy", "status": "False", "message": said}]}
     code, text = run(monkeypatch, view(entries={ENTRY: entry(status=unhealthy)}))
     assert (code, " ".join(said.split()) in " ".join(text.split())) == (1, True), text
+
+
+def test_what_a_probe_says_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    unhealthy = {"conditions": [{"type": "Healthy", "status": "False", "message": "\x1b[2J\x9b1A gone"}]}
+    _, text = run(monkeypatch, view(entries={ENTRY: entry(status=unhealthy)}))
+    assert ("\\x1b[2J\\x9" in text, "b1A gone" in text) == (True, True), "all of it, in as many lines as it takes"
+    assert not {"\x1b", "\x9b"} & {*text}
+
+
+def test_colours_stay_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard")
+    with Live(console=console, auto_refresh=False) as live:
+        live.update(Text("a\x1b[8mb", "red"), refresh=True)
+    assert "\x1b[31ma\\x1b[8mb\x1b[0m" in console.file.getvalue()  # type: ignore[attr-defined]  # it is the one above
+
+
+def test_every_verb_prints_by_the_one_console() -> None:
+    files = [file for file in (PROJECT_ROOT / "hybridmesh").rglob("*.py") if file.name != "console.py"]
+    assert len(files) > 50
+    assert [file.name for file in files if re.search(r"rich\.console import .*\bConsole\b", file.read_text())] == []
 
 
 def test_an_unhealthy_app_says_what_the_probe_said() -> None:

@@ -131,6 +131,8 @@ def test_an_unhealthy_app_is_no_member_and_the_probe_is_quoted(member: FakeClust
     assert refused().endswith(
         "not healthy by the workload's probe: connection refused. Start the app, or correct the probe."
     )
+    member.entries[NAME]["status"]["conditions"][0]["message"] = "\x1b[2J"
+    assert "probe: \\x1b[2J. Start" in refused()
 
 
 def test_a_machine_whose_health_istiod_has_lost_is_told_apart_from_one_that_is_unhealthy(member: FakeCluster) -> None:
