@@ -59,13 +59,14 @@ def vms(entries: Sequence[Mapping[str, Any]], machines: Sequence[Machine], netwo
         machines: what the stack has.
         network: that of entries that name none, the cluster's own.
     """
-    named = {(machine.network, machine.address): machine.name for machine in machines}
+    # Its address a proxy says itself, which istiod does not check; its namespace it does.
+    named = {(machine.namespace, machine.network, machine.address): machine.name for machine in machines}
     found = [vm for entry in entries for vm in _vm(entry, named, network)]
-    there = {(vm.network, vm.address) for vm in found}
+    there = {(vm.namespace, vm.network, vm.address) for vm in found}
     missing = [
         Vm(machine.name, machine.namespace, machine.workload, "", machine.network, machine.address, None)
         for machine in machines
-        if (machine.network, machine.address) not in there
+        if (machine.namespace, machine.network, machine.address) not in there
     ]
     return sorted(found, key=lambda vm: (vm.namespace, vm.name)) + sorted(missing, key=lambda vm: vm.name)
 
@@ -118,7 +119,7 @@ def _pod(pod: Mapping[str, Any], network: str) -> Iterator[dict[str, Any]]:
     }
 
 
-def _vm(entry: Mapping[str, Any], named: Mapping[tuple[str, str], str], network: str) -> Iterator[Vm]:
+def _vm(entry: Mapping[str, Any], named: Mapping[tuple[str, str, str], str], network: str) -> Iterator[Vm]:
     metadata, spec = entry["metadata"], entry.get("spec") or {}
     address = spec.get("address", "")
     if not address or "deletionTimestamp" in metadata or not has_proxy(entry):
@@ -126,7 +127,7 @@ def _vm(entry: Mapping[str, Any], named: Mapping[tuple[str, str], str], network:
     there = spec.get("network") or network
     workload = workload_of(entry)
     yield Vm(
-        named.get((there, address), metadata["name"]),
+        named.get((metadata["namespace"], there, address), metadata["name"]),
         metadata["namespace"],
         workload.name,
         workload.revision,

@@ -71,6 +71,16 @@ def test_one_address_in_two_networks_is_two_vms() -> None:
     assert labels(targets(known, ["far"])) == {"far-1": "far"}
 
 
+def test_who_takes_a_vm_s_address_in_another_namespace_neither_bears_its_name_nor_hides_that_it_is_out() -> None:
+    other = entry("echo-192.0.2.11", "192.0.2.11", "embedded")
+    other["metadata"]["namespace"] = "others"
+    known = vms([other], MACHINES[:1], "embedded")
+    assert [(vm.namespace, vm.name, vm.entry is None) for vm in known] == [
+        ("others", "echo-192.0.2.11", False),
+        ("demo", "vm-1", True),
+    ]
+
+
 def test_what_has_no_proxy_or_is_going_away_is_no_target() -> None:
     by_hand = entry("by-hand", "192.0.2.50")
     by_hand["metadata"]["annotations"] = {}
