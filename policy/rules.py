@@ -302,6 +302,8 @@ LABELS: Final = ["app", "version"]
 
 _CREDENTIALS: Final = {
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    # Not a port, and not what Kubernetes puts in from elsewhere: `$(NAME)`.
+    "a password in an address": re.compile(r"""://[^\s/?#@:"']*:(?!\$)[^\s/?#"'\\]+@"""),
     "a token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
 }
 

@@ -1,6 +1,7 @@
 """From what a person wrote to `Settings`, or to every finding at once."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ ReadFile = Callable[[str], str]
 """Gives a file's text by its path relative to the project's root; raises OSError or UnicodeDecodeError."""
 
 _STARS = "**********"
+_SECRET = re.compile("PRIVATE KEY|://[^/?#]*@")
+"""A private key, a password in an address."""
 _BY_ENTRY: Mapping[str, Any] = {"workloads": Workload, "networks": Network, "routing": Routing, "access": Access}
 """Sections that are read entry by entry, so that one wrong entry does not hide the findings of the others."""
 
@@ -184,7 +187,7 @@ def _shown(value: object) -> str:
         return "{...}"
     if isinstance(value, Sequence) and not isinstance(value, str) and value:
         return "[...]"
-    if isinstance(value, str) and ("PRIVATE KEY" in value or "\n" in value.strip()):
+    if isinstance(value, str) and (_SECRET.search(value) or "\n" in value.strip()):
         return _STARS
     text = " ".join(yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).split())
     text = text.removesuffix(" ...")

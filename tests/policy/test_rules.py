@@ -150,6 +150,8 @@ PASSES: dict[str, list[list[Resource]]] = {
         [other("command:remote:Command", connection=SECRET, stdin=SECRET)],
         [other("kubernetes:core/v1:Secret", stringData={"password": SECRET}, data={"key": UNKNOWN})],
         [other(SIDECAR, **{"root-cert.pem": "-----BEGIN CERTIFICATE-----\n"})],
+        [other(SIDECAR, package="oci://mirror:5000/x@sha256:ab http://[::1]:80/a?b@c", image="a:1@sha256:ab")],
+        [other("kubernetes:apps/v1:Deployment", env=["postgres://me:$(PW)@db", "postgres://me@db", "a: b@c"])],
     ],
     "labels": [
         [group(HTTP, **labelled(app="echo", version="vm")), group()],
@@ -278,6 +280,8 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
     "secrets-are-secret": [
         ([other("command:remote:Command", connection={"privateKey": KEY})], "connection.privateKey holds a private"),
         ([other("kubernetes:core/v1:ConfigMap", data={"a": [f"token: {TOKEN}"]})], "data.a[0] holds a token"),
+        ([other(SIDECAR, package="http://me:pw@mirror/x.deb")], "package holds a password in an address"),
+        ([other("kubernetes:apps/v1:Deployment", env=["see postgres://:p:w@db:5432/x"])], "env[0] holds a password"),
         ([other("kubernetes:core/v1:Secret", stringData={"password": "x"})], "stringData.password is in plain text"),
         ([other("kubernetes:core/v1:SecretPatch", data={"password": "eA=="})], "data.password is in plain text"),
         ([other("kubernetes:core/v1:Secret", data={"password": "eA=="})], "data.password is in plain text"),

@@ -164,6 +164,22 @@ def test_nor_is_one_of_several_lines_or_of_a_key_in_one(text: str) -> None:
     assert "S3CRET" not in str(error.value)
 
 
+@pytest.mark.parametrize("place", ["url", "version"])
+def test_nor_is_the_password_in_an_address(place: str) -> None:
+    sections = dev_sections()
+    sections["sidecar"]["package"][place] = "https://me:S3CRET@mirror.example.com/x.deb"
+    sections["sidecar"]["package"]["sha256"] = "https://S3CRET@mirror.example.com"
+    assert "sidecar.package.sha256 = **********: " in message(sections)
+    assert "S3CRET" not in message(sections)
+
+
+@pytest.mark.parametrize("url", ["https://mirror/@istio/sidecar@1.31.deb", "http://[fd00::1]:8080/x?a=b@c#d"])
+def test_a_path_may_have_what_parts_a_user_from_a_host(url: str) -> None:
+    sections = dev_sections()
+    sections["sidecar"]["package"]["url"] = url
+    assert message(sections) == ""
+
+
 @pytest.mark.parametrize(
     ("section", "value"),
     [

@@ -191,6 +191,13 @@ RULES: list[tuple[str, Change, str, str]] = [
     ("a negative time", at("sidecar/upgrade", {"cutOffSeconds": -1}), "sidecar.upgrade.cutOffSeconds", ""),
     ("the checksum is short", at("sidecar/package/sha256", "ab"), "sidecar.package.sha256", "64 hexadecimal"),
     ("the package has no URL", at("sidecar/package/url", "/tmp/deb"), "sidecar.package.url", "http"),
+    (
+        "its URL has a password",
+        at("sidecar/package/url", "https://me:pw@mirror/x.deb"),
+        "sidecar.package.url",
+        "without user and password, which previews",
+    ),
+    ("its URL has a user", at("sidecar/package/url", "http://token@mirror?x"), "sidecar.package.url", "without user"),
     ("a token lives too short", at("sidecar/tokenSeconds", 60), "sidecar.tokenSeconds", "600"),
     ("a limit is zero", at("sidecar/timeouts", {"syncSeconds": 0}), "sidecar.timeouts.syncSeconds", "1"),
     ("a variable is no name", at("sidecar/environment", {"A-B": "c"}), "sidecar.environment.A-B", "variable"),

@@ -26,7 +26,7 @@ _CLUSTER_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}( .*)?")
-_URL = re.compile(r"https?://[^\s/]+\S*")
+_URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(
@@ -162,7 +162,14 @@ HttpPath = Annotated[
         "a path such as `/orders`, `/orders/*` (all below), `*/health` (all that end so) or `/orders/{*}/items`",
     ),
 ]
-Url = Annotated[str, _matches(_URL, "an http or https URL")]
+Url = Annotated[
+    str,
+    # VMs get it as an argument of curl, and previews show it.
+    _matches(
+        _URL,
+        "an http or https URL without user and password, which previews, the state and lists of processes would show",
+    ),
+]
 Version = Annotated[str, _matches(_VERSION, "a full version such as 1.31.0")]
 Sha256 = Annotated[
     str,
