@@ -20,7 +20,7 @@ install_agent() {
     rm -rf "$AGENT/new"
     mkdir -p "$AGENT/new"
     fetch GET "$URL" "$DOWNLOAD_LIMIT" >"$AGENT/new/archive" 2>output || {
-        tail -n 5 output >&2
+        tail -n 5 output | scrub >&2
         fail "cannot download $URL within ${DOWNLOAD_LIMIT}s" \
             'make the address reachable from this VM, or set observability.agents.<network>.package.url to a mirror'
     }

@@ -122,7 +122,7 @@ obtain_package() {
     step package "download $PACKAGE $VERSION"
     mkdir -p "$(dirname "$file")"
     fetch GET "$URL" "$DOWNLOAD_LIMIT" >"$file" 2>output || {
-        tail -n 5 output >&2
+        tail -n 5 output | scrub >&2
         if is_full "$(dirname "$file")"; then
             rm -f "$file"
             fail "the disk is full at $(dirname "$file")" "free $((NEEDED_KIB / 1024)) MiB there, then pulumi up; nothing that runs was changed"

@@ -92,7 +92,7 @@ step() {
 # Tokens (three base64url words, the first the JSON of a header), authorization headers, passwords in addresses
 scrub() {
     sed -e 's/eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*/<token>/g' \
-        -e 's/[Bb]earer  *[^ "]*/Bearer <token>/g' -e 's,://[^/@ ]*@,://,g'
+        -e 's/[Bb]earer  *[^ "]*/Bearer <token>/g' -e 's,://[^/?# ]*@,://,g'
 }
 
 # fail WHAT REMEDY
@@ -116,7 +116,7 @@ gets_own_token() {
 quietly() {
     "$@" >output 2>&1 </dev/null || {
         set -- $?
-        tail -n 20 output >&2
+        tail -n 20 output | scrub >&2
         return "$1"
     }
 }

@@ -146,11 +146,20 @@ def test_a_setting_that_is_absent_or_empty_has_its_default(tmp_path: Path) -> No
         (f'{{"a":"{TOKEN}","b":"{TOKEN}"}}', '{"a":"<token>","b":"<token>"}'),
         ("authorization: Bearer abc.def", "authorization: Bearer <token>"),
         ("get http://user:secret@mirror.example/a", "get http://mirror.example/a"),
+        ("get http://user:s@cret@mirror.example/a", "get http://mirror.example/a"),
+        ("http://mirror.example?by=me@example.com", "http://mirror.example?by=me@example.com"),
         ("eye.of.the.storm", "eye.of.the.storm"),
     ],
 )
 def test_tokens_and_passwords_are_masked(tmp_path: Path, line: str, masked: str) -> None:
     assert sh("scrub", folder=tmp_path, stdin=f"{line}\n") == f"{masked}\n"
+
+
+def test_what_a_package_manager_says_as_it_fails_is_masked_too(tmp_path: Path) -> None:
+    result = ended("quietly sh -c 'echo Status code: 401 for https://me:S3CRET@mirror/repo; exit 7'", folder=tmp_path)
+    assert "Status code: 401 for https://mirror/repo" in result.stderr.decode().splitlines()
+    assert b"S3CRET" not in result.stderr
+    assert result.returncode == 7
 
 
 def test_what_a_failure_says_is_masked_and_names_machine_step_and_remedy(tmp_path: Path) -> None:
