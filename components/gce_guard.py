@@ -50,7 +50,8 @@ class GceGuardArgs:
     gateway_address: pulumi.Input[str]
     """Of the east-west gateway; its ports 15012 and 15443 may be reached. A host name: at any address."""
     api_server: pulumi.Input[str] | None = None
-    """Kubernetes' API server, `https://…`, for machines that get their token by themselves."""
+    """Kubernetes' API server, `https://…`, for machines that get their token by themselves. A host name: its port may
+    be reached at any address."""
     ways: Sequence[Way] = ()
     """What else may be reached: pods, the mirror of packages, databases."""
     deny_other_egress: bool = True
