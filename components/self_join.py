@@ -102,7 +102,8 @@ class SelfJoin(pulumi.ComponentResource):
 
     It owns no machine. Each file that they get is a property of this component, in plain text. None is secret, since
     the token is not among them: before each start of its proxy a machine asks its cloud who it is, and Kubernetes for a
-    token of the workload's ServiceAccount. That, of that one, is all that its account may do in the cluster.
+    token of the workload's ServiceAccount. That, of that one, is all that its account may do in the cluster; for which
+    audience, Kubernetes does not limit, so that no role should be bound to the ServiceAccount.
     """
 
     startup_script: pulumi.Output[str]
