@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridmesh.legible import legible
 from hybridmesh.ops.preview import WORDS, Change, changes, counted, lines_of, remarks
 
 LIMIT = 60_000
@@ -111,7 +112,8 @@ def _cell(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LINE else f"{text[:LINE]}…"
+    shown = legible(text)
+    return shown if len(shown) <= LINE else f"{shown[:LINE]}…"
 
 
 def _fitting(lines: Sequence[str], room: int) -> list[str]:
@@ -129,7 +131,8 @@ def _drawing(when: str, drawing: str | None) -> str:
 
 
 def _details(title: str, lines: Sequence[str], room: int) -> str:
-    text = "\n".join(f"!{line[1:]}" if line.startswith("~") else line for line in lines)  # coloured as a change
+    # Coloured as a change; and whoever reviews it sees what is there, in the order in which it is.
+    text = legible("\n".join(f"!{line[1:]}" if line.startswith("~") else line for line in lines))
     fence = "````"  # a file may hold three
     cut = text if len(text) < room - 200 else text[: max(room - 300, 0)] + "\n… cut here; the run's log has all of it"
     opened = " open" if len(lines) <= SHORT else ""

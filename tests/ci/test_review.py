@@ -97,6 +97,15 @@ def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> 
     assert said.count("```mermaid") == 2
 
 
+def test_what_turns_the_order_of_letters_is_shown_and_does_not() -> None:
+    old, new = ({"create": text} for text in ("make vm-2", "make vm-2 \u202e# ok\u202c\u2066 && rm -r /\x1b[1A\u200b"))
+    said = body(plan={"steps": [step("update", "command:local:Command", "vm-2-machine", old=old, new=new)]})
+    assert said.count("make vm-2 \\u202e# ok\\u202c\\u2066 && rm -r /\\x1b[1A\\u200b") == 2, (
+        "in the table, and in the lines"
+    )
+    assert [character for character in said if not character.isprintable() and character != "\n"] == []
+
+
 def test_the_lines_are_coloured_as_a_diff_and_cannot_end_their_fence() -> None:
     files = [{"hosts": f"{line}\n````\n"} for line in ("old", "new")]
     weights = [{"weight": weight} for weight in (90, 80)]
