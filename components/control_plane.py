@@ -320,9 +320,15 @@ def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
             **({} if args.mesh_id is None else {"meshID": args.mesh_id}),
         },
         "meshConfig": {"trustDomain": args.trust_domain},
-        **({"env": {DEBUG_READERS: ",".join(args.debug_readers)}} if args.debug_readers else {}),
+        **({"env": {DEBUG_READERS: _debug_readers(args)}} if args.debug_readers else {}),
     }
     return merged(args.values, ours)
+
+
+def _debug_readers(args: ControlPlaneArgs) -> str:
+    """Those that the caller's values name, such as Kiali's namespace, and ours."""
+    named = str(_at(args.values, ("env", DEBUG_READERS)) or "").split(",")
+    return ",".join(dict.fromkeys(filter(None, (*(name.strip() for name in named), *args.debug_readers))))
 
 
 def mesh_networks(gateways: Mapping[str, Sequence[NetworkAddress]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from components.control_plane import (
+    DEBUG_READERS,
     ControlPlane,
     ControlPlaneArgs,
     HelmCharts,
@@ -102,6 +103,22 @@ def test_a_repository_is_asked_for_a_version_and_a_folder_is_not() -> None:
     assert istiod.value("version") == "1.31.0"
     assert istiod.value("repositoryOpts") == {"repo": "https://charts.example.com"}
     assert installed().one("plane-istiod").value("version") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "metrics"),
+        ("kiali", "kiali,metrics"),
+        (" kiali , metrics,", "kiali,metrics"),
+        ("", "metrics"),
+    ],
+)
+def test_who_may_read_istiod_s_state_by_the_caller_s_values_still_may(given: str | None, told: str) -> None:
+    env = {"A": "b"} if given is None else {"A": "b", DEBUG_READERS: given}
+    values = istiod_values(args(values={"env": env}, debug_readers=("metrics",)))
+    assert values["env"] == {"A": "b", DEBUG_READERS: told}
+    assert istiod_values(args(values={"env": env}))["env"] == env
 
 
 def test_istiod_is_told_what_machines_are_told() -> None:
