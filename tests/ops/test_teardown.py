@@ -190,6 +190,7 @@ def test_who_is_lost_is_written_before_anything_is_changed_whatever_else_stands_
     world.run("--even-protected", "dev", "--lost", "vm-1")
     assert ".Pulumi.dev.yaml.teardown" in (world.bin / "files").read_text()
     assert "other:since: 2026-01-31" in (world.bin / "told.yaml").read_text()
+    assert (world.bin / "told.yaml").stat().st_mode & 0o077 == 0, "a stack file may have a key in it"
 
 
 def test_a_cluster_that_does_not_answer_is_a_choice_not_a_crash(world: World) -> None:
