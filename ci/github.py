@@ -57,8 +57,8 @@ class Github:
         }
 
     def issue(self, title: str, body: str) -> None:
-        """Open an issue, or write into the one that is open under this title."""
-        there = [each for each in self._pages("issues?state=open") if each["title"] == title]
+        """Open an issue, or write into the one of ours that is open under this title. GitHub lists requests, too."""
+        there = [i for i in self._pages("issues?state=open") if i["title"] == title and _is_a_workflow_s(i)]
         if there:
             self._ask("POST", f"issues/{there[0]['number']}/comments", {"body": body})
         else:
@@ -92,5 +92,5 @@ class Github:
             raise GithubError(f"{method} {path}: GitHub cannot be reached: {error}") from None
 
 
-def _is_a_workflow_s(comment: Mapping[str, Any]) -> bool:
-    return (comment.get("user") or {}).get("type") == "Bot"
+def _is_a_workflow_s(written: Mapping[str, Any]) -> bool:
+    return (written.get("user") or {}).get("type") == "Bot"

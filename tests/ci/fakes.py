@@ -49,7 +49,7 @@ class FakeGithub:
         if path == "/repos/o/r/issues" and method == "GET":
             return self.issues if page == 1 else []
         assert path == "/repos/o/r/issues", path
-        self.issues.append({"number": 7, **body})
+        self.issues.append({"number": 7, **body, "user": {"type": "Bot"}})
         return self.issues[-1]
 
 

@@ -45,6 +45,15 @@ def test_drift_goes_into_one_issue() -> None:
         assert [comment["body"] for comment in fake.comments[7]] == ["second"]
 
 
+def test_drift_goes_into_no_request_of_somebody_who_calls_it_so() -> None:
+    with github() as fake:
+        fake.issues = [{"number": 3, "title": "Drift in gcp", "body": "mine", "user": {"type": "User"}}]
+        client(fake).issue("Drift in gcp", "first")
+        client(fake).issue("Drift in gcp", "second")
+        assert [issue["body"] for issue in fake.issues] == ["mine", "first"]
+        assert {number: len(comments) for number, comments in fake.comments.items()} == {7: 1}
+
+
 def test_a_refusal_is_said_without_the_token() -> None:
     with github() as fake:
         with pytest.raises(GithubError, match="GitHub answered 401") as refused:
