@@ -154,7 +154,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "leftovers": "no Istio of another installation, no half user",
     "libc": "the GNU C library, new enough for Envoy",
     "package": "the package's address answers",
-    "ports": "nobody else holds a port of the proxy",
+    "ports": "nobody else holds a port of the proxy, nor leads one of the application's past it",
     "resolver": "the gateway's name has an address; DNS capture would see the VM's queries",
     "system": "in the table of supported systems",
     "systemd": "booted by systemd",

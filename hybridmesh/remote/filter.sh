@@ -213,6 +213,55 @@ dropped_by() {
     case $verdict in DROP | REJECT) echo "$(firewall_name nftables) ($verdict)" ;; esac
 }
 
+# detour_in PORT INTERFACE ADDRESS <iptables-save: where somebody else (Docker, Podman) leads new TCP connections to that
+# port of this address, and by which chain of table nat; nothing if nobody does. Istio's rule is the last in PREROUTING,
+# and sees none of them.
+detour_in() {
+    awk -v port="$1" -v interface="$2" -v address="$3" '
+        function has_port(list,    n, i, parts, ends) {
+            n = split(list, parts, ",")
+            for (i = 1; i <= n; i++) {
+                if (split(parts[i], ends, ":") == 2 ? (port + 0 >= ends[1] + 0 && port + 0 <= ends[2] + 0) : parts[i] == port)
+                    return 1
+            }
+            return 0
+        }
+        /^\*/ { nat = $0 == "*nat" }
+        nat && $1 == "-A" && $2 !~ /^(ISTIO_.*|OUTPUT|POSTROUTING)$/ && / -j (DNAT|REDIRECT) / {
+            hit = unsure = not = 0
+            for (t = 3; t <= NF && $t != "-j"; t++) {
+                if ($t == "!") { not = 1; continue }
+                if ($t ~ /^--(dport|dports)$/) { t++; hit = has_port($t) != not }
+                else if ($t == "-i") { t++; if (($t == interface) == not) unsure = 1 }
+                else if ($t == "-d") { t++; if ((index($t, address "/") == 1) == not) unsure = 1 }
+                else if ($t == "-p") { t++; if (($t == "tcp") == not) unsure = 1 }
+                else if ($t == "--comment") { t++; if ($t ~ /^"/) while ($t !~ /[^\\]"$/ && t < NF) t++ }
+                else if ($t ~ /^(-m|--dst-type)$/) t++
+                else unsure = 1 # a condition that nobody can judge from here
+                not = 0
+            }
+            if (!hit || unsure) next
+            print ($(t + 1) == "REDIRECT" ? "port " : "") $(t + 3), "by chain", $2
+            exit
+        }'
+}
+
+# detour PORT INTERFACE ADDRESS: the same, by the rules that are here
+detour() {
+    case $3 in
+        *:*) family=ip6 ;;
+        *) family=ip ;;
+    esac
+    for tool in "${family}tables" "${family}tables-nft" "${family}tables-legacy"; do
+        command -v "$tool-save" >/dev/null || continue
+        led=$("$tool-save" -t nat 2>/dev/null | detour_in "$1" "$2" "$3")
+        if [ "$led" ]; then
+            echo "$led"
+            return
+        fi
+    done
+}
+
 # firewall_name WHAT: who made the rules, as far as one can tell
 firewall_name() {
     if systemctl is-active --quiet firewalld 2>/dev/null; then

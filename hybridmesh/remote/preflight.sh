@@ -165,6 +165,18 @@ closed() {
         'requests from the mesh would not come in' "$(how_to_open "$dropper" "$1")"
 }
 
+# A container's published port is led there before Istio's rules see the connection.
+check_detours() {
+    interface=$(interface_in)
+    for port in $APP_PORTS; do
+        is_redirected "$port" || continue
+        led=$(detour "$port" "$interface" "$MESH_ADDRESS")
+        [ -z "$led" ] || finding ports "port $port of the application is led to $led of table nat" \
+            'the proxy would not see what comes in there: callers with mTLS would fail, and all others get past every policy' \
+            'let the application listen on the VM itself (docker run --network host, in place of -p), or take that rule away'
+    done
+}
+
 # ---------------------------------------------------------------- the package, and the time
 
 # headers URL: the answer's, past the proxy, to a request without a body; one that knows no HEAD is asked for a byte
@@ -221,6 +233,7 @@ check_gateway_names way
 check_resolver
 check_way
 check_firewall
+check_detours
 check_package
 report
 if [ -d brought ]; then /bin/sh ./bring.sh; fi

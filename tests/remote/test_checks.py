@@ -342,6 +342,18 @@ def test_what_the_proxy_takes_must_come_in_at_its_port(sandbox: Sandbox) -> None
     assert sandbox.run("check_firewall", **settings, inbound_ports="*", inbound_ports_excluded="8080,9090") == ()
 
 
+def test_a_port_of_the_application_that_a_container_takes_past_the_proxy_is_found(sandbox: Sandbox) -> None:
+    fakes = (
+        f"ip() {{ cat <<'END'\n{ADDRESSES}END\n}}\n"
+        "detour() { [ $1-$2-$3 = 8080-eth0-192.0.2.11 ] && echo '172.17.0.2:80 by chain DOCKER' || :; }"
+    )
+    settings = {"fakes": fakes, "mesh_address": "192.0.2.11", "app_ports": "8080 9090"}
+    found = sandbox.run("check_detours", **settings, inbound_ports="8080,9090")
+    what = "port 8080 of the application is led to 172.17.0.2:80 by chain DOCKER"
+    one(found, "ports", what, "the proxy would not see what comes in", "docker run --network host")
+    assert sandbox.run("check_detours", **settings, inbound_ports="9090") == (), "it would see nothing of it anyway"
+
+
 # ---------------------------------------------------------------- the package, and the time
 
 

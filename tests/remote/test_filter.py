@@ -293,3 +293,73 @@ def test_the_remedy_is_that_of_whoever_made_the_rules(name: str, remedy: str) ->
         ["sh", "-euc", f". {SCRIPT}; how_to_open '{name}' 8080"], capture_output=True, text=True, timeout=20, check=True
     )
     assert done.stdout.startswith(remedy)
+
+
+# ---------------------------------------------------------------- what somebody else leads elsewhere
+
+DOCKER = (
+    "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n"
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n"
+    "-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER\n"
+    "-A DOCKER -i docker0 -j RETURN\n{rule}\nCOMMIT\n"
+)
+TO = "-j DNAT --to-destination 172.17.0.2:80"
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (f"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 {TO}", "172.17.0.2:80 by chain DOCKER"),
+        (f"-A DOCKER -d 192.0.2.11/32 ! -i docker0 -p tcp -m tcp --dport 8080 {TO}", "172.17.0.2:80 by chain DOCKER"),
+        (f"-A DOCKER -d 127.0.0.1/32 ! -i docker0 -p tcp -m tcp --dport 8080 {TO}", ""),
+        (f"-A DOCKER ! -d 192.0.2.11/32 -p tcp -m tcp --dport 8080 {TO}", ""),
+        (f"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8081 {TO}", ""),
+        (f"-A DOCKER ! -i docker0 -p udp -m udp --dport 8080 {TO}", ""),
+        (f"-A DOCKER -i docker0 -p tcp -m tcp --dport 8080 {TO}", ""),
+        (f"-A DOCKER -s 198.51.100.0/24 -p tcp -m tcp --dport 8080 {TO}", ""),
+        (f"-A DOCKER -p tcp {TO}", ""),
+        ("-A DOCKER -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK", ""),
+        (
+            '-A CNI-DN-1 -p tcp -m comment --comment "dnat name: --dport 1" -m tcp --dport 8000:8090 -j DNAT '
+            "--to-destination 10.88.0.2:8080",
+            "10.88.0.2:8080 by chain CNI-DN-1",
+        ),
+        (
+            "-A PREROUTING -p tcp -m multiport --dports 80,8080 -j REDIRECT --to-ports 3000",
+            "port 3000 by chain PREROUTING",
+        ),
+        ("-A OUTPUT -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3000", ""),
+        ("-A ISTIO_INBOUND -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 15006", ""),
+    ],
+)
+def test_a_port_that_somebody_else_leads_elsewhere_is_seen(rule: str, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-euc", f". {SCRIPT}; detour_in 8080 eth0 192.0.2.11"],
+        input=DOCKER.format(rule=rule),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout.strip() == said
+
+
+@pytest.mark.parametrize(("address", "tool"), [("192.0.2.11", "iptables"), ("2001:db8::11", "ip6tables")])
+def test_a_detour_is_looked_for_among_the_rules_of_the_address_s_family(
+    tmp_path: Path, address: str, tool: str
+) -> None:
+    for name in ("iptables", "ip6tables"):
+        for variant in ("", "-nft", "-legacy"):
+            rule = f"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 {TO}" if name + variant == f"{tool}-nft" else ""
+            save = tmp_path / f"{name}{variant}-save"
+            text = DOCKER.format(rule=rule)
+            save.write_text(f"#!/bin/sh\n[ \"$1 $2\" = '-t nat' ] || exit 1\ncat <<'END'\n{text}END\n")
+            save.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-euc", f"PATH={tmp_path}:$PATH; . {SCRIPT}; detour 8080 eth0 {address}; detour 8081 eth0 {address}"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout == "172.17.0.2:80 by chain DOCKER\n"
