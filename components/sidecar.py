@@ -331,7 +331,9 @@ class Sidecar(pulumi.ComponentResource):
         # which another failed half-way. A digest gives nothing away, nor do the two words that a join says;
         # pulumi-command makes every output of a command with a secret input secret.
         joined = pulumi.Output.unsecret(
-            pulumi.Output.all(dated, join.stdout).apply(lambda both: f"{both[0]['generation']} {both[1]}".strip())
+            pulumi.Output.all(dated, join.stdout).apply(
+                lambda both: f"{both[0]['generation']} {last_line(both[1])}".strip()
+            )
         )
         due = joined if args.turn is None else args.turn.when_due(joined, make_room)
         ready = pulumi_command.remote.Command(
@@ -574,10 +576,15 @@ def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> dict
     return {"generation": generation, "payload": payload(files, {**settings, "generation": generation})}
 
 
+def last_line(stdout: str) -> str:
+    """What a script on the machine printed: a greeting of the user's login shell may stand before it."""
+    return stdout.strip().rpartition("\n")[2]
+
+
 def ready_report(stdout: str, machine: str) -> ReadyReport:
     """Reads the line of JSON that the readiness script printed. Raises ValueError for anything else."""
     try:
-        document: Any = json.loads(stdout)
+        document: Any = json.loads(last_line(stdout))
         return ReadyReport(document["spiffeId"], document["certificateExpiry"], document["version"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(

@@ -107,8 +107,9 @@ def leftovers(
     for name, answer in sorted(answers.items()):
         if not isinstance(answer, Answer):
             found.append(f"{name}: nobody could look: {answer}")
-        elif answer.stdout.strip():
-            found.append(f"{name}: {', '.join(answer.stdout.split())}: see docs/on-the-vm.md, how to leave by hand")
+        # What a login shell prints besides is no path.
+        elif places := [line for line in answer.stdout.splitlines() if line.startswith("/")]:
+            found.append(f"{name}: {', '.join(places)}: see docs/on-the-vm.md, how to leave by hand")
     found += [f"{name}: was not asked: switch it off, or run leave.sh on it (docs/leaving.md)" for name in sorted(lost)]
     return found
 

@@ -217,8 +217,9 @@ def order_of(world: World, *names: str) -> list[str]:
     return [r.name for r in world.found if r.name in names]
 
 
-def test_machines_that_a_restart_awaits_take_turns_and_the_state_knows_nothing_of_it() -> None:
-    staged = {f"mesh-{machine}-join": {"stdout": "staged 1\n"} for machine in ("vm-1", "vm-2")}
+@pytest.mark.parametrize("said", ["staged 1\n", "Welcome!\nstaged 1\n"], ids=["alone", "after a greeting"])
+def test_machines_that_a_restart_awaits_take_turns_and_the_state_knows_nothing_of_it(said: str) -> None:
+    staged = {f"mesh-{machine}-join": {"stdout": said} for machine in ("vm-1", "vm-2")}
     world = run(mesh(dev_settings()), answers=staged)
     order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
     first = order[0].removesuffix("-ready")

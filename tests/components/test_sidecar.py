@@ -174,6 +174,8 @@ def test_readiness_is_told_the_generation_of_the_join_and_is_asked_anew_after_ev
     # Back to what was wanted before a change that failed half-way: by the join's own word it is another one.
     again = sidecar(answers={"vm-1-join": {"stdout": "staged 2\n"}})
     assert told(again, "staged 2") != first
+    greeted = sidecar(answers={"vm-1-join": {"stdout": "Welcome to vm-1\n\nstaged 2\n"}})
+    assert told(greeted, "staged 2") == told(again, "staged 2"), "the login shell's greeting is no word of the join's"
 
 
 def test_a_join_names_the_scripts_that_are_brought_by_way_of_the_token_and_carries_none() -> None:
@@ -252,8 +254,9 @@ def test_the_agent_s_ports_are_those_that_the_machine_s_firewall_and_scripts_kno
     assert "15100" not in files["mesh.yaml"]
 
 
-def test_a_report_is_read() -> None:
-    assert ready_report(REPORT, "vm-1") == ReadyReport(
+@pytest.mark.parametrize("before", ["", "Welcome to vm-1\n\n[2 updates]\n"], ids=["alone", "after a greeting"])
+def test_a_report_is_read_whatever_the_login_shell_has_printed_before_it(before: str) -> None:
+    assert ready_report(before + REPORT, "vm-1") == ReadyReport(
         "spiffe://cluster.local/ns/demo/sa/echo", "2030-01-01T00:00:00Z", "1.31.0"
     )
 

@@ -122,6 +122,8 @@ def test_of_an_empty_stack_nothing_is_removed_but_what_is_left_is_looked_for(wor
     assert code == 0, said
     assert "dev: the stack is empty. Nothing is removed; what it may have left is looked for." in said
     assert "dev: nothing is left." in said
+    world.answers = {"vm-1": Answer("vm-1", 0, "Welcome to vm-1\n", "")}
+    assert "dev: nothing is left." in world.run()[1], "a login shell greets"
     world.cluster.namespaces = {"": ["default", "demo", "istio-system"]}
     world.cluster.crds = [crd(GATEWAYS), crd("x.istio.io", release="somebody")]
     world.answers = {"vm-1": Answer("vm-1", 0, "/var/lib/hybrid-mesh\n", "")}
