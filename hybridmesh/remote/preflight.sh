@@ -194,12 +194,18 @@ print("HTTP/1.1 200 OK", urllib.request.urlopen(request, timeout=10).headers, se
     fi
 }
 
+# Of the headers of several answers, those of the last: a proxy's to CONNECT and redirections come before it
+last_answer() {
+    awk '/^HTTP\// { text = "" } { text = text $0 "\n" } END { printf "%s", text }'
+}
+
 check_package() {
     case $URL in
         http*) ;;
         *) return 0 ;; # a file, or nothing, which is a finding of its own
     esac
-    if headers "$URL" | tr -d '\r' >answer && grep -q '^HTTP/[0-9.]* 2' answer; then
+    headers "$URL" | tr -d '\r' | last_answer >answer
+    if grep -q '^HTTP/[0-9.]* 2' answer; then
         check_clock
     elif ! has_our_package; then
         finding package "$URL cannot be downloaded: $(tail -n 1 output | scrub | tr ';' ',')" 'the proxy could not be installed' \
@@ -207,11 +213,12 @@ check_package() {
     fi
 }
 
-# By the clock of the one machine that says the time in plain text: the package's
+# By the clock of the one machine that says the time in plain text: the package's. A cache says how old its answer is.
 check_clock() {
     there=$(sed -n 's/^[Dd]ate: *//p' answer | tail -n 1)
+    age=$(sed -n 's/^[Aa]ge: *\([0-9]\{1,9\}\) *$/\1/p' answer | tail -n 1)
     [ -n "$there" ] && there=$(date -d "$there" +%s 2>/dev/null) || return 0
-    skew=$(($(date +%s) - there))
+    skew=$(($(date +%s) - there - ${age:-0}))
     [ "${skew#-}" -gt "$CLOCK_SECONDS" ] || return 0
     which=ahead
     [ "$skew" -gt 0 ] || which=behind

@@ -358,8 +358,8 @@ def test_a_port_of_the_application_that_a_container_takes_past_the_proxy_is_foun
 
 
 @contextmanager
-def answering(*, head: int = 200, get: int = 200, skew: float = 0) -> Iterator[str]:
-    """A mirror whose clock is off by so many seconds."""
+def answering(*, head: int = 200, get: int = 200, skew: float = 0, age: int | None = None) -> Iterator[str]:
+    """A mirror whose clock is off by so many seconds; or a cache, whose answer is so many seconds old."""
 
     class Mirror(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -370,7 +370,9 @@ def answering(*, head: int = 200, get: int = 200, skew: float = 0) -> Iterator[s
 
         def answer(self, status: int) -> None:
             self.send_response_only(status)
-            self.send_header("Date", self.date_time_string(time.time() + skew))
+            self.send_header("Date", self.date_time_string(time.time() + skew - (age or 0)))
+            if age is not None:
+                self.send_header("Age", str(age))
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -414,6 +416,22 @@ def test_a_clock_that_is_off_is_found(sandbox: Sandbox, skew: int, said: str) ->
         one(found, "clock", f"s {said} of that of the package's server", "certificates", "set-ntp")
     else:
         assert found == ()
+
+
+def test_the_answer_of_a_cache_is_as_old_as_it_says(sandbox: Sandbox) -> None:
+    with answering(age=1800) as url:
+        assert sandbox.run("check_package", package_url=url) == ()
+    with answering(age=1800, skew=400) as url:
+        one(sandbox.run("check_package", package_url=url), "clock", "s behind")
+
+
+def test_of_several_answers_the_last_counts(sandbox: Sandbox) -> None:
+    proxy = "HTTP/1.1 200 Connection established\\r\\nDate: Thu, 01 Jan 1970 00:00:00 GMT\\r\\nAge: 9\\r\\n\\r\\n"
+    fakes = f"headers() {{ printf '{proxy}'; printf \"HTTP/2 $1\\r\\ndate: $(LC_ALL=C date -u -R)\\r\\n\\r\\n\"; }}"
+    good, gone = (fakes.replace("$1", status) for status in ("200 OK", "404 Not Found"))
+    url = "https://m/x.deb"
+    assert sandbox.run(": >output; check_package", fakes=good, package_url=url) == ()
+    one(sandbox.run(": >output; check_package", fakes=gone, package_url=url), "package", url)
 
 
 # ---------------------------------------------------------------- what it is told
