@@ -406,6 +406,7 @@ def test_what_was_there_before_is_there_again(vm: Vm) -> None:
         "mkdir /root/bin; mv /usr/local/bin/* /root/bin/; mkdir -p /etc/certs /var/lib/istio/old; "
         "useradd --system --home-dir /var/lib/istio istio-proxy; "
         "chmod 751 /etc/certs; echo mine >/etc/certs/root-cert.pem; echo mine >/etc/certs/app.pem; "
+        "echo mine >/etc/certs/cert-chain.pem; echo mine >/etc/certs/key.pem; "
         "ln -s /var/lib/istio /etc/istio; printf '%s' \"$(cat /etc/hosts)\" >/etc/hosts; chmod 640 /etc/hosts"
     )
     before = vm.listing()

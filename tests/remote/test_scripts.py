@@ -619,6 +619,29 @@ def test_without_a_list_of_what_is_here_nothing_is_installed(tmp_path: Path) -> 
     assert (tmp_path / "packages").read_text() == ""
 
 
+# ---------------------------------------------------------------- certificates
+
+
+@pytest.mark.parametrize(
+    ("delivered", "kept"),
+    [({}, False), ({"spiffe-id": "spiffe://x"}, True), ({"spiffe-id": "spiffe://y"}, False)],
+    ids=["before the first join", "of a join", "of a join as somebody else"],
+)
+def test_a_certificate_that_no_join_of_ours_has_brought_about_goes(
+    tmp_path: Path, delivered: dict[str, str], kept: bool
+) -> None:
+    certificates = tmp_path / "certs"
+    certificates.mkdir()
+    for name in ("cert-chain.pem", "key.pem", "app.pem"):
+        (certificates / name).touch()
+    for name, text in delivered.items():
+        (tmp_path / "delivered").mkdir(exist_ok=True)
+        (tmp_path / "delivered" / name).write_text(f"{text}\n")
+    drop = function("join.sh", "drop_unfit_certificate").replace("/etc/certs", str(certificates))
+    sh(f"STATE=.; SPIFFE_ID=spiffe://x\n{drop}drop_unfit_certificate", folder=tmp_path)
+    assert sorted(path.name for path in certificates.iterdir()) == ["app.pem"] + ["cert-chain.pem", "key.pem"] * kept
+
+
 # ---------------------------------------------------------------- the way back, and upkeep
 
 
