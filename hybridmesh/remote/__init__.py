@@ -151,7 +151,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "firewall": "the VM's own firewall lets the application's ports in",
     "gateway": "a route and a TCP connection to the gateway's port 15012, for certificate and configuration",
     "init": "systemd is up, and not going down; a failed unit of others is a note",
-    "leftovers": "no Istio of another installation, no half user",
+    "leftovers": "no Istio of another installation, no half user, no line of others that leads to another istiod",
     "libc": "the GNU C library, new enough for Envoy",
     "package": "the package's address answers",
     "ports": "nobody else holds a port of the proxy, nor leads one of the application's past it",

@@ -242,3 +242,17 @@ check_gateway_names() {
             "let this VM's resolver know it (getent ahosts $name), or set hybrid-mesh:gateway.address to an IP address"
     done
 }
+
+# Of a name's lines in the hosts file the first is asked first: one that somebody else wrote stays before ours.
+check_other_lines() {
+    [ -s "$1" ] && hosts_lines "$1" >ours || return 0
+    hosts_without_block | awk '
+        FILENAME == "ours" { ours[$1] = 1; next }
+        { sub(/#.*/, "") }
+        $1 in ours { next }
+        { for (i = 2; i <= NF; i++) if ($i ~ /^istiod(-[a-z0-9-]+)?\.[a-z0-9-]+\.svc$/) { print $1, $i; next } }' ours - |
+        while read -r address name; do
+            finding leftovers "$HOSTS leads $name to $address, by a line that is not of hybrid-mesh" \
+                'the proxy would look for istiod there first' 'take that line away: hybrid-mesh writes its own'
+        done
+}

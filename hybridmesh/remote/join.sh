@@ -36,6 +36,7 @@ preflight() {
     check_ports
     check_ssh
     check_gateway_names files/hosts
+    check_other_lines files/hosts
     report
 }
 

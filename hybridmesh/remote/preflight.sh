@@ -237,6 +237,7 @@ check_ssh
 check_address
 for address in $GATEWAY; do echo "$address istiod"; done >way
 check_gateway_names way
+check_other_lines way
 check_resolver
 check_way
 check_firewall

@@ -250,6 +250,31 @@ def test_a_gateway_s_name_without_an_address_is_found(sandbox: Sandbox) -> None:
     assert sandbox.run("echo '192.0.2.1 istiod' >way; check_gateway_names way") == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("192.0.2.9 istiod.istio-system.svc", "192.0.2.9"),
+        ("192.0.2.9\tgateway istiod-v1-31.mesh.svc # by hand", "192.0.2.9"),
+        ("192.0.2.1 istiod.istio-system.svc", ""),
+        ("192.0.2.9 my-istiod.istio-system.svc", ""),
+        ("# 192.0.2.9 istiod.istio-system.svc", ""),
+        ("# BEGIN hybrid-mesh\n192.0.2.9 istiod.istio-system.svc\n# END hybrid-mesh", ""),
+    ],
+)
+def test_a_line_of_others_that_leads_to_another_istiod_is_found(sandbox: Sandbox, line: str, found: str) -> None:
+    hosts = sandbox.folder / "etc-hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{line}\n")
+    text = "echo '192.0.2.1 istiod' >way; check_other_lines way"
+    result = sandbox.run(text, fakes=f"HOSTS={hosts}")
+    if found:
+        one(result, "leftovers", f"{hosts} leads istiod", f"to {found}, by a line that is not of hybrid-mesh")
+    else:
+        assert result == ()
+    named = text.replace("192.0.2.1", "gw.example.com")
+    assert sandbox.run(named, fakes=f"HOSTS={hosts}; addresses_of() {{ echo 192.0.2.1; echo 192.0.2.9; }}") == ()
+    assert sandbox.run(": >way; check_other_lines way", fakes=f"HOSTS={hosts}") == (), "nobody knows the gateway yet"
+
+
 # ---------------------------------------------------------------- ways
 
 ROUTE = "ip() { echo '192.0.2.1 dev eth0 src 192.0.2.11'; }; dropped_by() { :; }; "
