@@ -76,6 +76,15 @@ check_system() {
         finding tools "not installed: $(missing_packages | paste -sd ' ' -)" 'the proxy could not be set up' \
             'install them; there is no apt-get, dnf or yum here'
     fi
+    check_sudo
+}
+
+# Istio's unit starts the proxy by `sudo -E -u istio-proxy`, as root and without a terminal.
+check_sudo() {
+    command -v sudo >/dev/null || return 0
+    timeout 20 sudo -n -E -u nobody /bin/sh -c : >output 2>&1 </dev/null ||
+        finding tools "sudo lets root run nothing as another user ($(tail -n 1 output | tr ';' ','))" 'the proxy would not start' \
+            'allow it in /etc/sudoers: root ALL=(ALL:ALL) ALL, and Defaults:root !requiretty; see that the account of root has not expired'
 }
 
 # VERSION_ID whole, or what stands before its first dot: 9 is for 9.4, and 24.04 for itself alone
@@ -168,8 +177,13 @@ check_leftovers() {
                 "take it away first: systemctl disable --now istio, then remove package $PACKAGE"
         fi
     fi
-    if getent group istio-proxy >/dev/null && ! getent passwd istio-proxy >/dev/null; then
-        finding leftovers 'group istio-proxy exists without its user' 'the package could not be installed' 'groupdel istio-proxy'
+    if ! getent passwd istio-proxy >/dev/null; then
+        ! getent group istio-proxy >/dev/null ||
+            finding leftovers 'group istio-proxy exists without its user' 'the package could not be installed' 'groupdel istio-proxy'
+    elif [ "$(id -gn istio-proxy)" != istio-proxy ]; then
+        finding leftovers "user istio-proxy is here, of group $(id -gn istio-proxy)" \
+            'the package could not be installed, or the proxy would redirect itself' \
+            'give it its own: groupadd --system istio-proxy; usermod -g istio-proxy istio-proxy'
     fi
 }
 

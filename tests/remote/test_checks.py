@@ -110,6 +110,23 @@ def test_a_c_library_that_envoy_cannot_use_is_found(sandbox: Sandbox, answer: st
 
 
 @pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ('[ "$*" = "-n -E -u nobody /bin/sh -c :" ]', ""),
+        ("echo 'sudo: sorry, you must have a tty to run sudo' >&2; return 1", "you must have a tty"),
+        ("echo 'root is not in the sudoers file.' >&2; return 1", "not in the sudoers file"),
+    ],
+)
+def test_a_sudo_that_would_not_start_the_proxy_is_found(sandbox: Sandbox, answer: str, found: str) -> None:
+    result = sandbox.run("check_sudo", fakes=f'timeout() {{ shift; "$@"; }}; sudo() {{ {answer}; }}')
+    if found:
+        one(result, "tools", found, "the proxy would not start", "/etc/sudoers")
+    else:
+        assert result == ()
+    assert sandbox.run("check_sudo", fakes='command() { [ "$2" != sudo ]; }') == (), "it is installed later"
+
+
+@pytest.mark.parametrize(
     ("state", "said"),
     [
         ("running", ""),
@@ -211,6 +228,10 @@ def test_leftovers_of_another_installation_are_found(sandbox: Sandbox) -> None:
     getent = "getent() { [ $1 = group ]; }"
     assert sandbox.run("check_leftovers", fakes=NO_ISTIO + "getent() { return 2; }") == ()
     one(sandbox.run("check_leftovers", fakes=NO_ISTIO + getent), "leftovers", "group istio-proxy exists", "groupdel")
+    of_nobody = "getent() { [ $1 = passwd ]; }; id() { echo nogroup; }"
+    one(sandbox.run("check_leftovers", fakes=NO_ISTIO + of_nobody), "leftovers", "of group nogroup", "usermod -g")
+    its_own = "getent() { :; }; id() { echo istio-proxy; }"
+    assert sandbox.run("check_leftovers", fakes=NO_ISTIO + its_own) == ()
     other = "installed_version() { echo 1.18.0; }; systemctl() { return 1; }; getent() { return 2; }"
     one(sandbox.run("check_leftovers", fakes=other), "leftovers", "an Istio that hybrid-mesh did not install")
     (sandbox.folder / "state/before").mkdir(parents=True)
