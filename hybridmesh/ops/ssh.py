@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from hybridmesh.legible import legible
 
 SUDO_REFUSED = 77
-"""What the commands of hybridmesh.remote end with where their user is not root and sudo wants a password."""
+"""What the commands of hybridmesh.remote end with where their user is not root and sudo is refused."""
 
 _HOST_KEY_ALGORITHMS = (
     "ssh-ed25519",
@@ -170,11 +170,18 @@ async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, 
         raise SshError(
             machine.name,
             "sudo",
-            f"{machine.door.user} is not root there, and sudo asks for a password",
+            f"{machine.door.user} is not root there, and sudo is refused ({_words_of_sudo(answer.stderr)})",
             "Nothing can be installed or looked at there.",
-            f"`{machine.door.user} ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d on the machine, or `user: root`.",
+            f"`{machine.door.user} ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d on the machine, and "
+            f"`Defaults:{machine.door.user} !requiretty` where it wants a terminal; or `user: root`.",
         )
     return answer
+
+
+def _words_of_sudo(stderr: str) -> str:
+    """What sudo said, or the shell where there is none; the command's own lines follow it."""
+    said = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("hybrid-mesh: ")]
+    return said[-1] if said else "it asks for a password"
 
 
 def _cut_off(machine: Reachable, error: object) -> SshError:

@@ -163,7 +163,7 @@ def test_each_way_not_to_get_in_has_its_own_message_within_its_time(
     expected = {
         "another": "shows another host key than ssh-ed25519 of hostKey",
         "stranger": "does not let nobody in with the private key",
-        "no-sudo": "plain is not root there, and sudo asks for a password",
+        "no-sudo": "plain is not root there, and sudo is refused (sudo: ",
         "closed": "SSH does not answer at",
         "silent": f"no answer within {DIAL_SECONDS} s",
     }

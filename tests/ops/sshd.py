@@ -108,8 +108,10 @@ class Sshd:
         elif command == "drop":
             connection = process.channel.get_connection()
             connection.abort()
-        elif command == "sudo":
+        elif command.startswith("sudo"):
+            process.stderr.write(command.removeprefix("sudo ") + "\n")
             process.stderr.write("hybrid-mesh: FAILED: admin is not root on vm, and sudo -n is refused\n")
+            process.stderr.write("hybrid-mesh: remedy: log in as root, or allow this user NOPASSWD sudo\n")
             process.exit(77)
         elif command.isdigit():
             process.exit(int(command))

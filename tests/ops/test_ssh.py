@@ -184,9 +184,11 @@ def test_a_command_that_does_not_end_or_is_cut_off_is_said_to_be(sshd: Sshd) -> 
 
 
 def test_a_user_whose_sudo_wants_a_password_is_told_from_a_command_that_fails(sshd: Sshd) -> None:
-    said = refusal("sudo", sshd.door(user="admin"), "sudo")
-    assert "admin is not root there, and sudo asks for a password" in said
-    assert "NOPASSWD" in said
+    for words in ("sudo: a password is required", "sudo: sorry, you must have a tty", "/bin/sh: 1: sudo: not found"):
+        said = refusal("sudo", sshd.door(user="admin"), f"sudo {words}")
+        assert f"admin is not root there, and sudo is refused ({words})" in said
+        assert "NOPASSWD" in said
+    assert "sudo is refused (it asks for a password)" in refusal("sudo", sshd.door(user="admin"), "sudo ")
     assert ask(sshd.door(), "77") == Answer("vm-1", 77, "", "")
 
 
