@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hybridmesh.istio import BootstrapOptions, cluster_env, versions
-from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
+from hybridmesh.remote import ANOTHER_RAN, ANOTHER_RAN_FIX, COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, has_run, payload
 from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
@@ -162,6 +162,9 @@ def _redirected(shape: given.ProxyShape, ports: Mapping[str, int], ssh_port: int
 def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
     if isinstance(answer, SshError):
         found = Found("ssh", answer.problem, answer.consequence.rstrip("."), answer.fix.rstrip("."))
+        return Report(machine=name, looked=False, findings=(found,))
+    if answer.code == 0 and not has_run(answer.stderr):
+        found = Found("ssh", ANOTHER_RAN, "nothing is known of the machine", ANOTHER_RAN_FIX)
         return Report(machine=name, looked=False, findings=(found,))
     findings, notes = findings_in(answer.stderr), notes_in(answer.stderr)
     if not told.gateway:

@@ -10,7 +10,15 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import ConfigureRequest, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE, LEAVE_SCRIPTS, payload
+from hybridmesh.remote import (
+    ANOTHER_RAN,
+    ANOTHER_RAN_FIX,
+    COMMAND_AGENT_LEAVE,
+    COMMAND_LEAVE,
+    LEAVE_SCRIPTS,
+    has_run,
+    payload,
+)
 
 from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, is_unknown, number, text
@@ -263,6 +271,8 @@ def _run(props: Mapping[str, Any], command: str, what: str, consequence: str) ->
     if answer.code != 0:
         said = answer.stderr.strip().splitlines()[-20:]
         raise DepartureError("\n".join([f"{machine} could not {what}:", *said]))
+    if not has_run(answer.stderr):
+        raise DepartureError(f"{machine}: {ANOTHER_RAN}. {consequence} Fix: {ANOTHER_RAN_FIX}; then run this again.")
     for line in answer.stderr.splitlines():
         if "note: " in line:
             _say(f"{machine}: {line.partition('note: ')[2]}")

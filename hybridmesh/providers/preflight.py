@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from hybridmesh.remote import COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, payload
+from hybridmesh.remote import ANOTHER_RAN, ANOTHER_RAN_FIX, COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, has_run, payload
 from hybridmesh.remote.preflight import findings_in, notes_in
 
 from .cluster import load_ahead
@@ -105,6 +105,8 @@ def look(props: Mapping[str, Any]) -> list[str]:
     answer = ask(props, COMMAND_PREFLIGHT, stdin, LOOK_SECONDS + int(told.get(_WAIT, "30")))
     if isinstance(answer, SshError):
         return [f"{answer.problem}. {answer.consequence} Fix: {answer.fix}"]
+    if answer.code == 0 and not has_run(answer.stderr):
+        return [f"{ANOTHER_RAN}. Nothing is known of the machine. Fix: {ANOTHER_RAN_FIX}."]
     for note in notes_in(answer.stderr):
         # The engine shows what a plugin prints.
         print(f"{machine}: {note}", flush=True)

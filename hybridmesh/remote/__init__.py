@@ -24,6 +24,8 @@ import deflate
 
 __all__ = [
     "AGENT_SCRIPTS",
+    "ANOTHER_RAN",
+    "ANOTHER_RAN_FIX",
     "BRING_SCRIPTS",
     "CHECKS",
     "COMMAND_AGENT",
@@ -43,6 +45,7 @@ __all__ = [
     "SETTINGS",
     "STARTUP_SCRIPTS",
     "bring_payload",
+    "has_run",
     "payload",
     "payload_digest",
     "probe",
@@ -265,6 +268,12 @@ COMMAND_AGENT_LEAVE: Final = _command("agent-leave.sh")
 COMMAND_LEAVE: Final = _command("leave.sh")
 """Undoes a join, a half one too. Needs LEAVE_SCRIPTS and no files; reads only `drain-seconds`."""
 
+ANOTHER_RAN: Final = "its sshd ran something else than what it was asked to, which ended well"
+ANOTHER_RAN_FIX: Final = (
+    "see ForceCommand in /etc/ssh/sshd_config and command= in ~/.ssh/authorized_keys there: this user's must be neither"
+)
+"""What is wrong, and what to do, where a command ends with 0 and its script has not run."""
+
 COMMAND_PROBE: Final = f"exec /bin/sh -c '{_AS_ROOT}' hybrid-mesh 'exec /bin/sh -s'"
 """Looks at the machine and changes nothing. Reads what `probe` gives; no payload, and nothing secret."""
 
@@ -294,6 +303,13 @@ def payload(
     packed = _packed(_tar_entries(entries)) if entries else b""
     packed += deflate.gzip_compress(_content(files, settings) + _END, _FAST)
     return base64.b64encode(packed).decode("ascii")
+
+
+def has_run(stderr: str) -> bool:
+    """Whether it is a script of a payload that wrote this: each says its steps. An sshd may run a command of its own in
+    the place of any, and that end well.
+    """
+    return any(line.startswith("hybrid-mesh: ") for line in stderr.splitlines())
 
 
 def bring_payload() -> str:

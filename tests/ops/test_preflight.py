@@ -167,6 +167,14 @@ def test_a_script_that_ends_otherwise_is_no_good_machine(monkeypatch: pytest.Mon
     assert "it ended with status 1: hybrid-mesh: FAILED: the payload cannot be unpacked" in done.output
 
 
+def test_a_command_that_sshd_runs_in_the_place_of_ours_makes_no_good_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, vm_1=Answer("vm-1", 0, "welcome\n", ""))
+    done = console(monkeypatch, "vm-1")
+    assert done.exit_code == 1
+    assert "ran something else than what it was asked to" in done.output
+    assert "ForceCommand" in done.output
+
+
 def test_it_works_before_the_first_up_and_says_what_nobody_knows_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = answers(monkeypatch)
     done = console(monkeypatch, up=False)

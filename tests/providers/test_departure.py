@@ -363,6 +363,12 @@ def test_a_script_that_fails_says_what_it_said(machine: SimpleNamespace) -> None
         DepartureProvider().delete("id", dict(INPUTS))
 
 
+def test_a_machine_whose_sshd_runs_another_command_has_not_left(machine: SimpleNamespace) -> None:
+    machine.answer = Answer("vm-1", 0, "welcome\n", "")
+    with pytest.raises(DepartureError, match=r"^vm-1: its sshd ran something else.*stays in the stack.*ForceCommand"):
+        DepartureProvider().delete("id", dict(INPUTS))
+
+
 @pytest.mark.parametrize(
     ("section", "text"),
     [

@@ -123,6 +123,13 @@ def test_what_cannot_be_understood_is_shown_as_it_is(monkeypatch: pytest.MonkeyP
     assert line.endswith("the payload cannot be unpacked")
 
 
+def test_a_command_that_sshd_runs_in_the_place_of_ours_finds_nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines(monkeypatch, Answer("vm-1", 0, "welcome\n", "motd\n"))
+    (line,) = found()
+    assert "ran something else than what it was asked to" in line
+    assert "Fix: see ForceCommand" in line
+
+
 def test_it_looks_again_for_what_it_looks_at_or_another_way_there_and_not_for_limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
