@@ -47,6 +47,16 @@ clean_iptables() {
         'pilot-agent istio-iptables --cleanup-only, then run this again'
 }
 
+# What loads a machine's own rules at boot may have saved ours among them. They are not ours to change there.
+SAVED_RULES='/etc/iptables/rules.v4 /etc/iptables/rules.v6 /etc/sysconfig/iptables /etc/sysconfig/ip6tables /etc/nftables.conf'
+
+tell_of_saved_rules() {
+    for file in $SAVED_RULES; do
+        ! grep -qs 'ISTIO_\|HYBRID_MESH' "$file" ||
+            log "note: $file has rules of Istio saved, which the next boot would bring back, with no proxy behind them: take the lines with ISTIO_ and HYBRID_MESH out"
+    done
+}
+
 remove_units() {
     step units
     for unit in $UPKEEP; do
@@ -68,19 +78,24 @@ purge() {
     esac
 }
 
+# purge_all PACKAGE…: waits for the package manager's lock, five minutes in all
+purge_all() {
+    now
+    PURGE_END=${PURGE_END:-$((NOW + 300))}
+    until quietly purge "$@"; do
+        locked_until "$PURGE_END" || return 1
+        sleep 2
+    done
+}
+
 remove_package() {
     step package
     case $(package_family) in
         deb) dpkg-query -W "$PACKAGE" >/dev/null 2>&1 || return 0 ;;
         rpm) rpm -q "$PACKAGE" >/dev/null 2>&1 || return 0 ;;
     esac
-    now
-    limit=$((NOW + 300))
-    until quietly purge "$PACKAGE"; do
-        locked_until "$limit" ||
-            fail "$PACKAGE cannot be removed" 'repair the package system (dpkg --configure -a), then run this again'
-        sleep 2
-    done
+    purge_all "$PACKAGE" ||
+        fail "$PACKAGE cannot be removed" 'repair the package system (dpkg --configure -a), then run this again'
 }
 
 remove_user() {
@@ -126,7 +141,8 @@ restore_hosts() {
         head -c -1 hosts >hosts.cut
         mv hosts.cut hosts
     fi
-    write_file hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
+    write_file hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%u:%g' "$HOSTS")" || fail "$HOSTS cannot be written" \
+        "make it a file that root may replace: ls -l $HOSTS, lsattr $HOSTS (chattr -i $HOSTS), then run this again"
 }
 
 # What another package has come to need in the meantime stays.
@@ -136,7 +152,7 @@ remove_added_packages() {
     step packages "remove $(tr '\n' ' ' <"$STATE/added-packages")"
     export SUDO_FORCE_REMOVE=yes # Debian's sudo stays otherwise, where root has no password
     # shellcheck disable=SC2046 # one word a package
-    quietly purge $(cat "$STATE/added-packages") || log 'note: not every package that came with the join could be removed'
+    purge_all $(cat "$STATE/added-packages") || log 'note: not every package that came with the join could be removed'
 }
 
 remove_brought
@@ -150,6 +166,7 @@ if [ -d "$BEFORE" ]; then
     remove_agent # it writes through the mesh
     stop_istio
     clean_iptables
+    tell_of_saved_rules
     remove_units
     remove_package
     remove_user

@@ -315,7 +315,7 @@ set_hosts() {
     if cmp -s block present; then return; fi
     log "write $HOSTS: $(paste -sd , "$1")"
     hosts_without_block >other-hosts && cat other-hosts block >new-hosts || return 1
-    write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%U:%G' "$HOSTS")"
+    write_file new-hosts "$HOSTS" "$(stat -c '%a' "$HOSTS")" "$(stat -c '%u:%g' "$HOSTS")"
 }
 
 # can_connect ADDRESS PORT SECONDS, past the proxy; says why not

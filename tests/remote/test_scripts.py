@@ -619,6 +619,40 @@ def test_without_a_list_of_what_is_here_nothing_is_installed(tmp_path: Path) -> 
     assert (tmp_path / "packages").read_text() == ""
 
 
+# ---------------------------------------------------------------- leaving
+
+
+def test_packages_that_came_with_a_join_are_removed_once_the_package_manager_is_free(tmp_path: Path) -> None:
+    (tmp_path / "added-packages").write_text("libsudo\nsudo\n")
+    text = (
+        "STATE=.; sleep() { :; }; record_cut_off_packages() { :; }\n"
+        "purge() { echo x >>asked; [ $(wc -l <asked) -gt 2 ] || { echo 'dpkg frontend lock was locked'; return 2; }\n"
+        'echo "$@" >removed; }\n'
+    ) + "".join(function("leave.sh", name) for name in ("purge_all", "remove_added_packages"))
+    done = ended(f"{text}remove_added_packages", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "note: " not in done.stderr.decode()
+    assert (tmp_path / "removed").read_text() == "libsudo sudo\n"
+
+
+def test_a_departure_that_cannot_write_the_hosts_file_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "etc-hosts").write_text(f"127.0.0.1 localhost\n{BLOCK}")
+    text = f"HOSTS=etc-hosts; mv() {{ return 1; }}; was_here() {{ false; }}\n{function('leave.sh', 'restore_hosts')}"
+    said = ended(f"{text}restore_hosts", folder=tmp_path).stderr.decode()
+    assert "at step hosts: etc-hosts cannot be written\n" in said
+    assert "remedy: make it a file that root may replace: ls -l etc-hosts, lsattr etc-hosts (chattr -i" in said
+
+
+def test_a_departure_tells_of_rules_that_somebody_has_saved(tmp_path: Path) -> None:
+    (tmp_path / "rules.v4").write_text("*nat\n:ISTIO_OUTPUT - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT\nCOMMIT\n")
+    (tmp_path / "rules.v6").write_text("*filter\n:INPUT DROP [0:0]\nCOMMIT\n")
+    text = f"SAVED_RULES='rules.v4 rules.v6 nothing'\n{function('leave.sh', 'tell_of_saved_rules')}tell_of_saved_rules"
+    said = ended(text, folder=tmp_path)
+    assert said.returncode == 0
+    (note,) = said.stderr.decode().splitlines()
+    assert note.startswith("hybrid-mesh: note: rules.v4 has rules of Istio saved, which the next boot would bring back")
+
+
 # ---------------------------------------------------------------- certificates
 
 
