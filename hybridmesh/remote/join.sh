@@ -71,8 +71,18 @@ install_missing() {
         set -- "$@" --no-install-recommends -o "DPkg::Lock::Timeout=$INSTALL_LIMIT"
     fi
     if quietly timeout "$INSTALL_LIMIT" "$manager" "$@" 2>/dev/null; then return; fi
-    [ "$manager" != apt-get ] || quietly timeout "$INSTALL_LIMIT" apt-get update || :
+    [ "$manager" != apt-get ] || update_lists
     quietly timeout "$INSTALL_LIMIT" "$manager" "$@"
+}
+
+# A machine that was just made may be at it by itself; apt-get waits for the lock of packages alone, not for that of lists.
+update_lists() {
+    now
+    limit=$((NOW + INSTALL_LIMIT))
+    until quietly timeout "$INSTALL_LIMIT" apt-get update; do
+        locked_until "$limit" || return 0
+        sleep 2
+    done
 }
 
 # What comes with them is told from what is here at this moment, also if it fails: what others install before or

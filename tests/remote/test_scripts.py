@@ -566,7 +566,7 @@ def test_a_system_outside_the_table_is_a_finding(tmp_path: Path, release: str, r
 PACKAGES = (
     'STATE=.; INSTALL_LIMIT=9; write_file() { cp "$1" "$2"; }; all_packages() { sort -u packages; }\n'
     "package_manager() { echo dnf; }; missing_packages() { cat missing; }\n"
-    + "".join(function("join.sh", name) for name in ("install_missing", "add_missing_packages"))
+    + "".join(function("join.sh", name) for name in ("install_missing", "update_lists", "add_missing_packages"))
 )
 """A machine whose packages are the lines of the file `packages`."""
 
@@ -611,6 +611,21 @@ def test_of_an_installation_that_was_cut_off_only_what_was_asked_for_is_ours(tmp
     joined(tmp_path, "echo sudo >>packages; kill -KILL $$")
     install_by_hand(tmp_path, "postgresql")
     assert added(tmp_path) == ["sudo"]
+
+
+def test_lists_of_packages_that_another_apt_is_fetching_are_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "packages").write_text("bash\n")
+    (tmp_path / "missing").write_text("sudo\n")
+    apt = (
+        "sleep() { :; }; package_manager() { echo apt-get; }\n"
+        'timeout() { echo "$3" >>asked; case $3 in\n'
+        "install) [ -e fetched ] && echo sudo >>packages ;;\n"
+        "update) [ $(grep -c update asked) -gt 2 ] && : >fetched ||\n"
+        "    { echo 'E: Could not get lock /var/lib/apt/lists/lock.'; return 100; } ;;\nesac; }\n"
+    )
+    done = ended(f"{PACKAGES}{apt}add_missing_packages", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "asked").read_text().split() == ["install", "update", "update", "update", "install"]
 
 
 def test_without_a_list_of_what_is_here_nothing_is_installed(tmp_path: Path) -> None:
