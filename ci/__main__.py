@@ -22,7 +22,8 @@ from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import NAMESPACE, SettingsError
-from hybridmesh.settings.files import from_stack_file, read_below, sections_in, stack_document
+from hybridmesh.settings.files import from_stack_file, read_below, stack_document
+from hybridmesh.settings.findings import sections_in
 
 CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""
@@ -114,7 +115,7 @@ def mesh_up(number: Number, base: Annotated[str, typer.Option(help="The stack th
     file, prefix = Path(f"Pulumi.{base}.yaml"), f"{NAMESPACE}:"
     document = stack_document(file)
     others = {key: value for key, value in document["config"].items() if not str(key).startswith(prefix)}
-    own = ephemeral(sections_in(document), number, read_below(Path()))
+    own = ephemeral(sections_in(document["config"]), number, read_below(Path()))
     config = {**others, **{f"{prefix}{key}": value for key, value in own.items()}}
     Path(f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({**document, "config": config}, sort_keys=False))
     pulumi("stack", "select", "--create", stack)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from .findings import NAMESPACE, Finding, SettingsError
+from .findings import Finding, SettingsError, sections_in
 from .models import Settings
 from .parser import ReadFile, parse
 
@@ -64,28 +64,36 @@ def findings_in(sections: dict[str, Any], read_file: ReadFile) -> tuple[Finding,
 
 def sections_of(file: Path) -> dict[str, Any]:
     """A stack file's settings as they are written, by section. Raises `SettingsError` for what is no stack file."""
-    return sections_in(stack_document(file))
+    return sections_in(stack_document(file)["config"])
 
 
 def stack_document(file: Path) -> dict[str, Any]:
     """All that a stack file says. Raises `SettingsError` for what is no stack file."""
     try:
-        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document: Any = yaml.load(file.read_text(encoding="utf-8"), _EachKeyOnce)
     except yaml.YAMLError as error:
         raise SettingsError([_unusable(file, f"cannot be read: {_reason(error)}")]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([_unusable(file, f"cannot be read: {' '.join(str(error).split())}")]) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
+        raise SettingsError([_unusable(file, f"cannot be read: {reason}")]) from error
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise SettingsError([_unusable(file, "has no `config`")])
     return dict(document)
 
 
-def sections_in(document: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stack file's document, by section."""
-    prefix = f"{NAMESPACE}:"
-    config = document["config"].items()
-    return {str(key).removeprefix(prefix): value for key, value in config if str(key).startswith(prefix)}
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses what Pulumi refuses, and YAML takes: of a key that stands twice all but the last would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"`{key.value}` stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 def _reason(error: yaml.YAMLError) -> str:

@@ -1,7 +1,8 @@
 """What is wrong with a stack's settings, said so that a person can put it right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hybridmesh.legible import legible
 
@@ -9,12 +10,24 @@ NAMESPACE = "hybrid-mesh"
 """The namespace of every key in `Pulumi.<stack>.yaml`."""
 
 
+def sections_in(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """What is ours in a stack's config, by section; what stands under a misspelt `hybrid-mesh`, by its whole key."""
+    found = {}
+    for key, value in config.items():
+        namespace, colon, section = str(key).partition(":")
+        if colon and namespace == NAMESPACE:
+            found[section] = value
+        elif colon and namespace.lower().replace("-", "").replace("_", "") == NAMESPACE.replace("-", ""):
+            found[str(key)] = value
+    return found
+
+
 @dataclass(frozen=True)
 class Finding:
     """One wrong value."""
 
     path: str
-    """Where it is, as in the stack file: `workloads.echo.ports[0].port`."""
+    """Where it is, as in the stack file: `workloads.echo.ports[0].port`. Empty: it is the file that `value` names."""
     value: str
     """What is there, as YAML would show it; secrets are starred out. Empty: nothing is there."""
     problem: str
@@ -26,7 +39,8 @@ class Finding:
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""
-        text = f"{NAMESPACE}:{self.path}{shown}: {self.problem}. {self.consequence} Fix: {self.fix}"
+        where = f"{NAMESPACE}:{self.path}{shown}" if self.path else self.value
+        text = f"{where}: {self.problem}. {self.consequence} Fix: {self.fix}"
         # A key may be any text, and this is one line.
         return legible(text).replace("\n", "\\n").replace("\t", "\\t")
 

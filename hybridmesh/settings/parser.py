@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from .checks import check
 from .draft import Draft
-from .findings import Finding, SettingsError
+from .findings import NAMESPACE, Finding, SettingsError
 from .models import Access, Network, Routing, Settings, Workload
 
 ReadFile = Callable[[str], str]
@@ -53,7 +53,7 @@ def parse(mapping: Mapping[str, Any], read_file: ReadFile, decrypted: Collection
         else:
             draft.sections[section] = _validate(field.annotation, plain[section], section, findings, field)
     known = [f.alias or n for n, f in Settings.model_fields.items()]
-    findings.extend(_unknown(str(key), "", known) for key in plain if key not in known)
+    findings.extend(_unknown_section(str(key), known) for key in plain if key not in known)
     findings.extend(check(draft))
     findings = [f for f in findings if f.path not in unreadable or f.problem.startswith("cannot read")]
     kubeconfig = plain.get("cluster", {}).get("kubeconfig") if isinstance(plain.get("cluster"), dict) else None
@@ -154,6 +154,14 @@ def _problem(details: ErrorDetails) -> str:
 def _missing(path: str, field: FieldInfo) -> Finding:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     return Finding(path, "", "is missing", _sentence(str(extra["wrong"])), str(extra["fix"]))
+
+
+def _unknown_section(key: str, known: Sequence[str]) -> Finding:
+    namespace, colon, section = key.partition(":")
+    if not colon:
+        return _unknown(key, "", known)
+    problem = f"stands under `{namespace}`, which is not this program's name"
+    return Finding(section, "", problem, "Nothing would read it.", f"`{NAMESPACE}:{section}`.")
 
 
 def _unknown(key: str, parent: str, known: Sequence[str]) -> Finding:

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi.runtime.config
 
 from .files import read_below
-from .findings import NAMESPACE
+from .findings import NAMESPACE, sections_in
 from .models import Settings
 from .parser import parse
 
@@ -20,7 +20,7 @@ def from_pulumi_config(root: Path) -> Settings:
     """
     prefix = f"{NAMESPACE}:"
     config = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
-    sections = {key.removeprefix(prefix): _decoded(text) for key, text in config.items() if key.startswith(prefix)}
+    sections = {section: _decoded(text) for section, text in sections_in(config).items()}
     # What `pulumi up` says is in the environment alone, what a provider is told in the module.
     secret = set(pulumi.runtime.config.get_config_secret_keys_env())
     decrypted = {

@@ -69,7 +69,26 @@ def test_a_file_that_is_none_is_one_finding(tmp_path: Path, text: str) -> None:
     (tmp_path / "Pulumi.x.yaml").write_text(text)
     status, lines = check(tmp_path / "Pulumi.x.yaml")
     assert (status, len(lines)) == (1, 1)
-    assert check(tmp_path / "missing.yaml")[0] == 1
+    _, (line,) = check(tmp_path / "missing.yaml")
+    assert line.startswith("missing.yaml: cannot be read: No such file or directory. There would be no settings. Fix: ")
+
+
+def test_a_key_that_stands_twice_is_found_which_pulumi_refuses_and_yaml_takes(file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text.replace(" vm-2:", " vm-1:"))
+    status, (line,) = check(file)
+    assert (status, "`vm-1` stands twice, line " in line) == (1, True), line
+    merged = text.replace("hybrid-mesh:routing:", "x: &x { a: 1 }\n  y: { <<: *x, a: 2 }\n  hybrid-mesh:routing:")
+    file.write_text(merged)
+    assert check(file)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["hybridmesh", "hybrid_mesh", "Hybrid-Mesh"])
+def test_a_section_under_a_misspelt_name_of_the_program_is_found(file: Path, name: str) -> None:
+    file.write_text(file.read_text().replace("hybrid-mesh:routing:", f"{name}:routing:"))
+    status, (line,) = check(file)
+    said = f"hybrid-mesh:routing: stands under `{name}`, which is not this program's name. Nothing would read it."
+    assert (status, line) == (1, f"{said} Fix: `hybrid-mesh:routing`.")
 
 
 def test_schema_and_reference_are_printed() -> None:

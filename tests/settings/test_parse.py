@@ -244,6 +244,16 @@ def test_both_adapters_give_the_same(project: Path) -> None:
     assert from_stack_file(project / "Pulumi.dev.yaml") == expected()
 
 
+def test_pulumi_s_config_is_searched_for_sections_under_a_misspelt_name_of_the_program(project: Path) -> None:
+    texts = {f"hybrid-mesh:{key}": json.dumps(value) for key, value in MINIMAL.items()}
+    pulumi.runtime.config.set_all_config({**texts, "hybridmesh:access": "{}"})
+    try:
+        with pytest.raises(SettingsError, match=r"hybrid-mesh:access: stands under `hybridmesh`"):
+            from_pulumi_config(project)
+    finally:
+        pulumi.runtime.config.set_all_config({})
+
+
 def test_paths_may_be_relative_to_another_folder_than_the_stack_file_s(project: Path) -> None:
     elsewhere = project / "stacks"
     elsewhere.mkdir()
