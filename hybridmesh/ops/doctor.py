@@ -15,7 +15,7 @@ from .console import Console
 from .diagnoses import Case, Finding, diagnose
 from .look import Source, View, look
 from .mesh import NOTHING
-from .topology import StackError
+from .topology import StackError, by_number
 
 WELL, FINDINGS, BLIND = 0, 1, 2
 """Exit codes."""
@@ -88,7 +88,7 @@ def exit_code(view: View, findings: Sequence[Finding]) -> int:
 def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
     """What `--json` prints."""
     return {
-        "machines": sorted(view.machines),
+        "machines": sorted(view.machines, key=by_number),
         "notLookedAt": {
             **{name: seen.refusal for name, seen in view.machines.items() if seen.facts is None},
             **({"mesh": view.mesh_refusal} if view.mesh is None else {}),
@@ -115,10 +115,9 @@ def _try_to_write(bundle: Path) -> None:
 def _chosen(given: Sequence[str] | None, there: Sequence[str]) -> list[str]:
     unknown = [name for name in given or () if name not in there]
     if unknown:
-        raise StackError(
-            f"the stack has no machine {', '.join(unknown)}. It has: {', '.join(sorted(there)) or 'none'}."
-        )
-    return sorted(set(given)) if given else sorted(there)
+        known = ", ".join(sorted(there, key=by_number)) or "none"
+        raise StackError(f"the stack has no machine {', '.join(unknown)}. It has: {known}.")
+    return sorted(set(given) if given else there, key=by_number)
 
 
 def _print(view: View, findings: Sequence[Finding]) -> None:

@@ -12,7 +12,7 @@ from hybridmesh.settings import models as given
 from hybridmesh.settings.files import holds_ciphertext, sections_of, stack_file
 
 from .ssh import Door, Limits, Reachable
-from .topology import run_pulumi
+from .topology import by_number, run_pulumi
 
 
 def selected_stack(stack: str | None) -> str:
@@ -59,7 +59,7 @@ def hosts(settings: Settings) -> dict[str, given.Host]:
         found |= workload.machines.hosts if workload.machines else {}
     for network in settings.networks.values():
         found |= network.gateway.hosts if network.gateway else {}
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found, key=by_number)}
 
 
 def reachable(settings: Settings, topology: Mapping[str, Any] | None) -> dict[str, Reachable | None]:

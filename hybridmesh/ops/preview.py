@@ -24,7 +24,7 @@ from hybridmesh.providers.packs import unpacked
 
 from .console import Console
 from .machines import selected_stack
-from .topology import StackError, UnfinishedError, ended_pulumi, run_pulumi
+from .topology import StackError, UnfinishedError, by_number, ended_pulumi, run_pulumi
 
 SECONDS = 3000
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -222,12 +222,7 @@ def _tree(steps: Sequence[Mapping[str, Any]]) -> list[_Node]:
             nodes[parent] = _Node(parent)
             roots.append(nodes[parent])
         nodes[parent].children.append(node)
-    return sorted(roots, key=lambda node: (_is_component(node.urn), _by_number(node.urn.rpartition("::")[2]), node.urn))
-
-
-def _by_number(name: str) -> list[str | int]:
-    """What sorts vm-2 before vm-10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    return sorted(roots, key=lambda node: (_is_component(node.urn), by_number(node.urn.rpartition("::")[2]), node.urn))
 
 
 def _part(urn: str) -> str:

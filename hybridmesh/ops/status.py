@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import rich.console
 import typer
-from rich.console import Group, RenderableType
+from rich.console import ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -25,12 +27,14 @@ from .console import Console
 from .look import Seen, Source, View, look
 from .mesh import MeshFacts, shares
 from .others import others
-from .topology import StackError
+from .topology import StackError, by_number
 
 LIFE_HOURS = 24
 """How long a certificate lasts, if nobody says otherwise."""
 SSH_SECONDS = 30.0
 """With `--watch` machines are asked over SSH no more often than this."""
+LINE = 10_000
+"""The width of what is not a terminal: a log is read with its lines whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +161,7 @@ def machine_statuses(view: View) -> list[MachineStatus]:
         machine_status(
             name, machine, topology["workloads"].get(machine["workload"]), mesh, view.machines.get(name, Seen())
         )
-        for name, machine in sorted(topology["machines"].items())
+        for name, machine in sorted(topology["machines"].items(), key=lambda item: by_number(item[0]))
     ]
 
 
@@ -255,7 +259,7 @@ def status(
 def _console() -> Console:
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a log is read with its lines whole
+        console.width = LINE
     return console
 
 
@@ -349,8 +353,7 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
     for name, made in sorted((topology.get("google") or {}).items()):
         lines.append(f"{made['kind']:<9} {name}: of {made['workload']}, on Google Cloud as {made['serviceAccount']}")
     parts: list[RenderableType] = [Text(line) for line in lines]
-    if machines:
-        parts += [Text(), _table(machines, view.now)]
+    parts += [Text(), _Table(machines, view.now) if machines else Text(no_machines(topology))]
     for machine in machines:
         parts += [Text(f"{machine.name}: changed by hand: {line}", "yellow") for line in machine.drift or ()]
         if machine.refusal:
@@ -358,37 +361,72 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
     return Group(*parts)
 
 
-def _table(machines: Sequence[MachineStatus], now: datetime) -> Table:
+def no_machines(topology: Mapping[str, Any]) -> str:
+    """What stands in place of a table of none."""
+    made = ", ".join(sorted(topology.get("google") or {}, key=by_number))
+    return f"No machine of {made} is in the mesh." if made else "The stack has no machines."
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The machines, and below what is too long for a table; where that would not fit, without what is long."""
+
+    machines: Sequence[MachineStatus]
+    now: datetime
+
+    def __rich_console__(self, console: rich.console.Console, options: ConsoleOptions) -> RenderResult:
+        table = _table(self.machines, self.now, whole=True)
+        whole = Measurement.get(console, options.update_width(LINE), table).maximum <= options.max_width
+        yield table if whole else _table(self.machines, self.now, whole=False)
+        for machine in self.machines:
+            for word, said in _said(machine, whole=whole):
+                if word != said:
+                    yield Text(f"{machine.name}: {word}: {said}", "red")
+
+
+def _table(machines: Sequence[MachineStatus], now: datetime, *, whole: bool) -> Table:
     table = Table(box=None, pad_edge=False)
     for header in ("machine", "identity", "address", "endpoint", "sidecar", "sync", "health", "certificate", "by hand"):
-        table.add_column(header, overflow="fold")
+        if whole or header not in ("identity", "sidecar"):
+            table.add_column(header, overflow="fold")
     for machine in machines:
         # By shape too: a log has no colours.
         colour, shape = ("green", "●") if machine.good else ("red", "✗")
         if machine.good and (machine.drift or machine.refusal):
             colour, shape = "yellow", "▲"
         cells = (
-            machine.identity,
+            *([machine.identity] if whole else []),
             machine.address,
             machine.endpoint,
-            machine.sidecar_version or "not asked",
-            machine.sync,
-            machine.health,
-            _certificate_text(machine, now),
-            "not asked" if machine.drift is None else f"{len(machine.drift)} changes" if machine.drift else "nothing",
+            *([machine.sidecar_version or "not asked"] if whole else []),
+            *(word for word, _ in _said(machine, whole=whole)),
+            _certificate_text(machine, now, whole=whole),
+            _by_hand(machine),
         )
         # Not markup: what a probe or istiod says may hold brackets, as an IPv6 address does.
         table.add_row(Text.assemble((shape, colour), f" {machine.name}"), *map(Text, cells))
     return table
 
 
-def _certificate_text(machine: MachineStatus, now: datetime) -> str:
-    if not machine.certificate_expiry:
-        return "not known"
+def _said(machine: MachineStatus, *, whole: bool) -> Iterator[tuple[str, str]]:
+    """Of sync and health, what stands in the table, and all of it."""
+    for said, word in ((machine.sync, "not in sync"), (machine.health, "unhealthy")):
+        yield (said if len(said) <= (24 if whole else 12) else word), said
+
+
+def _by_hand(machine: MachineStatus) -> str:
+    if machine.drift is None:
+        return "not asked"
+    count = len(machine.drift)
+    return f"{count} change{'s' if count > 1 else ''}" if count else "nothing"
+
+
+def _certificate_text(machine: MachineStatus, now: datetime, *, whole: bool) -> str:
     end = known_end(machine, now)
     if not end:
-        return f"not known (joined until {machine.certificate_expiry})"
-    text = f"{remaining(end, now)}, until {end}"
+        joined = f" (joined until {machine.certificate_expiry})" if whole and machine.certificate_expiry else ""
+        return f"not known{joined}"
+    text = f"{remaining(end, now)}, until {end}" if whole else remaining(end, now)
     return f"{text} (of its join)" if machine.certificate_of == "join" else text
 
 

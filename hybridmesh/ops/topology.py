@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -52,6 +53,11 @@ def stack_topology(stack: str | None) -> dict[str, Any]:
 def all_revisions(plane: Mapping[str, Any]) -> str:
     """The revisions of all istiods, as a label selector's set has them; `plane` is the topology's `controlPlane`."""
     return ",".join([plane["revision"], *plane.get("revisions", [])])
+
+
+def by_number(name: str) -> list[str | int]:
+    """What sorts vm-2 before vm-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def run_pulumi(*arguments: str, document: str | None = None) -> str:

@@ -40,6 +40,7 @@ from tests.ops.probed import (
 
 ENTRY = f"demo/echo-{ADDRESS}-embedded"
 MACHINE = TOPOLOGY["machines"]["vm-1"]
+GOOGLE = {"kind": "fleet", "workload": "echo", "serviceAccount": "echo@p.iam.gserviceaccount.com"}
 NETWORKS = {
     "far": {"direct": False, "gateways": ["gw-1"], "addresses": ["10.9.0.1:15443"]},
     "near": {"direct": True, "gateways": [], "addresses": []},
@@ -118,6 +119,53 @@ def test_every_verb_prints_by_the_one_console() -> None:
     files = [file for file in (PROJECT_ROOT / "hybridmesh").rglob("*.py") if file.name != "console.py"]
     assert len(files) > 50
     assert [file.name for file in files if re.search(r"rich\.console import .*\bConsole\b", file.read_text())] == []
+
+
+def on_a_terminal(what: View, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(status.page(what, status.machine_statuses(what), workload_statuses(what)))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_on_a_terminal_of_80_columns_a_machine_is_a_line_without_what_is_long() -> None:
+    lines = on_a_terminal(view(), 80)
+    assert "● vm-1   192.0.2.11  seen by all  in sync  healthy  23 h left    nothing" in lines, lines
+    (row,) = [line for line in on_a_terminal(view(), 200) if line.startswith("● vm-1")]
+    for more in ("spiffe://cluster.local/ns/demo/sa/echo", "1.31.0", "until 2026-11-26T11:00:00Z"):
+        assert more in row
+
+
+@pytest.mark.parametrize(("width", "row"), [(80, "not in sync  unhealthy"), (200, "not in sync  status 503")])
+def test_what_is_too_long_for_the_table_is_told_below_it(width: int, row: str) -> None:
+    proxy = {**state(acked="n0"), "proxy": "vm-1.demo"}
+    lines = on_a_terminal(view(entries={ENTRY: entry(status=UNHEALTHY)}, states={"demo": [proxy]}), width)
+    assert any(row.replace("unhealthy", "status 503") in line for line in lines), lines
+    told = "vm-1: not in sync: its proxy has not acknowledged Listener. Look at /var/log/istio on the VM."
+    assert told in " ".join(lines)
+    said = "dial tcp 127.0.0.1:8080: connect: connection refused"
+    unhealthy = {"conditions": [{"type": "Healthy", "status": "False", "message": said}]}
+    assert f"vm-1: unhealthy: {said}" in on_a_terminal(view(entries={ENTRY: entry(status=unhealthy)}), width)
+
+
+def test_into_a_pipe_lines_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "a-service-" * 30
+    found = view()
+    topology = {**found.topology, "workloads": {**TOPOLOGY["workloads"], long: TOPOLOGY["workloads"]["client"]}}
+    _, text = run(monkeypatch, replace(found, topology=topology))
+    assert f"workload  {long}: 1 pod(s)" in text.splitlines()
+
+
+def test_machines_stand_by_their_numbers() -> None:
+    machines = dict.fromkeys(("vm-10", "vm-2", "vm-1"), MACHINE)
+    found = replace(view({}), topology={**TOPOLOGY, "machines": machines})
+    assert [machine.name for machine in status.machine_statuses(found)] == ["vm-1", "vm-2", "vm-10"]
+
+
+def test_a_stack_without_machines_says_so() -> None:
+    empty = replace(view({}), topology={**TOPOLOGY, "machines": {}})
+    assert "The stack has no machines." in on_a_terminal(empty, 80)
+    fleet = replace(empty, topology={**empty.topology, "google": {"fleet-2": GOOGLE, "fleet-10": GOOGLE}})
+    assert "No machine of fleet-2, fleet-10 is in the mesh." in on_a_terminal(fleet, 80)
 
 
 def test_an_unhealthy_app_says_what_the_probe_said() -> None:
