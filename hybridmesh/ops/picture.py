@@ -16,6 +16,8 @@ from .status import MachineStatus, WorkloadStatus
 MOST = 12
 """Cards of machines drawn in one network; those that are not well come first, and the rest is counted."""
 _CARD, _GAP, _PAD = 52, 12, 16
+_BOLD, _SMALL = 10, 8
+"""Pixels that a letter takes at most, in the page's widest font."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +110,11 @@ def scene(
     )
 
 
+def worst_first(machines: Sequence[MachineStatus], states: Mapping[str, str]) -> list[MachineStatus]:
+    """Those that are not well, then the others; else in their order."""
+    return sorted(machines, key=lambda machine: ("bad", "warn", "good").index(states[machine.name]))
+
+
 def _networks(
     topology: Mapping[str, Any],
     machines: Sequence[MachineStatus],
@@ -118,8 +125,7 @@ def _networks(
     facts, found = topology["machines"], []
     names = {facts[machine.name]["network"] for machine in machines}
     for network in sorted(names, key=lambda name: (name != topology["cluster"]["network"], name)):
-        mine = [machine for machine in machines if facts[machine.name]["network"] == network]
-        mine.sort(key=lambda machine: ("bad", "warn", "good").index(states[machine.name]))
+        mine = worst_first([m for m in machines if facts[m.name]["network"] == network], states)
         cards = [
             replace(_machine(machine, facts[machine.name], topology, known, services), state=states[machine.name])
             for machine in mine[:MOST]
@@ -174,7 +180,7 @@ def _flow(workload: Mapping[str, Any], version: str, split: WorkloadStatus | Non
 
 def _way(topology: Mapping[str, Any], network: str) -> str:
     if network == topology["cluster"]["network"]:
-        return "the cluster's own: direct"
+        return "the cluster's own"
     way = topology.get("networks", {}).get(network)
     if way is None or way["direct"]:
         return "direct"
@@ -304,8 +310,8 @@ def _card(card: Card, x: int, y: int, width: int) -> Markup:
         Markup(
             '<g><title>{0}: {1}</title><rect class="card {2}" x="{3}" y="{4}" width="{5}" height="{6}" rx="8"/>'
         ).format(card.title, card.detail, card.state, x, y, width, _CARD)
-        + _text(x + 12, y + 22, _short(card.title, (width - 40) // 8), "title")
-        + _text(x + 12, y + 40, _short(card.detail, (width - 20) // 7), "small")
+        + _text(x + 12, y + 22, _short(card.title, (width - 40) // _BOLD), "title")
+        + _text(x + 12, y + 40, _short(card.detail, (width - 20) // _SMALL), "small")
         + dot
         + Markup("</g>")
     )
@@ -314,15 +320,17 @@ def _card(card: Card, x: int, y: int, width: int) -> Markup:
 def _pill(name: str, x: int, y: int, width: int) -> Markup:
     return (
         Markup('<rect class="pill" x="{0}" y="{1}" width="{2}" height="40" rx="20"/>').format(x, y, width)
-        + _text(x + 16, y + 17, _short(name, (width - 24) // 8), "title")
+        + _text(x + 16, y + 17, _short(name, (width - 24) // _BOLD), "title")
         + _text(x + 16, y + 32, "service", "small")
     )
 
 
 def _frame(x: int, y: int, width: int, height: int, title: str, detail: str) -> Markup:
-    words = _text(x + _PAD, y + 26, _short(title, width // 8), "frame-title")
+    letters = (width - 2 * _PAD - 8) // _SMALL
+    shown = _short(detail, max(letters // 2, letters - len(title)))
+    words = _text(x + _PAD, y + 26, _short(title, letters - len(shown.unescape())), "frame-title")
     if detail:
-        words += Markup('<text class="small end" x="{0}" y="{1}">{2}</text>').format(x + width - _PAD, y + 26, detail)
+        words += Markup('<text class="small end" x="{0}" y="{1}">{2}</text>').format(x + width - _PAD, y + 26, shown)
     return (
         Markup('<rect class="frame" x="{0}" y="{1}" width="{2}" height="{3}" rx="12"/>').format(x, y, width, height)
         + words

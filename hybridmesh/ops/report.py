@@ -20,7 +20,7 @@ from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look
 from .others import others
-from .picture import scene, tall, wide
+from .picture import scene, tall, wide, worst_first
 from .status import (
     LIFE_HOURS,
     MachineStatus,
@@ -28,6 +28,7 @@ from .status import (
     hours_left,
     known_end,
     machine_statuses,
+    no_machines,
     other_statuses,
     remaining,
     workload_statuses,
@@ -82,8 +83,8 @@ def html(view: View, findings: Sequence[Finding]) -> str:
         wide=wide(drawn),
         tall=tall(drawn),
         splits=splits,
-        machines=[row(machine, findings, view.now) for machine in machines],
-        google=sorted(view.topology.get("google") or {}),
+        machines=[row(machine, findings, view.now) for machine in worst_first(machines, states)],
+        nobody=no_machines(view.topology),
     )
 
 

@@ -129,7 +129,7 @@ def test_dark_is_a_matter_of_the_readers_taste() -> None:
     text = page(view())
     light, dark = re.findall(r"--page: (#\w+);", text)
     assert light != dark
-    assert "@media (prefers-color-scheme: dark)" in text
+    assert "@media screen and (prefers-color-scheme: dark)" in text, "paper is white"
     assert '<meta name="viewport"' in text
 
 
@@ -181,7 +181,7 @@ def test_machines_that_joined_by_themselves_are_on_the_page(own: bool) -> None:
     assert f"{3 + own} of {4 + own}" in tree.text
     assert "5 h" in tree.text, "the next certificate to end"
     rows = dict(re.findall(r'<td data-label="machine"><b>(.+?)</b></td>\s*<td data-label="state">(.*)</td>', text))
-    assert list(rows) == [*(["vm-1"] if own else []), *(f"echo-member-{n}" for n in range(4))]
+    assert list(rows) == ["echo-member-3", *(["vm-1"] if own else []), *(f"echo-member-{n}" for n in range(3))]
     assert "connected" not in rows["echo-member-0"], "is no trouble"
     assert "status 503" in rows["echo-member-3"]
     assert text.count('class="card bad"') == 2, "in each of the two drawings"
@@ -227,6 +227,36 @@ def test_the_same_finding_of_several_machines_is_said_once() -> None:
     text = Tree(page(View(**{**{f: getattr(seen, f) for f in View.__dataclass_fields__}, "machines": machines}))).text
     assert text.count("its private key is open to others") == 1
     assert "vm-1, vm-2, vm-3" in text
+
+
+def test_the_worst_machines_come_first_in_the_table_and_all_by_their_numbers() -> None:
+    rows = re.findall(r'<td data-label="machine"><b>(.+?)</b></td>', page(many(12)))
+    assert rows == ["vm-12", *(f"vm-{number}" for number in range(1, 12))]
+
+
+def test_long_names_stay_in_their_boxes() -> None:
+    """Letters are as wide as in DejaVu Sans, the widest of the page's fonts, on an average."""
+    name = "warehouse-inventory-service-eu-central-production-machine-01"
+    topology = deepcopy(TOPOLOGY)
+    topology["machines"][name] = {**topology["machines"].pop("vm-1"), "network": name}
+    topology["networks"] = {name: {"direct": False, "gateways": [f"{name}-gateway"], "addresses": []}}
+    topology["workloads"][name] = {**topology["workloads"].pop("echo"), "machines": [name]}
+    topology["machines"][name]["workload"] = name
+    topology["gateway"] = {**topology["gateway"], "address": f"{name}.elb.amazonaws.com"}
+    text = page(view(topology, {}))
+    boxes = r'<rect class="(card|pill)[ \w]*" x="(\d+)" y="\d+" width="(\d+)".*?/>((?:<text.*?</text>)+)'
+    found = re.findall(boxes, text)
+    assert len(found) == 12
+    for box, left, width, words in found:
+        room = {"title": 22 if box == "card" else 12, "small": 4}  # beside a title there may be a dot
+        for kind, x, said in re.findall(r'<text class="(\w+)" x="(\d+)" y="\d+">(.*?)</text>', words):
+            end = int(x) + len(said) * {"title": 9.7, "small": 7.4}[kind]
+            assert end <= int(left) + int(width) - room[kind], said
+    detailed = r'class="frame-title" x="(\d+)" y="\d+">(.*?)</text><text class="small end" x="(\d+)" y="\d+">(.*?)<'
+    frames = re.findall(detailed, text)
+    assert frames
+    for x, title, end, detail in frames:
+        assert int(x) + len(title) * 8.3 < int(end) - len(detail) * 7.4, (title, detail)
 
 
 def test_names_cannot_break_the_page() -> None:
