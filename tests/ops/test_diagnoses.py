@@ -200,6 +200,25 @@ def test_each_is_found_alone_and_says_what_it_saw(name: str) -> None:
     assert finding.runbook == f"docs/runbook.md#{name}"
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        (
+            "subset-empty",
+            "`pulumi up --target '**:mesh-echo-destination-rule' --target '**:mesh-echo-virtual-service'`",
+        ),
+        ("istiod-down", "`kubectl get pods -n istio-system -l app=istiod,istio.io/rev=default`"),
+        (
+            "gateway-down",
+            "`kubectl get endpointslices -n istio-system -l kubernetes.io/service-name=istio-eastwestgateway`",
+        ),
+    ],
+)
+def test_a_remedy_of_the_stack_is_a_command_that_can_be_run_as_it_stands(name: str, command: str) -> None:
+    (remedy,) = {finding.remedy for finding in found(WRONG[name]) if finding.id == name}
+    assert command in remedy
+
+
 def test_there_is_no_diagnosis_that_nothing_leads_to() -> None:
     assert set(WRONG) == {diagnosis.id for diagnosis in DIAGNOSES}
     assert len(DIAGNOSES) == len(BY_ID) >= 20

@@ -148,20 +148,26 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 
 
 def _istiod_down(case: Case) -> Iterator[Found]:
+    namespace = case.topology["controlPlane"]["namespace"]
     for revision, ready in case.mesh.istiods.items():
         if not ready:
             yield Found(
                 f"no istiod of revision {revision} is ready: proxies that follow it go on with what they know, and "
                 "their certificates are not renewed",
-                f"pods app=istiod,istio.io/rev={revision} in {case.topology['controlPlane']['namespace']}",
+                f"pods app=istiod,istio.io/rev={revision} in {namespace}",
+                f"`kubectl get pods -n {namespace} -l app=istiod,istio.io/rev={revision}`; then `kubectl describe` and "
+                "`kubectl logs --previous` of what is not ready.",
             )
 
 
 def _gateway_down(case: Case) -> Iterator[Found]:
     if case.mesh.gateways == 0:
+        name, namespace = case.topology["gateway"]["name"], case.topology["controlPlane"]["namespace"]
         yield Found(
-            f"no pod of the gateway {case.topology['gateway']['name']} is ready: VMs do not reach istiod",
-            f"pods in {case.topology['controlPlane']['namespace']}",
+            f"no pod of the gateway {name} is ready: VMs do not reach istiod",
+            f"pods in {namespace}",
+            f"`kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={name}` names its pods; then "
+            "`kubectl describe` and `kubectl logs --previous` of what is not ready.",
         )
 
 
@@ -177,6 +183,9 @@ def _subset_empty(case: Case) -> Iterator[Found]:
                     f"subset {subset} of {name} gets {share:g} % of the requests, and has no endpoint: they fail with "
                     "503",
                     "istiod, /debug/endpointShardz",
+                    "mend what is said of its machines, or the pods that do not get ready. Until then set its weight "
+                    f"to 0 under `routing.{name}.weights`, and update the route alone, which waits for no pods: `pulumi "
+                    f"up --target '**:mesh-{name}-destination-rule' --target '**:mesh-{name}-virtual-service'`.",
                 )
 
 
@@ -232,7 +241,7 @@ DIAGNOSES = (
         title="The machine is behind istiod",
         severity="warning",
         check=_out_of_sync,
-        remedy="look again in a minute; if it stays, `systemctl restart istio` there; its /var/log/istio/istio.log.",
+        remedy="look again in a minute; if it stays, see /var/log/istio/istio.log there; `systemctl restart istio`.",
         explained_by=CANNOT_COME | {"config-rejected"},
     ),
     Diagnosis(
@@ -279,7 +288,6 @@ DIAGNOSES = (
         title="istiod is down",
         severity="critical",
         check=_istiod_down,
-        remedy="kubectl get pods, describe and logs of istiod in its namespace.",
         of_stack=True,
     ),
     Diagnosis(
@@ -287,7 +295,6 @@ DIAGNOSES = (
         title="The east-west gateway is down",
         severity="critical",
         check=_gateway_down,
-        remedy="kubectl get pods, describe and logs of the gateway in its namespace.",
         of_stack=True,
     ),
     Diagnosis(
@@ -295,9 +302,6 @@ DIAGNOSES = (
         title="A subset has no endpoints",
         severity="critical",
         check=_subset_empty,
-        remedy="what is said of its machines, or pods that do not get ready; until then its weight 0 "
-        "(hybrid-mesh:routing), and the route alone, which waits for no pods: pulumi up --target "
-        "'**:mesh-<workload>-destination-rule' --target '**:mesh-<workload>-virtual-service'.",
         explained_by=frozenset({"istiod-down"}),
         of_stack=True,
     ),
@@ -306,7 +310,7 @@ DIAGNOSES = (
         title="The application on a fleet's machine is not healthy",
         severity="warning",
         check=_member_unhealthy,
-        remedy="its serial console, or journalctl there; the group replaces it only if its proxy is not ready either.",
+        remedy="see its serial console, or `journalctl` there; its group replaces it only if its proxy is not ready.",
         of_stack=True,
     ),
     Diagnosis(
@@ -314,7 +318,8 @@ DIAGNOSES = (
         title="Others are nearer to all callers",
         severity="note",
         check=_farther_than_others,
-        remedy="as it should be where distance counts; else docs/traffic.md#locality: give all a locality, or spread.",
+        remedy="none, where the far ones stand by for the near ones; else give all a locality, or spread the requests "
+        "over all (docs/traffic.md#locality).",
         of_stack=True,
     ),
 )

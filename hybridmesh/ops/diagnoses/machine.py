@@ -252,6 +252,5 @@ DIAGNOSES = (
         title="Sidecar and istiod do not go together",
         severity="warning",
         check=_version_skew,
-        remedy="one of docs/versions.md.",
     ),
 )

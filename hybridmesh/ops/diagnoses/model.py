@@ -100,7 +100,8 @@ class Diagnosis:
     title: str
     severity: Severity
     check: Check
-    remedy: str
+    remedy: str = ""
+    """Empty: each finding says its own."""
     explained_by: frozenset[str] = field(default=frozenset())
     """Other diagnoses of which it is but the consequence."""
     of_stack: bool = False
