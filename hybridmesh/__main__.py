@@ -33,7 +33,13 @@ class _Verbs(TyperGroup):
             raise typer.Exit(1) from error
 
 
-app = typer.Typer(cls=_Verbs, no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+    rich_markup_mode=None,  # a box of columns cuts names of options off on 80 columns
+)
 
 
 @app.callback()

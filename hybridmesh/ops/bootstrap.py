@@ -87,7 +87,10 @@ def bootstrap(
         bool, typer.Option("--capture-dns/--no-capture-dns", help="The VM's DNS queries go to the agent.")
     ] = True,
 ) -> None:
-    """Make the files with which a VM joins the mesh, from a WorkloadGroup. Needs neither istioctl nor a cluster."""
+    """Make the files with which a VM joins, from a WorkloadGroup.
+
+    Needs neither istioctl nor a cluster.
+    """
     notes: list[str] = []
     group = group_from_yaml(_read("--file", file))
     mesh = mesh_config_text(_read("--mesh-config", mesh_config), revision)

@@ -32,7 +32,9 @@ def doctor(
         typer.Option(help="Write what was seen, logs and configuration too, to this .tar.gz, secrets taken out."),
     ] = None,
 ) -> None:
-    """Find what is wrong with a stack, and say what to do. Looks at machines over SSH, at istiod and Kubernetes.
+    """Find what is wrong with a stack, and say what to do.
+
+    Looks at machines over SSH, at istiod and Kubernetes.
 
     Exit code 0: well. 1: there are findings. 2: none, but something could not be looked at.
     """

@@ -29,9 +29,15 @@ def print_rules(
     server: Annotated[str, typer.Option(help="The metrics server that is missed, as Prometheus asks it.")] = (
         f"{SERVER}.{SERVER}.svc.cluster.local:{PORT}"
     ),
-    error_percent: Annotated[int, typer.Option(min=1, max=99)] = _DEFAULT.error_percent,
-    canary_points: Annotated[int, typer.Option(min=1, max=99)] = _DEFAULT.canary_points,
-    certificate_hours: Annotated[int, typer.Option(min=1, max=720)] = _DEFAULT.certificate_hours,
+    error_percent: Annotated[
+        int, typer.Option(min=1, max=99, help="HybridMeshErrors: more percent of a version's requests fail.")
+    ] = _DEFAULT.error_percent,
+    canary_points: Annotated[
+        int, typer.Option(min=1, max=99, help="HybridMeshVersionWorse: it fails as many percentage points more often.")
+    ] = _DEFAULT.canary_points,
+    certificate_hours: Annotated[
+        int, typer.Option(min=1, max=720, help="HybridMeshCertificateExpiring: fewer hours are left of a certificate.")
+    ] = _DEFAULT.certificate_hours,
 ) -> None:
     """Print recording and alert rules, as a rule file of Prometheus."""
     named = [_gateway(text) for text in gateway or ["istio-system/istio-eastwestgateway"]]

@@ -52,7 +52,9 @@ def preflight(
     config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Say all that would keep machines out of the mesh, before anything is changed. Exit code 1 if there is anything.
+    """Say what would keep machines out, before anything is changed.
+
+    Exit code 1 if there is anything.
 
     Works before the first `pulumi up`, too: then nobody knows the gateway's address, unless the settings name it.
     """

@@ -544,7 +544,10 @@ def preview(
     refresh: Annotated[bool, typer.Option("--refresh", help="Look first at what is there, on VMs as well.")] = False,
     config_file: Annotated[str | None, typer.Option(help="The settings; default Pulumi.<stack>.yaml.")] = None,
 ) -> None:
-    """Show what `pulumi up` would change, and nothing else: by VM and object, files as lines. Changes nothing."""
+    """Show what `pulumi up` would change, and nothing else.
+
+    By VM and object, files as lines. Changes nothing.
+    """
     name = selected_stack(stack)
     plan = planned(name, *(["--refresh"] if refresh else []), *(["--config-file", config_file] if config_file else []))
     console = Console(highlight=False, soft_wrap=True)

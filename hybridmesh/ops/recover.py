@@ -166,11 +166,11 @@ def recover(
     stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Make a stack fit for the next `pulumi up` or `destroy` after one that was killed.
+    """Make a stack fit for the next run after one that was killed.
 
     Takes away what was written half in a state that is a file, releases the stack's lock, repairs Helm releases that
     were caught half-way, and clears the engine's notes of operations that did not end. It asks before it does
-    anything. Then run again what was interrupted.
+    anything. Then run again what was interrupted, `pulumi up` or `destroy`.
     """
     console = Console(highlight=False, soft_wrap=True)
     chosen = ["--stack", stack] if stack else []

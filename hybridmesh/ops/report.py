@@ -45,7 +45,10 @@ def report(
     config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
     ssh: Annotated[bool, typer.Option("--ssh/--no-ssh", help="Ask the machines too.")] = True,
 ) -> None:
-    """Write a page about a stack: its topology drawn, what is wrong, traffic, health and expiry of each machine."""
+    """Write a page about a stack, to look at or to send around.
+
+    Its topology drawn, what is wrong, traffic, health and expiry of each machine.
+    """
     source = Source(stack=stack, config_file=config_file)
     topology = source.topology()
     view = look(source, topology, sorted(topology["machines"]) if ssh else (), certificates=True)

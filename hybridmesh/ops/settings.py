@@ -17,7 +17,9 @@ def check(
     file: Annotated[Path, typer.Argument(help="Pulumi.<stack>.yaml")],
     root: Annotated[Path | None, typer.Option(help="What its paths are relative to; default: its folder.")] = None,
 ) -> None:
-    """Say whether a stack file is good: every finding on a line of its own, and status 1 if there is one.
+    """Say whether a stack file is good.
+
+    Every finding is on a line of its own, and the exit code is 1 if there is one.
 
     Needs neither Pulumi nor a cluster. Values that Pulumi has encrypted are taken for good.
     """
@@ -37,5 +39,5 @@ def schema() -> None:
 
 @app.command("reference")
 def settings_reference() -> None:
-    """Print every setting with default, meaning and example, as Markdown."""
+    """Print every setting, with default, meaning and example."""
     typer.echo(reference(), nl=False)

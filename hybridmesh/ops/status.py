@@ -232,7 +232,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on looking, until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(min=0.5, help="With --watch: seconds between two looks.")] = 2.0,
 ) -> None:
-    """Show every machine of a stack: identity, sync state, health, certificate, changes by hand; and the split.
+    """Show how each machine of a stack is, and where requests go.
+
+    Identity, sync state, health, certificate, changes by hand.
 
     Exit code 1 if a machine is not well.
     """

@@ -436,7 +436,7 @@ def test_watching_and_json_are_two_things(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
     result = CliRunner().invoke(app, ["status", "--watch", "--json"])
     assert result.exit_code == 2
-    assert "leave one of them out" in " ".join(result.output.replace("│", " ").split())
+    assert "leave one of them out" in result.output
 
 
 def test_without_pulumi_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,8 +184,9 @@ def _subset_empty(case: Case) -> Iterator[Found]:
                     "503",
                     "istiod, /debug/endpointShardz",
                     "mend what is said of its machines, or the pods that do not get ready. Until then set its weight "
-                    f"to 0 under `routing.{name}.weights`, and update the route alone, which waits for no pods: `pulumi "
-                    f"up --target '**:mesh-{name}-destination-rule' --target '**:mesh-{name}-virtual-service'`.",
+                    f"to 0 under `routing.{name}.weights`, and update the route alone, which waits for no pods: "
+                    f"`pulumi up --target '**:mesh-{name}-destination-rule' "
+                    f"--target '**:mesh-{name}-virtual-service'`.",
                 )
 
 

@@ -1,0 +1,45 @@
+"""The console's help, as a terminal of 80 columns shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from hybridmesh.__main__ import app
+
+
+def verbs(command: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield words, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from verbs(inner, *words, name)
+
+
+@pytest.mark.parametrize(("words", "command"), [*verbs(typer.main.get_command(app))], ids=str)
+def test_help_is_whole_on_80_columns(words: tuple[str, ...], command: Any) -> None:
+    done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"})
+    lines = done.output.splitlines()
+    assert done.exit_code == 0
+    assert all(len(line) <= 80 for line in lines)
+    assert not [line for line in lines[1:] if line.endswith(("...", "…"))], "what is cut off"
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert parameter.help, parameter.name
+            for name in (*parameter.opts, *parameter.secondary_opts):
+                assert name in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dance"], "No such command 'dance'."),
+        (["status", "--interval", "0"], "Invalid value for '--interval': Input should be greater than or equal to 0.5"),
+        (["settings", "check"], "Missing argument 'file'."),
+    ],
+)
+def test_a_word_that_is_wrong_is_one_line(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "80"})
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, f"Error: {said}")
