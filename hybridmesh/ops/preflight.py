@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from hybridmesh.istio import BootstrapOptions, cluster_env, versions
@@ -186,26 +185,20 @@ def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
 
 
 def _print(reports: list[Report], why_not: str) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a log is read with its lines whole
-    table = Table(box=None, pad_edge=False)
-    for header in ("machine", "check", "found", "consequence", "remedy"):
-        table.add_column(header, overflow="fold")
+    console = Console(highlight=False, soft_wrap=True)
     for report in reports:
-        colour = "green" if report.good else "red"
-        mark = Text.assemble(("●", colour), f" {report.machine}")
-        if not report.findings:
-            table.add_row(mark, "", "can join" if report.good else "", "", "")
+        # By shape too: a log has no colours.
+        colour, shape = ("green", "●") if report.good else ("red", "✗")
+        said = "can join" if report.good else "cannot join"
+        console.print(Text.assemble((shape, colour), f" {report.machine}: {said}"))
         for found in report.findings:
-            table.add_row(mark, *map(Text, (found.check, found.value, found.consequence, found.remedy)))
-            mark = Text()
+            consequence = found.consequence[:1].upper() + found.consequence[1:]
+            console.print(Text(f"  {found.check}: {found.value}. {consequence}. Fix: {found.remedy}."))
         for note in report.notes:
-            table.add_row("", "note", Text(note), "", "")
-    console.print(table)
+            console.print(Text(f"  note: {note}", "dim"))
     count = sum(len(report.findings) for report in reports)
     bad = sum(not report.good for report in reports)
     console.print()
     console.print(f"{count} finding(s) on {bad} of {len(reports)} machine(s); nothing was changed.")
     if why_not:
-        console.print(f"The stack's outputs are not known: {why_not}", soft_wrap=True, markup=False)
+        console.print(f"The stack's outputs are not known: {why_not}", markup=False)

@@ -72,7 +72,7 @@ def console(
 
     monkeypatch.setattr(preflight, "stack_settings", lambda _stack, _file: settings or dev_settings())
     monkeypatch.setattr(preflight, "stack_topology", topology)
-    return CliRunner().invoke(app, ["preflight", *arguments], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["preflight", *arguments], env={"COLUMNS": "80"})
 
 
 def test_a_good_stack_ends_well_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,10 +135,12 @@ def test_findings_are_said_one_a_line_and_end_with_status_1(monkeypatch: pytest.
     answers(monkeypatch, vm_1=Answer("vm-1", 1, "", BAD))
     done = console(monkeypatch)
     assert done.exit_code == 1
+    assert done.output.startswith("✗ vm-1: cannot join\n  ports: ")
+    assert "\n● vm-2: can join\n" in done.output
     lines = [line for line in done.output.splitlines() if "15001" in line or "3 MiB" in line]
     assert len(lines) == 2
-    for part in ("held by [haproxy] in C:\\[x]", "the proxy would not start", "move that service to another port"):
-        assert part in lines[0]
+    said = "held by [haproxy] in C:\\[x]. The proxy would not start. Fix: move that service to another port."
+    assert lines[0].endswith(said)
     assert "systemd is degraded: x.service" in done.output
     assert "2 finding(s) on 1 of 2 machine(s)" in done.output
 
