@@ -24,7 +24,7 @@ from hybridmesh.providers.packs import unpacked
 
 from .console import Console
 from .machines import selected_stack
-from .topology import StackError, UnfinishedError, by_number, ended_pulumi, run_pulumi
+from .topology import StackError, UnfinishedError, by_number, ended_pulumi, run_pulumi, with_fix
 
 SECONDS = 3000
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -575,7 +575,9 @@ def planned(stack: str, *options: str, seconds: float = SECONDS) -> dict[str, An
     plan = _document(done.stdout)
     if done.returncode != 0:
         said = [d["message"].strip() for d in plan.get("diagnostics") or [] if d["severity"] == "error"]
-        raise StackError(f"{command} ended with {done.returncode}:\n" + "\n".join([*said, done.stderr.strip()]))
+        raise StackError(
+            f"{command} ended with {done.returncode}:\n" + with_fix("\n".join([*said, done.stderr.strip()]))
+        )
     if not isinstance(plan.get("steps"), list):
         printed = done.stdout[:200].strip() or "nothing"
         raise StackError(

@@ -17,6 +17,16 @@ them, and releases the stack's lock."""
 NO_PULUMI = (
     'pulumi is not on PATH. Fix: install the Pulumi CLI, or `env="$(.venv/bin/python -m lab env)" && eval "$env"`.'
 )
+_PASSPHRASE = "the stack's own in PULUMI_CONFIG_PASSPHRASE, or its file in PULUMI_CONFIG_PASSPHRASE_FILE."
+_FIXES = (
+    ("PULUMI_ACCESS_TOKEN must be set", "`pulumi login`, or PULUMI_BACKEND_URL: where the state is."),
+    ("no Pulumi.yaml project file", "run it in the project's folder, where Pulumi.yaml is."),
+    ("no stack selected", "`--stack NAME`, or `pulumi stack select NAME`; `pulumi stack ls` tells which there are."),
+    ("no stack named", "one of `pulumi stack ls`; `pulumi stack init NAME` makes another."),
+    ("secrets manager: passphrase must be set", _PASSPHRASE),
+    ("secrets manager: incorrect passphrase", _PASSPHRASE),
+)
+"""What to do, by what pulumi says of the place that it works in."""
 
 
 class StackError(Exception):
@@ -65,8 +75,14 @@ def run_pulumi(*arguments: str, document: str | None = None) -> str:
     done = ended_pulumi(*arguments, "--non-interactive", "--color=never", seconds=PULUMI_SECONDS, document=document)
     if done.returncode != 0:
         # Not all arguments: a value may be secret.
-        raise StackError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise StackError(f"`pulumi {arguments[0]}` failed: {with_fix(done.stderr.strip() or done.stdout.strip())}")
     return done.stdout
+
+
+def with_fix(said: str) -> str:
+    """What pulumi said, and what to do where that is known."""
+    fix = next((fix for words, fix in _FIXES if words in said), "")
+    return f"{said}. Fix: {fix}" if fix else said
 
 
 def ended_pulumi(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybridmesh.ops import topology
-from hybridmesh.ops.topology import UnfinishedError, ended_pulumi
+from hybridmesh.ops.topology import StackError, UnfinishedError, ended_pulumi, run_pulumi, with_fix
 from tests.ci.fakes import program
 from tests.engine import TOOLS, Engine
 
@@ -43,6 +44,34 @@ def test_over_its_limit_it_is_let_end_in_order_and_what_it_said_is_kept(
     assert stopped.value.stderr == "warned\n"
     ended = tmp_path / "ended"
     assert (ended.read_text().strip() if ended.exists() else "") == last
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ("PULUMI_ACCESS_TOKEN must be set for login during non-interactive CLI sessions", "`pulumi login`"),
+        ("no Pulumi.yaml project file found (searching upwards from /tmp)", "the project's folder"),
+        ("no stack selected; please use `pulumi stack select` to choose one", "`--stack NAME`"),
+        ("no stack named 'dev' found", "`pulumi stack ls`"),
+        ("get stack secrets manager: incorrect passphrase", "PULUMI_CONFIG_PASSPHRASE"),
+        ("get stack secrets manager: passphrase must be set with PULUMI_CONFIG_PASSPHRASE", "the stack's own in"),
+    ],
+)
+def test_what_pulumi_misses_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, fix: str
+) -> None:
+    program(tmp_path, "pulumi", f"echo {shlex.quote(f'error: {said}')} >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(StackError) as error:
+        run_pulumi("stack", "output")
+    first, _, second = str(error.value).partition(". Fix: ")
+    assert first == f"`pulumi stack` failed: error: {said}"
+    assert fix in second
+
+
+def test_nothing_is_added_to_what_is_not_about_that() -> None:
+    said = "hybrid-mesh:workloads.echo.machines.hosts.vm-1.ssh.privateKeyPassphrase: is missing. Fix: a passphrase."
+    assert with_fix(said) == said
 
 
 @pytest.mark.lab
