@@ -72,7 +72,7 @@ def stack_document(file: Path) -> dict[str, Any]:
     try:
         document: Any = yaml.load(file.read_text(encoding="utf-8"), _EachKeyOnce)
     except yaml.YAMLError as error:
-        raise SettingsError([_unusable(file, f"cannot be read: {_reason(error)}")]) from None
+        raise SettingsError([_unusable(file, f"cannot be read: {_reason(error)}", "put that line right.")]) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
         raise SettingsError([_unusable(file, f"cannot be read: {reason}")]) from error
@@ -138,5 +138,5 @@ def _without_ciphertext(value: Any) -> Any:
     return value
 
 
-def _unusable(file: Path, problem: str) -> Finding:
-    return Finding("", file.name, problem, "There would be no settings.", "a Pulumi stack file with `config:`.")
+def _unusable(file: Path, problem: str, fix: str = "a Pulumi stack file with `config:`.") -> Finding:
+    return Finding("", file.name, problem, "There would be no settings.", fix)
