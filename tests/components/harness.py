@@ -104,6 +104,8 @@ class Registered:
     replace_on_changes: tuple[str, ...] = ()
     secret_outputs: tuple[str, ...] = ()
     """What the engine is told to keep as a secret of what comes back."""
+    timeouts: tuple[str, ...] = ()
+    """How long the engine lets it be made, changed and removed."""
     source_positions: tuple[str, ...] = ()
     """Where in the program it was made, the innermost first."""
 
@@ -155,6 +157,7 @@ class World(pulumi.runtime.mocks.MockMonitor):
                 ignore_changes=tuple(request.ignoreChanges),
                 replace_on_changes=tuple(request.replaceOnChanges),
                 secret_outputs=tuple(request.additionalSecretOutputs),
+                timeouts=(request.customTimeouts.create, request.customTimeouts.update, request.customTimeouts.delete),
                 source_positions=tuple(frame.pc.uri for frame in request.stackTrace.frames),
             )
         )

@@ -67,7 +67,20 @@ def test_mesh_config_in_the_values_is_in_it() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"profile": "demo"}, {"compatibilityVersion": "1.30"}, {"global": {"proxy": {"tracer": "zipkin"}}}],
+    [
+        {"profile": "demo"},
+        {"compatibilityVersion": "1.30"},
+        {"platform": "gke"},
+        {"configMap": False},
+        {"istiodRemote": {"enabled": True}},
+        {"global": {"profile": "demo"}},
+        {"global": {"platform": "gke"}},
+        {"global": {"variant": "distroless"}},
+        {"global": {"remotePilotAddress": "192.0.2.9"}},
+        {"global": {"proxy": {"variant": "distroless"}}},
+        {"global": {"proxy": {"tracer": "zipkin"}}},
+    ],
+    ids=str,
 )
 def test_a_mesh_config_that_cannot_be_told_is_read_once_istiod_is_there(values: dict[str, Any]) -> None:
     assert installed_mesh_config(args(values=values)) is None
@@ -142,6 +155,51 @@ def test_the_root_certificate_is_awaited_and_nothing_is_only_read() -> None:
     assert (awaited.value("name"), awaited.value("key")) == ("istio-ca-root-cert", "root-cert.pem")
     assert world.is_after(awaited, world.one("plane-istiod"))
     assert not [r.name for r in world.found if r.read], "the engine writes its state twice for each"
+
+
+def test_each_limit_is_that_of_its_own_step() -> None:
+    world = installed(install_seconds=11, root_certificate_seconds=22, cleanup_seconds=33, values={"profile": "demo"})
+    for name in ("plane-base", "plane-istiod"):
+        assert world.one(name).value("timeout") == 11
+        assert world.one(name).timeouts == ("11s", "11s", "11s"), "the engine's own limit would cut a longer one short"
+    assert world.one("plane-mesh-config").value("limitSeconds") == 11
+    assert world.one("plane-root-certificate").value("limitSeconds") == 22
+    assert world.one("plane-remains").value("cleanupSeconds") == 33
+
+
+def test_of_an_adopted_istio_nothing_is_made_and_nothing_is_waited_for() -> None:
+    world = run(lambda: ControlPlane("plane", args(mode="adopt", charts=None, namespace="mesh")).mesh_config)
+    assert world.names() == {"plane", "plane-mesh-config", "plane-root-certificate"}
+    for name in ("plane-mesh-config", "plane-root-certificate"):
+        awaited = world.one(name)
+        assert [awaited.value(key) for key in ("namespace", "adopted", "limitSeconds")] == ["mesh", True, 0], name
+    assert "to mesh" in world.one("plane-root-certificate").value("remedy")
+
+
+def test_what_istio_left_is_told_from_others_by_the_release_that_brought_its_crds() -> None:
+    world = installed()
+    remains, base = world.one("plane-remains"), world.one("plane-base")
+    assert remains.value("baseRelease") == base.value("name")
+    assert world.is_after(world.one("plane-namespace"), remains), "it would be looked for while Istio still runs"
+
+
+def test_the_charts_are_told_another_namespace_and_domain() -> None:
+    world = installed(namespace="mesh", domain="corp.example", mesh_id=None, revision="canary")
+    assert world.one("plane-base").value("values") == {
+        "defaultRevision": "canary",
+        "global": {"istioNamespace": "mesh"},
+    }
+    told = world.one("plane-istiod").value("values")["global"]
+    assert (told["istioNamespace"], told["proxy"]) == ("mesh", {"clusterDomain": "corp.example"})
+    assert "meshID" not in told
+    ours = yaml.safe_load(installed_mesh_config(args(namespace="mesh", mesh_id=None)) or "")
+    assert (ours["rootNamespace"], ours["defaultConfig"]) == ("mesh", {"discoveryAddress": "istiod.mesh.svc:15012"})
+
+
+def test_without_revision_or_readers_istiod_is_told_of_none() -> None:
+    assert istiod_values(args())["revision"] == "", "named default, its objects would have other names"
+    assert "env" not in istiod_values(args())
+    assert istiod_values(args(debug_readers=["a", "b"]))["env"] == {"DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES": "a,b"}
 
 
 def test_installing_without_charts_is_refused_with_the_fix() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pulumi
+import pytest
 
 from components.control_plane import HelmCharts
 from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs
@@ -113,3 +114,62 @@ def test_of_an_adopted_gateway_the_address_is_looked_up_and_nothing_is_made() ->
 
 def test_an_adopted_gateway_with_an_address_is_not_even_looked_up() -> None:
     assert [r.name for r in gateway(mode="adopt", address="192.0.2.3").found] == ["gw"]
+
+
+def test_each_further_istiod_is_led_to_by_its_own_name() -> None:
+    hosts = ["istiod.istio-system.svc", "istiod-canary.istio-system.svc"]
+    world = gateway(more_discovery_hosts=hosts[1:], domain="corp.example")
+    assert [server["hosts"] for server in world.one("gw-istiod-gateway").value("spec")["servers"]] == [hosts, hosts]
+    route = world.one("gw-istiod-route").value("spec")
+    assert route["hosts"] == hosts
+    ways = [(r["match"], r["route"][0]["destination"]["host"]) for r in route["tls"]]
+    assert ways == [
+        ([{"port": port, "sniHosts": [host]}], f"{host}.corp.example") for host in hosts for port in (15012, 15017)
+    ]
+
+
+def test_its_objects_are_found_by_the_gateway_s_name() -> None:
+    world = gateway(gateway="istio-ew", namespace="mesh")
+    release = world.one("gw-release")
+    assert (release.value("name"), release.value("namespace")) == ("istio-ew", "mesh")
+    names = {name: world.one(f"gw-{name}").value("metadata") for name in ("istiod-gateway", "istiod-route")}
+    assert names == {key: {"name": "istio-ew-istiod", "namespace": "mesh"} for key in names}
+    assert world.one("gw-istiod-route").value("spec")["gateways"] == ["istio-ew-istiod"]
+    services = world.one("gw-services-gateway")
+    assert services.value("metadata") == {"name": "istio-ew-services", "namespace": "mesh"}
+    assert services.value("spec")["selector"] == {"istio": "ew"}, "without one, every gateway would let this through"
+
+
+def test_machines_services_of_other_domains_are_let_through_by_name() -> None:
+    (server,) = gateway(service_hosts=["db.example.com"]).one("gw-services-gateway").value("spec")["servers"]
+    assert server["hosts"] == ["*.local", "db.example.com"]
+
+
+def test_only_a_revision_other_than_default_is_in_its_values() -> None:
+    assert "revision" not in gateway().one("gw-release").value("values")
+    assert gateway(revision="canary").one("gw-release").value("values")["revision"] == "canary"
+
+
+def test_its_pods_roll_when_what_their_proxies_are_told_changes() -> None:
+    def annotations(told: str) -> Any:
+        return gateway(injected_as=told).one("gw-release").value("values")["podAnnotations"]
+
+    assert annotations("a") != annotations("b")
+    assert annotations("a")[PROXY_CONFIG] == LISTENER_STATISTICS, "beside what else they are given"
+
+
+def test_its_limit_is_that_of_the_release_and_of_the_wait_for_its_address() -> None:
+    world = gateway(install_seconds=900)
+    release = world.one("gw-release")
+    assert release.value("timeout") == 900
+    assert release.timeouts == ("900s", "900s", "900s"), "the engine's own limit would cut a longer one short"
+    assert world.one("gw-address").value("limitSeconds") == 900
+
+
+def test_an_address_that_is_given_is_not_looked_up() -> None:
+    assert not gateway(address="192.0.2.3").of_type("AwaitedAddress")
+
+
+def test_installing_without_charts_is_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"gw: charts is missing.*Fix: HelmCharts"):
+        gateway(charts=None)
