@@ -126,7 +126,9 @@ class Cluster:
             namespace,
             label_selector=f"kubernetes.io/service-name={service}",
         )
-        ready = (e for s in slices.items for e in s.endpoints or [] if e.conditions is None or e.conditions.ready)
+        endpoints = [endpoint for each in slices.items for endpoint in each.endpoints or []]
+        # Of one of which it is not said, Kubernetes means that it is.
+        ready = [e for e in endpoints if e.conditions is None or e.conditions.ready is not False]
         return sorted({address for endpoint in ready for address in endpoint.addresses})
 
     def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -9,15 +10,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import kubernetes
 import pytest
+from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 
 from hybridmesh.istio.sync import sync_objection
 from hybridmesh.metrics import exposition
-from hybridmesh.metrics.server import Config, MeshError, metrics_page, pods_page, serve, targets_page
+from hybridmesh.metrics.server import Cluster, Config, MeshError, metrics_page, pods_page, serve, targets_page
 from hybridmesh.metrics.targets import Machine, pod_targets, targets, vms
 
 MACHINES = (
@@ -332,6 +336,64 @@ def test_istiods_that_are_silent_cost_half_of_what_prometheus_waits_and_hide_no_
         'hybrid_mesh_proxy_synced{namespace="demo",proxy="vm-1",vm=""} 1.0',
     ):
         assert line in page
+
+
+@pytest.fixture
+def in_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
+    """What the server asks in a pod."""
+    monkeypatch.setattr(kubernetes.config, "load_incluster_config", lambda: None)
+    token = tmp_path / "token"
+    token.write_text("S3CRET\n")
+    return Cluster(token)
+
+
+def test_istiods_that_are_ready_are_asked(monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster) -> None:
+    def endpoint(address: str, **conditions: Any) -> client.V1Endpoint:
+        return client.V1Endpoint(addresses=[address], conditions=client.V1EndpointConditions(**conditions))
+
+    bare = client.V1Endpoint(addresses=["10.0.0.4"])
+    several = [endpoint("10.0.0.1", ready=True), endpoint("10.0.0.2", ready=False), endpoint("10.0.0.3"), bare]
+    slices = [client.V1EndpointSlice(address_type="IPv4", endpoints=each) for each in (several, several[:1], None)]
+    asked: list[tuple[str, str]] = []
+
+    def answer(_self: object, namespace: str, *, label_selector: str, **_: object) -> client.V1EndpointSliceList:
+        asked.append((namespace, label_selector))
+        return client.V1EndpointSliceList(items=slices)
+
+    monkeypatch.setattr(client.DiscoveryV1Api, "list_namespaced_endpoint_slice", answer)
+    found = in_cluster.istiods("istio-system", "canary")
+    assert found == ["10.0.0.1", "10.0.0.3", "10.0.0.4"], "what Kubernetes does not say of one, it means as ready"
+    assert asked == [("istio-system", "kubernetes.io/service-name=istiod-canary")]
+
+
+@pytest.mark.parametrize(("address", "host"), [("10.0.0.1", "10.0.0.1"), ("2001:db8::1", "[2001:db8::1]")])
+def test_an_istiod_is_asked_with_the_server_s_token(
+    monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster, address: str, host: str
+) -> None:
+    asked: list[urllib.request.Request] = []
+
+    def answer(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        assert timeout > 0
+        asked.append(request)
+        return io.BytesIO(b'[{"proxy": "vm-1.demo"}]')
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    assert in_cluster.states(address, "demo") == [{"proxy": "vm-1.demo"}]
+    assert asked[0].full_url == f"http://{host}:15014/debug/syncz?namespace=demo"
+    assert asked[0].get_header("Authorization") == "Bearer S3CRET"
+
+
+@pytest.mark.parametrize(("code", "remedy"), [(403, True), (500, False)])
+def test_an_istiod_that_refuses_is_said_with_what_lets_it_answer(
+    monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster, code: int, remedy: bool
+) -> None:
+    def refuse(request: urllib.request.Request, **_: object) -> None:
+        raise urllib.error.HTTPError(request.full_url, code, "No", Message(), None)
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(MeshError, match=f"istiod 10.0.0.1 answers {code} No") as said:
+        in_cluster.states("10.0.0.1", "demo")
+    assert ("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES" in str(said.value)) is remedy
 
 
 def test_what_it_cannot_tell_is_503_upon_which_prometheus_keeps_its_targets(
