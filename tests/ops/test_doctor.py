@@ -141,6 +141,18 @@ def test_a_machine_puts_nothing_beside_its_own_folder_of_the_bundle(
     assert [name for name in names if ".." in name or "//" in name] == []
 
 
+def test_a_bundle_over_a_file_that_others_can_read_is_for_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "bundle.tar.gz"
+    path.write_text("of before, and longer than the archive\n" * 1000)
+    path.chmod(0o644)
+    assert run(monkeypatch, "--bundle", str(path), machine=seen(None), mesh=mesh_facts())[0] == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with tarfile.open(path) as archive:
+        assert "findings.json" in archive.getnames()
+
+
 def test_a_bundle_that_cannot_be_written_is_said_before_anything_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

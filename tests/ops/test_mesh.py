@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hybridmesh.ops import mesh
-from hybridmesh.ops.mesh import Endpoint, look
+from hybridmesh.ops.mesh import Endpoint, endpoints_of, look
 from hybridmesh.providers.cluster import Pod
 from tests.ops.probed import ADDRESS, HOST, NOW, TOPOLOGY
 from tests.providers.fake_cluster import FakeCluster
@@ -65,6 +65,33 @@ def test_endpoints_that_no_istiod_could_be_asked_for_are_not_known() -> None:
         Endpoint(service=HOST, address=ADDRESS, labels={"app": "echo"}, healthy=True)
     ]
     assert look(TOPOLOGY, nobody).endpoints == []
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(None, True), (1, True), (2, False), (3, False), (4, False)])
+def test_an_endpoint_that_is_ill_or_leaves_is_not_healthy(status: int | None, healthy: bool) -> None:
+    found = {"Addresses": [ADDRESS], **({} if status is None else {"HealthStatus": status})}
+    shards = {HOST: {"demo": {"Shards": {"a": [found], "b": None}}}, "other": {"demo": {"Shards": {"a": [found]}}}}
+    assert endpoints_of(shards, [HOST, "none"]) == [
+        Endpoint(service=HOST, address=ADDRESS, labels={}, healthy=healthy)
+    ], "only of the services that were asked for"
+
+
+def test_policies_of_the_root_namespace_hold_in_each_once() -> None:
+    def policies(*names: str) -> list[dict[str, Any]]:
+        return [{"metadata": {"name": name}} for name in names]
+
+    cluster = FakeCluster(
+        custom={
+            "demo/authorizationpolicies": policies("own"),
+            "istio-system/authorizationpolicies": policies("everywhere"),
+            "other/authorizationpolicies": policies("elsewhere"),
+        }
+    )
+    assert look(TOPOLOGY, cluster).policies == {"demo": policies("own", "everywhere")}
+    in_root = {name: {**machine, "namespace": "demo"} for name, machine in TOPOLOGY["machines"].items()}
+    workloads = {**TOPOLOGY["workloads"], "other": {**TOPOLOGY["workloads"]["client"], "namespace": "istio-system"}}
+    found = look({**TOPOLOGY, "machines": in_root, "workloads": workloads}, cluster)
+    assert found.policies["istio-system"] == policies("everywhere")
 
 
 def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_told_theirs(

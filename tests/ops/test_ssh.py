@@ -84,6 +84,15 @@ def test_a_host_that_is_silent_or_not_there_is_unreachable(sshd: Sshd) -> None:
     assert "name" in refusal("unreachable", sshd.door(address="no-such-host.invalid")).lower()
 
 
+def test_a_person_s_own_ssh_configuration_changes_nothing(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host *\n  ProxyCommand false\n  Hostname no-such-host.invalid\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ask(sshd.door()) == Answer("vm-1", 0, "hello", "")
+
+
 def test_another_host_key_is_not_talked_to(sshd: Sshd) -> None:
     before = sshd.logins
     assert "shows another host key" in refusal("host key", sshd.door(host_key=public(key())))

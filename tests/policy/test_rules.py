@@ -111,6 +111,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [allow(source(requestPrincipals=["*"]))],
         [allow({"to": UNKNOWN}), allow({"when": UNKNOWN})],
         [istio("AuthorizationPolicy", {"action": "DENY", "rules": [{}]})],
+        [istio("HTTPRoute", {"rules": [{}]}), istio("Telemetry", SECRET)],
     ],
     "no-wildcard-host": [
         [gateway("istiod.istio-system.svc", "demo/shop.example.com")],
@@ -118,6 +119,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [gateway("*.cluster.local", "shop.vm.internal", mode="AUTO_PASSTHROUGH")],
         [istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh"]})],
         [istio("VirtualService", {"hosts": ["shop.example.com"], "gateways": ["edge"]})],
+        [istio("ServiceEntry", {"hosts": SECRET}), istio("Sidecar", {"egress": [{"hosts": ["*/*"]}]})],
         [istio("VirtualService", {"hosts": ["a"], "http": [{"headers": {"request": {"set": {"x-key": SECRET}}}}]})],
     ],
     "no-public-address": [
@@ -140,6 +142,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [split(100)],
         [split(UNKNOWN, 10), split(SECRET, 10)],
         [routes(UNKNOWN)],
+        [istio("VirtualService", {"http": [{"redirect": {"uri": "/new"}}, {"directResponse": {"status": 404}}]})],
     ],
     "vm-probe": [
         [group(HTTP, probe={"httpGet": {"port": 8080}})],
@@ -273,6 +276,7 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
     "weights-add-up": [
         ([split(90, 20)], "others: the weights add up to 110"),
         ([split(50)], "add up to 50"),
+        ([split(99, None)], "add up to 99"),
         ([istio("VirtualService", {"tcp": [{"route": [{"weight": 1}, {}]}]})], "tcp route 0"),
         ([istio("VirtualService", {"tls": [{"route": [{"weight": 50}, {"weight": 40}]}]})], "tls route 0"),
     ],
