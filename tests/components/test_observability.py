@@ -146,6 +146,48 @@ def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> Non
     assert vms["relabelings"] == [{"replacement": "hybrid-mesh-vms", "targetLabel": "job"}]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "timeout", "refresh"), [(5, "5s", "5s"), (10, "10s", "10s"), (15, "10s", "15s"), (60, "10s", "15s")]
+)
+def test_a_scrape_ends_before_the_next_and_targets_are_looked_for_at_least_as_often(
+    seconds: int, timeout: str, refresh: str
+) -> None:
+    def by_agent(sections: dict[str, Any]) -> None:
+        with_agent(sections)
+        sections["observability"]["scrapeSeconds"] = seconds
+
+    world = mesh(None, by_agent)
+    for text in (
+        world.one("mesh-metrics-files").value("data")["prometheus.yml"],
+        world.one("mesh-far-metrics", "MetricsAgent").plain["prometheus.yml"],
+    ):
+        config = yaml.safe_load(text)
+        assert config["global"]["scrape_interval"] == f"{seconds}s"
+        assert config["global"]["scrape_timeout"] == timeout, "Prometheus refuses one above the interval"
+        assert config["scrape_configs"][0]["http_sd_configs"][0]["refresh_interval"] == refresh
+    operated = mesh({**GIVEN, "delivery": "operator", "scrapeSeconds": seconds})
+    vms = operated.one("mesh-metrics-hybrid-mesh-vms").value("spec")
+    assert (vms["scrapeInterval"], vms["scrapeTimeout"]) == (f"{seconds}s", timeout)
+    assert vms["httpSDConfigs"][0]["refreshInterval"] == refresh
+
+
+def test_what_the_server_says_of_vms_keeps_their_labels_and_what_others_say_of_themselves_does_not() -> None:
+    jobs = yaml.safe_load(mesh().one("mesh-metrics-files").value("data")["prometheus.yml"])["scrape_configs"]
+    assert [job["job_name"] for job in jobs if job.get("honor_labels")] == ["hybrid-mesh-server"]
+    objects = mesh({**GIVEN, "delivery": "operator"}).of_type("ScrapeConfig")
+    assert [r.name for r in objects if r.value("spec").get("honorLabels")] == ["mesh-metrics-hybrid-mesh-server"]
+
+
+def test_a_prometheus_of_ours_keeps_what_it_has_for_the_hours_that_are_set() -> None:
+    own = {"image": "prometheus:1", "retentionHours": 7}
+    deployment = mesh({**GIVEN, "prometheus": own}).one("mesh-metrics-prometheus-deployment")
+    (container,) = deployment.value("spec")["template"]["spec"]["containers"]
+    assert "--storage.tsdb.retention.time=7h" in container["args"]
+    assert "--web.enable-remote-write-receiver" not in container["args"], "nobody is to write"
+    written = mesh(None, with_agent).one("mesh-metrics-prometheus-deployment").value("spec")
+    assert "--web.enable-remote-write-receiver" in written["template"]["spec"]["containers"][0]["args"]
+
+
 def test_a_prometheus_outside_of_the_mesh_reads_the_server_in_plain_text_and_one_of_ours_does_not() -> None:
     assert mesh().one("mesh-metrics-server-open").value("spec") == {
         "selector": {"matchLabels": {"app": "hybrid-mesh-metrics"}},

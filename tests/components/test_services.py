@@ -9,7 +9,7 @@ from components.pods import Pods, PodsArgs
 from components.sidecar import canonical_labels, group_at
 from components.workload import Workload, WorkloadArgs, WorkloadPort
 from hybridmesh.istio import static_entry_name
-from tests.components.harness import World, dev_settings, run
+from tests.components.harness import World, dev_sections, dev_settings, run
 from tests.components.test_sidecar import GROUP, sidecar
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
@@ -107,6 +107,14 @@ def test_a_static_entry_is_what_istiod_would_make() -> None:
         "locality": "eu/a",
         "weight": 2,
     }
+
+
+def test_a_machine_s_own_weight_is_in_its_static_entry_alone() -> None:
+    hosts = dev_sections()["workloads"]["echo"]["machines"]["hosts"]
+    weighed = {**hosts, "vm-2": {**hosts["vm-2"], "weight": 3}}
+    world = stack(machines={"registration": "static", "hosts": weighed})
+    specs = {name: world.one(f"mesh-{name}-entry").value("spec") for name in ("vm-1", "vm-2")}
+    assert {name: spec.get("weight") for name, spec in specs.items()} == {"vm-1": None, "vm-2": 3}
 
 
 def test_a_probe_decides_whether_a_static_entry_is_an_endpoint() -> None:

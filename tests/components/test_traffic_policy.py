@@ -51,7 +51,10 @@ def test_locality_is_by_failover_or_by_shares() -> None:
         "failover": [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}],
     }
     shares = traffic_policy(TrafficPolicy(load_balancer=LoadBalancer(distribute={"a/*": {"a/*": 80, "b/*": 20}})))
-    assert shares["loadBalancer"]["localityLbSetting"]["distribute"] == [{"from": "a/*", "to": {"a/*": 80, "b/*": 20}}]
+    assert shares["loadBalancer"]["localityLbSetting"] == {
+        "enabled": True,
+        "distribute": [{"from": "a/*", "to": {"a/*": 80, "b/*": 20}}],
+    }
 
 
 def test_shares_keep_their_order_for_istio_refuses_a_locality_after_a_wider_one() -> None:
@@ -166,7 +169,10 @@ def test_a_routing_s_settings_reach_rule_and_route(preview: bool) -> None:
     spec = world.one("mesh-echo-destination-rule").value("spec")
     assert [subset["name"] for subset in spec["subsets"]] == ["k8s", "vm"]
     assert spec["trafficPolicy"]["connectionPool"] == {"tcp": {"connectTimeout": "30ms"}}
-    assert spec["trafficPolicy"]["loadBalancer"]["localityLbSetting"]["failover"] == [{"from": "eu", "to": "us"}]
+    assert spec["trafficPolicy"]["loadBalancer"] == {
+        "simple": "RANDOM",
+        "localityLbSetting": {"enabled": True, "failover": [{"from": "eu", "to": "us"}]},
+    }
     if not preview:
         routes = world.one("mesh-echo-virtual-service").value("spec")["http"]
         assert len(routes) == 4
