@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +184,9 @@ def test_a_machine_without_a_probe_is_good_and_called_unprobed() -> None:
 def test_a_machine_that_others_are_not_told_of_is_not_good() -> None:
     found = judged(endpoints=[])
     assert (found.endpoint, found.good) == ("not seen", False)
+    others = [endpoint("192.0.2.12", "vm"), replace(endpoint(ADDRESS, "vm"), service="other.demo.svc.cluster.local")]
+    for known in (others, [*others, replace(endpoint(ADDRESS, "vm"), healthy=False)]):
+        assert judged(endpoints=known).endpoint == "not seen", "others' endpoints, and one that is ill, are none of it"
     caller = machine_status("vm-1", MACHINE, None, mesh_facts(endpoints=[]), Seen())
     assert (caller.endpoint, caller.good) == ("has no service", True)
 
@@ -212,6 +216,15 @@ def test_a_certificate_of_the_join_is_not_called_ended_for_it_was_renewed_unseen
     for later in (timedelta(hours=12), timedelta(days=30)):
         assert "not known (joined until 2026-11-26T11:00:00Z)" in shown(later)
         assert "ENDED" not in shown(later)
+
+
+def test_a_certificate_that_was_seen_is_told_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {"vm-1": NOW + timedelta(hours=3)}
+    shown = " ".join(run(monkeypatch, view({}, certificates=seen))[1].split())
+    assert "3 h left, until 2026-11-25T15:00:00Z" in shown
+    assert "of its join" not in shown
+    over = replace(view({}, certificates=seen), now=NOW + timedelta(hours=4))
+    assert "ENDED, until 2026-11-25T15:00:00Z" in " ".join(run(monkeypatch, over)[1].split())
 
 
 def test_the_version_and_changes_by_hand_are_the_machines_own_word() -> None:
@@ -256,6 +269,36 @@ def test_the_verb_ends_with_1_where_a_machine_is_out(
     for part in ("vm-1", MACHINE["identity"], "23 h left", "k8s 90 %, vm 10 %", "192.0.2.100, 1 ready"):
         assert part in text
     assert "measured k8s 88.7 %, vm 11.3 % of 1007 requests" in text
+
+
+def test_each_workload_and_each_column_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = view()
+    workloads = seen.topology["workloads"]
+    fleet = {**workloads["client"], "pods": None}
+    found = replace(seen, topology={**seen.topology, "workloads": {**workloads, "fleet": fleet}})
+    lines = [line.rstrip() for line in run(monkeypatch, found)[1].splitlines()]
+    split = "split k8s 90 %, vm 10 % (measured k8s 88.7 %, vm 11.3 % of 1007 requests)"
+    assert [line for line in lines if line.startswith("workload")] == [
+        "workload  client: 1 pod(s)",
+        f"workload  echo: 2 pod(s) and machines vm-1, as {HOST}, {split}",
+        "workload  fleet: machines on Google Cloud",
+    ]
+    [header] = [line for line in lines if line.startswith("machine ")]
+    names = ("machine", "identity", "address", "endpoint", "sidecar", "sync", "health", "certificate", "by", "hand")
+    assert tuple(header.split()) == names
+
+
+def test_the_stack_and_file_that_are_named_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Source] = []
+
+    def look(source: Source, *_: object, **__: object) -> View:
+        asked.append(source)
+        return view()
+
+    monkeypatch.setattr(status, "look", look)
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    CliRunner().invoke(app, ["status", "--stack", "gcp", "--config-file", "other.yaml"])
+    assert asked == [Source(stack="gcp", config_file=Path("other.yaml"))]
 
 
 def test_the_way_into_each_network_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +490,7 @@ def test_without_pulumi_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("expiry", "said"),
-    [("2026-11-26T12:00:00Z", "24 h left"), ("2026-11-25T12:30:00Z", "30 min left"), ("2026-11-25T11:59:00Z", "ENDED")],
+    [("2026-11-26T12:00:00Z", "24 h left"), ("2026-11-25T12:30:00Z", "30 min left"), ("2026-11-25T12:00:00Z", "ENDED")],
 )
 def test_time_left_is_said_as_people_do(expiry: str, said: str) -> None:
     assert remaining(expiry, NOW) == said
