@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -348,10 +349,18 @@ def test_fleets_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"fleet     echo-fleet: of echo, on Google Cloud as {account}" in shown
 
 
+def row(text: str) -> str:
+    """The row of `vm-1`."""
+    [line] = [line for line in text.splitlines() if line[1:].startswith(" vm-1 ")]
+    return line.rstrip()
+
+
 def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     drifted = Seen(facts=machine_facts({"manifest": MANIFEST.replace("enabled", "disabled")}))
     code, text = run(monkeypatch, view({"vm-1": drifted}))
     assert (code, "vm-1: changed by hand: unit istio.service: now disabled" in text) == (0, True)
+    assert row(text).endswith("1 change(s)")
+    assert row(run(monkeypatch, view())[1]).endswith("nothing")
     code, text = run(monkeypatch, view({"vm-1": Seen(refusal="no answer. Fix: start it.")}))
     assert (code, "vm-1: not asked over SSH: no answer. Fix: start it." in text) == (0, True)
 
@@ -468,6 +477,30 @@ def test_watching_goes_on_where_the_state_cannot_be_read(monkeypatch: pytest.Mon
     assert result.stdout.count("the stack's state cannot be read since") == 1
     assert "no route to host" in " ".join(result.stdout.split())
     assert looked == [(["vm-1"], True), (["vm-1"], True), ([], False)]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_watching_shows_what_came_since_beside_what_machines_said_last(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    drifted = Seen(facts=machine_facts({"manifest": MANIFEST.replace("enabled", "disabled")}))
+    looks, printed = [view({"vm-1": drifted}), view({}, entries={})], StringIO()
+
+    def pause(_seconds: float) -> None:
+        if not looks:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "look", lambda *_, **__: looks.pop(0))
+    monkeypatch.setattr(status, "_console", lambda: Console(file=printed, force_terminal=terminal, width=300))
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    looks.append(looks[-1])
+    CliRunner().invoke(app, ["status", "--watch"])
+    text = Text.from_ansi(printed.getvalue()).plain
+    before, after = text.index("▲ vm-1"), text.rindex("✗ vm-1")
+    assert before < after
+    assert "not connected to istiod" in text[after:]
+    assert "vm-1: changed by hand: unit istio.service: now disabled" in text[after:]
 
 
 def test_watching_shows_what_is_not_well_first(monkeypatch: pytest.MonkeyPatch) -> None:
