@@ -14,6 +14,7 @@ import pytest
 from hybridmesh.ops.diagnoses import BY_ID, DIAGNOSES, Finding, diagnose
 from tests.ops.probed import (
     ADDRESS,
+    ENVIRONMENT,
     HOST,
     IDENTITY,
     LABELS,
@@ -217,6 +218,56 @@ def test_each_is_found_alone_and_says_what_it_saw(name: str) -> None:
 def test_a_remedy_of_the_stack_is_a_command_that_can_be_run_as_it_stands(name: str, command: str) -> None:
     (remedy,) = {finding.remedy for finding in found(WRONG[name]) if finding.id == name}
     assert command in remedy
+
+
+def restarted(times: int) -> str:
+    return f"{unit(NRestarts=str(times))}\n\n{TRACKER}"
+
+
+def left(share: int) -> str:
+    """A certificate of a hundred hours, of which so many are left."""
+    return certificate(begin=NOW - timedelta(hours=100 - share), end=NOW + timedelta(hours=share), identity=IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("probe", "ids"),
+    [
+        ({"units": restarted(2), "ready": "no"}, ["proxy-not-ready"]),
+        ({"units": restarted(3), "ready": "no"}, ["crash-loop"]),
+        ({"units": restarted(30)}, []),
+        ({"disks": "/ 1000000000 30000000"}, []),
+        ({"disks": "/ 1000000000 29999999"}, ["disk-full"]),
+        ({"disks": "/run 100000 20480"}, []),
+        ({"disks": "/run 100000 20479"}, ["disk-full"]),
+        ({"inodes": "/ 100000 1000"}, []),
+        ({"inodes": "/ 100000 999"}, ["disk-full"]),
+        ({"certificate": left(21)}, []),
+        ({"certificate": left(19)}, ["certificate-ending"]),
+        ({"key": "400 istio-proxy"}, []),
+        ({"key": "640 istio-proxy"}, ["key-open"]),
+        ({"key": ""}, []),
+        ({"clock": str(int(NOW.timestamp()) + 61)}, []),
+        ({"clock": str(int(NOW.timestamp()) + 62)}, ["clock-skew"]),
+        ({"clock": str(int(NOW.timestamp()) - 61)}, []),
+        ({"clock": str(int(NOW.timestamp()) - 62)}, ["clock-skew"]),
+        ({"nameservers": "192.0.2.53 53 no answer\n192.0.2.54 53 open"}, []),
+        ({"gateways": "192.0.2.100 15012 no answer\n192.0.2.101 15012 open"}, []),
+        ({"listeners": f"{LISTENERS}15004\n"}, ["port-conflict"]),
+        ({"listeners": f"{LISTENERS}15014 users:((\"python3\",pid=9,fd=3))\n"}, []),
+        ({"units": f"{unit(UnitFileState='enabled-runtime')}\n\n{TRACKER}"}, []),
+        ({"units": f"{unit()}\n\n{TRACKER}".replace("exited\nUnitFileState=enabled", "exited\nUnitFileState=disabled")},
+         ["service-disabled"]),
+        ({"units": f"{unit(ActiveState='deactivating', SubState='stop-sigterm')}\n\n{TRACKER}"}, ["service-stopped"]),
+        ({"units": f"{STOPPED}\n\n{TRACKER}", "rules": "", "starting": "yes"}, []),
+        ({"cluster.env": ""}, []),
+        ({"rules": "", "cluster.env": f"{ENVIRONMENT}ISTIO_CUSTOM_IP_TABLES=true\n"}, []),
+        ({"mesh-name": ""}, ["dns-broken"]),
+        ({"mesh-name": "", "cluster.env": ENVIRONMENT.replace("'true'", "'false'")}, []),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_little_less_is_none(probe: dict[str, str], ids: list[str]) -> None:
+    assert [finding.id for finding in found(Spoiled("", probe))] == ids
 
 
 def test_there_is_no_diagnosis_that_nothing_leads_to() -> None:
