@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hybridmesh.ops.diagnoses import BY_ID, DIAGNOSES, Finding, diagnose
+from hybridmesh.ops.mesh import Endpoint
 from tests.ops.probed import (
     ADDRESS,
     ENVIRONMENT,
@@ -347,6 +348,87 @@ def test_calls_that_a_policy_refused_are_a_note() -> None:
     assert (finding.id, finding.severity) == ("policy-denies", "note")
     assert "refused 3 calls" in finding.what
     assert "GET /x 403" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("policy", "severity"),
+    [
+        ({"action": "DENY", "rules": [{}]}, "warning"),
+        ({"action": "DENY", "rules": [{"from": [{"source": {"namespaces": ["x"]}}]}]}, None),
+        ({"action": "DENY"}, None),
+        ({"action": "AUDIT", "rules": [{}]}, None),
+        ({"action": "ALLOW"}, "warning"),
+        ({"action": "DENY", "rules": [{}], "selector": {"matchLabels": {"app": "echo", "version": "vm"}}}, "warning"),
+        ({"action": "DENY", "rules": [{}], "selector": {"matchLabels": {"app": "echo", "version": "k8s"}}}, None),
+        ({"action": "DENY", "rules": [{}], "targetRefs": [{"kind": "Gateway", "name": "edge"}]}, None),
+        ({"action": "DENY", "rules": [{}], "targetRef": {"kind": "Gateway", "name": "edge"}}, None),
+    ],
+    ids=str,
+)
+def test_a_policy_refuses_all_of_a_machine_s_calls_only_where_it_does(
+    policy: dict[str, Any], severity: str | None
+) -> None:
+    findings = found(Spoiled("", mesh={"policies": {"demo": [{**DENY_ALL, "spec": policy}]}}))
+    assert [(f.id, f.severity) for f in findings] == ([("policy-denies", severity)] if severity else [])
+
+
+def test_the_default_deny_that_the_stack_s_settings_ask_for_is_a_note() -> None:
+    own = {**ALLOW_NOTHING, "metadata": {"name": "echo-default-deny", "namespace": "demo"}}
+    [finding] = found(Spoiled("", mesh={"policies": {"demo": [own]}}))
+    assert (finding.id, finding.severity) == ("policy-denies", "note")
+    [both] = found(Spoiled("", mesh={"policies": {"demo": [own, DENY_ALL]}}))
+    assert both.severity == "warning"
+    assert "demo/no, demo/echo-default-deny" in both.what
+
+
+def test_what_the_mesh_says_of_others_is_not_said_of_a_machine() -> None:
+    refused = {**state(lastError="bad filter"), "proxy": "vm-2.demo"}
+    elsewhere = [endpoint("10.0.0.5", "k8s"), endpoint(ADDRESS, "vm"), endpoint("192.0.2.12", "hand")]
+    for mesh in (
+        {"states": {"demo": [state(), refused]}},
+        {"endpoints": elsewhere},
+        {"entries": {ENTRY: entry(), "demo/echo-192.0.2.77": member()}},
+        {"entries": {ENTRY: entry(), "demo/echo-192.0.2.77": member(status={})}},
+        {"policies": {"demo": [], "other": [DENY_ALL]}},
+    ):
+        assert found(Spoiled("", mesh=mesh)) == [], mesh
+
+
+def test_a_subset_is_empty_where_requests_go_to_nobody() -> None:
+    def ids(weights: dict[str, int] | None, *endpoints: Endpoint) -> list[str]:
+        echo = {**TOPOLOGY["workloads"]["echo"], "weights": weights}
+        topology = {**TOPOLOGY, "workloads": {**TOPOLOGY["workloads"], "echo": echo}}
+        judged = replace(case(mesh={"endpoints": list(endpoints)}), topology=topology)
+        return [finding.id for finding in diagnose([judged], judged)]
+
+    pods, vm = endpoint("10.0.0.5", "k8s"), endpoint(ADDRESS, "vm")
+    assert ids({"k8s": 90, "vm": 10}, vm) == ["subset-empty"]
+    assert ids({"k8s": 0, "vm": 100}, vm) == []
+    assert ids(None, vm) == [], "without shares all endpoints get requests alike"
+    assert ids({"k8s": 90, "vm": 10}, vm, replace(pods, healthy=False)) == ["subset-empty"], "503, too"
+    assert ids({"k8s": 90, "vm": 10}, vm, replace(pods, service="other.demo.svc.cluster.local")) == ["subset-empty"]
+
+
+def test_since_when_a_proxy_is_away_is_said_where_it_is_known() -> None:
+    def said(**annotations: str) -> str:
+        away = entry(metadata={**entry()["metadata"], "annotations": annotations})
+        return next(f.what for f in found(Spoiled("", mesh={"entries": {ENTRY: away}})) if f.id == "not-connected")
+
+    assert "since 2026-11-25T11:30:00Z" in said(**{"istio.io/disconnectedAt": "2026-11-25T11:30:00Z"})
+    assert "since its making" in said()
+
+
+def test_a_machine_s_locality_belongs_to_its_labels() -> None:
+    machine = {**TOPOLOGY["machines"]["vm-1"], "locality": "eu/a"}
+    there = {**LABELS, "topology.istio.io/locality": "eu.a"}
+    placed = entry(metadata={**entry()["metadata"], "labels": there}, spec={"address": ADDRESS, "labels": there})
+
+    def ids(known: dict[str, Any]) -> list[str]:
+        judged = replace(case(mesh={"entries": {ENTRY: known}}), topology={**TOPOLOGY, "machines": {"vm-1": machine}})
+        return [finding.id for finding in diagnose([judged], judged)]
+
+    assert ids(placed) == []
+    assert ids(entry()) == ["labels-drifted"]
 
 
 def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_something() -> None:
