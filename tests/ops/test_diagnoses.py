@@ -409,6 +409,33 @@ def test_a_subset_is_empty_where_requests_go_to_nobody() -> None:
     assert ids({"k8s": 90, "vm": 10}, vm, replace(pods, service="other.demo.svc.cluster.local")) == ["subset-empty"]
 
 
+@pytest.mark.parametrize(
+    "spec", [{"address": ADDRESS, "labels": {"app": "far-gateway"}}, {"address": ADDRESS}], ids=["labels", "none"]
+)
+def test_a_gateway_s_machine_is_judged_without_a_workload(spec: dict[str, Any]) -> None:
+    machine = {**TOPOLOGY["machines"]["vm-1"], "workload": "far-gateway"}
+    there = entry(metadata={**entry()["metadata"], "labels": {}}, spec=spec, status={})
+    mesh = {"entries": {ENTRY: there}, "groups": {}, "endpoints": ELSEWHERE}
+    judged = replace(case(mesh=mesh), topology={**TOPOLOGY, "machines": {"vm-1": machine}})
+    assert diagnose([judged], judged) == []
+    out = replace(judged, mesh=replace(judged.mesh, entries={}))
+    assert [finding.id for finding in diagnose([out], out)] == ["not-connected"]
+
+
+def test_a_machine_that_only_calls_is_missed_by_nobody() -> None:
+    echo = {**TOPOLOGY["workloads"]["echo"], "host": None, "weights": None, "subsets": None}
+    topology = {**TOPOLOGY, "workloads": {**TOPOLOGY["workloads"], "echo": echo}}
+    judged = replace(case(mesh={"endpoints": []}), topology=topology)
+    assert diagnose([judged], judged) == []
+
+
+def test_of_a_proxy_that_is_away_nothing_is_said_but_that() -> None:
+    annotations = {"istio.io/disconnectedAt": "2026-11-25T11:30:00Z"}
+    away = entry(metadata={**entry()["metadata"], "annotations": annotations}, status=UNHEALTHY)
+    mesh = {"entries": {ENTRY: away}, "states": {"demo": []}, "endpoints": ELSEWHERE}
+    assert [finding.id for finding in found(Spoiled("", mesh=mesh)) if finding.machine] == ["not-connected"]
+
+
 def test_since_when_a_proxy_is_away_is_said_where_it_is_known() -> None:
     def said(**annotations: str) -> str:
         away = entry(metadata={**entry()["metadata"], "annotations": annotations})
