@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hybridmesh.ops.diagnoses import BY_ID, DIAGNOSES, Finding, diagnose
+from hybridmesh.ops.diagnoses.model import duration
 from hybridmesh.ops.mesh import Endpoint
 from tests.ops.probed import (
     ADDRESS,
@@ -484,6 +485,23 @@ def test_a_gateway_with_a_host_name_is_compared_by_name() -> None:
     stays = replace(case({"hosts-wanted": "old.example istiod.istio-system.svc"}), topology=topology)
     [finding] = diagnose([stays], stays)
     assert "follows the name old.example, and the gateway's is gw.example" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (200_000, "55 h")],
+)
+def test_a_duration_is_said_as_people_do(seconds: int, said: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == said
+
+
+def test_the_last_line_of_the_log_that_tells_of_trouble_is_the_evidence() -> None:
+    again = {"units": restarted(4), "ready": "no"}
+    log = "info begins\nerror of before\nwarn Envoy exited, failed to   bind\ninfo waits"
+    [finding] = found(Spoiled("", {**again, "agent-log": log}))
+    assert finding.evidence == "warn Envoy exited, failed to bind"
+    [quiet] = found(Spoiled("", {**again, "agent-log": "info begins"}))
+    assert quiet.evidence == "nothing in /var/log/istio says why"
 
 
 def test_the_worst_comes_first() -> None:

@@ -139,9 +139,15 @@ def test_each_run_sees_whether_it_is_another(cluster: FakeCluster) -> None:
 
 
 def test_another_name_is_waited_for_and_another_limit_is_not() -> None:
-    state = {**ROOT, "found": "PEM"}
-    assert AwaitedConfigMapProvider().diff("id", state, {**state, "limitSeconds": 5.0}).changes is False
-    assert AwaitedConfigMapProvider().diff("id", state, {**state, "name": "other"}).changes is True
+    waiting = (
+        (AwaitedConfigMapProvider(), {**ROOT, "found": "PEM"}, ("namespace", "name", "key")),
+        (AwaitedAddressProvider(), {**GATEWAY, "found": "192.0.2.1"}, ("namespace", "name", "service")),
+    )
+    for provider, state, keys in waiting:
+        assert provider.diff("id", state, {**state, "limitSeconds": 5.0}).changes is False
+        for key in keys:
+            assert provider.diff("id", state, {**state, key: "other"}).changes is True, key
+            assert provider.check(state, {**state, key: "other", "found": None}).inputs["found"] is None, "not known"
 
 
 def test_an_address_is_another_where_something_else_is_asked_of_the_service(cluster: FakeCluster) -> None:
