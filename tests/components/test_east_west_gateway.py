@@ -155,7 +155,7 @@ def test_its_pods_roll_when_what_their_proxies_are_told_changes() -> None:
         return gateway(injected_as=told).one("gw-release").value("values")["podAnnotations"]
 
     assert annotations("a") != annotations("b")
-    assert annotations("a")[PROXY_CONFIG] == LISTENER_STATISTICS, "beside what else they are given"
+    assert annotations("a")[PROXY_CONFIG_ANNOTATION] == LISTENER_STATISTICS, "beside what else they are given"
 
 
 def test_its_limit_is_that_of_the_release_and_of_the_wait_for_its_address() -> None:
