@@ -8,6 +8,7 @@ import pulumi
 import yaml
 
 from hybridmesh.istio import versions
+from hybridmesh.istio.adopted import Asked
 from hybridmesh.metrics import rules, scrape
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
@@ -18,6 +19,7 @@ from hybridmesh.settings.version_checks import outside_the_table
 from .command_host import CommandHost
 from .connection import Bastion
 from .control_plane import HelmCharts, NetworkAddress
+from .mesh_namespace import injection_labels
 from .network_gateway import gateway_group
 from .proxy_choices import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost
@@ -95,6 +97,49 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
 def charts_of(charts: given.Charts | None, version: str) -> HelmCharts | None:
     """Where istiod's and the gateway's charts are; None: they are installed by others."""
     return None if charts is None else HelmCharts(path=charts.path, repository=charts.repository, version=version)
+
+
+def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
+    """What is asked of the istiods that are adopted, by revision."""
+    plane = settings.control_plane
+    made = injection_labels(plane.revision)
+    namespaces = {w.namespace: made for w in settings.workloads.values()}
+    namespaces |= {n.gateway.namespace: made for n in settings.networks.values() if n.gateway is not None}
+    namespaces |= {name: {} for name, there in settings.namespaces.items() if there.existing}
+    if settings.observability is not None:
+        namespaces[settings.observability.namespace] = made
+    of_machines = [(name, w) for name, w in sorted(settings.workloads.items()) if w.machines is not None]
+    registers = [
+        f"workloads.{name}.machines.registration"
+        for name, workload in of_machines
+        if workload.machines is not None and workload.machines.registration == "auto"
+    ]
+    registers += [f"networks.{n}.gateway" for n, network in sorted(settings.networks.items()) if network.gateway]
+    probes = [f"workloads.{name}.probe" for name, workload in of_machines if workload.probe is not None]
+    versions_at = {plane.revision: (plane.version, "controlPlane.version")}
+    for name, revision in plane.revisions.items():
+        if revision.version is None:
+            versions_at[name] = versions_at[plane.revision]
+        else:
+            versions_at[name] = (revision.version, f"controlPlane.revisions.{name}.version")
+    return {
+        revision: Asked(
+            namespace=plane.namespace,
+            revision=revision,
+            version=version,
+            version_at=place,
+            cluster=settings.cluster.name,
+            network=settings.cluster.network,
+            domain=settings.cluster.domain,
+            networks=sorted(settings.networks),
+            namespaces=namespaces,
+            pods_in=sorted({w.namespace for w in settings.workloads.values() if w.pods is not None}),
+            registers=next(iter(registers), ""),
+            probe=next(iter(probes), ""),
+            signs="CA_ADDR" not in settings.sidecar.environment,
+        )
+        for revision, (version, place) in versions_at.items()
+    }
 
 
 def network_addresses(

@@ -10,7 +10,7 @@ import pulumi_kubernetes
 from hybridmesh.istio import injected_as, istiod_host
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
 from hybridmesh.metrics import rules
-from hybridmesh.providers import ISTIOD, Adopters, AdoptersArgs, ClusterAccess
+from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import lost_machines, present
@@ -27,6 +27,7 @@ from .from_settings import (
     accepted_risks,
     access_rule,
     agent_file,
+    asked_of_adopted,
     bastion_of,
     charts_of,
     hosts_of_entries,
@@ -125,6 +126,7 @@ class HybridMesh(pulumi.ComponentResource):
             context=settings.cluster.context,
             request_seconds=settings.sidecar.timeouts.api_seconds,
         )
+        self._look_at_adopted()
         self._charts = charts_of(settings.control_plane.charts, settings.control_plane.version)
         self._in_namespaces: dict[str, list[pulumi.ComponentResource]] = {}
         self._hosts: dict[str, SshHost | CommandHost] = {}
@@ -158,6 +160,13 @@ class HybridMesh(pulumi.ComponentResource):
         watched = [] if settings.observability is None else [settings.observability.namespace]
         self._ask_for_adopters([*namespaces, *watched])
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
+
+    def _look_at_adopted(self) -> None:
+        """Made first, so that an Istio that does not go with the settings is refused before anything is touched."""
+        if self._settings.control_plane.mode == "adopt":
+            for revision, asked in asked_of_adopted(self._settings).items():
+                name = f"{self._name}-adopted-{revision}"
+                AdoptedIstiod(name, self._cluster, asked, opts=pulumi.ResourceOptions(parent=self))
 
     def _ask_for_adopters(self, namespaces: Sequence[str]) -> None:
         """Made last, so that a destroy begins with it, and ends with it while others use this stack's istiod; and that

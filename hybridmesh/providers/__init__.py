@@ -5,6 +5,7 @@ is no change of the resource; they keep no state of their own, and find the clus
 never its contents.
 """
 
+from .adopted import AdoptedIstiod
 from .adopters import ISTIOD, Adopters, AdoptersArgs
 from .awaited import AwaitedAddress, AwaitedAddressArgs, AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
@@ -16,6 +17,7 @@ from .token import IstioToken, IstioTokenArgs
 
 __all__ = [
     "ISTIOD",
+    "AdoptedIstiod",
     "Adopters",
     "AdoptersArgs",
     "AwaitedAddress",

@@ -96,6 +96,9 @@ class Cluster(Protocol):
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         """A namespace's objects of a kind; none where the cluster does not know the kind."""
 
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """A namespace's labels."""
+
     def istiods(self) -> Sequence[str]:
         """Every istiod Deployment, as namespace/name."""
 
@@ -232,13 +235,13 @@ class _RealCluster:
         return answer.status.token, answer.status.expiration_timestamp.isoformat()
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        found = self._ask(f"read ConfigMap {namespace}/{name}", self._get_core, namespace, "configmaps", name)
+        path = f"namespaces/{namespace}/configmaps/{name}"
+        found = self._ask(f"read ConfigMap {namespace}/{name}", self._get_core, path)
         return None if found is None else found.get("data") or {}
 
     def service(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self._ask(
-            f"read Service {namespace}/{name}", self._get_core, namespace, "services", name
-        )
+        path = f"namespaces/{namespace}/services/{name}"
+        found: Mapping[str, Any] | None = self._ask(f"read Service {namespace}/{name}", self._get_core, path)
         return found
 
     def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
@@ -343,6 +346,10 @@ class _RealCluster:
         )
         return list(found["items"]) if found else []
 
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        found = self._ask(f"read Namespace {name}", self._get_core, f"namespaces/{name}")
+        return None if found is None else found["metadata"].get("labels") or {}
+
     def istiods(self) -> Sequence[str]:
         found = self._ask(
             "list istiod's Deployments",
@@ -417,12 +424,11 @@ class _RealCluster:
         )
         return found is not None
 
-    def _get_core(self, namespace: str, plural: str, name: str, _request_timeout: int) -> Any:
+    def _get_core(self, path: str, _request_timeout: int) -> Any:
         """One of Kubernetes' core objects, without the half a second that the client takes to load their models."""
         request = self._api.param_serialize(
             "GET",
-            "/api/v1/namespaces/{namespace}/{plural}/{name}",
-            path_params={"namespace": namespace, "plural": plural, "name": name},
+            f"/api/v1/{path}",
             header_params={"Accept": "application/json"},
             auth_settings=["BearerToken"],
         )

@@ -4,12 +4,15 @@ import itertools
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import pulumi
 import pytest
 
+from components.from_settings import asked_of_adopted
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.istio.adopted import Asked
 from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import Settings
@@ -313,6 +316,63 @@ def test_an_adopted_mesh_is_read_and_never_changed(preview: bool) -> None:
     }
     files = world.one("mesh-vm-1", "Sidecar").plain
     assert "TRUST_DOMAIN='adopted.example'" in files["cluster.env"]
+
+
+@MODES
+def test_an_istio_is_looked_at_before_all_else_of_the_stack_that_adopts_it(preview: bool) -> None:
+    settings = dev_settings(adopted)
+    world = run(mesh(settings), preview=preview)
+    (first,) = world.of_type("AdoptedIstiod")
+    made = [r for r in world.found if r.type.startswith(("kubernetes:", "command:", "pulumi-python:"))]
+    assert made[0] == first
+    assert json.loads(first.value("asked")) == asdict(asked_of_adopted(settings)["default"])
+    assert run(mesh(dev_settings()), preview=preview).of_type("AdoptedIstiod") == []
+
+
+def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        everything(sections)
+        adopted(sections)
+        sections["controlPlane"]["revisions"] = {"next": {"version": "1.30.1"}, "same": {}}
+        sections["namespaces"] = {"demo": {"existing": True}}
+
+    asked = asked_of_adopted(dev_settings(change))
+    injected = {"istio-injection": "enabled"}
+    assert asked["default"] == Asked(
+        namespace="istio-system",
+        revision="default",
+        version="1.31.0",
+        version_at="controlPlane.version",
+        cluster="embedded",
+        network="embedded",
+        domain="cluster.local",
+        networks=["far"],
+        namespaces={"demo": {}, "network-gateways": injected, "hybrid-mesh-metrics": injected},
+        pods_in=["demo"],
+        registers="workloads.echo.machines.registration",
+        probe="workloads.echo.probe",
+        signs=True,
+    )
+    place = "controlPlane.revisions.next.version"
+    assert asked["next"] == replace(asked["default"], revision="next", version="1.30.1", version_at=place)
+    assert asked["same"] == replace(asked["default"], revision="same")
+
+
+def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        adopted(sections)
+        sections["workloads"]["echo"]["machines"]["registration"] = "static"
+        del sections["workloads"]["echo"]["probe"]
+        sections["sidecar"]["environment"]["CA_ADDR"] = "ca.example.com:443"
+
+    def beside_gateways(sections: dict[str, Any]) -> None:
+        change(sections)
+        far(sections)
+        sections["workloads"]["remote"]["machines"]["registration"] = "static"
+
+    asked = asked_of_adopted(dev_settings(change))["default"]
+    assert (asked.registers, asked.probe, asked.signs) == ("", "", False)
+    assert asked_of_adopted(dev_settings(beside_gateways))["default"].registers == "networks.far.gateway"
 
 
 def test_the_trust_domain_of_an_adopted_mesh_is_in_every_identity() -> None:

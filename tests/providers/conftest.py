@@ -3,7 +3,7 @@
 import pytest
 import tenacity
 
-from hybridmesh.providers import adopters, awaited, departure, entries, membership, remains, token
+from hybridmesh.providers import adopted, adopters, awaited, departure, entries, membership, remains, token
 from tests.providers.fake_cluster import FakeCluster
 
 
@@ -28,7 +28,7 @@ def clock() -> Clock:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> FakeCluster:
     fake = FakeCluster()
-    for module in (adopters, awaited, departure, membership, remains, token):
+    for module in (adopted, adopters, awaited, departure, membership, remains, token):
         monkeypatch.setattr(module, "connect", lambda _: fake)
     monkeypatch.setattr(token, "bring", lambda props: fake.done.append(f"bring scripts to {props['machine']}"))
     for module in (departure, entries):

@@ -60,7 +60,9 @@ class FakeCluster:
     pages: dict[str, str] = field(default_factory=dict)
     """What pods answer, by namespace/pod:port/path."""
     custom: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Custom objects, by namespace/plural."""
+    """Objects of a kind, by namespace/plural."""
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Those of namespaces that are there."""
     records: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     revisions: str = "default"
     done: list[str] = field(default_factory=list)
@@ -103,8 +105,11 @@ class FakeCluster:
         return self.pages.get(f"{namespace}/{pod}:{port}{path}", "")
 
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
-        assert (group.endswith(".istio.io"), version) == (True, "v1")
+        assert (group.endswith((".istio.io", "apps")), version) == (True, "v1")
         return self.custom.get(f"{namespace}/{plural}", [])
+
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        return self.labels.get(name)
 
     def istiods(self) -> Sequence[str]:
         return self.deployments

@@ -175,6 +175,8 @@ REQUESTS: list[tuple[Callable[[Cluster], Any], str]] = [
     (lambda c: c.patch_workload_entry("demo", "echo-1", {}), f"PATCH {NETWORKING}/workloadentries/echo-1"),
     (lambda c: c.delete_workload_entry("demo", "echo-1"), f"DELETE {NETWORKING}/workloadentries/echo-1"),
     (lambda c: c.workload_entries("demo", 9), f"GET {NETWORKING}/workloadentries?limit=9"),
+    (lambda c: c.namespace_labels("demo"), "GET /api/v1/namespaces/demo"),
+    (lambda c: c.objects_in("apps", "v1", "deployments", "demo"), "GET /apis/apps/v1/namespaces/demo/deployments"),
     (lambda c: c.istiods(), "GET /apis/apps/v1/deployments?labelSelector=app%3Distiod"),
     (lambda c: c.istio_crds(), "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions"),
     (lambda c: c.delete_crd("x"), "DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/x"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pulumi.dynamic.dynamic import ResourceProvider, serialize_provider
 
+from hybridmesh.providers.adopted import AdoptedIstiodProvider
 from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.awaited import AwaitedAddressProvider, AwaitedConfigMapProvider
 from hybridmesh.providers.departure import DepartureProvider
@@ -19,6 +20,7 @@ from hybridmesh.providers.remains import IstioRemainsProvider
 from hybridmesh.providers.token import IstioTokenProvider
 
 PROVIDERS = [
+    AdoptedIstiodProvider,
     AdoptersProvider,
     AwaitedAddressProvider,
     AwaitedConfigMapProvider,

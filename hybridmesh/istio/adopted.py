@@ -1,0 +1,223 @@
+"""Whether an Istio that was installed by others goes with a stack's settings, and lets VMs in."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .names import NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
+from .versions import minor
+
+Labels = Mapping[str, str]
+
+_NO = frozenset(("0", "f", "F", "false", "False", "FALSE"))
+"""What Go reads as false (strconv.ParseBool)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a stack says of the Istio that it adopts, and needs of it."""
+
+    namespace: str
+    """istiod's namespace."""
+    revision: str
+    """istiod's revision."""
+    version: str
+    """Its version."""
+    version_at: str
+    """The setting that says so."""
+    cluster: str
+    """Istio's cluster id."""
+    network: str
+    """The network of the cluster's pods."""
+    domain: str
+    """The cluster's DNS domain."""
+    networks: Sequence[str]
+    """Other networks that have VMs."""
+    namespaces: Mapping[str, Labels]
+    """The namespaces that it uses, with the labels that they will have; none where they are somebody else's."""
+    pods_in: Sequence[str]
+    """Those of them in which it has pods."""
+    registers: str
+    """A setting by which VMs register themselves; empty if none does."""
+    probe: str
+    """A setting by which the health of VMs counts; empty if there is none."""
+    signs: bool
+    """Whether VMs get their certificates of istiod."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Istiod:
+    """What is there. None: nobody could say."""
+
+    image: str | None
+    """Its image."""
+    environment: Mapping[str, str] | None
+    """Its variables, without those that its Deployment has from elsewhere."""
+    arguments: Sequence[str]
+    """What it is started with."""
+    mesh: Mapping[str, Any]
+    """The mesh config."""
+    networks: Mapping[str, Any]
+    """The mesh networks, by name."""
+    injected: Mapping[str, Any] | None
+    """The Helm values that it injects pods by."""
+    labels: Mapping[str, Labels | None]
+    """The labels of its namespace and of those that the stack uses, as far as they are there."""
+
+
+def misfits(there: Istiod, asked: Asked) -> Iterator[str]:
+    """What keeps the two from going together, each with the setting, the consequence and the fix."""
+    yield from _version(there, asked)
+    yield from _variables(there, asked)
+    yield from _network(there, asked)
+    yield from _mesh(there, asked)
+    for namespace in sorted({asked.namespace, *asked.namespaces}):
+        yield from _namespace(namespace, there, asked)
+
+
+def _version(there: Istiod, asked: Asked) -> Iterator[str]:
+    """By the image's tag; one of a vendor's own count tells nothing."""
+    tag = (there.image or "").partition("@")[0].rpartition("/")[2].partition(":")[2]
+    found = minor(tag)
+    if found and found.partition(".")[0] == asked.version.partition(".")[0] and found != minor(asked.version):
+        yield (
+            f"{asked.version_at} = {asked.version}: the adopted istiod is {tag}. What goes together was looked up for "
+            "another one: VMs may not join, or refuse what istiod sends. Fix: the version that it has."
+        )
+
+
+def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
+    environment = there.environment
+    if environment is None:
+        return
+    cluster = environment.get("CLUSTER_ID", "")
+    aliases = " ".join(there.arguments).partition("--clusterAliases")[2]
+    if cluster not in ("", asked.cluster) and asked.cluster not in re.split("[ =,]", aliases):
+        yield (
+            f"cluster.name = {asked.cluster}: the adopted istiod calls its cluster {cluster}. It would refuse every "
+            f"VM's token. Fix: `cluster.name: {cluster}`."
+        )
+    if asked.signs and environment.get("ENABLE_CA_SERVER") in _NO:
+        yield (
+            "controlPlane.mode = adopt: the adopted istiod signs no certificates (ENABLE_CA_SERVER is false). VMs "
+            "would get none, and not join. Fix: in `sidecar.environment.CA_ADDR`, where VMs reach the CA that signs in "
+            "its place; or an istiod that signs."
+        )
+    if asked.registers and environment.get("PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION") in _NO:
+        yield (
+            f"{asked.registers}: the adopted istiod registers no VM (PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION is "
+            "false). Nobody would call its VMs. Fix: `registration: static`, for machines of a workload; or let "
+            "Istio's owner take the variable away."
+        )
+    if asked.probe and environment.get("PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS") in _NO:
+        yield (
+            f"{asked.probe}: the adopted istiod hears of no VM's health (PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS is "
+            "false). VMs with a probe would never count as healthy. Fix: leave the probe out; or let Istio's owner "
+            "take the variable away."
+        )
+
+
+def _network(there: Istiod, asked: Asked) -> Iterator[str]:
+    labels = there.labels.get(asked.namespace)
+    label = (labels or {}).get(NETWORK_LABEL, "")
+    value = "" if there.injected is None else str(_at(there.injected, "global", "network") or "")
+    told = {label, value} - {"", asked.network}
+    if told:
+        found = " and ".join(sorted(told))
+        yield (
+            f"cluster.network = {asked.network}: the adopted mesh calls the network of its pods {found}. Pods and VMs "
+            "would take each other for another network's, and go by gateways, if by any. Fix: "
+            f"`cluster.network: {min(told)}`."
+        )
+        return
+    if not asked.networks:
+        return
+    # Istio takes a proxy or an endpoint of no network for one of the asker's own.
+    missing: list[str] = []
+    if labels is not None and not label and not _at(there.networks, asked.network, "endpoints"):
+        missing.append(f"`kubectl label namespace {asked.namespace} {NETWORK_LABEL}={asked.network}`")
+    if there.injected is not None and not value:
+        missing.append(f"Helm value `global.network: {asked.network}` and new pods")
+    if missing:
+        yield (
+            f"networks.{asked.networks[0]}: the adopted mesh does not say that its pods are in another network, "
+            f"{asked.network}. Pods and VMs would call each other directly, and not by gateways. Fix: this stack never "
+            f"changes an adopted Istio; let its owner say so, by {' and '.join(missing)}."
+        )
+
+
+def _mesh(there: Istiod, asked: Asked) -> Iterator[str]:
+    address = str(_at(there.mesh, "defaultConfig", "discoveryAddress") or "")
+    host, expected = address.rpartition(":")[0], istiod_host(asked.namespace, asked.revision)
+    custom = ((there.environment or {}).get("ISTIOD_CUSTOM_HOST") or "").split(",")
+    inside = "." not in host or host.endswith((".svc", f".svc.{asked.domain}"))
+    if host and inside and host not in (expected, *custom):
+        yield (
+            f"controlPlane.revision = {asked.revision}: the adopted mesh config sends proxies to {address}, a name "
+            f"that leads nowhere on a VM: there istiod is {expected}. VMs would not find it. Fix: "
+            "`controlPlane.namespace` and `controlPlane.revision` of the istiod that is meant; or let Istio's owner "
+            f"set `meshConfig.defaultConfig.discoveryAddress` to {istiod_address(asked.namespace, asked.revision)}."
+        )
+    root = there.mesh.get("rootNamespace")
+    if root in asked.namespaces:
+        yield (
+            f"namespace {root}: it is the root namespace of the adopted mesh. Policies made there hold for the whole "
+            "mesh. Fix: a namespace of its own for what this stack has in it."
+        )
+
+
+def _namespace(name: str, there: Istiod, asked: Asked) -> Iterator[str]:
+    made, labels = asked.namespaces.get(name), there.labels.get(name)
+    if labels is None and not made:
+        return
+    labels = {"kubernetes.io/metadata.name": name, **(labels or {}), **(made or {})}
+    selectors = there.mesh.get("discoverySelectors") or ()
+    if selectors and not any(_selects(selector, labels) for selector in selectors):
+        own = f"make it with such a label, and `namespaces.{name}.existing: true`"
+        yield (
+            f"namespace {name}: the adopted istiod does not look at it, by its `discoverySelectors`. Nothing in it "
+            f"would be in the mesh, and no VM of it could join. Fix: {own if made else 'give it such a label'}; or let "
+            "Istio's owner select it."
+        )
+    if not made and name in asked.pods_in and there.injected is not None and not _is_injected(labels, there.injected):
+        label = f"istio.io/rev={asked.revision}" if is_revisioned(asked.revision) else "istio-injection=enabled"
+        yield (
+            f"namespaces.{name}.existing = true: no istiod injects pods there. Those of this stack would have no "
+            "proxy, and call in plain text, without an identity. Fix: "
+            f"`kubectl label --overwrite namespace {name} {label}`."
+        )
+
+
+def _is_injected(labels: Labels, values: Mapping[str, Any]) -> bool:
+    """Whether pods of a namespace are in the mesh; in an ambient one without a proxy of their own."""
+    by_default = _at(values, "sidecarInjectorWebhook", "enableNamespacesByDefault")
+    told = labels.get("istio-injection", "enabled" if "istio.io/rev" in labels or by_default else "")
+    return told == "enabled" or labels.get("istio.io/dataplane-mode") == "ambient"
+
+
+def _at(found: Any, *keys: str) -> Any:
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _selects(selector: Mapping[str, Any], labels: Labels) -> bool:
+    """Whether a Kubernetes LabelSelector selects what has these labels."""
+    wanted = selector.get("matchLabels") or {}
+    return all(labels.get(key) == value for key, value in wanted.items()) and all(
+        _holds(expression, labels) for expression in selector.get("matchExpressions") or ()
+    )
+
+
+def _holds(expression: Mapping[str, Any], labels: Labels) -> bool:
+    key, values = str(expression.get("key")), expression.get("values") or ()
+    match expression.get("operator"):
+        case "In":
+            return key in labels and labels[key] in values
+        case "NotIn":
+            return key not in labels or labels[key] not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels

@@ -1,0 +1,248 @@
+"""An Istio that others have installed is looked at before anything is touched."""
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from hybridmesh.istio.adopted import Asked
+from hybridmesh.providers.adopted import AdoptedIstiodProvider
+from hybridmesh.providers.cluster import ClusterError, UnansweredError
+from tests.providers.fake_cluster import FakeCluster
+
+ASKED = Asked(
+    namespace="istio-system",
+    revision="default",
+    version="1.31.0",
+    version_at="controlPlane.version",
+    cluster="prod",
+    network="prod",
+    domain="cluster.local",
+    networks=[],
+    namespaces={"demo": {"istio-injection": "enabled"}, "shop": {}},
+    pods_in=["demo", "shop"],
+    registers="workloads.echo.machines.registration",
+    probe="workloads.echo.probe",
+    signs=True,
+)
+MESH: dict[str, Any] = {
+    "rootNamespace": "istio-system",
+    "defaultConfig": {"discoveryAddress": "istiod.istio-system.svc:15012"},
+}
+
+
+def deployment(revision: str = "default", image: str = "istio/pilot:1.31.2", **environment: str) -> dict[str, Any]:
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in environment.items()]
+    env.append({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+    pod = {"containers": [{"name": "other"}, {"name": "discovery", "image": image, "env": env, "args": ["discovery"]}]}
+    labels = {"app": "istiod", "istio.io/rev": revision}
+    return {"metadata": {"labels": labels}, "spec": {"template": {"spec": pod}}}
+
+
+@pytest.fixture
+def istio(cluster: FakeCluster) -> FakeCluster:
+    """An Istio that the settings go with."""
+    tell(cluster)
+    tell(cluster, injected={"global": {"network": "prod"}})
+    variables = {"CLUSTER_ID": "prod", "ENABLE_CA_SERVER": "true"}
+    cluster.custom = {"istio-system/deployments": [deployment("canary", CLUSTER_ID="x"), deployment(**variables)]}
+    cluster.labels = {
+        "istio-system": {"topology.istio.io/network": "prod"},
+        "shop": {"kubernetes.io/metadata.name": "shop", "istio.io/rev": "prod-stable"},
+    }
+    return cluster
+
+
+def tell(
+    cluster: FakeCluster, *, injected: dict[str, Any] | None = None, networks: dict[str, Any] | None = None, **mesh: Any
+) -> None:
+    """What istiod's ConfigMaps say."""
+    if injected is not None:
+        cluster.maps["istio-system/istio-sidecar-injector"] = {"values": json.dumps(injected)}
+        return
+    document = {"mesh": json.dumps({**MESH, **mesh}), "meshNetworks": json.dumps({"networks": networks or {}})}
+    cluster.maps["istio-system/istio"] = document
+
+
+def refusals(asked: Asked = ASKED) -> list[str]:
+    properties = {"kubeconfig": "kubeconfig", "requestSeconds": 15.0, "asked": json.dumps(asdict(asked))}
+    return [failure.reason for failure in AdoptedIstiodProvider().check({}, properties).failures]
+
+
+def refusal(asked: Asked = ASKED) -> str:
+    (said,) = refusals(asked)
+    assert " Fix: " in said
+    return said
+
+
+@pytest.mark.usefixtures("istio")
+def test_one_that_the_settings_go_with_is_not_refused() -> None:
+    assert refusals() == []
+    provider = AdoptedIstiodProvider()
+    assert provider.diff("id", {"asked": "a"}, {"asked": "b"}).changes is False
+    assert provider.create({"asked": "a"}).outs == {"asked": "a"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CLUSTER_ID": "Kubernetes"}, "cluster.name = prod: the adopted istiod calls its cluster Kubernetes."),
+        ({"ENABLE_CA_SERVER": "false"}, "controlPlane.mode = adopt: the adopted istiod signs no certificates"),
+        (
+            {"PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION": "0"},
+            "workloads.echo.machines.registration: the adopted istiod registers no VM",
+        ),
+        (
+            {"PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS": "False"},
+            "workloads.echo.probe: the adopted istiod hears of no VM's health",
+        ),
+    ],
+)
+def test_variables_by_which_no_vm_could_join(istio: FakeCluster, variables: dict[str, str], said: str) -> None:
+    istio.custom["istio-system/deployments"] = [deployment(**variables)]
+    assert refusal().startswith(said)
+    without = replace(ASKED, cluster="Kubernetes", network="prod", registers="", probe="", signs=False)
+    assert not refusals(without), "nothing needs it"
+
+
+def test_a_cluster_may_be_called_by_an_alias_of_it(istio: FakeCluster) -> None:
+    there = deployment(CLUSTER_ID="Kubernetes")
+    there["spec"]["template"]["spec"]["containers"][1]["args"] += ["--clusterAliases", "old=Kubernetes,prod=Kubernetes"]
+    istio.custom["istio-system/deployments"] = [there]
+    assert refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("image", "is_other"),
+    [
+        ("gcr.io/istio-release/pilot:1.30.4-distroless", True),
+        ("registry:5000/istio/pilot:1.31.2-asm.4", False),
+        ("maistra/pilot-ubi8:2.6.0", False),
+        ("istio/pilot@sha256:1234", False),
+        ("istio/pilot:latest", False),
+    ],
+)
+def test_its_version_is_that_of_the_settings(istio: FakeCluster, image: str, is_other: bool) -> None:
+    istio.custom["istio-system/deployments"] = [deployment(image=image)]
+    said = "controlPlane.version = 1.31.0: the adopted istiod is 1.30.4-distroless."
+    assert [refused.startswith(said) for refused in refusals()] == ([True] if is_other else [])
+
+
+def test_a_network_of_another_name_is_refused_by_either_place_that_names_it(istio: FakeCluster) -> None:
+    istio.labels["istio-system"] = {"topology.istio.io/network": "net1"}
+    tell(istio, injected={"global": {"network": "net1"}})
+    assert refusal().startswith("cluster.network = prod: the adopted mesh calls the network of its pods net1.")
+    istio.labels["istio-system"] = {}
+    assert "`cluster.network: net1`" in refusal()
+
+
+def test_pods_of_no_network_are_refused_only_where_there_is_another(istio: FakeCluster) -> None:
+    istio.labels["istio-system"] = {}
+    tell(istio, injected={"global": {"network": ""}})
+    assert refusals() == []
+    far = replace(ASKED, networks=["datacenter"])
+    said = refusal(far)
+    assert said.startswith("networks.datacenter: the adopted mesh does not say that its pods are in another network")
+    assert "`kubectl label namespace istio-system topology.istio.io/network=prod` and Helm value" in said
+    tell(istio, injected={"global": {"network": "prod"}})
+    tell(istio, networks={"prod": {"endpoints": [{"fromRegistry": "Kubernetes"}]}})
+    assert refusals(far) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "is_refused"),
+    [
+        ("istiod-canary.istio-system.svc:15012", True),
+        ("istiod.istio-system.svc.cluster.local:15012", True),
+        ("istiod:15012", True),
+        ("istiod.example.com:443", False),
+        ("", False),
+    ],
+)
+def test_an_address_of_istiod_that_a_vm_has_no_way_to_is_refused(
+    istio: FakeCluster, address: str, is_refused: bool
+) -> None:
+    tell(istio, defaultConfig={"discoveryAddress": address})
+    said = f"the adopted mesh config sends proxies to {address}, a name that leads nowhere on a VM"
+    assert [said in refused for refused in refusals()] == ([True] if is_refused else [])
+
+
+def test_the_mesh_s_root_namespace_is_nobody_s_own(istio: FakeCluster) -> None:
+    tell(istio, rootNamespace="shop")
+    assert refusal().startswith("namespace shop: it is the root namespace of the adopted mesh.")
+
+
+def test_namespaces_that_istiod_does_not_look_at_are_refused(istio: FakeCluster) -> None:
+    tell(istio, discoverySelectors=[{"matchLabels": {"mesh": "on"}}])
+    demo, root, shop = refusals()
+    assert root.startswith("namespace istio-system: ")
+    assert demo.startswith("namespace demo: the adopted istiod does not look at it, by its `discoverySelectors`.")
+    assert "make it with such a label, and `namespaces.demo.existing: true`" in demo
+    assert "Fix: give it such a label; or" in shop
+    istio.labels |= {"demo": {"mesh": "on"}}
+    for name in ("shop", "istio-system"):
+        istio.labels[name]["mesh"] = "on"
+    assert refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "selected"),
+    [
+        ({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["demo", "shop"]}, True),
+        ({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["demo", "shop"]}, False),
+        ({"key": "no", "operator": "NotIn", "values": ["demo"]}, True),
+        ({"key": "no", "operator": "In", "values": ["demo"]}, False),
+        ({"key": "kubernetes.io/metadata.name", "operator": "Exists"}, True),
+        ({"key": "no", "operator": "Exists"}, False),
+        ({"key": "no", "operator": "DoesNotExist"}, True),
+        ({"key": "kubernetes.io/metadata.name", "operator": "DoesNotExist"}, False),
+    ],
+)
+def test_selectors_are_read_as_kubernetes_reads_them(
+    istio: FakeCluster, expression: dict[str, Any], selected: bool
+) -> None:
+    root = {"matchLabels": {"topology.istio.io/network": "prod"}}
+    tell(istio, discoverySelectors=[root, {"matchLabels": {"no": "no"}}, {"matchExpressions": [expression]}])
+    assert (refusals() == []) is selected
+
+
+@pytest.mark.parametrize(
+    ("labels", "injected", "is_refused"),
+    [
+        ({}, {}, True),
+        ({"istio-injection": "disabled", "istio.io/rev": "default"}, {}, True),
+        ({"istio-injection": "enabled"}, {}, False),
+        ({"istio.io/dataplane-mode": "ambient"}, {}, False),
+        ({}, {"sidecarInjectorWebhook": {"enableNamespacesByDefault": True}}, False),
+    ],
+)
+def test_pods_in_a_namespace_of_others_that_nobody_injects_are_refused(
+    istio: FakeCluster, labels: dict[str, str], injected: dict[str, Any], is_refused: bool
+) -> None:
+    istio.labels["shop"] = labels
+    tell(istio, injected=injected)
+    said = "namespaces.shop.existing = true: no istiod injects pods there."
+    assert [refused.startswith(said) for refused in refusals()] == ([True] if is_refused else [])
+    assert refusals(replace(ASKED, pods_in=["demo"])) == []
+
+
+def test_what_may_not_be_read_is_not_judged(istio: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> Any:
+        raise ClusterError("403")
+
+    def busy(*_: Any) -> Any:
+        raise UnansweredError("503")
+
+    istio.custom = {}
+    for method in ("objects_in", "namespace_labels", "config_map"):
+        monkeypatch.setattr(istio, method, forbidden)
+    assert refusals(replace(ASKED, networks=["datacenter"])) == []
+    monkeypatch.setattr(istio, "objects_in", busy)
+    with pytest.raises(UnansweredError):
+        refusals()
+
+
+def test_a_mesh_config_that_is_no_mapping_is_for_others_to_tell(istio: FakeCluster) -> None:
+    istio.maps["istio-system/istio"] = {"mesh": "- a\n", "meshNetworks": ": ["}
+    assert refusals() == []
