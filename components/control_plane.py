@@ -11,7 +11,7 @@ from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned, istiod_address, istiod_host, mesh_config_map, parse_mesh_config
-from hybridmesh.istio.names import BASE_RELEASE, NETWORK_LABEL
+from hybridmesh.istio.names import BASE_RELEASE, NETWORK_LABEL, canonical_address
 from hybridmesh.providers import AwaitedConfigMap, AwaitedConfigMapArgs, ClusterAccess, IstioRemains, IstioRemainsArgs
 
 from .after import after
@@ -203,17 +203,7 @@ class ControlPlane(pulumi.ComponentResource):
         self.root_certificate = self._awaited_root_certificate(name, args)
 
     def _adopt(self, name: str, args: ControlPlaneArgs) -> None:
-        child = pulumi.ResourceOptions(parent=self)
-        mesh = adopted_mesh_config(name, args, child)
-        gateways = {
-            network: [pulumi.Output.from_input(gateway.address) for gateway in args.mesh_networks[network]]
-            for network in sorted(args.mesh_networks)
-        }
-        if gateways:
-            networks = adopted_mesh_config(f"{name}-networks", args, child, key=MESH_NETWORKS_KEY)
-            known = pulumi.Output.all(mesh, networks, gateways)
-            mesh = known.apply(lambda all_: knows_gateways(*all_))
-        self.mesh_config = mesh
+        self.mesh_config = adopted_mesh_config(name, args, pulumi.ResourceOptions(parent=self))
         self.namespace = pulumi.Output.from_input(args.namespace)
         self.revision = pulumi.Output.from_input(args.revision)
         self.root_certificate = self._awaited_root_certificate(name, args)
@@ -240,9 +230,20 @@ class ControlPlane(pulumi.ComponentResource):
         ).found
 
 
-def adopted_mesh_config(
-    name: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions, *, key: str = MESH_CONFIG_KEY
-) -> pulumi.Output[str]:
+def adopted_mesh_config(name: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """The mesh config of an istiod that is there, once it is sure that it knows the gateways of other networks."""
+    mesh = _adopted(name, MESH_CONFIG_KEY, args, opts)
+    gateways = {
+        network: [pulumi.Output.all(gateway.address, gateway.port) for gateway in args.mesh_networks[network]]
+        for network in sorted(args.mesh_networks)
+    }
+    if not gateways:
+        return mesh
+    known = pulumi.Output.all(mesh, _adopted(f"{name}-networks", MESH_NETWORKS_KEY, args, opts), gateways)
+    return known.apply(lambda all_: knows_gateways(all_[0], all_[1], all_[2], args.revision))
+
+
+def _adopted(name: str, key: str, args: ControlPlaneArgs, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     """What the ConfigMap of an istiod that is there has under `key`; empty if nothing."""
     return AwaitedConfigMap(
         f"{name}-mesh-config",
@@ -339,22 +340,30 @@ def mesh_networks(gateways: Mapping[str, Sequence[NetworkAddress]]) -> dict[str,
     }
 
 
-def knows_gateways(mesh_config: str, networks_text: str, gateways: Mapping[str, Sequence[str]]) -> str:
+def knows_gateways(
+    mesh_config: str, networks_text: str, gateways: Mapping[str, Sequence[Sequence[Any]]], revision: str
+) -> str:
     """`mesh_config`, once it is sure that an adopted istiod, with `networks_text` as its mesh networks (YAML), knows
-    `gateways`, the addresses by network.
+    `gateways`, address and port of each by network.
 
     Raises ValueError, with the fix, where it does not: pods would call machines that they cannot reach.
     """
     document = yaml.safe_load(networks_text) or {}
     networks: Mapping[str, Any] = document.get("networks") or {}
-    for network, wanted in gateways.items():
-        there = {str(gateway.get("address")) for gateway in (networks.get(network) or {}).get("gateways") or []}
-        missing = sorted(set(wanted) - there)
+    for network, ways in gateways.items():
+        there = [
+            (canonical_address(str(gateway.get("address"))), int(gateway.get("port") or 0))
+            for gateway in (networks.get(network) or {}).get("gateways") or []
+        ]
+        wanted = {(canonical_address(address), int(port)) for address, port in ways}
+        missing = sorted(wanted - set(there))
         if missing:
+            address, port = missing[0]
             raise ValueError(
-                f"networks.{network}.gateway: the adopted istiod does not know {', '.join(missing)} as its gateway. "
-                "Pods would call the machines there directly, which they cannot reach. Fix: this stack never changes "
-                f"an adopted Istio; add `{network}: {{endpoints: [], gateways: [{{address: {missing[0]}, port: …}}]}}` "
+                f"networks.{network}.gateway: the adopted istiod of revision {revision} does not know "
+                f"{', '.join(f'{a} with port {p}' for a, p in missing)} as its gateway. Pods would call the machines "
+                "there directly, which they cannot reach, or another port of it. Fix: this stack never changes an "
+                f"adopted Istio; add `{network}: {{endpoints: [], gateways: [{{address: {address}, port: {port}}}]}}` "
                 "to its Helm value `global.meshNetworks`."
             )
     return mesh_config

@@ -220,18 +220,22 @@ ADOPTED = yaml.safe_dump(
 
 
 def test_an_adopted_mesh_that_knows_the_gateways_is_used_as_it_is() -> None:
-    assert (
-        knows_gateways("trustDomain: example.org\n", ADOPTED, {"far": ["198.51.100.5"]}) == "trustDomain: example.org\n"
-    )
-    assert knows_gateways("a: b\n", "", {}) == "a: b\n"
+    mesh_config = "trustDomain: example.org\n"
+    assert knows_gateways(mesh_config, ADOPTED, {"far": [["198.51.100.5", 15443.0]]}, "default") == mesh_config
+    assert knows_gateways("a: b\n", "", {}, "default") == "a: b\n"
+    six = ADOPTED.replace("198.51.100.5", "'2001:DB8:0::5'")
+    assert knows_gateways("a: b\n", six, {"far": [["2001:db8::5", 15443]]}, "default") == "a: b\n"
 
 
-@pytest.mark.parametrize("networks", ["", "networks: {}", ADOPTED], ids=["none", "empty", "another"])
+@pytest.mark.parametrize(
+    "networks",
+    ["", "networks: {}", ADOPTED, ADOPTED.replace("198.51.100.5", "198.51.100.9").replace("15443", "443")],
+    ids=["none", "empty", "another", "another port"],
+)
 def test_an_adopted_mesh_that_does_not_know_a_gateway_is_refused_with_the_value_to_add(networks: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"networks.far.gateway: .* 198.51.100.9 .*address: 198.51.100.9.*meshNetworks"
-    ):
-        knows_gateways("", networks, {"far": ["198.51.100.9"]})
+    said = r"networks.far.gateway: .*revision next does not know 198.51.100.9 with port 15443 as .*"
+    with pytest.raises(ValueError, match=rf"{said}address: 198.51.100.9, port: 15443.*meshNetworks"):
+        knows_gateways("", networks, {"far": [["198.51.100.9", 15443]]}, "next")
 
 
 def test_an_adopted_mesh_is_asked_in_the_preview_already() -> None:
@@ -241,5 +245,22 @@ def test_an_adopted_mesh_is_asked_in_the_preview_already() -> None:
     known = {"mesh-control-plane-networks-mesh-config": {"found": ADOPTED}}
     assert mesh(adopt, preview=True, answers=known).one("mesh-gw-1", "Sidecar")
     unknown = {"mesh-control-plane-networks-mesh-config": {"found": ""}}
-    with pytest.raises(Exception, match=r"does not know 198\.51\.100\.5 as its gateway"):
+    with pytest.raises(Exception, match=r"does not know 198\.51\.100\.5 with port 15443 as its gateway"):
         mesh(adopt, preview=True, answers=unknown)
+
+
+def test_each_istiod_that_is_adopted_must_know_the_gateways() -> None:
+    def adopt(sections: dict[str, Any]) -> None:
+        sections["controlPlane"] = {
+            "mode": "adopt",
+            "version": "1.31.0",
+            "charts": {"path": "x"},
+            "revisions": {"next": {}},
+        }
+
+    known = {
+        "mesh-control-plane-networks-mesh-config": {"found": ADOPTED},
+        "mesh-revision-next-networks-mesh-config": {"found": ""},
+    }
+    with pytest.raises(Exception, match=r"revision next does not know 198\.51\.100\.5"):
+        mesh(adopt, preview=True, answers=known)
