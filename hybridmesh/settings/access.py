@@ -18,7 +18,9 @@ class Callers:
     names: frozenset[str]
     """Of all workloads."""
     strict: bool
-    """Whether plain text, which carries no identity, is refused."""
+    """Whether plain text, which carries no identity, is refused in namespaces of the stack's own."""
+    existing: frozenset[str] = frozenset()
+    """Namespaces of others, who alone say whether it is refused there."""
 
 
 def check_access(path: str, name: str, access: Access, callers: Callers) -> Iterator[Finding]:
@@ -26,7 +28,7 @@ def check_access(path: str, name: str, access: Access, callers: Callers) -> Iter
     if name not in callers.names:
         yield _unknown(path, name, callers.names, "Nobody would be kept out: the policy would select nothing.")
         return
-    yield from _default(path, access, callers)
+    yield from _default(path, name, access, callers)
     rules = [(f"{path}.{kind}[{i}]", rule) for kind in ("allow", "deny") for i, rule in enumerate(_of(access, kind))]
     for rule_path, rule in rules:
         yield from _callers(rule_path, rule, callers)
@@ -47,7 +49,9 @@ def check_access(path: str, name: str, access: Access, callers: Callers) -> Iter
         yield from _calls(path, name, access, workload)
 
 
-def _default(path: str, access: Access, callers: Callers) -> Iterator[Finding]:
+def _default(path: str, name: str, access: Access, callers: Callers) -> Iterator[Finding]:
+    workload = callers.workloads.get(name)
+    is_others = workload is not None and workload.namespace in callers.existing
     if access.default == "deny":
         return
     if access.allow:
@@ -62,15 +66,16 @@ def _default(path: str, access: Access, callers: Callers) -> Iterator[Finding]:
         yield Finding(
             path, "{default: allow}", "allows every call", "It would have no effect.", "give rules, or leave it out."
         )
-    elif not callers.strict:
+    elif not callers.strict or is_others:
+        why = "`mtls` holds for no namespace with `existing: true`" if is_others else "`mtls` is not STRICT"
         for index, rule in enumerate(access.deny):
             if _has_source(rule):
                 yield Finding(
                     f"{path}.deny[{index}]",
                     "",
-                    "refuses callers by identity, and `mtls` is not STRICT",
+                    f"refuses callers by identity, and {why}",
                     "Callers in plain text have no identity: they would pass.",
-                    "`mtls: STRICT`, or `default: deny`.",
+                    "`default: deny`." if is_others else "`mtls: STRICT`, or `default: deny`.",
                 )
 
 

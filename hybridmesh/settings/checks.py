@@ -90,11 +90,13 @@ def check(draft: Draft) -> Iterator[Finding]:
 
 
 def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Finding]:
+    namespaces = draft.sections.get("namespaces") or {}
     callers = Callers(
         trust_domain=control_plane.trust_domain if control_plane else "",
         workloads=draft.workloads,
         names=frozenset(draft.entries.get("workloads", {})),
         strict=draft.sections.get("mtls", "STRICT") == "STRICT",
+        existing=frozenset(n for n, there in namespaces.items() if isinstance(there, Namespace) and there.existing),
     )
     for name, access in draft.entries.get("access", {}).items():
         if isinstance(access, Access):
