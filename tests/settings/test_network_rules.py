@@ -169,8 +169,11 @@ REFUSED: list[tuple[str, Change, str, str]] = [
     ),
     ("there are gateway machines and no package", at("sidecar/package", ...), "sidecar.package", "is missing"),
 ]
-IN_THE_CLUSTER = "the adopted istiod does not know a gateway"
-"""The one row that takes a look at the cluster; tests/components/test_network_gateway.py has its test."""
+IN_THE_CLUSTER = (
+    "the adopted istiod does not know a gateway",
+    "the adopted mesh does not say which network its pods are in, or says another",
+)
+"""The rows that take a look at the cluster: tests/components/test_network_gateway.py, providers/test_adopted.py."""
 
 
 def findings(change: Change) -> list[Finding]:
@@ -197,7 +200,7 @@ def test_the_docs_table_has_each_refused_combination_and_no_other() -> None:
     page = (PROJECT_ROOT / "docs" / "multi-network.md").read_text()
     table = page.partition("## What is refused")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| .+ \|$", table, re.MULTILINE)[2:]
-    assert sorted(rows) == sorted([*(rule[0] for rule in REFUSED), IN_THE_CLUSTER])
+    assert sorted(rows) == sorted([*(rule[0] for rule in REFUSED), *IN_THE_CLUSTER])
 
 
 @pytest.mark.parametrize(
