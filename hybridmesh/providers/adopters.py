@@ -63,8 +63,8 @@ class AdoptersProvider(ResourceProvider):
         for revision in _revisions(olds):
             if revision not in _revisions(news):
                 mine = {text(olds, "namespace"), *before, *(news.get("own") or [])}
-                _refuse(news, revision, set(using(connect(news), [revision])) - mine)
-        there = using(connect(news), _revisions(news)) if before else {}
+                _refuse(news, revision, set(_using(news, [revision])) - mine)
+        there = _using(news, _revisions(news)) if before else {}
         going = {name: uid for name, uid in there.items() if name in before}
         return UpdateResult({**news, "going": going} if going else news)
 
@@ -74,7 +74,7 @@ class AdoptersProvider(ResourceProvider):
             return
         going = props.get("going") or {}
         mine = {text(props, "namespace"), *(props.get("own") or [])}
-        there = using(connect(props), _revisions(props))
+        there = _using(props, _revisions(props))
         # By uid: a namespace made anew under an old name may be somebody else's.
         used = sorted(name for name, uid in there.items() if name not in mine and going.get(name) != uid)
         if used:
@@ -86,8 +86,9 @@ class AdoptersProvider(ResourceProvider):
 
 def _refuse(props: Mapping[str, Any], revision: str, used: Set[str]) -> None:
     if used:
-        # A namespace follows the one without a name by another label, too.
-        no_longer = "" if is_revisioned(revision) else " istio-injection-"
+        # A namespace follows the one without a name, or with the tag of that name, by another label, too.
+        named = [revision, *_tags(connect(props), props, revision)]
+        no_longer = "" if all(map(is_revisioned, named)) else " istio-injection-"
         follow = f"kubectl label --overwrite namespace {min(used)}{no_longer} istio.io/rev={text(props, 'revision')}"
         raise ClusterError(
             f"istiod of revision {revision} in {props['namespace']} is not in the settings any more, and is "
@@ -138,13 +139,20 @@ def _refuse_to_remove(olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
         )
 
 
-def using(cluster: Cluster, revisions: Sequence[str]) -> Mapping[str, str]:
+def _using(props: Mapping[str, Any], revisions: Sequence[str]) -> Mapping[str, str]:
     """The namespaces that istiods of these revisions inject, by name, each with its uid."""
-    found: dict[str, str] = {}
+    cluster, found = connect(props), dict[str, str]()
     for revision in revisions:
-        for label in _labels(revision):
-            found |= cluster.namespaces_labelled(label)
+        for name in (revision, *_tags(cluster, props, revision)):
+            for label in _labels(name):
+                found |= cluster.namespaces_labelled(label)
     return found
+
+
+def _tags(cluster: Cluster, props: Mapping[str, Any], revision: str) -> Sequence[str]:
+    """The tags that lead to istiod of a revision: namespaces follow them as they do a revision."""
+    tags = cluster.revision_tags(text(props, "namespace"))
+    return sorted(tag for tag, leads_to in tags.items() if leads_to == revision)
 
 
 def _labels(revision: str) -> tuple[str, ...]:

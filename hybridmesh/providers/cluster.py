@@ -19,6 +19,9 @@ from .serving import WORKERS, make_room
 NETWORKING = ("networking.istio.io", "v1")
 """API group and version of WorkloadEntry and WorkloadGroup."""
 
+_TAG = "istio.io/tag"
+"""Label of the webhook of a revision tag: its name (istio, the istiod chart's revision-tags-mwc.yaml)."""
+
 
 class ClusterError(RuntimeError):
     """The cluster did not do what it was asked. The message says what to do."""
@@ -98,6 +101,9 @@ class Cluster(Protocol):
 
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """A namespace's labels."""
+
+    def revision_tags(self, namespace: str) -> Mapping[str, str]:
+        """Tags of Istio's revisions, each with the revision of the istiod in a namespace to which it leads."""
 
     def istiods(self) -> Sequence[str]:
         """Every istiod Deployment, as namespace/name."""
@@ -349,6 +355,21 @@ class _RealCluster:
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         found = self._ask(f"read Namespace {name}", self._get_core, f"namespaces/{name}")
         return None if found is None else found["metadata"].get("labels") or {}
+
+    def revision_tags(self, namespace: str) -> Mapping[str, str]:
+        found = self._ask(
+            "list Istio's revision tags",
+            self._custom.list_cluster_custom_object,
+            "admissionregistration.k8s.io",
+            "v1",
+            "mutatingwebhookconfigurations",
+            label_selector=_TAG,
+        )
+        return {
+            tag["metadata"]["labels"][_TAG]: tag["metadata"]["labels"].get("istio.io/rev", "")
+            for tag in (found["items"] if found else [])
+            if any((w["clientConfig"].get("service") or {}).get("namespace") == namespace for w in tag["webhooks"])
+        }
 
     def istiods(self) -> Sequence[str]:
         found = self._ask(

@@ -52,6 +52,8 @@ class FakeCluster:
     labelled: list[tuple[str, str]] = field(default_factory=list)
     namespaces: dict[str, list[str]] = field(default_factory=dict)
     """Names by label selector."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Revisions of Istio by tag."""
     crds: list[dict[str, Any]] = field(default_factory=list)
     objects: dict[str, list[str]] = field(default_factory=dict)
     deployments: list[str] = field(default_factory=list)
@@ -110,6 +112,10 @@ class FakeCluster:
 
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         return self.labels.get(name)
+
+    def revision_tags(self, namespace: str) -> Mapping[str, str]:
+        assert namespace == "istio-system"
+        return self.tags
 
     def istiods(self) -> Sequence[str]:
         return self.deployments

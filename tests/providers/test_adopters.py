@@ -55,6 +55,18 @@ def test_those_that_follow_an_istiod_beside_the_first_are_counted(cluster: FakeC
         AdoptersProvider().delete("id", more)
 
 
+def test_those_that_follow_an_istiod_by_a_tag_are_counted(cluster: FakeCluster) -> None:
+    state = {**STATE, "revision": "v1-31"}
+    cluster.namespaces = {"istio.io/rev=prod": ["shop"], "istio-injection=enabled": ["canteen"]}
+    cluster.tags = {"prod": "v1-30", "test": "v1-31"}
+    AdoptersProvider().delete("id", dict(state))
+    cluster.tags = {"prod": "v1-31", "default": "v1-31"}
+    with pytest.raises(ClusterError, match="not this stack's: canteen, shop"):
+        AdoptersProvider().delete("id", dict(state))
+    with pytest.raises(ClusterError, match=r"namespace canteen istio-injection- istio\.io/rev=v1-32`"):
+        AdoptersProvider().update("id", state, {**state, "revision": "v1-32"})
+
+
 def test_an_istiod_beside_the_first_stays_while_others_follow_it(cluster: FakeCluster) -> None:
     cluster.namespaces = {"istio.io/rev=v1-32": ["canteen", "demo", "leaving"], "istio.io/rev=v1-31": ["shop"]}
     both = {**STATE, "own": ["demo", "leaving"], "revisions": ["v1-31", "v1-32"]}

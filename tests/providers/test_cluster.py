@@ -177,6 +177,10 @@ REQUESTS: list[tuple[Callable[[Cluster], Any], str]] = [
     (lambda c: c.workload_entries("demo", 9), f"GET {NETWORKING}/workloadentries?limit=9"),
     (lambda c: c.namespace_labels("demo"), "GET /api/v1/namespaces/demo"),
     (lambda c: c.objects_in("apps", "v1", "deployments", "demo"), "GET /apis/apps/v1/namespaces/demo/deployments"),
+    (
+        lambda c: c.revision_tags("demo"),
+        "GET /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations?labelSelector=istio.io/tag",
+    ),
     (lambda c: c.istiods(), "GET /apis/apps/v1/deployments?labelSelector=app%3Distiod"),
     (lambda c: c.istio_crds(), "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions"),
     (lambda c: c.delete_crd("x"), "DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/x"),
@@ -197,6 +201,18 @@ def test_of_definitions_those_of_istio_s_groups_are_its_own(server: Server) -> N
     groups = ["networking.istio.io", "istio.io", "cert-manager.io", "notistio.io"]
     answering(server, "200 OK", {"items": [{"metadata": {"name": g}, "spec": {"group": g}} for g in groups]})
     assert [crd["metadata"]["name"] for crd in server.cluster().istio_crds()] == ["networking.istio.io"]
+
+
+def test_a_revision_tag_is_one_of_the_istiod_that_it_leads_to(server: Server) -> None:
+    def tag(name: str, revision: str, **client: Any) -> dict[str, Any]:
+        return {
+            "metadata": {"labels": {"istio.io/tag": name, "istio.io/rev": revision}},
+            "webhooks": [{"clientConfig": client}, {"clientConfig": client}],
+        }
+
+    there = [tag("prod", "v1-31", service={"namespace": "demo"}), tag("far", "v1-31", url="https://far.example.com")]
+    answering(server, "200 OK", {"items": [*there, tag("other", "v1-31", service={"namespace": "elsewhere"})]})
+    assert server.cluster().revision_tags("demo") == {"prod": "v1-31"}
 
 
 def test_an_object_is_told_by_the_version_that_is_stored(server: Server) -> None:
