@@ -115,6 +115,8 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
         if workload.machines is not None and workload.machines.registration == "auto"
     ]
     registers += [f"networks.{n}.gateway" for n, network in sorted(settings.networks.items()) if network.gateway]
+    joining = [f"workloads.{n}.machines.hosts" for n, w in of_machines if w.machines is not None and w.machines.hosts]
+    joining += [f"networks.{n}.gateway.hosts" for n, network in sorted(settings.networks.items()) if network.gateway]
     probes = [f"workloads.{name}.probe" for name, workload in of_machines if workload.probe is not None]
     versions_at = {plane.revision: (plane.version, "controlPlane.version")}
     for name, revision in plane.revisions.items():
@@ -137,9 +139,17 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
             registers=next(iter(registers), ""),
             probe=next(iter(probes), ""),
             signs="CA_ADDR" not in settings.sidecar.environment,
+            watched=next(iter(joining), ""),
+            routed={name: (settings.workloads[name].namespace, _hosts(settings, name)) for name in settings.routing},
         )
         for revision, (version, place) in versions_at.items()
     }
+
+
+def _hosts(settings: Settings, name: str) -> Sequence[str]:
+    """The full host names of a workload's service."""
+    workload = settings.workloads[name]
+    return workload.service.hosts or [f"{name}.{workload.namespace}.svc.{settings.cluster.domain}"]
 
 
 def network_addresses(

@@ -44,6 +44,10 @@ class Asked:
     """A setting by which the health of VMs counts; empty if there is none."""
     signs: bool
     """Whether VMs get their certificates of istiod."""
+    watched: str
+    """A setting of VMs of which istiod is asked whether they are in sync; empty if there is none."""
+    routed: Mapping[str, tuple[str, Sequence[str]]]
+    """Workloads with a routing, each with its namespace and its hosts, full names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,8 @@ class Istiod:
     """The Helm values that it injects pods by."""
     labels: Mapping[str, Labels | None]
     """The labels of its namespace and of those that the stack uses, as far as they are there."""
+    rules: Mapping[str, Sequence[Mapping[str, Any]]]
+    """VirtualServices and DestinationRules of namespaces that are somebody else's."""
 
 
 def misfits(there: Istiod, asked: Asked) -> Iterator[str]:
@@ -74,6 +80,35 @@ def misfits(there: Istiod, asked: Asked) -> Iterator[str]:
     yield from _mesh(there, asked)
     for namespace in sorted({asked.namespace, *asked.namespaces}):
         yield from _namespace(namespace, there, asked)
+
+
+def remarks(there: Istiod, asked: Asked) -> Iterator[str]:
+    """What takes effect from what the stack makes."""
+    for kind in ("VirtualService", "DestinationRule"):
+        exported = there.mesh.get(f"default{kind}ExportTo") or ["*"]
+        if asked.routed and "*" not in exported:
+            yield (
+                f"routing: callers in other namespaces may go without it: in the adopted mesh a {kind} is for "
+                f"some alone (default{kind}ExportTo: {', '.join(map(str, exported))})."
+            )
+    for name, (namespace, hosts) in sorted(asked.routed.items()):
+        for rule in there.rules.get(namespace, ()):
+            own = rule["metadata"]["name"]
+            both = sorted(_hosts(rule, namespace, asked.domain) & {*hosts})
+            if own != name and both:
+                yield (
+                    f"routing.{name}: {rule['kind']} {namespace}/{own} is for {both[0]}, too. Istio goes by the older "
+                    f"of the two: let its owner take it away, or leave `routing.{name}` out."
+                )
+
+
+def _hosts(rule: Mapping[str, Any], namespace: str, domain: str) -> set[str]:
+    """The hosts of a VirtualService or DestinationRule, in full, as far as it is for all proxies."""
+    spec = rule.get("spec") or {}
+    if spec.get("workloadSelector") or "mesh" not in (spec.get("gateways") or ["mesh"]):
+        return set()
+    named = spec.get("hosts") or [spec.get("host") or ""]
+    return {host if "." in host else f"{host}.{namespace}.svc.{domain}" for host in named}
 
 
 def _version(there: Istiod, asked: Asked) -> Iterator[str]:
@@ -98,7 +133,9 @@ def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
             f"cluster.name = {asked.cluster}: the adopted istiod calls its cluster {cluster}. It would refuse every "
             f"VM's token. Fix: `cluster.name: {cluster}`."
         )
-    if asked.signs and environment.get("ENABLE_CA_SERVER") in _NO:
+    # With a revision, a VM's CA is its istiod, whatever the mesh config says.
+    told = not is_revisioned(asked.revision) and _at(there.mesh, "defaultConfig", "proxyMetadata", "CA_ADDR")
+    if asked.signs and not told and environment.get("ENABLE_CA_SERVER") in _NO:
         yield (
             "controlPlane.mode = adopt: the adopted istiod signs no certificates (ENABLE_CA_SERVER is false). VMs "
             "would get none, and not join. Fix: in `sidecar.environment.CA_ADDR`, where VMs reach the CA that signs in "
@@ -115,6 +152,11 @@ def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
             f"{asked.probe}: the adopted istiod hears of no VM's health (PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS is "
             "false). VMs with a probe would never count as healthy. Fix: leave the probe out; or let Istio's owner "
             "take the variable away."
+        )
+    if asked.watched and environment.get("ENABLE_DEBUG_ON_HTTP") in _NO:
+        yield (
+            f"{asked.watched}: the adopted istiod tells nobody whether VMs are in sync (ENABLE_DEBUG_ON_HTTP is "
+            "false). `up` would give up on each VM that joins. Fix: let Istio's owner take the variable away."
         )
 
 

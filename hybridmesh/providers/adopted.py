@@ -9,9 +9,9 @@ import pulumi
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, ResourceProvider
 
 from hybridmesh.istio import BootstrapError, goyaml, mesh_config_map
-from hybridmesh.istio.adopted import Asked, Istiod, misfits
+from hybridmesh.istio.adopted import Asked, Istiod, misfits, remarks
 
-from .cluster import Cluster, ClusterAccess, ClusterError, UnansweredError, connect
+from .cluster import NETWORKING, Cluster, ClusterAccess, ClusterError, UnansweredError, connect
 from .inputs import Properties, text
 
 _CONTAINER = "discovery"
@@ -20,16 +20,20 @@ _Found = TypeVar("_Found")
 
 
 class AdoptedIstiodProvider(ResourceProvider):
-    """Makes nothing; `check` refuses what does not go with the istiod that is there, in a preview, too."""
+    """Makes nothing; `check` refuses what does not go with the istiod that is there, and says what has no effect beside
+    it, in a preview, too."""
 
     serialize_as_secret_always = False
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Looks at the Istio that is there."""
         asked = Asked(**json.loads(text(news, "asked")))
-        # The engine shows the property's value.
-        said = misfits(_look(connect(news), asked), asked)
-        return CheckResult(news, [CheckFailure("revision", line) for line in said])
+        there = _look(connect(news), asked)
+        # The engine shows what a plugin prints.
+        for remark in remarks(there, asked):
+            print(remark, flush=True)
+        # And the value of the property.
+        return CheckResult(news, [CheckFailure("revision", said) for said in misfits(there, asked)])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Nothing to do."""
@@ -60,7 +64,19 @@ def _look(cluster: Cluster, asked: Asked) -> Istiod:
             namespace: _readable(cluster.namespace_labels, namespace)
             for namespace in sorted({asked.namespace, *asked.namespaces})
         },
+        rules={
+            namespace: [
+                *_of_kind(cluster, "VirtualService", namespace),
+                *_of_kind(cluster, "DestinationRule", namespace),
+            ]
+            for namespace in sorted({place for place, _ in asked.routed.values() if not asked.namespaces.get(place)})
+        },
     )
+
+
+def _of_kind(cluster: Cluster, kind: str, namespace: str) -> Iterator[Mapping[str, Any]]:
+    for found in _readable(cluster.objects_in, *NETWORKING, f"{kind.lower()}s", namespace) or ():
+        yield {**found, "kind": kind}
 
 
 def _is_istiod(deployment: Mapping[str, Any], revision: str) -> bool:

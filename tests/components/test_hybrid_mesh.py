@@ -325,7 +325,7 @@ def test_an_istio_is_looked_at_before_all_else_of_the_stack_that_adopts_it(previ
     (first,) = world.of_type("AdoptedIstiod")
     made = [r for r in world.found if r.type.startswith(("kubernetes:", "command:", "pulumi-python:"))]
     assert made[0] == first
-    assert json.loads(first.value("asked")) == asdict(asked_of_adopted(settings)["default"])
+    assert json.loads(first.value("asked")) == json.loads(json.dumps(asdict(asked_of_adopted(settings)["default"])))
     assert run(mesh(dev_settings()), preview=preview).of_type("AdoptedIstiod") == []
 
 
@@ -352,6 +352,8 @@ def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
         registers="workloads.echo.machines.registration",
         probe="workloads.echo.probe",
         signs=True,
+        watched="workloads.echo.machines.hosts",
+        routed={"echo": ("demo", ["echo.demo.svc.cluster.local"])},
     )
     place = "controlPlane.revisions.next.version"
     assert asked["next"] == replace(asked["default"], revision="next", version="1.30.1", version_at=place)
@@ -372,6 +374,7 @@ def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> Non
 
     asked = asked_of_adopted(dev_settings(change))["default"]
     assert (asked.registers, asked.probe, asked.signs) == ("", "", False)
+    assert asked.watched == "workloads.echo.machines.hosts", "static ones join, too"
     assert asked_of_adopted(dev_settings(beside_gateways))["default"].registers == "networks.far.gateway"
 
 

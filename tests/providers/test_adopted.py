@@ -25,6 +25,8 @@ ASKED = Asked(
     registers="workloads.echo.machines.registration",
     probe="workloads.echo.probe",
     signs=True,
+    watched="workloads.echo.machines.hosts",
+    routed={"echo": ("shop", ["echo.shop.svc.cluster.local"])},
 )
 MESH: dict[str, Any] = {
     "rootNamespace": "istio-system",
@@ -97,13 +99,27 @@ def test_one_that_the_settings_go_with_is_not_refused() -> None:
             {"PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS": "False"},
             "workloads.echo.probe: the adopted istiod hears of no VM's health",
         ),
+        (
+            {"ENABLE_DEBUG_ON_HTTP": "false"},
+            "workloads.echo.machines.hosts: the adopted istiod tells nobody whether VMs are in sync",
+        ),
     ],
 )
 def test_variables_by_which_no_vm_could_join(istio: FakeCluster, variables: dict[str, str], said: str) -> None:
     istio.custom["istio-system/deployments"] = [deployment(**variables)]
     assert refusal().startswith(said)
-    without = replace(ASKED, cluster="Kubernetes", network="prod", registers="", probe="", signs=False)
+    without = replace(ASKED, cluster="Kubernetes", network="prod", registers="", probe="", signs=False, watched="")
     assert not refusals(without), "nothing needs it"
+
+
+def test_another_ca_may_be_told_by_the_mesh_config(istio: FakeCluster) -> None:
+    istio.custom["istio-system/deployments"] = [deployment(ENABLE_CA_SERVER="false")]
+    told = {"discoveryAddress": "", "proxyMetadata": {"CA_ADDR": "ca.example.com:443"}}
+    tell(istio, defaultConfig=told)
+    assert refusals() == []
+    istio.custom["istio-system/deployments"] = [deployment("next", ENABLE_CA_SERVER="false")]
+    istio.maps["istio-system/istio-next"] = istio.maps["istio-system/istio"]
+    assert "signs no certificates" in refusal(replace(ASKED, revision="next"))
 
 
 def test_a_cluster_may_be_called_by_an_alias_of_it(istio: FakeCluster) -> None:
@@ -225,6 +241,50 @@ def test_pods_in_a_namespace_of_others_that_nobody_injects_are_refused(
     said = "namespaces.shop.existing = true: no istiod injects pods there."
     assert [refused.startswith(said) for refused in refusals()] == ([True] if is_refused else [])
     assert refusals(replace(ASKED, pods_in=["demo"])) == []
+
+
+def rule(name: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+FULL = "echo.shop.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "is_for_it"),
+    [
+        ("VirtualService", rule("old", hosts=["other", "echo"]), True),
+        ("VirtualService", rule("old", hosts=[FULL], gateways=["front", "mesh"]), True),
+        ("VirtualService", rule("old", hosts=[FULL], gateways=["front"]), False),
+        ("VirtualService", rule("echo", hosts=[FULL]), False),
+        ("VirtualService", rule("old", hosts=["*.shop.svc.cluster.local"]), False),
+        ("VirtualService", rule("delegate"), False),
+        ("DestinationRule", rule("old", host="echo"), True),
+        ("DestinationRule", rule("old", host=FULL, workloadSelector={"matchLabels": {"a": "b"}}), False),
+    ],
+)
+def test_rules_of_others_for_a_host_that_is_routed_are_told(
+    istio: FakeCluster, kind: str, there: dict[str, Any], is_for_it: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for namespace in ("shop", "demo"):
+        istio.custom[f"{namespace}/{kind.lower()}s"] = [there]
+    assert refusals() == []
+    said = f"routing.echo: {kind} shop/old is for {FULL}, too."
+    assert [line.startswith(said) for line in capsys.readouterr().out.splitlines()] == ([True] if is_for_it else [])
+    refusals(replace(ASKED, routed={"echo": ("demo", ["echo.demo.svc.cluster.local"])}))
+    assert capsys.readouterr().out == "", "what is in a namespace of the stack's own it has made"
+
+
+def test_what_the_mesh_shows_to_some_namespaces_alone_is_told(
+    istio: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(istio, defaultVirtualServiceExportTo=["."], defaultDestinationRuleExportTo=["*"])
+    assert refusals() == []
+    said = capsys.readouterr().out
+    assert said.startswith("routing: callers in other namespaces may go without it: in the adopted mesh")
+    assert "(defaultVirtualServiceExportTo: .)" in said
+    assert refusals(replace(ASKED, routed={})) == []
+    assert capsys.readouterr().out == ""
 
 
 def test_what_may_not_be_read_is_not_judged(istio: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
