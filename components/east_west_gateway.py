@@ -38,7 +38,7 @@ class EastWestGatewayArgs:
     """Its namespace: Istio's own. Given as istiod's output, the gateway follows istiod."""
     revision: str = "default"
     """The revision of istiod that configures it."""
-    injected_as: str = ""
+    injected_as: pulumi.Input[str] = ""
     """What its pods' proxies are told when they are injected, as `PodsArgs.injected_as`."""
     network: str
     """The network that it leads into."""

@@ -103,12 +103,6 @@ class HybridMesh(pulumi.ComponentResource):
         self._name = name
         self._settings = settings
         self._turns = Turns(settings.sidecar.upgrade.batch_size)
-        self._injected_as = injected_as(
-            settings.cluster.name,
-            settings.cluster.network,
-            istiod_host(settings.control_plane.namespace, settings.control_plane.revision),
-            settings.control_plane.trust_domain,
-        )
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
         self._provider = pulumi_kubernetes.Provider(
@@ -139,6 +133,7 @@ class HybridMesh(pulumi.ComponentResource):
         self._gate = PreflightGate(f"{name}-preflights", self._child)
         self._ssh_help = SshHelp(name)
         self._control_plane = ControlPlane(f"{name}-control-plane", self._plane_args(), opts=self._child)
+        self._injected_as = self._what_pods_are_told()
         self._revisions = self._make_revisions()
         self._google = self._make_google()
         self._gateway = self._make_gateway()
@@ -204,6 +199,18 @@ class HybridMesh(pulumi.ComponentResource):
         """All that this component has made, once its members are whole; Pulumi has no public name for it."""
         made = sorted(self._childResources, key=id)
         return pulumi.Output.all(*(member.asked_for for member in self._members.values())).apply(lambda _: made)
+
+    def _what_pods_are_told(self) -> pulumi.Input[str]:
+        """What rolls pods when it changes. The trust domain of a mesh that is adopted is its own."""
+        cluster, plane = self._settings.cluster, self._settings.control_plane
+
+        def told(trust_domain: str) -> str:
+            return injected_as(
+                cluster.name, cluster.network, istiod_host(plane.namespace, plane.revision), trust_domain
+            )
+
+        adopted = plane.mode == "adopt"
+        return self._control_plane.trust_domain.apply(told) if adopted else told(plane.trust_domain)
 
     def _plane_args(self) -> ControlPlaneArgs:
         settings, plane = self._settings, self._settings.control_plane

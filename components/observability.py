@@ -60,7 +60,7 @@ class ObservabilityArgs:
     """Its namespace. Labelled for injection, so that agents in other networks reach it through gateways."""
     namespace_name: str
     """The same, known from the start."""
-    injected_as: str = ""
+    injected_as: pulumi.Input[str] = ""
     """What its pods' proxies are told when they are injected, as `PodsArgs.injected_as`."""
     domain: str = "cluster.local"
     """The cluster's DNS domain."""
@@ -336,7 +336,7 @@ class Observability(pulumi.ComponentResource):
         name: str,
         account: pulumi.Output[str],
         *,
-        annotations: Mapping[str, str],
+        annotations: Mapping[str, pulumi.Input[str]],
         container: dict[str, Any],
         volumes: list[dict[str, Any]],
     ) -> Deployment:

@@ -64,7 +64,7 @@ class PodsArgs:
     """Resource requests and limits of the app's container."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """The ports that the app listens on, by name."""
-    injected_as: str = ""
+    injected_as: pulumi.Input[str] = ""
     """What their proxies are told when they are injected (`hybridmesh.istio.injected_as`): the pods roll when it
     changes. Empty: they never roll for it."""
     dns_capture: bool = False
@@ -137,8 +137,11 @@ def _container_ports(ports: Mapping[str, int]) -> list[ContainerPortArgs]:
     return [ContainerPortArgs(name=names[port], container_port=port) for port in sorted(names, key=names.__getitem__)]
 
 
-def _annotations(args: PodsArgs) -> dict[str, str] | None:
-    annotations = {**(REWRITE_PROBES if args.probe else {}), **injection_annotations(args.injected_as)}
+def _annotations(args: PodsArgs) -> dict[str, pulumi.Input[str]] | None:
+    annotations: dict[str, pulumi.Input[str]] = {
+        **(REWRITE_PROBES if args.probe else {}),
+        **injection_annotations(args.injected_as),
+    }
     if args.dns_capture:
         annotations[PROXY_CONFIG_ANNOTATION] = 'proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: "true"\n'
     if args.metrics is not None:

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .errors import BootstrapError
 from .ports import ISTIOD_XDS
@@ -29,6 +29,7 @@ _REVISION_LABELS = (CANONICAL_REVISION_LABEL, "app.kubernetes.io/version", "vers
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_TEXT = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _WORKLOAD_ENTRY_NAME_MAX = 253
+_Told = TypeVar("_Told")
 
 
 class CanonicalService(NamedTuple):
@@ -72,7 +73,7 @@ def injected_as(cluster: str, network: str, istiod: str, trust_domain: str) -> s
     return f"cluster {cluster}, network {network}, istiod {istiod}, trust domain {trust_domain}"
 
 
-def injection_annotations(told: str) -> dict[str, str]:
+def injection_annotations(told: _Told) -> dict[str, _Told]:
     """Those of a pod template that let its pods roll when what they are told changes; none where nothing is said."""
     return {INJECTION_ANNOTATION: told} if told else {}
 

@@ -86,6 +86,16 @@ def test_pods_roll_when_what_they_were_injected_as_is_no_more(change: Callable[[
     assert [name for name in before if before[name] == after[name]] == []
 
 
+def test_pods_in_an_adopted_mesh_roll_with_its_own_trust_domain_and_not_with_the_settings() -> None:
+    def adopts(trust_domain: str) -> Callable[[dict[str, Any]], object]:
+        plane = {"mode": "adopt", "version": "1.31.0", "charts": {"path": "x"}, "trustDomain": trust_domain}
+        return lambda sections: sections.update(controlPlane=plane)
+
+    pods = injected(adopts("cluster.local"))
+    assert pods == injected(adopts("corp.example"))
+    assert all("trust domain adopted.example" in str(pod) for pod in pods.values())
+
+
 def test_pods_do_not_roll_with_the_rest_of_the_control_plane() -> None:
     def change(sections: dict[str, Any]) -> None:
         sections["controlPlane"]["values"]["resources"]["requests"]["cpu"] = "20m"
