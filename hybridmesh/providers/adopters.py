@@ -7,9 +7,9 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from hybridmesh.istio import is_revisioned
+from hybridmesh.istio import is_revisioned, istiod_host
 
-from .cluster import Cluster, ClusterAccess, ClusterError, connect
+from .cluster import NETWORKING, Cluster, ClusterAccess, ClusterError, connect
 from .inputs import changed, text
 
 ISTIOD = "istiod"
@@ -76,11 +76,14 @@ class AdoptersProvider(ResourceProvider):
         mine = {text(props, "namespace"), *(props.get("own") or [])}
         there = _using(props, _revisions(props))
         # By uid: a namespace made anew under an old name may be somebody else's.
-        used = sorted(name for name, uid in there.items() if name not in mine and going.get(name) != uid)
-        if used:
+        injected = sorted(name for name, uid in there.items() if name not in mine and going.get(name) != uid)
+        of_machines = sorted(_of_machines(props) - mine - {*there})
+        if injected or of_machines:
+            free = [f"`kubectl label namespace {name} istio-injection- istio.io/rev-`" for name in injected[:1]]
+            free += [f"`kubectl delete workloadgroups --all -n {name}`" for name in of_machines[:1]]
             raise ClusterError(
-                f"istiod in {props['namespace']} is {_used_by(used)} Fix: destroy the stacks that they belong to; of a "
-                f"namespace that nobody needs, `kubectl label namespace {used[0]} istio-injection- istio.io/rev-`."
+                f"istiod in {props['namespace']} is {_used_by(sorted({*injected, *of_machines}))} Fix: destroy the "
+                f"stacks that they belong to; of a namespace that nobody needs, {' and '.join(free)}."
             )
 
 
@@ -147,6 +150,14 @@ def _using(props: Mapping[str, Any], revisions: Sequence[str]) -> Mapping[str, s
             for label in _labels(name):
                 found |= cluster.namespaces_labelled(label)
     return found
+
+
+def _of_machines(props: Mapping[str, Any]) -> set[str]:
+    """The namespaces of machines, which may have no label. Where others run an istiod, too, nobody says whose they
+    follow."""
+    cluster, namespace = connect(props), text(props, "namespace")
+    ours = {f"{namespace}/{istiod_host(namespace, revision).partition('.')[0]}" for revision in _revisions(props)}
+    return set(cluster.namespaces_of(*NETWORKING, "workloadgroups")) if ours.issuperset(cluster.istiods()) else set()
 
 
 def _tags(cluster: Cluster, props: Mapping[str, Any], revision: str) -> Sequence[str]:

@@ -99,6 +99,9 @@ class Cluster(Protocol):
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         """A namespace's objects of a kind; none where the cluster does not know the kind."""
 
+    def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
+        """The namespaces that have an object of a kind, one for each; none where the cluster does not know the kind."""
+
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """A namespace's labels."""
 
@@ -351,6 +354,10 @@ class _RealCluster:
             **options,
         )
         return list(found["items"]) if found else []
+
+    def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
+        found = self._ask(f"list {plural}", self._custom.list_cluster_custom_object, group, version, plural)
+        return [item["metadata"]["namespace"] for item in found["items"]] if found else []
 
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         found = self._ask(f"read Namespace {name}", self._get_core, f"namespaces/{name}")

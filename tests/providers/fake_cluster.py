@@ -110,6 +110,11 @@ class FakeCluster:
         assert (group.endswith((".istio.io", "apps")), version) == (True, "v1")
         return self.custom.get(f"{namespace}/{plural}", [])
 
+    def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
+        assert (group, version) == ("networking.istio.io", "v1")
+        places = ((key.split("/"), found) for key, found in self.custom.items())
+        return [namespace for (namespace, kind), found in places if kind == plural for _ in found]
+
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         return self.labels.get(name)
 

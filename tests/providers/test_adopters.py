@@ -32,6 +32,31 @@ def test_with_others_it_is_refused_by_their_names(cluster: FakeCluster) -> None:
     assert "kubectl label namespace demo-pr-7 istio-injection- istio.io/rev-`" in said
 
 
+def test_machines_of_others_are_counted_whatever_labels_their_namespace_has(cluster: FakeCluster) -> None:
+    cluster.deployments = ["istio-system/istiod", "istio-system/istiod-v1-32"]
+    cluster.custom = {f"{name}/workloadgroups": [{}, {}] for name in ("demo", "legacy", "shop")}
+    cluster.namespaces = {"istio-injection=enabled": ["demo", "shop"]}
+    state = {**STATE, "revisions": ["v1-32"]}
+    with pytest.raises(ClusterError) as refused:
+        AdoptersProvider().delete("id", dict(state))
+    said = str(refused.value)
+    assert "not this stack's: legacy, shop." in said
+    assert (
+        "label namespace shop istio-injection- istio.io/rev-` and `kubectl delete workloadgroups --all -n legacy`"
+        in said
+    )
+    cluster.namespaces = {}
+    with pytest.raises(ClusterError, match=r"nobody needs, `kubectl delete workloadgroups --all -n legacy`\."):
+        AdoptersProvider().delete("id", {**state, "own": ["demo", "shop"]})
+    AdoptersProvider().delete("id", {**state, "own": ["demo", "shop", "legacy"]})
+
+
+def test_machines_are_not_counted_where_they_may_follow_an_istiod_of_others(cluster: FakeCluster) -> None:
+    cluster.deployments = ["istio-system/istiod", "elsewhere/istiod"]
+    cluster.custom = {"legacy/workloadgroups": [{}]}
+    AdoptersProvider().delete("id", dict(STATE))
+
+
 def test_another_revision_s_namespaces_are_not_its_concern(cluster: FakeCluster) -> None:
     cluster.namespaces = {"istio-injection=enabled": ["shop"], "istio.io/rev=canary": ["demo"]}
     AdoptersProvider().delete("id", {**STATE, "revision": "canary"})

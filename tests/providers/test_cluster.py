@@ -175,6 +175,10 @@ REQUESTS: list[tuple[Callable[[Cluster], Any], str]] = [
     (lambda c: c.patch_workload_entry("demo", "echo-1", {}), f"PATCH {NETWORKING}/workloadentries/echo-1"),
     (lambda c: c.delete_workload_entry("demo", "echo-1"), f"DELETE {NETWORKING}/workloadentries/echo-1"),
     (lambda c: c.workload_entries("demo", 9), f"GET {NETWORKING}/workloadentries?limit=9"),
+    (
+        lambda c: c.namespaces_of("networking.istio.io", "v1", "workloadgroups"),
+        "GET /apis/networking.istio.io/v1/workloadgroups",
+    ),
     (lambda c: c.namespace_labels("demo"), "GET /api/v1/namespaces/demo"),
     (lambda c: c.objects_in("apps", "v1", "deployments", "demo"), "GET /apis/apps/v1/namespaces/demo/deployments"),
     (
