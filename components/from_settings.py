@@ -135,7 +135,7 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
             domain=settings.cluster.domain,
             networks=sorted(settings.networks),
             namespaces=namespaces,
-            pods_in=sorted({w.namespace for w in settings.workloads.values() if w.pods is not None}),
+            pods_in=sorted({w.namespace for w in settings.workloads.values() if _goes_by_namespace(w)}),
             registers=next(iter(registers), ""),
             probe=next(iter(probes), ""),
             signs="CA_ADDR" not in settings.sidecar.environment,
@@ -144,6 +144,12 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
         )
         for revision, (version, place) in versions_at.items()
     }
+
+
+def _goes_by_namespace(workload: given.Workload) -> bool:
+    """Whether its pods are injected by their namespace's label, and not by one of their own."""
+    own = workload.labels.get("sidecar.istio.io/inject") == "true" or "istio.io/rev" in workload.labels
+    return workload.pods is not None and not own
 
 
 def _hosts(settings: Settings, name: str) -> Sequence[str]:

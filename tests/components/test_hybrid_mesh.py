@@ -366,6 +366,8 @@ def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> Non
         sections["workloads"]["echo"]["machines"]["registration"] = "static"
         del sections["workloads"]["echo"]["probe"]
         sections["sidecar"]["environment"]["CA_ADDR"] = "ca.example.com:443"
+        sections["workloads"]["echo"]["labels"] = {"sidecar.istio.io/inject": "true"}
+        sections["workloads"]["client"]["labels"] = {"istio.io/rev": "default"}
 
     def beside_gateways(sections: dict[str, Any]) -> None:
         change(sections)
@@ -373,7 +375,7 @@ def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> Non
         sections["workloads"]["remote"]["machines"]["registration"] = "static"
 
     asked = asked_of_adopted(dev_settings(change))["default"]
-    assert (asked.registers, asked.probe, asked.signs) == ("", "", False)
+    assert (asked.registers, asked.probe, asked.signs, asked.pods_in) == ("", "", False, [])
     assert asked.watched == "workloads.echo.machines.hosts", "static ones join, too"
     assert asked_of_adopted(dev_settings(beside_gateways))["default"].registers == "networks.far.gateway"
 
