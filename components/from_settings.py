@@ -9,6 +9,7 @@ import yaml
 
 from hybridmesh.istio import versions
 from hybridmesh.istio.adopted import Asked
+from hybridmesh.istio.names import injection_labels
 from hybridmesh.metrics import rules, scrape
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
@@ -19,7 +20,6 @@ from hybridmesh.settings.version_checks import outside_the_table
 from .command_host import CommandHost
 from .connection import Bastion
 from .control_plane import HelmCharts, NetworkAddress
-from .mesh_namespace import injection_labels
 from .network_gateway import gateway_group
 from .proxy_choices import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .ssh_host import SshHost

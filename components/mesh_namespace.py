@@ -6,14 +6,9 @@ import pulumi
 from pulumi_kubernetes.core.v1 import Namespace
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from hybridmesh.istio import is_revisioned
+from hybridmesh.istio.names import injection_labels
 
 from .after import after
-
-
-def injection_labels(revision: str) -> dict[str, str]:
-    """The labels that make istiod of a revision inject sidecars into a namespace's pods."""
-    return {"istio.io/rev": revision} if is_revisioned(revision) else {"istio-injection": "enabled"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

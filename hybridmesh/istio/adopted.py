@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .names import NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
+from .names import NAME_LABEL, NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
 from .versions import minor
 
 Labels = Mapping[str, str]
@@ -213,9 +213,9 @@ def _namespace(name: str, there: Istiod, asked: Asked) -> Iterator[str]:
     made, labels = asked.namespaces.get(name), there.labels.get(name)
     if labels is None and not made:
         return
-    labels = {"kubernetes.io/metadata.name": name, **(labels or {}), **(made or {})}
+    labels = {NAME_LABEL: name, **(labels or {}), **(made or {})}
     selectors = there.mesh.get("discoverySelectors") or ()
-    if selectors and not any(_selects(selector, labels) for selector in selectors):
+    if selectors and not any(selects(selector, labels) for selector in selectors):
         own = f"make it with such a label, and `namespaces.{name}.existing: true`"
         yield (
             f"namespace {name}: the adopted istiod does not look at it, by its `discoverySelectors`. Nothing in it "
@@ -244,7 +244,7 @@ def _at(found: Any, *keys: str) -> Any:
     return found
 
 
-def _selects(selector: Mapping[str, Any], labels: Labels) -> bool:
+def selects(selector: Mapping[str, Any], labels: Labels) -> bool:
     """Whether a Kubernetes LabelSelector selects what has these labels."""
     wanted = selector.get("matchLabels") or {}
     return all(labels.get(key) == value for key, value in wanted.items()) and all(

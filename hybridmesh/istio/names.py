@@ -12,6 +12,8 @@ CANONICAL_NAME_LABEL = "service.istio.io/canonical-name"
 CANONICAL_REVISION_LABEL = "service.istio.io/canonical-revision"
 PROXY_CONFIG_ANNOTATION = "proxy.istio.io/config"
 """Proxy settings of one workload, as YAML text over the mesh's `defaultConfig`."""
+NAME_LABEL = "kubernetes.io/metadata.name"
+"""Kubernetes' own on each namespace: its name."""
 NETWORK_LABEL = "topology.istio.io/network"
 """Of istiod's namespace: the network of the cluster's pods; of anything else, its own."""
 LOCALITY_LABEL = "topology.istio.io/locality"
@@ -71,6 +73,11 @@ def injected_as(cluster: str, network: str, istiod: str, trust_domain: str) -> s
     One with a certificate of another trust domain is refused by whoever is told of the new one.
     """
     return f"cluster {cluster}, network {network}, istiod {istiod}, trust domain {trust_domain}"
+
+
+def injection_labels(revision: str) -> dict[str, str]:
+    """The labels that make istiod of a revision inject sidecars into a namespace's pods."""
+    return {"istio.io/rev": revision} if is_revisioned(revision) else {"istio-injection": "enabled"}
 
 
 def injection_annotations(told: _Told) -> dict[str, _Told]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hybridmesh.istio import istiod_host, static_entry_name
-from hybridmesh.istio.names import is_ip_address
+from hybridmesh.istio.adopted import selects
+from hybridmesh.istio.names import NAME_LABEL, NETWORK_LABEL, injection_labels, is_ip_address
 from hybridmesh.istio.ports import PROXY_PORTS
 
 from .access import Callers, check_access
@@ -22,6 +23,7 @@ from .models import (
     Gateway,
     Host,
     Namespace,
+    Observability,
     Probe,
     Sidecar,
     Ssh,
@@ -58,6 +60,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     control_plane = draft.section("controlPlane", ControlPlane)
     if control_plane is not None:
         yield from _control_plane(control_plane)
+        yield from _discovered(draft, control_plane)
     gateway = draft.section_or_default("gateway", Gateway)
     if gateway is not None:
         yield from _gateway(gateway)
@@ -183,6 +186,37 @@ def _reserved(path: str, values: Mapping[str, Any]) -> Iterator[Finding]:
                 "istiod and the VMs could be told different things.",
                 f"set `{instead}`, and leave this out.",
             )
+
+
+def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
+    """Whether each istiod looks at the namespaces that this stack makes. Of an adopted one nobody knows yet."""
+    cluster = draft.section("cluster", Cluster)
+    if control_plane.mode == "adopt" or cluster is None:
+        return
+    given = draft.sections.get("namespaces") or {}
+    made = {w.namespace for w in draft.workloads.values()}
+    made |= {n.gateway.namespace for n in draft.networks.values() if n.gateway is not None}
+    made -= {name for name, there in given.items() if not isinstance(there, Namespace) or there.existing}
+    observability = draft.section("observability", Observability)
+    made |= {observability.namespace} if observability is not None else set()
+    labels = dict.fromkeys(sorted(made), injection_labels(control_plane.revision))
+    labels[control_plane.namespace] = {NETWORK_LABEL: cluster.network}
+    values = {"controlPlane.values": control_plane.values}
+    values |= {f"controlPlane.revisions.{name}.values": r.values for name, r in control_plane.revisions.items()}
+    for path, its in values.items():
+        mesh = its.get("meshConfig")
+        selectors = mesh.get("discoverySelectors") if isinstance(mesh, Mapping) else None
+        if not isinstance(selectors, list) or not selectors or not all(isinstance(s, Mapping) for s in selectors):
+            continue
+        for name, own in labels.items():
+            if not any(selects(selector, {NAME_LABEL: name, **own}) for selector in selectors):
+                yield Finding(
+                    f"{path}.meshConfig.discoverySelectors",
+                    "",
+                    f"selects no namespace {name}, which this stack makes",
+                    "istiod would not look at it: nothing in it would be in the mesh.",
+                    f"add `{{matchLabels: {{{NAME_LABEL}: {name}}}}}`.",
+                )
 
 
 def _gateway(gateway: Gateway) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.mesh_namespace import injection_labels
 from components.pods import Pods, PodsArgs
 from components.workload import Workload, WorkloadArgs, WorkloadPort
+from hybridmesh.istio.names import injection_labels
 from tests.components.harness import World, run
 
 HTTP = WorkloadPort(name="http", port=80, target=8080)

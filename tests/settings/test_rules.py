@@ -71,6 +71,8 @@ def behind_two_bastions(sections: dict[str, Any]) -> None:
         hosts[name]["meshAddress"] = f"198.51.100.{bastion[-1]}"
 
 
+IN_ISTIO = {"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}}
+INJECTED = {"matchExpressions": [{"key": "istio-injection", "operator": "Exists"}]}
 # What is changed, where the finding is, and a word of the problem.
 RULES: list[tuple[str, Change, str, str]] = [
     ("a gateway's name is none for Helm", at("gateway/name", "g" * 54), "gateway.name", "is too long"),
@@ -136,6 +138,18 @@ RULES: list[tuple[str, Change, str, str]] = [
             ("meshConfig/trustDomain", "controlPlane.trustDomain"),
             ("meshConfig/rootNamespace", "controlPlane.namespace"),
         )
+    ),
+    (
+        "istiod does not look at a namespace of the stack's",
+        at("controlPlane/values/meshConfig/discoverySelectors", [IN_ISTIO]),
+        "controlPlane.values.meshConfig.discoverySelectors",
+        "selects no namespace demo",
+    ),
+    (
+        "a second istiod does not look at its own namespace",
+        at("controlPlane/revisions", {"next": {"values": {"meshConfig": {"discoverySelectors": [INJECTED]}}}}),
+        "controlPlane.revisions.next.values.meshConfig.discoverySelectors",
+        "selects no namespace istio-system",
     ),
     (
         "an adopted mesh has values",
@@ -682,6 +696,15 @@ def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
 )
 def test_a_name_that_helm_takes_or_never_sees_is_taken(change: Change) -> None:
     assert not [finding for finding in findings(change) if "too long" in finding.problem]
+
+
+def test_selectors_by_which_istiod_looks_at_all_that_the_stack_makes_are_taken() -> None:
+    network = {"matchLabels": {"topology.istio.io/network": "embedded"}}
+    taken: list[Any] = [[IN_ISTIO, INJECTED], [network, INJECTED], [{}], [], "nonsense"]
+    for selectors in taken:
+        assert findings(at("controlPlane/values/meshConfig/discoverySelectors", selectors)) == []
+    others = at("namespaces", {"demo": {"existing": True}})
+    assert findings(others, at("controlPlane/values/meshConfig/discoverySelectors", [IN_ISTIO])) == []
 
 
 def test_a_wrong_workload_is_not_taken_for_a_missing_one() -> None:
