@@ -107,8 +107,11 @@ deliver() {
     rm -f "$STATE/token-refused"
 }
 
+# One from before the clock was set back has no age that anybody knows.
 is_young() {
-    [ -f "$TOKEN" ] && [ $(($(date +%s) - $(stat -c %Y "$TOKEN"))) -lt $((SECONDS_VALID / 2)) ]
+    [ -f "$TOKEN" ] || return 1
+    age=$(($(date +%s) - $(stat -c %Y "$TOKEN")))
+    [ "$age" -ge 0 ] && [ "$age" -lt $((SECONDS_VALID / 2)) ]
 }
 
 [ -d "$STATE" ] || exit 0

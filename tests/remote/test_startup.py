@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,19 @@ def test_an_answer_that_does_not_come_shows_nothing_of_the_one_before(tmp_path: 
     said = sh(f"{silent}{parts}status=$(request </dev/null); (explain) 2>&1 || :; cat token-refused", folder=tmp_path)
     assert "https://192.0.2.2 cannot be reached: no answer within 15 s" in said
     assert "S3CRET" not in said
+
+
+@pytest.mark.parametrize(("written", "young"), [(-60, True), (-1801, False), (18000, False), (None, False)])
+def test_a_token_of_the_first_half_of_its_time_is_young_and_one_of_the_future_is_not(
+    tmp_path: Path, written: int | None, young: bool
+) -> None:
+    """The future's is from before the clock was set back."""
+    token = tmp_path / "token"
+    if written is not None:
+        token.touch()
+        os.utime(token, (time.time() + written,) * 2)
+    text = f"TOKEN={token}; SECONDS_VALID=3600\n{function('token.sh', 'is_young')}if is_young; then echo yes; fi"
+    assert (sh(text, folder=tmp_path) == "yes\n") is young
 
 
 def test_a_token_travels_by_stdin_and_never_in_a_command_line() -> None:
