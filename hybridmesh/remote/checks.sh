@@ -114,7 +114,7 @@ check_libc() {
 }
 
 check_writable() {
-    for folder in /usr/local /etc /var/lib /var/log; do
+    for folder in /usr/local /lib/systemd/system /etc /var/lib /var/log; do
         [ -w "$folder" ] || finding disk "$folder is read-only" 'nothing could be installed' \
             'mount it read-write, or use a system that is not immutable'
     done

@@ -194,6 +194,16 @@ def test_a_port_of_the_proxy_that_another_holds_is_found(sandbox: Sandbox, holde
         assert result == ()
 
 
+@pytest.mark.parametrize("folder", ["/usr/local", "/lib/systemd/system", "/etc", "/var/lib", "/var/log"])
+def test_a_folder_that_the_join_or_the_package_writes_and_that_is_read_only_is_found(
+    sandbox: Sandbox, folder: str
+) -> None:
+    text = function("checks.sh", "check_writable").replace(f" {folder}", " ./nowhere", 1)
+    for other in ("/usr/local", "/lib/systemd/system", "/etc", "/var/lib", "/var/log"):
+        text = text.replace(f" {other}", " .", 1)
+    one(sandbox.run("check_writable", fakes=f"{text}\ncheck_hosts() {{ :; }}"), "disk", "./nowhere is read-only")
+
+
 def test_a_hosts_file_that_cannot_be_replaced_is_found(sandbox: Sandbox) -> None:
     hosts = sandbox.folder / "etc-hosts"
     one(sandbox.run("check_hosts", fakes=f"HOSTS={hosts}"), "disk", f"{hosts} cannot be written", f"chattr -i {hosts}")
