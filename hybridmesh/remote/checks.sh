@@ -142,6 +142,7 @@ missing_packages() {
     if gets_own_token; then command -v curl >/dev/null || echo curl; fi
     command -v sudo >/dev/null || echo sudo
     command -v hostname >/dev/null || echo hostname
+    command -v cmp >/dev/null || echo diffutils # without it all would look changed, and each join restart the proxy
     command -v ip >/dev/null || case $(package_family) in rpm) echo iproute ;; *) echo iproute2 ;; esac
 }
 

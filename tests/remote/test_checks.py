@@ -194,6 +194,17 @@ def test_a_port_of_the_proxy_that_another_holds_is_found(sandbox: Sandbox, holde
         assert result == ()
 
 
+@pytest.mark.parametrize(
+    ("program", "package"),
+    [("iptables", "iptables"), ("sudo", "sudo"), ("hostname", "hostname"), ("ip", "iproute2"), ("cmp", "diffutils")],
+)
+def test_a_program_that_the_join_needs_and_that_is_not_here_is_installed(
+    sandbox: Sandbox, program: str, package: str
+) -> None:
+    fakes = f'command() {{ [ "$2" != {program} ]; }}; package_family() {{ echo deb; }}'
+    assert sandbox.run('[ "$(missing_packages)" = ' + package + " ]", fakes=fakes) == ()
+
+
 @pytest.mark.parametrize("folder", ["/usr/local", "/lib/systemd/system", "/etc", "/var/lib", "/var/log"])
 def test_a_folder_that_the_join_or_the_package_writes_and_that_is_read_only_is_found(
     sandbox: Sandbox, folder: str
