@@ -46,6 +46,7 @@ def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
     components = (tmp_path / "reference" / "components" / "index.html").read_text()
     for name in ("SidecarArgs", "certificate_expiry", "Whether its WorkloadEntry is made here"):
         assert name in components, "the reference comes from the code"
+    assert '<pre class="mermaid"><code>flowchart LR' in (tmp_path / "index.html").read_text(), "a diagram is none"
     assert "istiod" in (tmp_path / "search" / "search_index.json").read_text()
 
 
