@@ -1,5 +1,7 @@
 """The console: `python -m hybridmesh VERB`."""
 
+import io
+import sys
 from typing import Any
 
 import typer
@@ -45,6 +47,9 @@ app = typer.Typer(
 @app.callback()
 def _console() -> None:
     """Virtual machines in an Istio mesh."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a ● or …, where the terminal knows none
 
 
 app.command("bootstrap", cls=GoSwitches)(bootstrap)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +13,8 @@ import typer.main
 from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
+from hybridmesh.settings.reference import reference
+from tests.components.harness import PROJECT_ROOT
 
 
 def verbs(command: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -30,6 +35,19 @@ def test_help_is_whole_on_80_columns(words: tuple[str, ...], command: Any) -> No
             assert parameter.help, parameter.name
             for name in (*parameter.opts, *parameter.secondary_opts):
                 assert name in done.output
+
+
+def test_a_terminal_that_does_not_know_a_sign_is_shown_another() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridmesh", "settings", "reference"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("latin-1") == reference().encode("latin-1", errors="replace").decode("latin-1")
 
 
 @pytest.mark.parametrize(
