@@ -30,6 +30,8 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # who read has seen enough: `| head`; typer ends quietly
         except (BootstrapError, ClusterError, SettingsError, StackError, OSError) as error:
             Console(stderr=True).print(f"Error: {error}", soft_wrap=True, markup=False, highlight=False, style="red")
             raise typer.Exit(1) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,14 @@ def test_a_terminal_that_does_not_know_a_sign_is_shown_another() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode("latin-1") == reference().encode("latin-1", errors="replace").decode("latin-1")
+
+
+def test_whoever_reads_may_stop_reading() -> None:
+    command = f"{shlex.quote(sys.executable)} -m hybridmesh settings schema | true"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
