@@ -136,9 +136,34 @@ def test_a_pod_without_a_proxy_or_that_does_not_run_is_none() -> None:
         pod("quiet", metadata={"annotations": {}}),
         pod("starting", status={"phase": "Pending", "podIP": None}),
         pod("over", status={"phase": "Succeeded"}),
+        pod("unplaced", status={"podIP": None}),
+        pod(
+            "by-name",
+            metadata={"annotations": {f"prometheus.io/{k}": v for k, v in {**SCRAPED, "port": "http"}.items()}},
+        ),
         pod("going", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
     ]
     assert pod_targets(others, "embedded") == []
+
+
+def test_a_pod_says_itself_where_its_metrics_are_and_in_which_network_it_is() -> None:
+    told = {"prometheus.io/scrape": "true", "prometheus.io/port": "9102"}
+    labels = {"service.istio.io/canonical-name": "echo", "topology.istio.io/network": "far"}
+    gateway = pod("gw", metadata={"annotations": told, "labels": labels}, status={"podIP": "2001:db8::7"})
+    (target,) = pod_targets([gateway], "embedded")
+    assert target["targets"] == ["[2001:db8::7]:9102"]
+    assert (target["labels"]["network"], target["labels"]["__metrics_path__"]) == ("far", "/metrics")
+
+
+def test_a_vm_whose_entry_names_no_network_is_in_the_cluster_s() -> None:
+    known = vms([entry("e", "192.0.2.12")], MACHINES, "embedded")
+    assert [(vm.name, vm.network, vm.entry is not None) for vm in known] == [
+        ("vm-2", "embedded", True),
+        ("far-1", "far", False),
+        ("vm-1", "embedded", False),
+    ]
+    assert labels(targets(known, None)) == {"vm-2": "embedded"}, "one that the mesh does not have is no target"
+    assert vms([{"metadata": {"name": "e", "namespace": "demo"}, "spec": {}}], (), "embedded") == []
 
 
 # ---------------------------------------------------------------------- the server

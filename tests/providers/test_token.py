@@ -1,6 +1,7 @@
 """The token: when a new one is minted, and when Kubernetes is only asked."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -86,6 +87,19 @@ def test_a_machine_whose_health_istiod_has_lost_connects_anew_by_a_new_token(clu
     assert changes(dict(INPUTS)) is True
     IstioTokenProvider().update("id", dict(STATE), dict(INPUTS))
     assert cluster.done == ["bring scripts to vm-1", "mint demo/echo for istio-ca, 3600 s"]
+
+
+def test_a_machine_that_connected_a_moment_ago_keeps_its_token_for_its_probe_may_not_have_answered(
+    cluster: FakeCluster,
+) -> None:
+    fresh = entry()
+    fresh["metadata"]["annotations"] |= {
+        "istio.io/autoRegistrationGroup": "echo",
+        "istio.io/connectedAt": datetime.now(UTC).isoformat(),
+    }
+    cluster.entries = {"demo/echo-192.0.2.11": fresh}
+    cluster.custom = {"demo/workloadgroups": [{"metadata": {"name": "echo"}, "spec": {"probe": {}}}]}
+    assert changes(dict(INPUTS)) is False
 
 
 def test_nothing_is_concluded_from_the_silence_of_an_entry_whose_probe_is_not_known(cluster: FakeCluster) -> None:
