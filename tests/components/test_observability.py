@@ -13,6 +13,7 @@ from components.from_settings import watched_agents, watched_gateways
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.observability import writers_policy
 from components.telemetry import Traces, TraceTag, tracing
+from hybridmesh.metrics import server
 from tests.components.harness import World, dev_settings, run
 from tests.remote.unpacked import texts
 from tests.settings.test_network_rules import far
@@ -83,6 +84,51 @@ def test_the_server_may_list_entries_pods_and_istiod_s_addresses_and_nothing_els
     }
     (source,) = pod["volumes"][1]["projected"]["sources"]
     assert source["serviceAccountToken"]["audience"] == "istio-ca"
+
+
+def test_each_role_is_the_server_s_account_s_in_the_role_s_own_namespace() -> None:
+    world = mesh()
+    bindings = [r for r in world.found if r.type.endswith(":RoleBinding")]
+    assert len(bindings) == 4
+    for binding in bindings:
+        role = world.one(binding.name.removesuffix("-binding") + "-role")
+        assert binding.value("metadata") == role.value("metadata")
+        assert binding.value("roleRef")["name"] == role.value("metadata")["name"]
+        (subject,) = binding.value("subjects")
+        assert subject == {
+            "kind": "ServiceAccount",
+            "name": "hybrid-mesh-metrics",
+            "namespace": "hybrid-mesh-metrics",
+        }
+    pod = world.one("mesh-metrics-server-deployment").value("spec")["template"]["spec"]
+    assert pod["serviceAccountName"] == "hybrid-mesh-metrics"
+
+
+def test_the_server_finds_configuration_and_token_where_it_looks_for_them() -> None:
+    world = mesh()
+    template = world.one("mesh-metrics-server-deployment").value("spec")["template"]
+    (container,) = template["spec"]["containers"]
+    places = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    assert f"{places['config']}/config.json" == str(server.CONFIG)
+    named = world.one("mesh-metrics-config")
+    assert volumes["config"]["configMap"]["name"] == named.value("metadata")["name"]
+    (source,) = volumes["token"]["projected"]["sources"]
+    assert f"{places['token']}/{source['serviceAccountToken']['path']}" == str(server.TOKEN)
+    assert template["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundPorts"] == "15014"
+
+
+@pytest.mark.parametrize(("role", "port", "ready"), [("server", 9099, "/healthz"), ("prometheus", 9090, "/-/ready")])
+def test_a_service_leads_to_its_pods_and_to_the_port_that_they_are_ready_on(role: str, port: int, ready: str) -> None:
+    world = mesh({**GIVEN, "prometheus": {"image": "prometheus:1"}})
+    deployment = world.one(f"mesh-metrics-{role}-deployment").value("spec")
+    service = world.one(f"mesh-metrics-{role}-service").value("spec")
+    assert service["selector"] == deployment["selector"]["matchLabels"]
+    assert service["selector"].items() <= deployment["template"]["metadata"]["labels"].items()
+    assert [(p["port"], p["targetPort"], p["appProtocol"]) for p in service["ports"]] == [(port, port, "http")]
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["httpGet"] == {"path": ready, "port": port}
+    assert [p["containerPort"] for p in container["ports"]] == [port]
 
 
 def test_the_server_knows_every_machine_by_name_and_address() -> None:
