@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
@@ -207,17 +208,19 @@ class Sidecar(pulumi.ComponentResource):
             },
             opts,
         )
+        self._name, self._args, self._group, self._files = name, args, group, files
+        self._child = pulumi.ResourceOptions(parent=self)
         self._ssh_help = ssh_help or SshHelp(name)
         self._ssh = args.connection.packed(args.limits.dial, args.limits.dial_attempts)
         if gate is None:
-            with PreflightGate(f"{name}-preflights", pulumi.ResourceOptions(parent=self)) as own:
-                self._look(name, args, group, files["cluster.env"], own)
-            _, outputs = self._make_membership(name, args, group, files, own.passed, lambda: None)
+            with PreflightGate(f"{name}-preflights", self._child) as own:
+                self._look(own)
+            _, outputs = self._make_membership(own.passed, lambda: None)
             self.asked_for = pulumi.Output.from_input(True)
         else:
-            self._look(name, args, group, files["cluster.env"], gate)
+            self._look(gate)
             joining: pulumi.Output[Mapping[str, Any]] = pulumi.Output.from_input(
-                asyncio.ensure_future(self._join(name, args, group, files, gate))
+                asyncio.ensure_future(self._join(gate))
             )
             outputs = {key: joining.apply(itemgetter(key)) for key in _OUTPUTS}
             self.asked_for = joining.apply(lambda _: True)
@@ -229,122 +232,31 @@ class Sidecar(pulumi.ComponentResource):
         self.joined = outputs["joined"]
         self.register_outputs(outputs)
 
-    async def _join(
-        self,
-        name: str,
-        args: SidecarArgs,
-        group: "pulumi.Output[Mapping[str, Any]]",
-        files: Mapping[str, pulumi.Output[str]],
-        gate: PreflightGate,
-    ) -> Mapping[str, pulumi.Output[Any]]:
+    async def _join(self, gate: PreflightGate) -> Mapping[str, pulumi.Output[Any]]:
         """Makes what changes the machine, once that is admitted; this component's outputs."""
         verdict, place = await gate.admission()
-        membership, outputs = self._make_membership(name, args, group, files, verdict, place.give_back)
+        membership, outputs = self._make_membership(verdict, place.give_back)
         place.ends_with(membership)
         # A view, which Pulumi does not take apart: each output keeps what it depends on.
         return MappingProxyType(outputs)
 
     @without_source_positions()
     def _make_membership(
-        self,
-        name: str,
-        args: SidecarArgs,
-        group: "pulumi.Output[Mapping[str, Any]]",
-        files: Mapping[str, pulumi.Output[str]],
-        verdict: pulumi.Input[Sequence[pulumi.Resource]],
-        make_room: Callable[[], None],
+        self, verdict: pulumi.Input[Sequence[pulumi.Resource]], make_room: Callable[[], None]
     ) -> tuple[Membership, dict[str, pulumi.Output[Any]]]:
         """All that is made once the machine was found good; and this component's outputs.
 
         `make_room`: called before it waits for the restarts of others, for which nobody else is to wait.
         """
-        child = pulumi.ResourceOptions(parent=self)
-        hooks = self._ssh_help.on(args.machine, patience_seconds(args.limits), f"{name}-join", f"{name}-ready")
-        over_ssh = pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(hooks=hooks))
-        connection = args.connection.for_commands(args.limits.dial, args.limits.dial_attempts)
-        departure = Departure(
-            f"{name}-departure",
-            DepartureArgs(
-                cluster=args.cluster,
-                machine=args.machine,
-                address=args.connection.address,
-                ssh=self._ssh,
-                namespace=group.apply(lambda g: str(g["metadata"]["namespace"])),
-                # After the gateway too: the machine needs it until it has left.
-                entry=pulumi.Output.all(group, args.mesh_address, args.gateway_address).apply(
-                    lambda known: entry_of(args, known[0], known[1])
-                ),
-                static_entry=args.static_entry,
-                metrics_agent=args.metrics_agent,
-                command=args.command,
-                rotation_seconds=args.limits.rotation,
-                drain_seconds=args.limits.drain,
-            ),
-            # One that would not join is never in the mesh, and so need not leave it.
-            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=verdict)),
-        )
-        # All that is done to the machine comes after it, by way of the namespace.
-        namespace = pulumi.Output.all(departure.namespace, departure.urn).apply(lambda both: str(both[0]))
+        name, args = self._name, self._args
+        namespace = self._make_departure(verdict)
         if args.static_entry:
-            entry = self._make_entry(name, args, group, namespace)
+            entry = self._make_entry(namespace)
         else:
-            entry = pulumi.Output.all(group, args.mesh_address).apply(lambda both: entry_name(*both))
-        scripts = scripts_digest()
-        token = IstioToken(
-            f"{name}-token",
-            IstioTokenArgs(
-                cluster=args.cluster,
-                machine=args.machine,
-                ssh=self._ssh,
-                namespace=namespace,
-                service_account=args.service_account,
-                entry=entry,
-                trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
-                scripts=scripts,
-                expiration_seconds=args.token_seconds,
-            ),
-            opts=child,
-        )
-        settings = whole(
-            pulumi.Output.all(
-                args.identity,
-                args.istio_namespace,
-                args.connection.port,
-                pulumi.Output.all(*args.scrapers),
-                token.repair,
-            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts})
-        )
-        secret_files = whole(pulumi.Output.all(**files, **{"istio-token": token.token}))
-        everything = pulumi.Output.all(secret_files, settings)
-        dated = everything.apply(lambda both: MappingProxyType(dated_payload(*both)))
-        join_payload: pulumi.Output[str] = pulumi.Output.secret(dated.apply(itemgetter("payload")))
-        join = pulumi_command.remote.Command(
-            f"{name}-join",
-            connection=connection,
-            create=COMMAND_JOIN,
-            stdin=join_payload,
-            add_previous_output_in_env=False,
-            logging=pulumi_command.remote.Logging.NONE,
-            opts=over_ssh,
-        )
-        # Whoever waits for the join must see that it was done anew, even if it wants what an earlier one wanted, after
-        # which another failed half-way. A digest gives nothing away, nor do the two words that a join says;
-        # pulumi-command makes every output of a command with a secret input secret.
-        joined = pulumi.Output.unsecret(
-            pulumi.Output.all(dated, join.stdout).apply(
-                lambda both: f"{both[0]['generation']} {last_line(both[1])}".strip()
-            )
-        )
+            entry = pulumi.Output.all(self._group, args.mesh_address).apply(lambda both: entry_name(*both))
+        join, joined = self._make_join(namespace, entry)
         due = joined if args.turn is None else args.turn.when_due(joined, make_room)
-        ready = pulumi_command.remote.Command(
-            f"{name}-ready",
-            connection=connection,
-            create=COMMAND_READY,
-            stdin=behind(join, due),
-            add_previous_output_in_env=False,
-            logging=pulumi_command.remote.Logging.NONE,
-            opts=over_ssh,
-        )
+        ready = self._command("ready", COMMAND_READY, behind(join, due))
         # The report holds nothing secret either.
         report = pulumi.Output.unsecret(ready.stdout).apply(lambda stdout: ready_report(stdout, args.machine))
         membership = Membership(
@@ -355,13 +267,13 @@ class Sidecar(pulumi.ComponentResource):
                 namespace=behind(ready, namespace),
                 entry=behind(ready, entry),
                 static_entry=args.static_entry,
-                group=behind(ready, group),
+                group=behind(ready, self._group),
                 istio_namespace=behind(ready, pulumi.Output.from_input(args.istio_namespace)),
                 revision=behind(ready, pulumi.Output.from_input(args.revision)),
                 joined=behind(ready, joined),
                 sync_seconds=args.limits.sync,
             ),
-            opts=child,
+            opts=self._child,
         )
         if args.turn is not None:
             args.turn.ends_with(membership)
@@ -374,40 +286,118 @@ class Sidecar(pulumi.ComponentResource):
             "joined": behind(membership, joined),
         }
 
-    def _look(
-        self,
-        name: str,
-        args: SidecarArgs,
-        group: "pulumi.Output[Mapping[str, Any]]",
-        cluster_env_file: "pulumi.Output[str]",
-        gate: PreflightGate,
-    ) -> None:
+    def _make_departure(self, verdict: pulumi.Input[Sequence[pulumi.Resource]]) -> "pulumi.Output[str]":
+        """How the machine will leave; the workload's namespace, by which all that is done to the machine follows it."""
+        args = self._args
+        departure = Departure(
+            f"{self._name}-departure",
+            DepartureArgs(
+                cluster=args.cluster,
+                machine=args.machine,
+                address=args.connection.address,
+                ssh=self._ssh,
+                namespace=self._group.apply(lambda g: str(g["metadata"]["namespace"])),
+                # After the gateway too: the machine needs it until it has left.
+                entry=pulumi.Output.all(self._group, args.mesh_address, args.gateway_address).apply(
+                    lambda known: entry_of(args, known[0], known[1])
+                ),
+                static_entry=args.static_entry,
+                metrics_agent=args.metrics_agent,
+                command=args.command,
+                rotation_seconds=args.limits.rotation,
+                drain_seconds=args.limits.drain,
+            ),
+            # One that would not join is never in the mesh, and so need not leave it.
+            opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=verdict)),
+        )
+        return pulumi.Output.all(departure.namespace, departure.urn).apply(lambda both: str(both[0]))
+
+    def _make_join(
+        self, namespace: "pulumi.Output[str]", entry: "pulumi.Output[str]"
+    ) -> "tuple[pulumi_command.remote.Command, pulumi.Output[str]]":
+        """The join with its token; and what tells it from others."""
+        args, scripts = self._args, scripts_digest()
+        token = IstioToken(
+            f"{self._name}-token",
+            IstioTokenArgs(
+                cluster=args.cluster,
+                machine=args.machine,
+                ssh=self._ssh,
+                namespace=namespace,
+                service_account=args.service_account,
+                entry=entry,
+                trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
+                scripts=scripts,
+                expiration_seconds=args.token_seconds,
+            ),
+            opts=self._child,
+        )
+        settings = whole(
+            pulumi.Output.all(
+                args.identity,
+                args.istio_namespace,
+                args.connection.port,
+                pulumi.Output.all(*args.scrapers),
+                token.repair,
+            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts})
+        )
+        secret_files = whole(pulumi.Output.all(**self._files, **{"istio-token": token.token}))
+        everything = pulumi.Output.all(secret_files, settings)
+        dated = everything.apply(lambda both: MappingProxyType(dated_payload(*both)))
+        join_payload: pulumi.Output[str] = pulumi.Output.secret(dated.apply(itemgetter("payload")))
+        join = self._command("join", COMMAND_JOIN, join_payload)
+        # Whoever waits for the join must see that it was done anew, even if it wants what an earlier one wanted, after
+        # which another failed half-way. A digest gives nothing away, nor do the two words that a join says;
+        # pulumi-command makes every output of a command with a secret input secret.
+        joined = pulumi.Output.unsecret(
+            pulumi.Output.all(dated, join.stdout).apply(
+                lambda both: f"{both[0]['generation']} {last_line(both[1])}".strip()
+            )
+        )
+        return join, joined
+
+    @cached_property
+    def _connection(self) -> pulumi_command.remote.ConnectionArgs:
+        limits = self._args.limits
+        return self._args.connection.for_commands(limits.dial, limits.dial_attempts)
+
+    def _command(self, role: str, text: str, stdin: "pulumi.Output[str]") -> pulumi_command.remote.Command:
+        """What runs on the machine, and is told of where its SSH fails."""
+        args, name = self._args, self._name
+        hooks = self._ssh_help.on(args.machine, patience_seconds(args.limits), f"{name}-{role}")
+        return pulumi_command.remote.Command(
+            f"{name}-{role}",
+            connection=self._connection,
+            create=text,
+            stdin=stdin,
+            add_previous_output_in_env=False,
+            logging=pulumi_command.remote.Logging.NONE,
+            opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(hooks=hooks)),
+        )
+
+    def _look(self, gate: PreflightGate) -> None:
         """Makes what finds out whether the machine can join."""
+        args = self._args
         known = pulumi.Output.all(
-            group, cluster_env_file, args.gateway_address, args.mesh_address, args.connection.port
+            self._group, self._files["cluster.env"], args.gateway_address, args.mesh_address, args.connection.port
         )
         preflight = PreflightCheck(
-            f"{name}-preflight",
+            f"{self._name}-preflight",
             PreflightArgs(
                 machine=args.machine,
                 ssh=self._ssh,
                 settings=known.apply(lambda values: preflight_settings(args, *values)),
             ),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._child,
         )
         gate.add(args.machine, preflight)
 
-    def _make_entry(
-        self,
-        name: str,
-        args: SidecarArgs,
-        group: "pulumi.Output[Mapping[str, Any]]",
-        namespace: "pulumi.Output[str]",
-    ) -> "pulumi.Output[str]":
+    def _make_entry(self, namespace: "pulumi.Output[str]") -> "pulumi.Output[str]":
         """The WorkloadEntry, which must be there before the proxy names it; and its name, once it is."""
+        args, group = self._args, self._group
         manifest = pulumi.Output.all(group, args.mesh_address).apply(lambda both: static_entry(args, *both))
         entry = CustomResource(
-            f"{name}-entry",
+            f"{self._name}-entry",
             api_version="networking.istio.io/v1",
             kind="WorkloadEntry",
             metadata={
@@ -417,7 +407,7 @@ class Sidecar(pulumi.ComponentResource):
                 "annotations": manifest.apply(lambda m: m["metadata"]["annotations"]),
             },
             spec=manifest.apply(lambda m: m["spec"]),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._child,
         )
         return pulumi.Output.all(group, entry.urn).apply(
             lambda both: static_entry_name(both[0]["metadata"]["name"], args.machine)
