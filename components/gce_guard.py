@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pulumi
 from pulumi_gcp import compute, serviceaccount
@@ -168,15 +169,9 @@ def range_of(address: str) -> str:
 
 def host_range(url: str) -> str:
     """The CIDR of an `https://…` server."""
-    return range_of(_authority(url)[0])
+    return range_of(urlsplit(url).hostname or "")
 
 
 def port_of(url: str) -> int:
     """The port of an `https://…` server."""
-    return _authority(url)[1]
-
-
-def _authority(url: str) -> tuple[str, int]:
-    host = url.removeprefix("https://").split("/")[0]
-    name, colon, port = host.rpartition(":")
-    return (name.strip("[]"), int(port)) if colon and port.isdigit() else (host.strip("[]"), 443)
+    return urlsplit(url).port or 443

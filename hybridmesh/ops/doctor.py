@@ -14,6 +14,7 @@ from .bundle import write_bundle
 from .console import Console
 from .diagnoses import Case, Finding, diagnose
 from .look import Source, View, look
+from .machines import chosen
 from .mesh import NOTHING
 from .topology import StackError, by_number
 
@@ -43,7 +44,7 @@ def doctor(
     source = Source(stack=stack, config_file=config_file)
     try:
         topology = source.topology()
-        names = _chosen(machines, topology["machines"])
+        names = chosen(machines, topology["machines"])
     except StackError as error:
         _console(stderr=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(BLIND) from error
@@ -112,14 +113,6 @@ def _try_to_write(bundle: Path) -> None:
             "Fix: a file that you may write, in a folder that is there.",
             param_hint="--bundle",
         ) from None
-
-
-def _chosen(given: Sequence[str] | None, there: Sequence[str]) -> list[str]:
-    unknown = [name for name in given or () if name not in there]
-    if unknown:
-        known = ", ".join(sorted(there, key=by_number)) or "none"
-        raise StackError(f"the stack has no machine {', '.join(unknown)}. It has: {known}.")
-    return sorted(set(given) if given else there, key=by_number)
 
 
 def _print(view: View, findings: Sequence[Finding]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hybridmesh.settings import models as given
 from hybridmesh.settings.files import holds_ciphertext, sections_of, stack_file
 
 from .ssh import Door, Limits, Reachable
-from .topology import by_number, run_pulumi
+from .topology import StackError, by_number, run_pulumi
 
 
 def selected_stack(stack: str | None) -> str:
@@ -60,6 +60,19 @@ def hosts(settings: Settings) -> dict[str, given.Host]:
     for network in settings.networks.values():
         found |= network.gateway.hosts if network.gateway else {}
     return {name: found[name] for name in sorted(found, key=by_number)}
+
+
+def chosen(machines: Sequence[str] | None, there: Collection[str]) -> list[str]:
+    """The machines that are asked for, each once, in the order of their names; where none is, all.
+
+    Raises:
+        StackError: there is no such machine.
+    """
+    unknown = sorted({*(machines or ())} - {*there}, key=by_number)
+    if unknown:
+        named = ", ".join(sorted(there, key=by_number)) or "none"
+        raise StackError(f"the stack has no machine {', '.join(unknown)}. Fix: one of {named}.")
+    return sorted({*machines} if machines else there, key=by_number)
 
 
 def reachable(settings: Settings, topology: Mapping[str, Any] | None) -> dict[str, Reachable | None]:

@@ -21,7 +21,7 @@ from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.ways import gateway_ports, proxy_ports, proxy_ports_forwarded
 
 from .console import Console
-from .machines import hosts, limits, reachable, stack_settings
+from .machines import chosen, hosts, limits, reachable, stack_settings
 from .ssh import Answer, Reachable, SshError, run_on_all
 from .topology import StackError, stack_topology
 
@@ -59,21 +59,13 @@ def preflight(
     """
     settings = present(stack_settings(stack, config_file))  # nobody looks at a machine that is declared lost
     topology, why_not = _topology(stack)
-    reports = look(settings, topology, _named(machines, settings))
+    reports = look(settings, topology, chosen(machines, hosts(settings)))
     if as_json:
         print(json.dumps([asdict(report) | {"good": report.good} for report in reports], indent=2))
     else:
         _print(reports, why_not)
     if not all(report.good for report in reports):
         raise typer.Exit(1)
-
-
-def _named(machines: list[str] | None, settings: Settings) -> list[str]:
-    known = list(hosts(settings))
-    unknown = sorted(set(machines or ()) - set(known))
-    if unknown:
-        raise StackError(f"the stack has no machine {', '.join(unknown)}. Fix: one of {', '.join(known) or 'none'}.")
-    return [name for name in known if not machines or name in machines]
 
 
 def _topology(stack: str | None) -> tuple[dict[str, Any] | None, str]:

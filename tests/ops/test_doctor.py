@@ -98,7 +98,7 @@ def test_json_names_what_could_not_be_looked_at(monkeypatch: pytest.MonkeyPatch)
 def test_a_machine_that_is_none_is_said_with_those_that_are() -> None:
     result = CliRunner().invoke(app, ["doctor", "vm-9"])
     assert result.exit_code == 2
-    assert "no machine vm-9. It has: vm-1" in result.output
+    assert "no machine vm-9. Fix: one of vm-1" in result.output
 
 
 def test_a_stack_that_cannot_be_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
