@@ -64,6 +64,25 @@ def exists(number: int) -> dict[str, Any]:
     return {"hosts": {f"old-{number}": host(f"192.0.2.{number}")}}
 
 
+def test_its_namespaces_are_made_though_those_that_they_come_from_were_there() -> None:
+    sections = dev_sections()
+    sections["namespaces"] = {"demo": {"existing": True}}
+    assert not parse(ephemeral(sections, 7, read_file), read_file).namespaces["demo-pr-7"].existing
+
+
+def test_a_machine_that_is_lost_there_is_not_made_anew_here() -> None:
+    def made_by(name: str) -> dict[str, Any]:
+        return {"create": f"make {name}", "delete": f"remove {name}", "agent": True}
+
+    sections = dev_sections()
+    hosts = sections["workloads"]["echo"]["machines"]["hosts"]
+    hosts["vm-3"] = {"lost": True, "command": made_by("vm-3")}
+    hosts["vm-4"] = {"lost": False, "locality": "eu/a", "command": made_by("vm-4")}
+    made = ephemeral(sections, 7, read_file)["workloads"]["echo"]["machines"]["hosts"]
+    assert set(made) == {"vm-2-pr-7", "vm-4-pr-7"}
+    assert made["vm-4-pr-7"] == {"locality": "eu/a", "command": made_by("vm-4-pr-7")}
+
+
 def test_files_of_machines_that_are_left_out_need_not_be_here_and_those_of_others_must() -> None:
     def read(path: str) -> str:
         if "vm-1" in path:

@@ -57,6 +57,33 @@ def test_a_group_carries_what_its_entries_need() -> None:
     }
 
 
+def test_a_group_says_nothing_of_what_it_has_none_of() -> None:
+    spec = workload(has_machines=True).one("echo-group").value("spec")
+    assert spec == {
+        "metadata": {"labels": {"app": "echo", "version": "vm"}},
+        "template": {"serviceAccount": "echo-sa"},
+    }
+
+
+def test_machines_proxies_have_the_threads_that_are_set() -> None:
+    spec = workload(has_machines=True, concurrency=0).one("echo-group").value("spec")
+    assert spec["metadata"]["annotations"] == {"proxy.istio.io/config": "concurrency: 0\n"}
+
+
+def test_what_a_workload_has_is_named_and_labelled_after_it() -> None:
+    labels = {"team": "shop", "app": "another"}
+    named = workload(has_machines=True, ports=[HTTP], labels=labels)
+    by_host = workload(ports=[HTTP], labels=labels, service_entry_hosts=["shop.internal"])
+    for world, role, name, more in (
+        (named, "account", "echo-sa", {}),
+        (named, "service", "echo", {"team": "shop"}),
+        (named, "group", "echo", {}),
+        (by_host, "service-entry", "echo", {"team": "shop"}),
+    ):
+        metadata = world.one(f"echo-{role}").value("metadata")
+        assert (metadata["name"], metadata["namespace"], metadata["labels"]) == (name, "demo", {**more, "app": "echo"})
+
+
 def test_its_identity_host_and_group_are_told() -> None:
     seen: list[Any] = []
     workload(seen, ports=[HTTP], has_machines=True, trust_domain="example.org", domain="corp.local")
