@@ -388,14 +388,22 @@ old_peers() {
 }
 
 # The agent looks istiod's name up for each connection that it makes, and keeps those that it has. Envoy does not
-# notice: the agent connects anew at once. Fails where the kernel cannot close a connection (CONFIG_INET_DIAG_DESTROY).
+# notice: the agent connects anew at once. To an old address again, if it has looked into the hosts file a moment ago:
+# Go keeps what it read there for 5 s (net/hosts.go, cacheMaxAge). Fails where the kernel cannot close a connection
+# (CONFIG_INET_DIAG_DESTROY).
 leave_old_addresses() {
+    [ -n "$(old_peers)" ] || return 0
+    log "close the agent's connections to $(old_peers | paste -sd ' ' -)"
+    within 10 is_gone_over || :
+    [ -z "$(old_peers)" ]
+}
+
+is_gone_over() {
     for peer in $(old_peers); do
-        log "close the agent's connections to $peer"
         case $peer in *:*) peer="[$peer]" ;; esac
         timeout 10 ss -K dst "$peer" dport = :15012 >/dev/null 2>&1 || :
     done
-    [ -z "$(old_peers)" ]
+    is_connected && [ -z "$(old_peers)" ]
 }
 
 agent_is_ready() {

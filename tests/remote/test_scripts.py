@@ -351,11 +351,34 @@ def test_connections_to_addresses_that_the_gateway_no_longer_has_are_found(tmp_p
     assert sh("HOSTS=etc-hosts; ss() { cat sockets; }; old_peers", folder=tmp_path) == "192.0.2.8\nfd00::9\n"
 
 
-def test_a_connection_to_an_address_of_either_kind_is_closed(tmp_path: Path) -> None:
-    closed = 'timeout() { shift; "$@"; }; ss() { echo "$@" >>closed; }; old_peers() { cat peers; : >peers; }\n'
-    (tmp_path / "peers").write_text("192.0.2.8\nfd00::9\n")
-    sh(f"{closed}leave_old_addresses", folder=tmp_path)
-    assert (tmp_path / "closed").read_text() == "-K dst 192.0.2.8 dport = :15012\n-K dst [fd00::9] dport = :15012\n"
+def left(folder: Path, *peers: str) -> tuple[int, list[str]]:
+    """How leaving ends where the agent goes to each of these, one after the other, and which connections are closed."""
+    (folder / "etc-hosts").write_text("# BEGIN hybrid-mesh\n192.0.2.1 istiod\n# END hybrid-mesh\n")
+    (folder / "sockets").write_text("".join(f"0 0 192.0.2.5:4000 {peer}:15012\n" for peer in peers))
+    fake = """HOSTS=etc-hosts
+timeout() { shift; "$@"; }
+ss() {
+    if [ "$1" != -K ]; then head -n 1 sockets; return; fi
+    echo "$3" >>closed
+    if [ "$(wc -l <sockets)" -gt 1 ]; then sed -i 1d sockets; fi
+}
+"""
+    code = int(sh(f"{fake}leave_old_addresses && echo 0 || echo 1", folder=folder).splitlines()[-1])
+    closed = folder / "closed"
+    return code, closed.read_text().split() if closed.exists() else []
+
+
+def test_an_agent_that_goes_to_an_old_address_once_more_is_sent_on(tmp_path: Path) -> None:
+    assert left(tmp_path, "192.0.2.8", "[fd00::9]", "192.0.2.1") == (0, ["192.0.2.8", "[fd00::9]"])
+
+
+def test_an_agent_that_is_where_it_should_be_stays(tmp_path: Path) -> None:
+    assert left(tmp_path, "192.0.2.1") == (0, [])
+
+
+def test_connections_that_the_kernel_does_not_close_are_given_up_after_a_while(tmp_path: Path) -> None:
+    code, closed = left(tmp_path, "192.0.2.8")
+    assert (code, len(closed) > 5) == (1, True)
 
 
 @pytest.mark.parametrize(
