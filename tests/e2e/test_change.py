@@ -248,9 +248,9 @@ def test_another_address_of_the_gateway_is_gone_to_with_nothing_restarted(lab: L
     up.restore()
     up.up()
     before = seen(lab)
-    # Whose agent has connected a moment ago: what it read of the hosts file then it goes by for some seconds more.
-    until_then = f"until grep -q {second_way} /etc/hosts; do ss -K dport = :15012; sleep 0.5; done"
-    machines[0].look(["systemd-run", "--property=RuntimeMaxSec=100", "sh", "-c", until_then])
+    # One agent connects anew as the join begins: what it reads of the hosts file then it goes by for some seconds more.
+    once = "until ss -Hnt state established sport = :22 | grep -q .; do sleep 0.02; done; ss -K dport = :15012"
+    machines[0].look(["systemd-run", "--property=RuntimeMaxSec=100", "sh", "-c", once])
     up.change("gateway.address", second_way)
     up.up()
     assert effects(before, seen(lab)) == dict.fromkeys(MACHINES, Effect(3, restarted=False))
