@@ -23,7 +23,7 @@ from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import NAMESPACE, SettingsError
 from hybridmesh.settings.files import from_stack_file, read_below, stack_document
-from hybridmesh.settings.findings import sections_in
+from hybridmesh.settings.parser import sections_in
 
 CHANGES = "no changes were expected"
 """In what pulumi says where `--expect-no-changes` finds some; whatever else it fails for has other words."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from .findings import Finding, SettingsError, sections_in
+from .findings import Finding, SettingsError
 from .models import Settings
-from .parser import ReadFile, parse
+from .parser import ReadFile, parse, sections_in
 
 
 def read_below(root: Path) -> ReadFile:

@@ -1,25 +1,12 @@
 """What is wrong with a stack's settings, said so that a person can put it right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hybridmesh.legible import legible
 
 NAMESPACE = "hybrid-mesh"
 """The namespace of every key in `Pulumi.<stack>.yaml`."""
-
-
-def sections_in(config: Mapping[Any, Any]) -> dict[str, Any]:
-    """What is ours in a stack's config, by section; what stands under a misspelt `hybrid-mesh`, by its whole key."""
-    found = {}
-    for key, value in config.items():
-        namespace, colon, section = str(key).partition(":")
-        if colon and namespace == NAMESPACE:
-            found[section] = value
-        elif colon and namespace.lower().replace("-", "").replace("_", "") == NAMESPACE.replace("-", ""):
-            found[str(key)] = value
-    return found
 
 
 @dataclass(frozen=True)

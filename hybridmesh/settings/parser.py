@@ -28,6 +28,22 @@ _BY_ENTRY: Mapping[str, Any] = {"workloads": Workload, "networks": Network, "rou
 """Sections that are read entry by entry, so that one wrong entry does not hide the findings of the others."""
 
 
+_SECTIONS = tuple(field.alias or name for name, field in Settings.model_fields.items())
+
+
+def sections_in(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """What is ours in a stack's config, by section; of ours, what stands under a misspelt `hybrid-mesh`, by its whole
+    key."""
+    found = {}
+    for key, value in config.items():
+        namespace, colon, section = str(key).partition(":")
+        if colon and namespace == NAMESPACE:
+            found[section] = value
+        elif section in _SECTIONS and namespace.lower().replace("-", "").replace("_", "") == NAMESPACE.replace("-", ""):
+            found[str(key)] = value
+    return found
+
+
 def parse(mapping: Mapping[str, Any], read_file: ReadFile, decrypted: Collection[str] = ()) -> Settings:
     """The settings that `mapping` (sections by their names in the stack file) stands for.
 
@@ -52,8 +68,7 @@ def parse(mapping: Mapping[str, Any], read_file: ReadFile, decrypted: Collection
                 draft.entries[section][str(key)] = entry[key] if entry else None
         else:
             draft.sections[section] = _validate(field.annotation, plain[section], section, findings, field)
-    known = [f.alias or n for n, f in Settings.model_fields.items()]
-    findings.extend(_unknown_section(str(key), known) for key in plain if key not in known)
+    findings.extend(_unknown_section(str(key)) for key in plain if key not in _SECTIONS)
     findings.extend(check(draft))
     findings = [f for f in findings if f.path not in unreadable or f.problem.startswith("cannot read")]
     kubeconfig = plain.get("cluster", {}).get("kubeconfig") if isinstance(plain.get("cluster"), dict) else None
@@ -156,10 +171,10 @@ def _missing(path: str, field: FieldInfo) -> Finding:
     return Finding(path, "", "is missing", _sentence(str(extra["wrong"])), str(extra["fix"]))
 
 
-def _unknown_section(key: str, known: Sequence[str]) -> Finding:
+def _unknown_section(key: str) -> Finding:
     namespace, colon, section = key.partition(":")
     if not colon:
-        return _unknown(key, "", known)
+        return _unknown(key, "", _SECTIONS)
     problem = f"stands under `{namespace}`, which is not this program's name"
     return Finding(section, "", problem, "Nothing would read it.", f"`{NAMESPACE}:{section}`.")
 

@@ -7,9 +7,9 @@ from typing import Any
 import pulumi.runtime.config
 
 from .files import read_below
-from .findings import NAMESPACE, sections_in
+from .findings import NAMESPACE
 from .models import Settings
-from .parser import parse
+from .parser import parse, sections_in
 
 
 def from_pulumi_config(root: Path) -> Settings:

@@ -250,6 +250,8 @@ def test_pulumi_s_config_is_searched_for_sections_under_a_misspelt_name_of_the_p
     try:
         with pytest.raises(SettingsError, match=r"hybrid-mesh:access: stands under `hybridmesh`"):
             from_pulumi_config(project)
+        pulumi.runtime.config.set_all_config({**texts, "hybridmesh:colour": "another project's own"})
+        assert from_pulumi_config(project)
     finally:
         pulumi.runtime.config.set_all_config({})
 
