@@ -231,7 +231,7 @@ deliver_token() {
     printf '%s\n' "$sum" >"$delivered"
 }
 
-# Read anew at each connection, so that it restarts nothing.
+# The agent reads it as it connects, so that it restarts nothing.
 deliver_hosts() {
     if ! cmp -s files/hosts "$STATE/hosts"; then
         rm -f "$STATE/hosts-known"
