@@ -523,7 +523,7 @@ def entry_name(group: Mapping[str, Any], address: str) -> str:
 def patience_seconds(limits: SidecarLimits) -> int:
     """When a command that has not ended is worth a word: all attempts to connect, and all that it may wait for."""
     connecting = limits.dial * (limits.dial_attempts + 1)
-    return connecting + limits.download + 2 * limits.install + limits.ready
+    return connecting + limits.download + 4 * limits.install + limits.ready
 
 
 def preflight_settings(

@@ -143,6 +143,11 @@ async def run_on(machine: Reachable, command: str, stdin: str = "", limits: Limi
         return await _run_on(machine, command, stdin, limits, bastions)
 
 
+def _shown(said: object) -> str:
+    """Lines of a file that came from Windows, such as a certificate's, are lines."""
+    return legible(str(said or "").replace("\r\n", "\n"))
+
+
 async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, bastions: _Bastions) -> Answer:
     tunnel = await bastions.to(machine)
     async with await _open(machine.name, machine.door, tunnel, limits) as connection:
@@ -165,7 +170,7 @@ async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, 
             raise _cut_off(machine, error) from None
     if done.exit_status is None:
         raise _cut_off(machine, "the command was ended by a signal")
-    answer = Answer(machine.name, done.exit_status, legible(str(done.stdout or "")), legible(str(done.stderr or "")))
+    answer = Answer(machine.name, done.exit_status, _shown(done.stdout), _shown(done.stderr))
     if answer.code == SUDO_REFUSED and "sudo -n is refused" in answer.stderr:
         raise SshError(
             machine.name,

@@ -21,17 +21,18 @@ from hybridmesh.ops.topology import StackError, ended_pulumi, run_pulumi, stack_
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 from hybridmesh.providers.remains import is_ours
-from hybridmesh.remote import COMMAND_LEAVE, LEAVE_SCRIPTS, payload
+from hybridmesh.remote import ANOTHER_RAN, ANOTHER_RAN_FIX, COMMAND_LEAVE, LEAVE_SCRIPTS, has_run, payload
 from hybridmesh.settings import NAMESPACE, Settings
 from hybridmesh.settings.files import stack_file
 from hybridmesh.settings.lost import STACK_FILE_VARIABLE, lost_machines
 
 DESTROY_SECONDS = 3600
 LEFT_ON_A_VM = (
-    "for place in /usr/local/bin/pilot-agent /etc/istio /var/lib/istio /var/lib/hybrid-mesh; do ls -d $place; done "
-    "2>/dev/null; true"
+    "exec /bin/sh -c 'for place in /usr/local/bin/pilot-agent /etc/istio /var/lib/istio /var/lib/hybrid-mesh; "
+    "do ls -d $place; done 2>/dev/null; echo looked'"
 )
-"""Prints what of the mesh is on a VM: the package's program and folders, and what a leave that was cut off needs."""
+"""Prints what of the mesh is on a VM: the package's program and folders, and what a leave that was cut off needs; at
+the end, that it has looked."""
 _IN_THE_CLUSTER = ("kubernetes:", "pulumi:providers:kubernetes", "pulumi-python:dynamic:")
 """Types of what only the cluster, or what asks the cluster, can remove."""
 
@@ -107,6 +108,8 @@ def leftovers(
     for name, answer in sorted(answers.items()):
         if not isinstance(answer, Answer):
             found.append(f"{name}: nobody could look: {answer}")
+        elif "looked" not in answer.stdout.splitlines():
+            found.append(f"{name}: nobody could look: {_unasked(answer)}")
         # What a login shell prints besides is no path.
         elif places := [line for line in answer.stdout.splitlines() if line.startswith("/")]:
             found.append(f"{name}: {', '.join(places)}: see docs/on-the-vm.md, how to leave by hand")
@@ -281,10 +284,21 @@ def _forget_cluster(console: Console, name: str, machines: Mapping[str, Reachabl
     """Cleans the VMs, which needs no cluster, and takes what was in it out of the state."""
     stdin = payload({}, {"drain-seconds": "0"}, LEAVE_SCRIPTS)
     for vm, answer in run_on_all(machines, COMMAND_LEAVE, stdin, limits(settings)).items():
-        done = isinstance(answer, Answer) and answer.code == 0
-        console.print(f"{vm}: {'has left' if done else f'could not leave: {answer}'}", markup=False)
+        if isinstance(answer, Answer):
+            left = answer.code == 0 and has_run(answer.stderr)
+            outcome = "has left" if left else f"could not leave: {_unasked(answer)}"
+        else:
+            outcome = f"could not leave: {answer}"
+        console.print(f"{vm}: {outcome}", markup=False)
     state = json.loads(run_pulumi("stack", "export", "--stack", name))
     run_pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
+
+
+def _unasked(answer: Answer) -> str:
+    """Why a command that we asked for did not do it."""
+    if answer.code == 0:
+        return f"{ANOTHER_RAN}. Fix: {ANOTHER_RAN_FIX}."
+    return f"it ended with {answer.code}: {answer.stderr.strip()}"
 
 
 @contextmanager

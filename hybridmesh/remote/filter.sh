@@ -226,23 +226,43 @@ detour_in() {
             }
             return 0
         }
-        /^\*/ { nat = $0 == "*nat" }
-        nat && $1 == "-A" && $2 !~ /^(ISTIO_.*|OUTPUT|POSTROUTING)$/ && / -j (DNAT|REDIRECT) / {
-            hit = unsure = not = 0
-            for (t = 3; t <= NF && $t != "-j"; t++) {
-                if ($t == "!") { not = 1; continue }
-                if ($t ~ /^--(dport|dports)$/) { t++; hit = has_port($t) != not }
-                else if ($t == "-i") { t++; if (($t == interface) == not) unsure = 1 }
-                else if ($t == "-d") { t++; if ((index($t, address "/") == 1) == not) unsure = 1 }
-                else if ($t == "-p") { t++; if (($t == "tcp") == not) unsure = 1 }
-                else if ($t == "--comment") { t++; if ($t ~ /^"/) while ($t !~ /[^\\]"$/ && t < NF) t++ }
-                else if ($t ~ /^(-m|--dst-type)$/) t++
+        # Whether a rule leads such a connection somewhere; to where is left in `led`
+        function leads(rule,    words, n, t, hit, unsure, not) {
+            n = split(rule, words, " ")
+            for (t = 3; t <= n && words[t] != "-j"; t++) {
+                if (words[t] == "!") { not = 1; continue }
+                if (words[t] ~ /^--(dport|dports)$/) { t++; hit = has_port(words[t]) != not }
+                else if (words[t] == "-i") { t++; if (words[t] ~ /\+$/ || (words[t] == interface) == not) unsure = 1 }
+                else if (words[t] == "-d") { t++; if (not || index(words[t], address "/") != 1) unsure = 1 }
+                else if (words[t] == "-p") { t++; if ((words[t] == "tcp") == not) unsure = 1 }
+                else if (words[t] == "--comment") { t++; if (words[t] ~ /^"/) while (words[t] !~ /[^\\]"$/ && t < n) t++ }
+                else if (words[t] ~ /^(-m|--dst-type)$/) t++
                 else unsure = 1 # a condition that nobody can judge from here
                 not = 0
             }
-            if (!hit || unsure) next
-            print ($(t + 1) == "REDIRECT" ? "port " : "") $(t + 3), "by chain", $2
-            exit
+            led = (words[t + 1] == "REDIRECT" ? "port " : "") words[t + 3]
+            return hit && !unsure
+        }
+        /^\*/ { nat = $0 == "*nat" }
+        # On a member the proxy takes what comes that far.
+        nat && $1 == "-A" && $2 == "PREROUTING" && taken { next }
+        nat && $1 == "-A" && $2 == "PREROUTING" && / -j ISTIO_INBOUND/ { taken = 1; next }
+        nat && $1 == "-A" {
+            rules[++count] = $0
+            of[count] = $2
+            if (match($0, / -[jg] [^ ]+/)) to[count] = substr($0, RSTART + 4, RLENGTH - 4)
+        }
+        END {
+            comes["PREROUTING"] = 1
+            do {
+                more = 0
+                for (i = 1; i <= count; i++) if (of[i] in comes && !(to[i] in comes)) comes[to[i]] = more = 1
+            } while (more)
+            for (i = 1; i <= count; i++) {
+                if (!(of[i] in comes) || to[i] !~ /^(DNAT|REDIRECT)$/ || !leads(rules[i])) continue
+                print led, "by chain", of[i]
+                exit
+            }
         }'
 }
 

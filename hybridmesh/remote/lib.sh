@@ -236,7 +236,7 @@ record_cut_off_packages() {
 
 # After a package command failed: was another one holding the lock, and is there time left?
 locked_until() {
-    grep -q 'lock' output && ! is_past "$1"
+    grep -Eq '(^|[^[:alnum:]])lock([^[:alnum:]]|$)' output && ! is_past "$1"
 }
 
 # install_file FILE: the sidecar's package, another version of it too; waits for the package manager's lock

@@ -213,12 +213,15 @@ check_package() {
     fi
 }
 
-# By the clock of the one machine that says the time in plain text: the package's. A cache says how old its answer is.
+# By the clock of the one machine that says the time in plain text: the package's. A cache says how old its answer is, and
+# leaves its date or, as Varnish 3 and Fastly do, writes its own: the nearer counts.
 check_clock() {
     there=$(sed -n 's/^[Dd]ate: *//p' answer | tail -n 1)
     age=$(sed -n 's/^[Aa]ge: *\([0-9]\{1,9\}\) *$/\1/p' answer | tail -n 1)
     [ -n "$there" ] && there=$(date -d "$there" +%s 2>/dev/null) || return 0
-    skew=$(($(date +%s) - there - ${age:-0}))
+    skew=$(($(date +%s) - there))
+    aged=$((skew - ${age:-0}))
+    [ "${aged#-}" -ge "${skew#-}" ] || skew=$aged
     [ "${skew#-}" -gt "$CLOCK_SECONDS" ] || return 0
     which=ahead
     [ "$skew" -gt 0 ] || which=behind

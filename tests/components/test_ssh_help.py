@@ -75,7 +75,7 @@ def test_a_machine_that_is_silent_for_too_long_is_named_with_what_to_do() -> Non
 
 
 def test_patience_is_longer_than_all_that_a_command_may_wait_for() -> None:
-    assert patience_seconds(SidecarLimits(dial=15, dial_attempts=4, download=120, install=300, ready=120)) == 915
+    assert patience_seconds(SidecarLimits(dial=15, dial_attempts=4, download=120, install=300, ready=120)) == 1515
 
 
 def test_an_engine_without_hooks_has_its_bare_errors() -> None:

@@ -54,6 +54,7 @@ def test_what_a_machine_says_steers_no_terminal(sshd: Sshd) -> None:
     said = "ä\tb\n\x1b]52;c;cm0=\x07\x9b2J\r\u202eok"
     shown = "ä\tb\n\\x1b]52;c;cm0=\\x07\\x9b2J\\r\\u202eok"
     assert ask(sshd.door(), stdin=said) == Answer("vm-1", 0, shown, "")
+    assert ask(sshd.door(), stdin="a\r\nb\r\n") == Answer("vm-1", 0, "a\nb\n", ""), "a certificate from Windows"
     sshd.answer = (4, said)
     try:
         assert ask(sshd.door(), "leave") == Answer("vm-1", 4, "", shown)

@@ -70,7 +70,9 @@ class World:
 
     def run_on_all(self, machines: Mapping[str, Reachable], command: str, *_: Any) -> dict[str, Answer | SshError]:
         self.asked.append((command, sorted(machines)))
-        return {name: self.answers.get(name, Answer(name, 0, "", "")) for name in machines}
+        return {
+            name: self.answers.get(name, Answer(name, 0, "looked\n", "hybrid-mesh: step end\n")) for name in machines
+        }
 
     def run(self, *options: str, says: str = "", **env: str) -> tuple[int, str]:
         done = CliRunner().invoke(app, ["teardown", "--stack", "dev", *options], input=says, env=env)
@@ -122,11 +124,11 @@ def test_of_an_empty_stack_nothing_is_removed_but_what_is_left_is_looked_for(wor
     assert code == 0, said
     assert "dev: the stack is empty. Nothing is removed; what it may have left is looked for." in said
     assert "dev: nothing is left." in said
-    world.answers = {"vm-1": Answer("vm-1", 0, "Welcome to vm-1\n", "")}
+    world.answers = {"vm-1": Answer("vm-1", 0, "Welcome to vm-1\nlooked\n", "")}
     assert "dev: nothing is left." in world.run()[1], "a login shell greets"
     world.cluster.namespaces = {"": ["default", "demo", "istio-system"]}
     world.cluster.crds = [crd(GATEWAYS), crd("x.istio.io", release="somebody")]
-    world.answers = {"vm-1": Answer("vm-1", 0, "/var/lib/hybrid-mesh\n", "")}
+    world.answers = {"vm-1": Answer("vm-1", 0, "/var/lib/hybrid-mesh\nlooked\n", "")}
     code, said = world.run()
     assert code == 1
     assert [line for line in said.splitlines() if line.startswith("left: ")] == [
@@ -137,6 +139,10 @@ def test_of_an_empty_stack_nothing_is_removed_but_what_is_left_is_looked_for(wor
     ]
     world.answers = {"vm-1": unreachable("vm-1")}
     assert "left: vm-1: nobody could look: vm-1: SSH does not answer at 192.0.2.11:22" in world.run()[1]
+    world.answers = {"vm-1": Answer("vm-1", 0, "Backups only.\n", "")}
+    assert "left: vm-1: nobody could look: its sshd ran something else" in world.run()[1]
+    world.answers = {"vm-1": Answer("vm-1", 1, "", "for: Command not found.")}
+    assert "left: vm-1: nobody could look: it ended with 1: for: Command not found." in world.run()[1]
     assert not world.destroyed()
 
 
@@ -226,7 +232,7 @@ def test_what_is_left_is_named_and_ends_with_status_1(world: World) -> None:
     world.state(namespace("demo"), namespace("istio-system"), namespace("gone"), remains)
     world.cluster.namespaces = {"": ["default", "demo", "istio-system"]}
     world.cluster.crds = [crd(GATEWAYS), crd(ENTRIES), crd("x.istio.io", release="somebody")]
-    world.answers = {"vm-1": Answer("vm-1", 0, "/etc/istio\n/var/lib/istio\n", "")}
+    world.answers = {"vm-1": Answer("vm-1", 0, "/etc/istio\n/var/lib/istio\nlooked\n", "")}
     code, said = world.run("--yes")
     assert code == 1
     assert [line for line in said.splitlines() if line.startswith("left: ")] == [
@@ -299,7 +305,9 @@ def test_without_its_cluster_a_lost_vm_is_not_asked_either_and_one_that_cannot_l
     code, said = world.run("--yes", "--cluster-gone", "--lost", "vm-1")
     assert (code, world.destroyed()) == (1, True)
     assert all("vm-1" not in machines for _, machines in world.asked)
-    assert "vm-2: could not leave: " in said
+    assert "vm-2: could not leave: it ended with 1: FAILED at step stop" in said
+    world.answers = {"vm-2": Answer("vm-2", 0, "Backups only.\n", "")}
+    assert "vm-2: could not leave: its sshd ran something else" in world.run("--yes", "--cluster-gone")[1]
 
 
 def test_the_cluster_looked_at_is_the_one_of_the_settings_and_it_must_answer(

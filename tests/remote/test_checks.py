@@ -124,6 +124,7 @@ def test_a_sudo_that_would_not_start_the_proxy_is_found(sandbox: Sandbox, answer
     else:
         assert result == ()
     assert sandbox.run("check_sudo", fakes='command() { [ "$2" != sudo ]; }') == (), "it is installed later"
+    assert sandbox.run("check_sudo", fakes="timeout() { return 124; }; sudo() { :; }") == (), "it waits for a resolver"
 
 
 @pytest.mark.parametrize(
@@ -251,8 +252,9 @@ def test_leftovers_of_another_installation_are_found(sandbox: Sandbox) -> None:
     one(sandbox.run("check_leftovers", fakes=NO_ISTIO + getent), "leftovers", "group istio-proxy exists", "groupdel")
     of_nobody = "getent() { [ $1 = passwd ]; }; id() { echo nogroup; }"
     one(sandbox.run("check_leftovers", fakes=NO_ISTIO + of_nobody), "leftovers", "of group nogroup", "usermod -g")
-    its_own = "getent() { :; }; id() { echo istio-proxy; }"
-    assert sandbox.run("check_leftovers", fakes=NO_ISTIO + its_own) == ()
+    for group in ("istio-proxy", "users"):
+        both = f"getent() {{ :; }}; id() {{ echo {group}; }}"
+        assert sandbox.run("check_leftovers", fakes=NO_ISTIO + both) == (), "the package goes by the group's name"
     other = "installed_version() { echo 1.18.0; }; systemctl() { return 1; }; getent() { return 2; }"
     one(sandbox.run("check_leftovers", fakes=other), "leftovers", "an Istio that hybrid-mesh did not install")
     (sandbox.folder / "state/before").mkdir(parents=True)
@@ -425,8 +427,11 @@ def test_a_port_of_the_application_that_a_container_takes_past_the_proxy_is_foun
 
 
 @contextmanager
-def answering(*, head: int = 200, get: int = 200, skew: float = 0, age: int | None = None) -> Iterator[str]:
-    """A mirror whose clock is off by so many seconds; or a cache, whose answer is so many seconds old."""
+def answering(
+    *, head: int = 200, get: int = 200, skew: float = 0, age: int | None = None, dates: bool = False
+) -> Iterator[str]:
+    """A mirror whose clock is off by so many seconds; or a cache, whose answer is so many seconds old, and which may
+    date it anew."""
 
     class Mirror(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -437,7 +442,7 @@ def answering(*, head: int = 200, get: int = 200, skew: float = 0, age: int | No
 
         def answer(self, status: int) -> None:
             self.send_response_only(status)
-            self.send_header("Date", self.date_time_string(time.time() + skew - (age or 0)))
+            self.send_header("Date", self.date_time_string(time.time() + skew - (0 if dates else age or 0)))
             if age is not None:
                 self.send_header("Age", str(age))
             self.send_header("Content-Length", "0")
@@ -485,10 +490,11 @@ def test_a_clock_that_is_off_is_found(sandbox: Sandbox, skew: int, said: str) ->
         assert found == ()
 
 
-def test_the_answer_of_a_cache_is_as_old_as_it_says(sandbox: Sandbox) -> None:
-    with answering(age=1800) as url:
+@pytest.mark.parametrize("dates", [False, True], ids=["the server's date", "its own date"])
+def test_the_answer_of_a_cache_is_as_old_as_it_says(sandbox: Sandbox, dates: bool) -> None:
+    with answering(age=1800, dates=dates) as url:
         assert sandbox.run("check_package", package_url=url) == ()
-    with answering(age=1800, skew=400) as url:
+    with answering(age=1800, skew=400, dates=dates) as url:
         one(sandbox.run("check_package", package_url=url), "clock", "s behind")
 
 

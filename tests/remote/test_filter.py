@@ -320,8 +320,8 @@ TO = "-j DNAT --to-destination 172.17.0.2:80"
         (f"-A DOCKER -p tcp {TO}", ""),
         ("-A DOCKER -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK", ""),
         (
-            '-A CNI-DN-1 -p tcp -m comment --comment "dnat name: --dport 1" -m tcp --dport 8000:8090 -j DNAT '
-            "--to-destination 10.88.0.2:8080",
+            '-A PREROUTING -j CNI-DN-1\n-A CNI-DN-1 -p tcp -m comment --comment "dnat name: --dport 1" -m tcp '
+            "--dport 8000:8090 -j DNAT --to-destination 10.88.0.2:8080",
             "10.88.0.2:8080 by chain CNI-DN-1",
         ),
         (
@@ -329,7 +329,15 @@ TO = "-j DNAT --to-destination 172.17.0.2:80"
             "port 3000 by chain PREROUTING",
         ),
         ("-A OUTPUT -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3000", ""),
-        ("-A ISTIO_INBOUND -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 15006", ""),
+        ("-A OUTPUT_direct -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3000", ""),
+        ("-A OUTPUT -j REDSOCKS\n-A REDSOCKS -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3000", ""),
+        ("-A PREROUTING ! -d 192.0.2.0/24 -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3128", ""),
+        ("-A PREROUTING ! -i eth+ -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3128", ""),
+        (
+            "-A PREROUTING -p tcp -j ISTIO_INBOUND\n-A ISTIO_INBOUND -p tcp -m tcp --dport 8080 -j ISTIO_IN_REDIRECT\n"
+            "-A PREROUTING -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 3000",
+            "",
+        ),
     ],
 )
 def test_a_port_that_somebody_else_leads_elsewhere_is_seen(rule: str, said: str) -> None:

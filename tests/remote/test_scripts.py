@@ -651,6 +651,20 @@ def test_lists_of_packages_that_another_apt_is_fetching_are_waited_for(tmp_path:
     assert (tmp_path / "asked").read_text().split() == ["install", "update", "update", "update", "install"]
 
 
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("E: Could not get lock /var/lib/dpkg/lock-frontend.", "waits\n"),
+        ("can't create transaction lock on /var/lib/rpm/.rpm.lock", "waits\n"),
+        ("403  Blocked by policy", ""),
+        ("iproute is needed by (installed) libblockdev", ""),
+    ],
+)
+def test_only_a_lock_is_waited_for(tmp_path: Path, said: str, waits: str) -> None:
+    (tmp_path / "output").write_text(f"{said}\n")
+    assert sh("now; ! locked_until $((NOW + 9)) || echo waits", folder=tmp_path) == waits
+
+
 def test_without_a_list_of_what_is_here_nothing_is_installed(tmp_path: Path) -> None:
     (tmp_path / "packages").write_text("")
     assert joined(tmp_path, "echo sudo >>packages") == 1
