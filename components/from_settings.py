@@ -1,7 +1,7 @@
 """What the settings mean in the terms of components. Nothing is made here."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -13,6 +13,7 @@ from hybridmesh.istio.names import injection_labels
 from hybridmesh.metrics import rules, scrape
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
+from hybridmesh.settings.access import has_source
 from hybridmesh.settings.lost import lost_machines
 from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.version_checks import outside_the_table
@@ -120,10 +121,10 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
     probes = [f"workloads.{name}.probe" for name, workload in of_machines if workload.probe is not None]
     versions_at = {plane.revision: (plane.version, "controlPlane.version")}
     for name, revision in plane.revisions.items():
-        if revision.version is None:
-            versions_at[name] = versions_at[plane.revision]
-        else:
-            versions_at[name] = (revision.version, f"controlPlane.revisions.{name}.version")
+        versions_at[name] = (revision.version or plane.version, f"controlPlane.revisions.{name}.version")
+    pods_in = sorted({w.namespace for w in settings.workloads.values() if _goes_by_namespace(w)})
+    has_gateways = any(network.gateway for network in settings.networks.values())
+    joins = bool(of_machines) or has_gateways or settings.google is not None
     return {
         revision: Asked(
             namespace=plane.namespace,
@@ -135,10 +136,11 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
             domain=settings.cluster.domain,
             networks=sorted(settings.networks),
             namespaces=namespaces,
-            pods_in=sorted({w.namespace for w in settings.workloads.values() if _goes_by_namespace(w)}),
+            pods_in=pods_in if revision == plane.revision else [],
             registers=next(iter(registers), ""),
             probe=next(iter(probes), ""),
-            signs="CA_ADDR" not in settings.sidecar.environment,
+            joins=joins,
+            signs=joins and "CA_ADDR" not in settings.sidecar.environment,
             watched=next(iter(joining), ""),
             routed={name: (settings.workloads[name].namespace, _hosts(settings, name)) for name in settings.routing},
         )
@@ -147,9 +149,8 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
 
 
 def _goes_by_namespace(workload: given.Workload) -> bool:
-    """Whether its pods are injected by their namespace's label, and not by one of their own."""
-    own = workload.labels.get("sidecar.istio.io/inject") == "true" or "istio.io/rev" in workload.labels
-    return workload.pods is not None and not own
+    """Whether its pods are injected by their namespace's label, and not, nor kept out, by one of their own."""
+    return workload.pods is not None and not workload.labels.keys() & {"sidecar.istio.io/inject", "istio.io/rev"}
 
 
 def _hosts(settings: Settings, name: str) -> Sequence[str]:
@@ -196,7 +197,7 @@ def workload_ports(workload: given.Workload) -> list[WorkloadPort]:
 
 
 def accepted_risks(settings: Settings) -> list[str]:
-    """What `versions.accept` lets through, and what may break with it."""
+    """What `versions.accept` lets through, and what may break with it; and what holds only if others see to it."""
     found = outside_the_table(settings.control_plane, settings.sidecar, settings.workloads, settings.networks)
     risks = [
         f"{risk.objection.kind} {risk.problem}, as versions.accept allows. {risk.objection.consequence}"
@@ -204,7 +205,18 @@ def accepted_risks(settings: Settings) -> list[str]:
     ]
     if "system" in settings.versions.accept:
         risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
-    return risks
+    return [*risks, *_plain_text_elsewhere(settings)]
+
+
+def _plain_text_elsewhere(settings: Settings) -> Iterator[str]:
+    """Rules that refuse by identity, in namespaces whose owners say whether a caller must have one."""
+    for name, access in sorted(settings.access.items()):
+        namespace = settings.workloads[name].namespace
+        if access.default == "allow" and settings.namespace(namespace).existing and any(map(has_source, access.deny)):
+            yield (
+                f"access.{name}.deny refuses callers by identity in namespace {namespace}, which is another's. Callers "
+                "in plain text have none: they pass, unless its owner's mTLS is STRICT."
+            )
 
 
 def losses(settings: Settings) -> list[str]:

@@ -42,6 +42,8 @@ class Asked:
     """A setting by which VMs register themselves; empty if none does."""
     probe: str
     """A setting by which the health of VMs counts; empty if there is none."""
+    joins: bool
+    """Whether VMs join it."""
     signs: bool
     """Whether VMs get their certificates of istiod."""
     watched: str
@@ -128,7 +130,7 @@ def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
         return
     cluster = environment.get("CLUSTER_ID", "")
     aliases = " ".join(there.arguments).partition("--clusterAliases")[2]
-    if cluster not in ("", asked.cluster) and asked.cluster not in re.split("[ =,]", aliases):
+    if asked.joins and cluster not in ("", asked.cluster) and asked.cluster not in re.split("[ =,]", aliases):
         yield (
             f"cluster.name = {asked.cluster}: the adopted istiod calls its cluster {cluster}. It would refuse every "
             f"VM's token. Fix: `cluster.name: {cluster}`."
@@ -164,6 +166,7 @@ def _network(there: Istiod, asked: Asked) -> Iterator[str]:
     labels = there.labels.get(asked.namespace)
     label = (labels or {}).get(NETWORK_LABEL, "")
     value = "" if there.injected is None else str(_at(there.injected, "global", "network") or "")
+    value = value or str(_at(there.mesh, "defaultConfig", "proxyMetadata", "ISTIO_META_NETWORK") or "")
     told = {label, value} - {"", asked.network}
     if told:
         found = " and ".join(sorted(told))

@@ -372,11 +372,13 @@ class _RealCluster:
             "mutatingwebhookconfigurations",
             label_selector=_TAG,
         )
-        return {
-            tag["metadata"]["labels"][_TAG]: tag["metadata"]["labels"].get("istio.io/rev", "")
-            for tag in (found["items"] if found else [])
-            if any((w["clientConfig"].get("service") or {}).get("namespace") == namespace for w in tag["webhooks"])
-        }
+        tags: dict[str, str] = {}
+        for tag in found["items"] if found else []:
+            services = [webhook["clientConfig"].get("service") or {} for webhook in tag.get("webhooks") or ()]
+            if any(service.get("namespace") == namespace for service in services):
+                labels = tag["metadata"]["labels"]
+                tags[labels[_TAG]] = labels.get("istio.io/rev", "")
+        return tags
 
     def istiods(self) -> Sequence[str]:
         found = self._ask(

@@ -18,9 +18,7 @@ class Callers:
     names: frozenset[str]
     """Of all workloads."""
     strict: bool
-    """Whether plain text, which carries no identity, is refused in namespaces of the stack's own."""
-    existing: frozenset[str] = frozenset()
-    """Namespaces of others, who alone say whether it is refused there."""
+    """Whether plain text, which carries no identity, is refused."""
 
 
 def check_access(path: str, name: str, access: Access, callers: Callers) -> Iterator[Finding]:
@@ -28,14 +26,14 @@ def check_access(path: str, name: str, access: Access, callers: Callers) -> Iter
     if name not in callers.names:
         yield _unknown(path, name, callers.names, "Nobody would be kept out: the policy would select nothing.")
         return
-    yield from _default(path, name, access, callers)
+    yield from _default(path, access, callers)
     rules = [(f"{path}.{kind}[{i}]", rule) for kind in ("allow", "deny") for i, rule in enumerate(_of(access, kind))]
     for rule_path, rule in rules:
         yield from _callers(rule_path, rule, callers)
     for index, rule in enumerate(access.allow):
         yield from _open(f"{path}.allow[{index}]", rule)
     for index, rule in enumerate(access.deny):
-        if not _has_source(rule) and not (rule.methods or rule.paths or rule.ports):
+        if not has_source(rule) and not (rule.methods or rule.paths or rule.ports):
             yield Finding(
                 f"{path}.deny[{index}]",
                 "{}",
@@ -49,9 +47,7 @@ def check_access(path: str, name: str, access: Access, callers: Callers) -> Iter
         yield from _calls(path, name, access, workload)
 
 
-def _default(path: str, name: str, access: Access, callers: Callers) -> Iterator[Finding]:
-    workload = callers.workloads.get(name)
-    is_others = workload is not None and workload.namespace in callers.existing
+def _default(path: str, access: Access, callers: Callers) -> Iterator[Finding]:
     if access.default == "deny":
         return
     if access.allow:
@@ -66,16 +62,15 @@ def _default(path: str, name: str, access: Access, callers: Callers) -> Iterator
         yield Finding(
             path, "{default: allow}", "allows every call", "It would have no effect.", "give rules, or leave it out."
         )
-    elif not callers.strict or is_others:
-        why = "`mtls` holds for no namespace with `existing: true`" if is_others else "`mtls` is not STRICT"
+    elif not callers.strict:
         for index, rule in enumerate(access.deny):
-            if _has_source(rule):
+            if has_source(rule):
                 yield Finding(
                     f"{path}.deny[{index}]",
                     "",
-                    f"refuses callers by identity, and {why}",
+                    "refuses callers by identity, and `mtls` is not STRICT",
                     "Callers in plain text have no identity: they would pass.",
-                    "`default: deny`." if is_others else "`mtls: STRICT`, or `default: deny`.",
+                    "`mtls: STRICT`, or `default: deny`.",
                 )
 
 
@@ -95,7 +90,7 @@ def _callers(path: str, rule: AccessRule, callers: Callers) -> Iterator[Finding]
 
 
 def _open(path: str, rule: AccessRule) -> Iterator[Finding]:
-    if not _has_source(rule):
+    if not has_source(rule):
         yield Finding(
             path,
             "",
@@ -110,7 +105,7 @@ def _repeated(path: str, access: Access, callers: Callers) -> Iterator[Finding]:
         rules = _of(access, kind)
         for index, rule in enumerate(rules):
             first = next((i for i in range(index) if _covers(rules[i], rule, callers)), None)
-            if first is not None and (_has_source(rule) or kind == "deny"):
+            if first is not None and (has_source(rule) or kind == "deny"):
                 yield Finding(
                     f"{path}.{kind}[{index}]",
                     "",
@@ -120,7 +115,7 @@ def _repeated(path: str, access: Access, callers: Callers) -> Iterator[Finding]:
                 )
     for index, rule in enumerate(access.allow):
         over = next((i for i, deny in enumerate(access.deny) if _covers(deny, rule, callers)), None)
-        if over is not None and _has_source(rule) and _says_anything(access.deny[over]):
+        if over is not None and has_source(rule) and _says_anything(access.deny[over]):
             yield Finding(
                 f"{path}.allow[{index}]",
                 "",
@@ -173,12 +168,12 @@ def _covers(wide: AccessRule, narrow: AccessRule, callers: Callers) -> bool:
     pairs = ((wide.methods, narrow.methods), (wide.paths, narrow.paths), (wide.ports, narrow.ports))
     if not all(not w or (n and set(n) <= set(w)) for w, n in pairs):
         return False
-    if not _has_source(wide):
+    if not has_source(wide):
         return True
     identities = _identities(narrow, callers)
     known = _identities(wide, callers)
     return (
-        _has_source(narrow)
+        has_source(narrow)
         and set(narrow.namespaces) <= set(wide.namespaces)
         and all(who in known or who.split("/")[2] in wide.namespaces for who in identities)
     )
@@ -194,12 +189,13 @@ def _identities(rule: AccessRule, callers: Callers) -> set[str]:
     return found
 
 
-def _has_source(rule: AccessRule) -> bool:
+def has_source(rule: AccessRule) -> bool:
+    """Whether a rule is for some callers alone."""
     return bool(rule.from_ or rule.principals or rule.namespaces)
 
 
 def _says_anything(rule: AccessRule) -> bool:
-    return _has_source(rule) or bool(rule.methods or rule.paths or rule.ports)
+    return has_source(rule) or bool(rule.methods or rule.paths or rule.ports)
 
 
 def _of(access: Access, kind: str) -> tuple[AccessRule, ...]:

@@ -93,13 +93,11 @@ def check(draft: Draft) -> Iterator[Finding]:
 
 
 def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Finding]:
-    namespaces = draft.sections.get("namespaces") or {}
     callers = Callers(
         trust_domain=control_plane.trust_domain if control_plane else "",
         workloads=draft.workloads,
         names=frozenset(draft.entries.get("workloads", {})),
         strict=draft.sections.get("mtls", "STRICT") == "STRICT",
-        existing=frozenset(n for n, there in namespaces.items() if isinstance(there, Namespace) and there.existing),
     )
     for name, access in draft.entries.get("access", {}).items():
         if isinstance(access, Access):
@@ -206,7 +204,7 @@ def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
     for path, its in values.items():
         mesh = its.get("meshConfig")
         selectors = mesh.get("discoverySelectors") if isinstance(mesh, Mapping) else None
-        if not isinstance(selectors, list) or not selectors or not all(isinstance(s, Mapping) for s in selectors):
+        if not isinstance(selectors, list) or not all(map(_is_selector, selectors)) or not selectors:
             continue
         for name, own in labels.items():
             if not any(selects(selector, {NAME_LABEL: name, **own}) for selector in selectors):
@@ -217,6 +215,16 @@ def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
                     "istiod would not look at it: nothing in it would be in the mesh.",
                     f"add `{{matchLabels: {{{NAME_LABEL}: {name}}}}}`.",
                 )
+
+
+def _is_selector(given: Any) -> bool:
+    """Whether it has a LabelSelector's form; of what has not, istiod tells."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("matchLabels") or {}, Mapping):
+        return False
+    expressions = given.get("matchExpressions") or []
+    return isinstance(expressions, list) and all(
+        isinstance(e, Mapping) and isinstance(e.get("values") or [], list) for e in expressions
+    )
 
 
 def _gateway(gateway: Gateway) -> Iterator[Finding]:

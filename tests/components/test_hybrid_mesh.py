@@ -351,13 +351,15 @@ def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
         pods_in=["demo"],
         registers="workloads.echo.machines.registration",
         probe="workloads.echo.probe",
+        joins=True,
         signs=True,
         watched="workloads.echo.machines.hosts",
         routed={"echo": ("demo", ["echo.demo.svc.cluster.local"])},
     )
     place = "controlPlane.revisions.next.version"
-    assert asked["next"] == replace(asked["default"], revision="next", version="1.30.1", version_at=place)
-    assert asked["same"] == replace(asked["default"], revision="same")
+    beside = replace(asked["default"], pods_in=[])
+    assert asked["next"] == replace(beside, revision="next", version="1.30.1", version_at=place)
+    assert asked["same"] == replace(beside, revision="same", version_at="controlPlane.revisions.same.version")
 
 
 def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> None:
@@ -368,6 +370,11 @@ def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> Non
         sections["sidecar"]["environment"]["CA_ADDR"] = "ca.example.com:443"
         sections["workloads"]["echo"]["labels"] = {"sidecar.istio.io/inject": "true"}
         sections["workloads"]["client"]["labels"] = {"istio.io/rev": "default"}
+        sections["workloads"]["aside"] = {
+            "namespace": "demo",
+            "pods": sections["workloads"]["client"]["pods"],
+            "labels": {"sidecar.istio.io/inject": "false"},
+        }
 
     def beside_gateways(sections: dict[str, Any]) -> None:
         change(sections)
@@ -376,7 +383,7 @@ def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> Non
 
     asked = asked_of_adopted(dev_settings(change))["default"]
     assert (asked.registers, asked.probe, asked.signs, asked.pods_in) == ("", "", False, [])
-    assert asked.watched == "workloads.echo.machines.hosts", "static ones join, too"
+    assert (asked.watched, asked.joins) == ("workloads.echo.machines.hosts", True), "static ones join, too"
     assert asked_of_adopted(dev_settings(beside_gateways))["default"].registers == "networks.far.gateway"
 
 

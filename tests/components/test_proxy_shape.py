@@ -159,3 +159,16 @@ def test_accepted_versions_are_said_with_what_may_break() -> None:
     for kind, risk in zip(("istiod", "sidecar", "system"), risks, strict=True):
         assert versions.MAY_BREAK[kind] in risk  # type: ignore[index]  # the three kinds
     assert accepted_risks(dev_settings()) == []
+
+
+def test_rules_by_identity_in_a_namespace_of_others_are_said_to_need_its_owner() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["access"] = {"echo": {"default": "allow", "deny": [{"from": ["client"]}]}}
+
+    def of_others(sections: dict[str, Any]) -> None:
+        change(sections)
+        sections["namespaces"] = {"demo": {"existing": True}}
+
+    assert accepted_risks(dev_settings(change)) == []
+    (risk,) = accepted_risks(dev_settings(of_others))
+    assert risk.startswith("access.echo.deny refuses callers by identity in namespace demo, which is another's.")

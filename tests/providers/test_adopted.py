@@ -24,6 +24,7 @@ ASKED = Asked(
     pods_in=["demo", "shop"],
     registers="workloads.echo.machines.registration",
     probe="workloads.echo.probe",
+    joins=True,
     signs=True,
     watched="workloads.echo.machines.hosts",
     routed={"echo": ("shop", ["echo.shop.svc.cluster.local"])},
@@ -110,6 +111,7 @@ def test_variables_by_which_no_vm_could_join(istio: FakeCluster, variables: dict
     assert refusal().startswith(said)
     without = replace(ASKED, cluster="Kubernetes", network="prod", registers="", probe="", signs=False, watched="")
     assert not refusals(without), "nothing needs it"
+    assert not refusals(replace(without, cluster="prod", joins=False)), "nobody shows it a token"
 
 
 def test_another_ca_may_be_told_by_the_mesh_config(istio: FakeCluster) -> None:
@@ -161,8 +163,12 @@ def test_pods_of_no_network_are_refused_only_where_there_is_another(istio: FakeC
     said = refusal(far)
     assert said.startswith("networks.datacenter: the adopted mesh does not say that its pods are in another network")
     assert "`kubectl label namespace istio-system topology.istio.io/network=prod` and Helm value" in said
+    there = {"prod": {"endpoints": [{"fromRegistry": "Kubernetes"}]}}
+    variables = {"proxyMetadata": {"ISTIO_META_NETWORK": "prod"}}
+    tell(istio, networks=there, defaultConfig=variables)
+    assert refusals(far) == [], "pods may have it from the mesh config"
     tell(istio, injected={"global": {"network": "prod"}})
-    tell(istio, networks={"prod": {"endpoints": [{"fromRegistry": "Kubernetes"}]}})
+    tell(istio, networks=there)
     assert refusals(far) == []
 
 

@@ -41,6 +41,7 @@ ASKED: dict[str, Any] = {
     "pods_in": [],
     "registers": "",
     "probe": "",
+    "joins": True,
     "signs": True,
     "watched": "",
     "routed": {"echo": ["demo", ["echo.demo.svc.cluster.local"]]},

@@ -215,7 +215,8 @@ def test_a_revision_tag_is_one_of_the_istiod_that_it_leads_to(server: Server) ->
         }
 
     there = [tag("prod", "v1-31", service={"namespace": "demo"}), tag("far", "v1-31", url="https://far.example.com")]
-    answering(server, "200 OK", {"items": [*there, tag("other", "v1-31", service={"namespace": "elsewhere"})]})
+    empty = {"metadata": {"labels": {"istio.io/tag": "empty"}}}
+    answering(server, "200 OK", {"items": [*there, empty, tag("other", "v1-31", service={"namespace": "elsewhere"})]})
     assert server.cluster().revision_tags("demo") == {"prod": "v1-31"}
 
 

@@ -171,12 +171,6 @@ RULES: list[tuple[str, Change, str, str]] = [
         "access.echo.deny[0]",
         "`mtls` is not STRICT",
     ),
-    (
-        "plain text passes a deny where others say whether it is refused",
-        both(at("namespaces", {"demo": {"existing": True}}), access(default="allow", deny=[CLIENT])),
-        "access.echo.deny[0]",
-        "holds for no namespace with `existing: true`",
-    ),
     ("a key is misspelt", access(allow=[{"frm": ["client"]}]), "access.echo.allow[0].frm", "not a setting"),
 ]
 

@@ -212,6 +212,8 @@ RULES: list[tuple[str, Change, str, str]] = [
         "without user and password, which previews",
     ),
     ("its URL has a user", at("sidecar/package/url", "http://token@mirror?x"), "sidecar.package.url", "without user"),
+    ("its URL has half a bracket", at("sidecar/package/url", "http://[abc/x.deb"), "sidecar.package.url", "not a URL"),
+    ("its URL has no such port", at("sidecar/package/url", "http://m:99999/x"), "sidecar.package.url", "not a URL"),
     ("a token lives too short", at("sidecar/tokenSeconds", 60), "sidecar.tokenSeconds", "600"),
     ("a limit is zero", at("sidecar/timeouts", {"syncSeconds": 0}), "sidecar.timeouts.syncSeconds", "1"),
     ("a variable is no name", at("sidecar/environment", {"A-B": "c"}), "sidecar.environment.A-B", "variable"),
@@ -705,6 +707,11 @@ def test_selectors_by_which_istiod_looks_at_all_that_the_stack_makes_are_taken()
         assert findings(at("controlPlane/values/meshConfig/discoverySelectors", selectors)) == []
     others = at("namespaces", {"demo": {"existing": True}})
     assert findings(others, at("controlPlane/values/meshConfig/discoverySelectors", [IN_ISTIO])) == []
+
+
+@pytest.mark.parametrize("selector", [1, {"matchLabels": ["a"]}, {"matchExpressions": ["a"]}, {"matchExpressions": 1}])
+def test_selectors_that_are_none_are_istiod_s_to_refuse(selector: Any) -> None:
+    assert findings(at("controlPlane/values/meshConfig/discoverySelectors", [selector])) == []
 
 
 def test_a_wrong_workload_is_not_taken_for_a_missing_one() -> None:

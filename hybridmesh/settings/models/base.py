@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -82,6 +83,14 @@ def no_bool(value: object) -> object:
     if isinstance(value, bool):
         # A TypeError would not become a finding.
         raise ValueError("is a boolean, not a number")  # noqa: TRY004
+    return value
+
+
+def _splits(value: str) -> str:
+    try:
+        urlsplit(value).port  # noqa: B018 - it is looked at by asking
+    except ValueError:
+        raise ValueError("is not a URL: its host is no name and no address, or its port no port") from None
     return value
 
 
@@ -169,6 +178,7 @@ Url = Annotated[
         _URL,
         "an http or https URL without user and password, which previews, the state and lists of processes would show",
     ),
+    AfterValidator(_splits),
 ]
 Version = Annotated[str, _matches(_VERSION, "a full version such as 1.31.0")]
 Sha256 = Annotated[

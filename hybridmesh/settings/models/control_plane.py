@@ -21,7 +21,7 @@ class Charts(Model):
         meaning="A Helm repository that serves the charts, in version `controlPlane.version`.",
         example="https://istio-release.storage.googleapis.com/charts",
         wrong="Helm would find no chart.",
-        fix="the URL of a Helm repository.",
+        fix="the URL of a Helm repository; of one that asks for a password, its charts in a folder (`path`).",
     )
 
 
