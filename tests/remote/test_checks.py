@@ -112,13 +112,13 @@ def test_a_c_library_that_envoy_cannot_use_is_found(sandbox: Sandbox, answer: st
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
-        ('[ "$*" = "-n -E -u nobody /bin/sh -c :" ]', ""),
+        ('[ "${SUDO_USER-}$*" = "-n -E -u nobody /bin/sh -c :" ]', ""),
         ("echo 'sudo: sorry, you must have a tty to run sudo' >&2; return 1", "you must have a tty"),
         ("echo 'root is not in the sudoers file.' >&2; return 1", "not in the sudoers file"),
     ],
 )
 def test_a_sudo_that_would_not_start_the_proxy_is_found(sandbox: Sandbox, answer: str, found: str) -> None:
-    result = sandbox.run("check_sudo", fakes=f'timeout() {{ shift; "$@"; }}; sudo() {{ {answer}; }}')
+    result = sandbox.run("check_sudo", fakes=f'SUDO_USER=ann; timeout() {{ shift; "$@"; }}; sudo() {{ {answer}; }}')
     if found:
         one(result, "tools", found, "the proxy would not start", "/etc/sudoers")
     else:
