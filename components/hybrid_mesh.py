@@ -105,6 +105,11 @@ class HybridMesh(pulumi.ComponentResource):
         self._turns = Turns(settings.sidecar.upgrade.batch_size)
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
+        self._cluster = ClusterAccess(
+            kubeconfig=settings.cluster.kubeconfig,
+            context=settings.cluster.context,
+            request_seconds=settings.sidecar.timeouts.api_seconds,
+        )
         self._provider = pulumi_kubernetes.Provider(
             f"{name}-kubernetes",
             # The path, not the contents: a new certificate in the file must not look like another cluster.
@@ -112,15 +117,9 @@ class HybridMesh(pulumi.ComponentResource):
             context=settings.cluster.context,
             # Else the metrics server's, which names the machines, would be deleted and made anew with its pods.
             enable_config_map_mutable=True,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._adopted_istiods()),
         )
         self._child = pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._provider})
-        self._cluster = ClusterAccess(
-            kubeconfig=settings.cluster.kubeconfig,
-            context=settings.cluster.context,
-            request_seconds=settings.sidecar.timeouts.api_seconds,
-        )
-        self._look_at_adopted()
         self._charts = charts_of(settings.control_plane.charts, settings.control_plane.version)
         self._in_namespaces: dict[str, list[pulumi.ComponentResource]] = {}
         self._hosts: dict[str, SshHost | CommandHost] = {}
@@ -156,12 +155,15 @@ class HybridMesh(pulumi.ComponentResource):
         self._ask_for_adopters([*namespaces, *watched])
         self.register_outputs({"topology": self.topology, "drawing": self.drawing})
 
-    def _look_at_adopted(self) -> None:
-        """Made first, so that an Istio that does not go with the settings is refused before anything is touched."""
-        if self._settings.control_plane.mode == "adopt":
-            for revision, asked in asked_of_adopted(self._settings).items():
-                name = f"{self._name}-adopted-{revision}"
-                AdoptedIstiod(name, self._cluster, asked, opts=pulumi.ResourceOptions(parent=self))
+    def _adopted_istiods(self) -> list[pulumi.Resource]:
+        """All that is in Kubernetes waits for them, and so is not touched where one does not go with the settings."""
+        if self._settings.control_plane.mode != "adopt":
+            return []
+        child = pulumi.ResourceOptions(parent=self)
+        return [
+            AdoptedIstiod(f"{self._name}-adopted-{revision}", self._cluster, asked, opts=child)
+            for revision, asked in asked_of_adopted(self._settings).items()
+        ]
 
     def _ask_for_adopters(self, namespaces: Sequence[str]) -> None:
         """Made last, so that a destroy begins with it, and ends with it while others use this stack's istiod; and that

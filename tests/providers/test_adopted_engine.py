@@ -20,13 +20,15 @@ PROGRAM = """
 import json
 from pathlib import Path
 
+import pulumi
+
 from hybridmesh.istio.adopted import Asked
 from hybridmesh.providers import AdoptedIstiod, ClusterAccess
 from tests.providers.joined import Joined
 
 given = json.loads((Path(__file__).parent / "given.json").read_text())
-AdoptedIstiod("mesh-adopted-default", ClusterAccess(kubeconfig=given["kubeconfig"]), Asked(**given["asked"]))
-Joined("vm-1-join", {"machine": "vm-1"})
+there = AdoptedIstiod("mesh-adopted-default", ClusterAccess(kubeconfig=given["kubeconfig"]), Asked(**given["asked"]))
+Joined("vm-1-join", {"machine": "vm-1"}, pulumi.ResourceOptions(depends_on=there))
 """
 ASKED: dict[str, Any] = {
     "namespace": "istio-system",

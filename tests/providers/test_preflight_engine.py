@@ -70,7 +70,7 @@ def test_all_findings_come_at_once_and_none_is_joined_before_all_are_good(
     stack: GivenStack, servers: dict[str, Sshd]
 ) -> None:
     vm1, vm2 = servers.values()
-    vm2.answer = BAD
+    vm1.answer, vm2.answer = (0, "hybrid-mesh: step end\n"), BAD
     machines = {name: way(server) for name, server in servers.items()}
     said = stack.put_up({**machines, "vm-3": way(vm1, port=closed_port())}, check=False)
     assert "2 findings on 2 of 3 VMs. Nothing was changed on any VM." in said
