@@ -4,18 +4,21 @@
 # that cannot be judged here (addresses, rates, owners): such a rule may let pass, and is never taken for one that
 # drops. Sourced by preflight.sh.
 
+# For awk: whether a list of iptables, of ports and of spans of them, has `port`
+HAS_PORT='
+    function has_port(list,    n, i, parts, ends) {
+        n = split(list, parts, ",")
+        for (i = 1; i <= n; i++) {
+            if (split(parts[i], ends, ":") == 2 ? (port + 0 >= ends[1] + 0 && port + 0 <= ends[2] + 0) : parts[i] == port)
+                return 1
+        }
+        return 0
+    }'
+
 # iptables_verdict CHAIN PORT INTERFACE [1] <iptables-save: what table filter does: ACCEPT, DROP or REJECT; 1: with a
 # connection that a rule of table nat has redirected to PORT
 iptables_verdict() {
-    awk -v start="$1" -v port="$2" -v interface="$3" -v redirected="${4-}" '
-        function has_port(list,    n, i, parts, ends) {
-            n = split(list, parts, ",")
-            for (i = 1; i <= n; i++) {
-                if (split(parts[i], ends, ":") == 2 ? (port + 0 >= ends[1] + 0 && port + 0 <= ends[2] + 0) : parts[i] == port)
-                    return 1
-            }
-            return 0
-        }
+    awk -v start="$1" -v port="$2" -v interface="$3" -v redirected="${4-}" "$HAS_PORT"'
         function same_interface(pattern) {
             if (sub(/\+$/, "", pattern)) return index(interface, pattern) == 1
             return pattern == interface
@@ -217,15 +220,7 @@ dropped_by() {
 # port of this address, and by which chain of table nat; nothing if nobody does. Istio's rule is the last in PREROUTING,
 # and sees none of them.
 detour_in() {
-    awk -v port="$1" -v interface="$2" -v address="$3" '
-        function has_port(list,    n, i, parts, ends) {
-            n = split(list, parts, ",")
-            for (i = 1; i <= n; i++) {
-                if (split(parts[i], ends, ":") == 2 ? (port + 0 >= ends[1] + 0 && port + 0 <= ends[2] + 0) : parts[i] == port)
-                    return 1
-            }
-            return 0
-        }
+    awk -v port="$1" -v interface="$2" -v address="$3" "$HAS_PORT"'
         # Whether a rule leads such a connection somewhere; to where is left in `led`
         function leads(rule,    words, n, t, hit, unsure, not) {
             n = split(rule, words, " ")

@@ -78,11 +78,7 @@ install_missing() {
 # A machine that was just made may be at it by itself; apt-get waits for the lock of packages alone, not for that of lists.
 update_lists() {
     now
-    limit=$((NOW + INSTALL_LIMIT))
-    until quietly timeout "$INSTALL_LIMIT" apt-get update; do
-        locked_until "$limit" || return 0
-        sleep 2
-    done
+    once_unlocked $((NOW + INSTALL_LIMIT)) timeout "$INSTALL_LIMIT" apt-get update || :
 }
 
 # What comes with them is told from what is here at this moment, also if it fails: what others install before or

@@ -82,10 +82,7 @@ purge() {
 purge_all() {
     now
     PURGE_END=${PURGE_END:-$((NOW + 300))}
-    until quietly purge "$@"; do
-        locked_until "$PURGE_END" || return 1
-        sleep 2
-    done
+    once_unlocked "$PURGE_END" purge "$@"
 }
 
 remove_package() {

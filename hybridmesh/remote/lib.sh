@@ -239,19 +239,25 @@ locked_until() {
     grep -Eq '(^|[^[:alnum:]])lock([^[:alnum:]]|$)' output && ! is_past "$1"
 }
 
+# once_unlocked END COMMAND…: a package command, again and again while another one holds the lock
+once_unlocked() {
+    UNLOCKED_BY=$1
+    shift
+    until quietly "$@"; do
+        locked_until "$UNLOCKED_BY" || return 1
+        sleep 2
+    done
+}
+
 # install_file FILE: the sidecar's package, another version of it too; waits for the package manager's lock
 install_file() {
     seconds=$(setting install-timeout-seconds 300)
     now
-    limit=$((NOW + seconds))
     case $(package_family) in
         deb) set -- dpkg --force-confdef --force-confold --install "$1" ;;
         rpm) set -- rpm -U --oldpackage --replacepkgs "$1" ;;
     esac
-    until quietly timeout "$seconds" "$@"; do
-        locked_until "$limit" || return 1
-        sleep 2
-    done
+    once_unlocked $((NOW + seconds)) timeout "$seconds" "$@"
 }
 
 # ensure_folder PATH MODE OWNER: root's own links are followed, and none that the proxy has laid in a folder of its own
