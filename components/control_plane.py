@@ -12,6 +12,7 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned, istiod_address, istiod_host, mesh_config_map, parse_mesh_config
 from hybridmesh.istio.names import BASE_RELEASE, NETWORK_LABEL, canonical_address
+from hybridmesh.istio.nested import at
 from hybridmesh.providers import AwaitedConfigMap, AwaitedConfigMapArgs, ClusterAccess, IstioRemains, IstioRemainsArgs
 
 from .after import after
@@ -328,7 +329,7 @@ def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
 
 def _debug_readers(args: ControlPlaneArgs) -> str:
     """Those that the caller's values name, such as Kiali's namespace, and ours."""
-    named = str(_at(args.values, ("env", DEBUG_READERS)) or "").split(",")
+    named = str(at(args.values, "env", DEBUG_READERS) or "").split(",")
     return ",".join(dict.fromkeys(filter(None, (*(name.strip() for name in named), *args.debug_readers))))
 
 
@@ -376,7 +377,7 @@ def installed_mesh_config(args: ControlPlaneArgs) -> str | None:
     and where a change of settings changes it. Source: the chart's templates/configmap.yaml.
     """
     values = istiod_values(args)
-    if any(_at(values, keys) is not None for keys in _CHANGES_MESH_CONFIG):
+    if any(at(values, *keys) is not None for keys in _CHANGES_MESH_CONFIG):
         return None
     default_config: dict[str, Any] = {"discoveryAddress": istiod_address(args.namespace, args.revision)}
     if args.mesh_id is not None:
@@ -393,10 +394,3 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(under, Mapping) and isinstance(value, Mapping)
         result[key] = merged(under, value) if both else value  # type: ignore[arg-type]  # narrowed by `both`
     return result
-
-
-def _at(values: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    value: Any = values
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

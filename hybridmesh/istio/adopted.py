@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .names import NAME_LABEL, NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
+from .nested import at
 from .versions import minor
 
 Labels = Mapping[str, str]
@@ -136,7 +137,7 @@ def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
             f"VM's token. Fix: `cluster.name: {cluster}`."
         )
     # With a revision, a VM's CA is its istiod, whatever the mesh config says.
-    told = not is_revisioned(asked.revision) and _at(there.mesh, "defaultConfig", "proxyMetadata", "CA_ADDR")
+    told = not is_revisioned(asked.revision) and at(there.mesh, "defaultConfig", "proxyMetadata", "CA_ADDR")
     if asked.signs and not told and environment.get("ENABLE_CA_SERVER") in _NO:
         yield (
             "controlPlane.mode = adopt: the adopted istiod signs no certificates (ENABLE_CA_SERVER is false). VMs "
@@ -165,8 +166,8 @@ def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
 def _network(there: Istiod, asked: Asked) -> Iterator[str]:
     labels = there.labels.get(asked.namespace)
     label = (labels or {}).get(NETWORK_LABEL, "")
-    value = "" if there.injected is None else str(_at(there.injected, "global", "network") or "")
-    value = value or str(_at(there.mesh, "defaultConfig", "proxyMetadata", "ISTIO_META_NETWORK") or "")
+    value = "" if there.injected is None else str(at(there.injected, "global", "network") or "")
+    value = value or str(at(there.mesh, "defaultConfig", "proxyMetadata", "ISTIO_META_NETWORK") or "")
     told = {label, value} - {"", asked.network}
     if told:
         found = " and ".join(sorted(told))
@@ -180,7 +181,7 @@ def _network(there: Istiod, asked: Asked) -> Iterator[str]:
         return
     # Istio takes a proxy or an endpoint of no network for one of the asker's own.
     missing: list[str] = []
-    if labels is not None and not label and not _at(there.networks, asked.network, "endpoints"):
+    if labels is not None and not label and not at(there.networks, asked.network, "endpoints"):
         missing.append(f"`kubectl label namespace {asked.namespace} {NETWORK_LABEL}={asked.network}`")
     if there.injected is not None and not value:
         missing.append(f"Helm value `global.network: {asked.network}` and new pods")
@@ -193,7 +194,7 @@ def _network(there: Istiod, asked: Asked) -> Iterator[str]:
 
 
 def _mesh(there: Istiod, asked: Asked) -> Iterator[str]:
-    address = str(_at(there.mesh, "defaultConfig", "discoveryAddress") or "")
+    address = str(at(there.mesh, "defaultConfig", "discoveryAddress") or "")
     host, expected = address.rpartition(":")[0], istiod_host(asked.namespace, asked.revision)
     custom = ((there.environment or {}).get("ISTIOD_CUSTOM_HOST") or "").split(",")
     inside = "." not in host or host.endswith((".svc", f".svc.{asked.domain}"))
@@ -236,15 +237,9 @@ def _namespace(name: str, there: Istiod, asked: Asked) -> Iterator[str]:
 
 def _is_injected(labels: Labels, values: Mapping[str, Any]) -> bool:
     """Whether pods of a namespace are in the mesh; in an ambient one without a proxy of their own."""
-    by_default = _at(values, "sidecarInjectorWebhook", "enableNamespacesByDefault")
+    by_default = at(values, "sidecarInjectorWebhook", "enableNamespacesByDefault")
     told = labels.get("istio-injection", "enabled" if "istio.io/rev" in labels or by_default else "")
     return told == "enabled" or labels.get("istio.io/dataplane-mode") == "ambient"
-
-
-def _at(found: Any, *keys: str) -> Any:
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
 
 
 def selects(selector: Mapping[str, Any], labels: Labels) -> bool:
