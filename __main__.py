@@ -1,17 +1,20 @@
 """The program: settings in, mesh out."""
 
+# ruff: noqa: E402 - what the imports below make lives until the end: no use in looking for garbage in it
+from hybridmesh.garbage import collect_what_is_new
+
+collect_what_is_new()
+
 import contextlib
 import os
 from pathlib import Path
 
 import pulumi
 
-from components.garbage import collect_what_is_new
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
 from hybridmesh.settings.pulumi_config import from_pulumi_config
 
-collect_what_is_new()
 # Pulumi's SDK tells the engine of each resource's progress, for `pulumi up --debug`: some five messages a resource, and
 # it stands still until each is answered, a sixth of the time of a large run.
 if "HYBRID_MESH_DEBUG" not in os.environ:

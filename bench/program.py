@@ -16,8 +16,8 @@ import pulumi
 import pulumi.runtime.mocks
 
 from bench.settings import document, made_up
-from components.garbage import collect_what_is_new
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.garbage import collect_what_is_new
 from hybridmesh.settings import parse
 from tests.components.harness import Answers, World, read_file
 
