@@ -17,7 +17,8 @@ from ci.engine import LEAST_SECONDS, PACK, EngineError, output, policies, pulumi
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from ci.github import Github, GithubError
 from ci.review import comment, marker
-from hybridmesh.ops.preview import left_over, planned, readable
+from hybridmesh.ops.changes import readable
+from hybridmesh.ops.plan import left_over, planned
 from hybridmesh.ops.status import status
 from hybridmesh.ops.topology import StackError
 from hybridmesh.providers.cluster import ClusterError

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridmesh.legible import legible
-from hybridmesh.ops.preview import WORDS, Change, changes, counted, lines_of, remarks
+from hybridmesh.ops.changes import WORDS, Change, changes, counted, lines_of, remarks
 
 LIMIT = 60_000
 """GitHub takes 65,536 characters. The parts below leave some thousands for the lines."""

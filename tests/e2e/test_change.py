@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from hybridmesh.ops.preview import changes, readable
+from hybridmesh.ops.changes import changes, readable
 from lab.cluster import wait_for
 from lab.instance import write
 from lab.machines import Machine, write_names

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.ops.preview import counted, readable
+from hybridmesh.ops.changes import counted, readable
 from lab.instance import PROJECT_ROOT
 from tests.e2e.changes import CHANGES, Change, add_vm, echo
 from tests.e2e.stack import Stack, console, steps_of

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
-from hybridmesh.ops.preview import counted, readable, remarks
+from hybridmesh.ops.changes import counted, readable, remarks
 from hybridmesh.providers.packs import pack
 from lab.instance import PROJECT_ROOT
 from tests.components.harness import Registered
