@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from .status import MachineStatus, WorkloadStatus
+from .statuses import MachineStatus, WorkloadStatus
 
 MOST = 12
 """Cards of machines drawn in one network; those that are not well come first, and the rest is counted."""

@@ -21,14 +21,14 @@ from .doctor import examine
 from .look import Source, View, look
 from .others import others
 from .picture import scene, tall, wide, worst_first
-from .status import (
+from .status_page import no_machines
+from .statuses import (
     LIFE_HOURS,
     MachineStatus,
     WorkloadStatus,
     hours_left,
     known_end,
     machine_statuses,
-    no_machines,
     other_statuses,
     remaining,
     workload_statuses,

@@ -23,7 +23,15 @@ from hybridmesh.ops import status, topology
 from hybridmesh.ops.console import Console
 from hybridmesh.ops.look import Seen, Source, View
 from hybridmesh.ops.mesh import NOTHING
-from hybridmesh.ops.status import MachineStatus, machine_status, other_statuses, remaining, workload_statuses
+from hybridmesh.ops.status_page import page
+from hybridmesh.ops.statuses import (
+    MachineStatus,
+    machine_status,
+    machine_statuses,
+    other_statuses,
+    remaining,
+    workload_statuses,
+)
 from tests.components.harness import PROJECT_ROOT
 from tests.ops.probed import (
     ADDRESS,
@@ -125,7 +133,7 @@ def test_every_verb_prints_by_the_one_console() -> None:
 
 def on_a_terminal(what: View, width: int) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=width).print(status.page(what, status.machine_statuses(what), workload_statuses(what)))
+    Console(file=out, width=width).print(page(what, machine_statuses(what), workload_statuses(what)))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -160,7 +168,7 @@ def test_into_a_pipe_lines_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_machines_stand_by_their_numbers() -> None:
     machines = dict.fromkeys(("vm-10", "vm-2", "vm-1"), MACHINE)
     found = replace(view({}), topology={**TOPOLOGY, "machines": machines})
-    assert [machine.name for machine in status.machine_statuses(found)] == ["vm-1", "vm-2", "vm-10"]
+    assert [machine.name for machine in machine_statuses(found)] == ["vm-1", "vm-2", "vm-10"]
 
 
 def test_a_stack_without_machines_says_so() -> None:
