@@ -16,14 +16,13 @@ from cryptography import x509
 
 from hybridmesh.istio.ports import ISTIOD_MONITORING, PROXY_ADMIN
 from hybridmesh.metrics.in_time import answers_in_time
-from hybridmesh.providers.cluster import Cluster
+from hybridmesh.providers.cluster import NETWORKING, Cluster
 
 from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
 from .others import others
 from .topology import all_revisions
 
-NETWORKING = ("networking.istio.io", "v1")
 SECURITY = ("security.istio.io", "v1")
 CALLERS = 10
 """Of each workload's pods at most so many are asked what they have sent where."""

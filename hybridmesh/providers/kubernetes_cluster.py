@@ -1,0 +1,343 @@
+"""A cluster, through the official client. Loading that takes half a second, and most programs never ask a cluster."""
+
+import functools
+import http.client
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import websocket
+import yaml
+from kubernetes import client, config
+
+from hybridmesh.istio.ports import ISTIOD_MONITORING
+
+from .cluster import NETWORKING, ClusterError, Pod, UnansweredError
+from .serving import WORKERS
+
+_TAG = "istio.io/tag"
+"""Label of the webhook of a revision tag: its name (istio, the istiod chart's revision-tags-mwc.yaml)."""
+
+
+class _OnceMore(urllib3.Retry):
+    """One try more, at once, for a connection that the server closed while it was idle; none for what took the whole
+    limit, which is for both."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> "_OnceMore":
+        if isinstance(error, urllib3.exceptions.TimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+class KubernetesCluster:
+    """A `Cluster`, by a kubeconfig and a context in it; each request within so many seconds."""
+
+    def __init__(self, kubeconfig: str, context: str, seconds: int) -> None:
+        self._kubeconfig, self._seconds = kubeconfig, seconds
+        try:
+            configuration = client.Configuration()
+            # A connection for each thread that asks; urllib3 complains of those that it must throw away.
+            configuration.connection_pool_maxsize = WORKERS
+            configuration.retries = _OnceMore(total=1)
+            api = config.new_client_from_config(
+                str(Path(kubeconfig).expanduser()), context or None, client_configuration=configuration
+            )
+        except (config.ConfigException, OSError) as error:
+            raise _unusable(kubeconfig, str(error).rstrip(".")) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            line = f" (line {mark.line + 1})" if (mark := getattr(error, "problem_mark", None)) else ""
+            raise _unusable(kubeconfig, f"it is not YAML{line}") from error
+        except (TypeError, AttributeError) as error:  # of the client's, where a list or a mapping is something else
+            raise _unusable(kubeconfig, "it is YAML, and not of a kubeconfig's form") from error
+        websocket.setdefaulttimeout(seconds)
+        self._api = api
+
+    # Each when it is asked, for that loads its models, and most runs ask after a WorkloadEntry alone.
+
+    @functools.cached_property
+    def _core(self) -> Any:
+        return client.CoreV1Api(self._api)
+
+    @functools.cached_property
+    def _custom(self) -> Any:
+        return client.CustomObjectsApi(self._api)
+
+    @functools.cached_property
+    def _apps(self) -> Any:
+        return client.AppsV1Api(self._api)
+
+    @functools.cached_property
+    def _extensions(self) -> Any:
+        return client.ApiextensionsV1Api(self._api)
+
+    def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
+        request = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[audience], expiration_seconds=seconds)
+        )
+        answer = self._ask(
+            f"mint a token of service account {namespace}/{account}",
+            self._core.create_namespaced_service_account_token,
+            account,
+            namespace,
+            request,
+        )
+        if answer is None:
+            raise ClusterError(f"there is no service account {namespace}/{account} to mint a token of.")
+        return answer.status.token, answer.status.expiration_timestamp.isoformat()
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        path = f"namespaces/{namespace}/configmaps/{name}"
+        found = self._ask(f"read ConfigMap {namespace}/{name}", self._get_core, path)
+        return None if found is None else found.get("data") or {}
+
+    def service(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        path = f"namespaces/{namespace}/services/{name}"
+        found: Mapping[str, Any] | None = self._ask(f"read Service {namespace}/{name}", self._get_core, path)
+        return found
+
+    def workload_entry(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self._ask(
+            f"read WorkloadEntry {namespace}/{name}",
+            self._custom.get_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            name,
+        )
+        return found
+
+    def workload_entries(self, namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
+        found = self._list(*NETWORKING, "workloadentries", namespace, limit=at_most)
+        return {entry["metadata"]["name"]: entry for entry in found}
+
+    def patch_workload_entry(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        self._ask(
+            f"patch WorkloadEntry {namespace}/{name}",
+            self._custom.patch_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            name,
+            patch,
+        )
+
+    def delete_workload_entry(self, namespace: str, name: str) -> None:
+        self._ask(
+            f"delete WorkloadEntry {namespace}/{name}",
+            self._custom.delete_namespaced_custom_object,
+            *NETWORKING,
+            namespace,
+            "workloadentries",
+            name,
+        )
+
+    def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
+        states: list[Mapping[str, Any]] = []
+        for pod in self.pods(namespace, f"app=istiod,istio.io/rev in ({revision})"):
+            body = self.ask_pod(namespace, pod.name, ISTIOD_MONITORING, f"/debug/syncz?namespace={workload_namespace}")
+            found = json.loads(body or "[]")
+            states.extend(found if isinstance(found, list) else [])
+        return states
+
+    def pods(self, namespace: str, selector: str) -> Sequence[Pod]:
+        found = self._ask(
+            f"list pods {selector} in {namespace}",
+            self._core.list_namespaced_pod,
+            namespace,
+            label_selector=selector,
+            field_selector="status.phase=Running",
+        )
+        return [
+            Pod(
+                pod.metadata.name,
+                pod.status.pod_ip or "",
+                any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or []),
+            )
+            for pod in (found.items if found else [])
+            # One that goes away has nothing to say, and may keep whoever asks waiting.
+            if pod.metadata.deletion_timestamp is None
+        ]
+
+    def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
+        from kubernetes.stream import portforward
+
+        # A client of its own, for the stream replaces the client's way to call while it opens.
+        core = client.CoreV1Api(client.ApiClient(self._api.configuration))
+        forward = None
+        try:
+            forward = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            connection = http.client.HTTPConnection("localhost", port, timeout=self._seconds)
+            connection.sock = forward.socket(port)
+            connection.sock.settimeout(self._seconds)
+            connection.request("GET", path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            body = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException, client.ApiException):
+            # A pod that starts or goes away has nothing to say; who waits asks again.
+            return ""
+        finally:
+            if forward is not None:
+                forward.close()
+        return body if answer.status == 200 else ""
+
+    def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
+        return self._list(group, version, plural, namespace)
+
+    def _list(
+        self, group: str, version: str, plural: str, namespace: str, **options: Any
+    ) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(
+            f"list {plural} in {namespace}",
+            self._custom.list_namespaced_custom_object,
+            group,
+            version,
+            namespace,
+            plural,
+            **options,
+        )
+        return list(found["items"]) if found else []
+
+    def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
+        found = self._ask(f"list {plural}", self._custom.list_cluster_custom_object, group, version, plural)
+        return [item["metadata"]["namespace"] for item in found["items"]] if found else []
+
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        found = self._ask(f"read Namespace {name}", self._get_core, f"namespaces/{name}")
+        return None if found is None else found["metadata"].get("labels") or {}
+
+    def revision_tags(self, namespace: str) -> Mapping[str, str]:
+        found = self._ask(
+            "list Istio's revision tags",
+            self._custom.list_cluster_custom_object,
+            "admissionregistration.k8s.io",
+            "v1",
+            "mutatingwebhookconfigurations",
+            label_selector=_TAG,
+        )
+        tags: dict[str, str] = {}
+        for tag in found["items"] if found else []:
+            services = [webhook["clientConfig"].get("service") or {} for webhook in tag.get("webhooks") or ()]
+            if any(service.get("namespace") == namespace for service in services):
+                labels = tag["metadata"]["labels"]
+                tags[labels[_TAG]] = labels.get("istio.io/rev", "")
+        return tags
+
+    def istiods(self) -> Sequence[str]:
+        found = self._ask(
+            "list istiod's Deployments",
+            self._apps.list_deployment_for_all_namespaces,
+            label_selector="app=istiod",
+        )
+        return [f"{d.metadata.namespace}/{d.metadata.name}" for d in found.items] if found else []
+
+    def istio_crds(self) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(
+            "list CustomResourceDefinitions", self._extensions.list_custom_resource_definition, _preload_content=False
+        )
+        crds = json.loads(found.data)["items"] if found else []
+        return [crd for crd in crds if crd["spec"]["group"].endswith(".istio.io")]
+
+    def delete_crd(self, name: str) -> None:
+        self._ask(f"delete CustomResourceDefinition {name}", self._extensions.delete_custom_resource_definition, name)
+
+    def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
+        spec = crd["spec"]
+        version = next(v["name"] for v in spec["versions"] if v["storage"])
+        found = self._ask(
+            f"list {spec['names']['plural']}",
+            self._custom.list_cluster_custom_object,
+            spec["group"],
+            version,
+            spec["names"]["plural"],
+        )
+        kind = spec["names"]["kind"]
+        items = found["items"] if found else []
+        return [f"{kind} {i['metadata'].get('namespace', '')}/{i['metadata']['name']}" for i in items]
+
+    def namespaces_labelled(self, selector: str) -> Mapping[str, str]:
+        found = self._ask("list namespaces", self._core.list_namespace, label_selector=selector)
+        there = [n for n in found.items if n.status.phase != "Terminating"] if found else []
+        return {n.metadata.name: n.metadata.uid for n in there}
+
+    def config_maps_labelled(self, selector: str) -> Sequence[tuple[str, str]]:
+        found = self._ask("list ConfigMaps", self._core.list_config_map_for_all_namespaces, label_selector=selector)
+        return [(c.metadata.namespace, c.metadata.name) for c in found.items] if found else []
+
+    def delete_config_map(self, namespace: str, name: str) -> None:
+        self._ask(f"delete ConfigMap {namespace}/{name}", self._core.delete_namespaced_config_map, name, namespace)
+
+    def helm_records(self, namespace: str, release: str) -> Sequence[tuple[str, str]]:
+        found = self._ask(
+            f"list Helm's records of {namespace}/{release}",
+            self._core.list_namespaced_secret,
+            namespace,
+            label_selector=f"owner=helm,name={release}",
+        )
+        records = sorted(found.items, key=lambda s: int(s.metadata.labels["version"])) if found else []
+        return [(record.metadata.name, record.metadata.labels["status"]) for record in records]
+
+    def delete_helm_record(self, namespace: str, name: str) -> None:
+        self._ask(f"delete Secret {namespace}/{name}", self._core.delete_namespaced_secret, name, namespace)
+
+    def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        from kubernetes.dynamic import DynamicClient
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+        try:
+            resource = DynamicClient(self._api).resources.get(api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            return False
+        found = self._ask(
+            f"patch {kind} {namespace}/{name}",
+            functools.partial(resource.patch, content_type="application/merge-patch+json"),
+            {"metadata": {"managedFields": [{}]}},
+            name,
+            namespace or None,
+        )
+        return found is not None
+
+    def _get_core(self, path: str, _request_timeout: int) -> Any:
+        """One of Kubernetes' core objects, without the half a second that the client takes to load their models."""
+        request = self._api.param_serialize(
+            "GET",
+            f"/api/v1/{path}",
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        answer = self._api.call_api(*request, _request_timeout=_request_timeout)
+        answer.read()
+        return self._api.response_deserialize(answer, {"200": "object"}).data
+
+    def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
+        """Makes a request within the limit. None where there is no such object."""
+        try:
+            return request(*arguments, _request_timeout=self._seconds, **options)
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            status = error.status or 0
+            later = status == http.HTTPStatus.TOO_MANY_REQUESTS or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+            raise (UnansweredError if later else ClusterError)(
+                f"could not {what}: the API server answered {error.status} {error.reason}."
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise UnansweredError(
+                f"could not {what}: the API server of {self._kubeconfig} did not answer "
+                f"({type(error).__name__}). Check that the cluster is up and reachable from here."
+            ) from error
+
+
+def _unusable(kubeconfig: str, why: str) -> ClusterError:
+    return ClusterError(
+        f"cannot use the kubeconfig {kubeconfig}: {why}. Check the settings `cluster.kubeconfig` and `cluster.context`."
+    )
