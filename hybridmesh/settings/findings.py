@@ -1,7 +1,9 @@
 """What is wrong with a stack's settings, said so that a person can put it right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from pydantic import BaseModel
 
 from hybridmesh.legible import legible
 
@@ -39,3 +41,18 @@ class SettingsError(ValueError):
         self.findings = tuple(findings)
         count = "1 setting is wrong" if len(findings) == 1 else f"{len(findings)} settings are wrong"
         super().__init__("\n".join([f"{count}; nothing was touched.", *(f"  {f}" for f in findings)]))
+
+
+def one_of(path: str, model: BaseModel, names: Sequence[str]) -> Iterator[Finding]:
+    """A finding, unless exactly one of these fields is given."""
+    aliases = [type(model).model_fields[n].alias or n for n in names]
+    given = [a for n, a in zip(names, aliases, strict=True) if getattr(model, n) is not None]
+    if len(given) != 1:
+        problem = f"has {' and '.join(given)}" if given else "has none of them"
+        yield Finding(
+            path,
+            "",
+            f"{problem}; it takes exactly one of {', '.join(aliases)}",
+            "It would be unclear which one counts.",
+            f"give one of {', '.join(aliases)}.",
+        )

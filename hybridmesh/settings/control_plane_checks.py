@@ -1,0 +1,181 @@
+"""The rules of istiod and the east-west gateway that need more than one field."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hybridmesh.istio import istiod_host
+from hybridmesh.istio.adopted import selects
+from hybridmesh.istio.names import NAME_LABEL, NETWORK_LABEL, injection_labels
+
+from .draft import Draft
+from .findings import Finding, one_of
+from .models import Cluster, ControlPlane, Gateway, Namespace, Observability
+
+RELEASE_NAME = 53
+"""How long a Helm release's name may be."""
+
+_RESERVED_VALUES: Mapping[tuple[str, ...], str] = {
+    ("revision",): "controlPlane.revision",
+    ("global", "istioNamespace"): "controlPlane.namespace",
+    ("global", "meshID"): "controlPlane.meshId",
+    ("global", "network"): "cluster.network",
+    ("global", "meshNetworks"): "networks",
+    ("global", "multiCluster", "clusterName"): "cluster.name",
+    ("global", "proxy", "clusterDomain"): "cluster.domain",
+    ("meshConfig", "trustDomain"): "controlPlane.trustDomain",
+    ("meshConfig", "rootNamespace"): "controlPlane.namespace",
+}
+
+
+def check_control_plane(draft: Draft) -> Iterator[Finding]:
+    """Every finding about istiod, its charts, and the east-west gateway."""
+    control_plane = draft.section("controlPlane", ControlPlane)
+    if control_plane is not None:
+        yield from _control_plane(control_plane)
+        yield from _discovered(draft, control_plane)
+    gateway = draft.section_or_default("gateway", Gateway)
+    if gateway is not None:
+        yield from _gateway(gateway)
+    if control_plane is not None and gateway is not None:
+        yield from _charts(control_plane, gateway)
+
+
+def _charts(control_plane: ControlPlane, gateway: Gateway) -> Iterator[Finding]:
+    path = "controlPlane.charts"
+    if control_plane.charts is not None:
+        yield from one_of(path, control_plane.charts, ("path", "repository"))
+    elif "install" in (control_plane.mode, gateway.mode):
+        which = "controlPlane" if control_plane.mode == "install" else "gateway"
+        yield Finding(
+            path,
+            "",
+            f"is missing, and `{which}.mode` is install",
+            "There would be nothing to install.",
+            f"`{{path: folder}}` or `{{repository: URL}}`; or `{which}.mode: adopt`, to use one that is there.",
+        )
+
+
+def _revisions(control_plane: ControlPlane) -> Iterator[Finding]:
+    for name, revision in control_plane.revisions.items():
+        if revision.charts is not None and control_plane.mode == "install":
+            yield from one_of(f"controlPlane.revisions.{name}.charts", revision.charts, ("path", "repository"))
+
+
+def _release(path: str, name: str, release: str) -> Iterator[Finding]:
+    if len(release) > RELEASE_NAME:
+        yield Finding(
+            path,
+            name,
+            "is too long" if release == name else f"is too long: its Helm release would be `{release}`",
+            f"Helm refuses a release whose name has more than {RELEASE_NAME} characters.",
+            f"at most {RELEASE_NAME - len(release) + len(name)} characters.",
+        )
+
+
+def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
+    path = "controlPlane"
+    yield from _revisions(control_plane)
+    if control_plane.mode == "install":
+        named = {f"{path}.revision": control_plane.revision}
+        named |= {f"{path}.revisions.{name}": name for name in control_plane.revisions}
+        for place, given in named.items():
+            yield from _release(place, given, istiod_host(revision=given).partition(".")[0])
+    if control_plane.mode == "adopt" and control_plane.values:
+        yield Finding(
+            f"{path}.values",
+            "",
+            "is not used with `mode: adopt`",
+            "An adopted Istio is never changed, so this would have no effect.",
+            "leave it out, or `mode: install`.",
+        )
+    yield from _reserved(f"{path}.values", control_plane.values)
+    for name, revision in control_plane.revisions.items():
+        yield from _reserved(f"{path}.revisions.{name}.values", revision.values)
+
+
+def _reserved(path: str, values: Mapping[str, Any]) -> Iterator[Finding]:
+    for keys, instead in _RESERVED_VALUES.items():
+        value: Any = values
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            yield Finding(
+                ".".join((path, *keys)),
+                str(value),
+                f"is set by `{instead}`",
+                "istiod and the VMs could be told different things.",
+                f"set `{instead}`, and leave this out.",
+            )
+
+
+def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
+    """Whether each istiod looks at the namespaces that this stack makes. Of an adopted one nobody knows yet."""
+    cluster = draft.section("cluster", Cluster)
+    if control_plane.mode == "adopt" or cluster is None:
+        return
+    given = draft.sections.get("namespaces") or {}
+    made = {w.namespace for w in draft.workloads.values()}
+    made |= {n.gateway.namespace for n in draft.networks.values() if n.gateway is not None}
+    made -= {name for name, there in given.items() if not isinstance(there, Namespace) or there.existing}
+    observability = draft.section("observability", Observability)
+    made |= {observability.namespace} if observability is not None else set()
+    labels = dict.fromkeys(sorted(made), injection_labels(control_plane.revision))
+    labels[control_plane.namespace] = {NETWORK_LABEL: cluster.network}
+    values = {"controlPlane.values": control_plane.values}
+    values |= {f"controlPlane.revisions.{name}.values": r.values for name, r in control_plane.revisions.items()}
+    for path, its in values.items():
+        mesh = its.get("meshConfig")
+        selectors = mesh.get("discoverySelectors") if isinstance(mesh, Mapping) else None
+        if not isinstance(selectors, list) or not all(map(_is_selector, selectors)) or not selectors:
+            continue
+        for name, own in labels.items():
+            if not any(selects(selector, {NAME_LABEL: name, **own}) for selector in selectors):
+                yield Finding(
+                    f"{path}.meshConfig.discoverySelectors",
+                    "",
+                    f"selects no namespace {name}, which this stack makes",
+                    "istiod would not look at it: nothing in it would be in the mesh.",
+                    f"add `{{matchLabels: {{{NAME_LABEL}: {name}}}}}`.",
+                )
+
+
+def _is_selector(given: Any) -> bool:
+    """Whether it has a LabelSelector's form; of what has not, istiod tells."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("matchLabels") or {}, Mapping):
+        return False
+    expressions = given.get("matchExpressions") or []
+    return isinstance(expressions, list) and all(
+        isinstance(e, Mapping) and isinstance(e.get("values") or [], list) for e in expressions
+    )
+
+
+def _gateway(gateway: Gateway) -> Iterator[Finding]:
+    if gateway.mode == "install":
+        yield from _release("gateway.name", gateway.name, gateway.name)
+    for key in ("networkGateway", "name", "revision"):
+        if key in gateway.values:
+            yield Finding(
+                f"gateway.values.{key}",
+                str(gateway.values[key]),
+                "is set by the stack itself",
+                "Gateway, routes and VMs could name different things.",
+                "leave it out; see `cluster.network`, `gateway.name` and `controlPlane.revision`.",
+            )
+    labels = gateway.values.get("labels")
+    for key in ("app", "istio"):
+        if isinstance(labels, Mapping) and key in labels:
+            yield Finding(
+                f"gateway.values.labels.{key}",
+                str(labels[key]),
+                "is set by the stack itself",
+                "What the gateway lets through is found by it.",
+                "leave it out.",
+            )
+    if gateway.mode == "adopt" and gateway.values:
+        yield Finding(
+            "gateway.values",
+            "",
+            "is not used with `mode: adopt`",
+            "An adopted gateway is never changed, so this would have no effect.",
+            "leave it out, or `mode: install`.",
+        )
