@@ -79,7 +79,7 @@ def _workload(key: str, settings: Settings) -> dict[str, Any]:
     return {
         "host": host if workload.ports else None,
         "pods": workload.pods and {"replicas": workload.pods.replicas, "version": workload.pods.version},
-        "machines": sorted(workload.machines.hosts) if workload.machines else [],
+        "machines": sorted(workload.hosts),
         "weights": dict(routing.weights) if routing is not None and routing.weights else None,
         "subsets": {k: dict(v) for k, v in routing.subsets_of(workload).items()} if routing is not None else None,
     }

@@ -54,11 +54,7 @@ def _decrypted(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def hosts(settings: Settings) -> dict[str, given.Host]:
     """Every machine of a stack by its name, those of gateways included."""
-    found: dict[str, given.Host] = {}
-    for workload in settings.workloads.values():
-        found |= workload.machines.hosts if workload.machines else {}
-    for network in settings.networks.values():
-        found |= network.gateway.hosts if network.gateway else {}
+    found = settings.hosts
     return {name: found[name] for name in sorted(found, key=by_number)}
 
 

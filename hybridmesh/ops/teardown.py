@@ -122,8 +122,7 @@ def _namespaces_left(settings: Settings, deployment: Mapping[str, Any], cluster:
     teardown. Of these somebody else may have one by the same name."""
     made = _of_type(deployment, "kubernetes:core/v1:Namespace")
     known = {str((namespace.get("metadata") or {}).get("name")) for namespace in made}
-    named = {workload.namespace for workload in settings.workloads.values()}
-    named |= {network.gateway.namespace for network in settings.networks.values() if network.gateway is not None}
+    named = settings.used_namespaces
     if settings.observability is not None:
         named.add(settings.observability.namespace)
     if settings.control_plane.mode == "install":

@@ -105,7 +105,9 @@ def _workload(path: str, name: str, workload: Workload, control_plane: ControlPl
     if workload.probe is not None:
         yield from one_of(f"{path}.probe", workload.probe, ("http_get", "tcp_socket", "exec"))
     machines = workload.machines
-    if machines is not None and not (machines.hosts or machines.fleets or machines.instances):
+    if machines is None:
+        return
+    if not (machines.hosts or machines.fleets or machines.instances):
         yield Finding(
             f"{path}.machines.hosts",
             "{}",
@@ -113,9 +115,8 @@ def _workload(path: str, name: str, workload: Workload, control_plane: ControlPl
             "Nothing would run on VMs.",
             "name a machine, or leave `machines` out.",
         )
-    for host_name, host in (workload.machines.hosts if workload.machines else {}).items():
-        registration = workload.machines.registration if workload.machines else ""
-        yield from host_findings(f"{path}.machines.hosts.{host_name}", host, registration)
+    for host_name, host in machines.hosts.items():
+        yield from host_findings(f"{path}.machines.hosts.{host_name}", host, machines.registration)
 
 
 def _ports(path: str, workload: Workload) -> Iterator[Finding]:
@@ -182,8 +183,7 @@ def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
 
 
 def _namespaces(draft: Draft) -> Iterator[Finding]:
-    used = {w.namespace for w in draft.workloads.values()}
-    used |= {n.gateway.namespace for n in draft.networks.values() if n.gateway is not None}
+    used = draft.used_namespaces
     namespaces = draft.sections.get("namespaces") or {}
     complete = draft.complete and len(draft.networks) == len(draft.network_names)
     for name, namespace in namespaces.items():

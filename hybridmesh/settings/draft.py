@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .models import Network, Routing, Workload
+from .models import Network, NetworkGateway, Routing, Workload, gateways_of, used_namespaces
 
 _Section = TypeVar("_Section")
 
@@ -40,6 +40,16 @@ class Draft:
     def networks(self) -> dict[str, Network]:
         """The networks that could be read."""
         return {n: w for n, w in self.entries.get("networks", {}).items() if w is not None}
+
+    @property
+    def gateways(self) -> dict[str, NetworkGateway]:
+        """The gateways of networks that could be read."""
+        return gateways_of(self.networks)
+
+    @property
+    def used_namespaces(self) -> set[str]:
+        """The namespaces of workloads and gateways that could be read."""
+        return used_namespaces(self.workloads, self.gateways)
 
     @property
     def network_names(self) -> list[str]:

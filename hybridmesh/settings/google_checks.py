@@ -45,7 +45,7 @@ def check_google(draft: Draft) -> Iterator[Finding]:
     if sidecar is not None:
         yield from _farewell(sidecar, made)
     first: dict[str, str] = {}
-    names = {name for w in draft.workloads.values() for name in (w.machines.hosts if w.machines else {})}
+    names = {name for workload in draft.workloads.values() for name in workload.hosts}
     for path, name, hardware, workload in made:
         if name in first or name in names:
             yield Finding(

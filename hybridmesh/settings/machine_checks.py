@@ -55,7 +55,7 @@ def host_findings(path: str, host: Host, registration: str) -> Iterator[Finding]
 
 def _package(draft: Draft) -> Iterator[Finding]:
     with_machines = [f"workloads.{n}" for n, w in draft.workloads.items() if w.machines is not None]
-    with_machines += [f"networks.{n}.gateway" for n, network in draft.networks.items() if network.gateway is not None]
+    with_machines += [f"networks.{name}.gateway" for name in draft.gateways]
     sidecar = draft.section_or_default("sidecar", Sidecar)
     if with_machines and sidecar is not None and sidecar.package is None:
         yield Finding(
@@ -73,7 +73,7 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
     of_workloads = [
         (f"workloads.{workload_name}.machines.hosts.{name}", name, host)
         for workload_name, workload in draft.workloads.items()
-        for name, host in (workload.machines.hosts if workload.machines else {}).items()
+        for name, host in workload.hosts.items()
     ]
     for path, name, host in (*of_workloads, *gateway_hosts(draft.networks)):
         first = names.setdefault(name, path)

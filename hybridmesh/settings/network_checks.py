@@ -7,7 +7,7 @@ from hybridmesh.istio.ports import EAST_WEST_TLS
 
 from .draft import Draft
 from .findings import Finding
-from .models import Cluster, ControlPlane, Gateway, Host, Network, NetworkGateway, Sidecar, Workload
+from .models import Cluster, ControlPlane, Gateway, Host, Network, NetworkGateway, Sidecar, Workload, gateways_of
 
 _OWN_VARIABLES: Mapping[str, str] = {
     "ISTIO_META_NETWORK": "`workloads.<name>.network`",
@@ -55,14 +55,14 @@ def check_networks(draft: Draft) -> Iterator[Finding]:
                 "Every VM would be told that it is in this network, or plays this part, whatever its group says.",
                 f"set {instead}, and leave this out.",
             )
-    yield from _accounts(draft.networks)
+    yield from _accounts(draft.gateways)
     yield from _addresses(draft)
 
 
 def gateway_hosts(networks: Mapping[str, Network]) -> Iterator[tuple[str, str, Host]]:
     """The gateway machines: path, name and host of each."""
-    for network_name, network in networks.items():
-        for name, host in (network.gateway.hosts if network.gateway else {}).items():
+    for network_name, gateway in gateways_of(networks).items():
+        for name, host in gateway.hosts.items():
             yield f"networks.{network_name}.gateway.hosts.{name}", name, host
 
 
@@ -152,13 +152,11 @@ def _gateway(path: str, network: str, gateway: NetworkGateway, draft: Draft) -> 
             )
 
 
-def _accounts(networks: Mapping[str, Network]) -> Iterator[Finding]:
+def _accounts(gateways: Mapping[str, NetworkGateway]) -> Iterator[Finding]:
     taken: dict[tuple[str, str], str] = {}
-    for name, network in networks.items():
-        if network.gateway is None:
-            continue
-        account = gateway_account(name, network.gateway)
-        first = taken.setdefault((network.gateway.namespace, account), name)
+    for name, gateway in gateways.items():
+        account = gateway_account(name, gateway)
+        first = taken.setdefault((gateway.namespace, account), name)
         if first != name:
             yield Finding(
                 f"networks.{name}.gateway.serviceAccount",
@@ -194,33 +192,29 @@ def _network_of(path: str, workload: Workload, own: str | None, draft: Draft) ->
 def _addresses(draft: Draft) -> Iterator[Finding]:
     """Istio tells gateways apart by address and port: two networks behind one would be mixed up."""
     taken: dict[tuple[str, int], str] = {}
-    gateway = draft.section("gateway", Gateway)
-    if gateway is not None and gateway.address is not None:
-        taken[(gateway.address, EAST_WEST_TLS)] = "gateway.address"
-    for name, network in draft.networks.items():
-        if network.gateway is None:
-            continue
+    own = draft.section("gateway", Gateway)
+    if own is not None and own.address is not None:
+        taken[(own.address, EAST_WEST_TLS)] = "gateway.address"
+    for name, gateway in draft.gateways.items():
         path = f"networks.{name}.gateway"
-        hosts = _mesh_addresses(f"{path}.hosts", network.gateway.hosts)
-        places = hosts if network.gateway.address is None else {f"{path}.address": network.gateway.address}
+        hosts = _mesh_addresses(f"{path}.hosts", gateway.hosts)
+        places = hosts if gateway.address is None else {f"{path}.address": gateway.address}
         for place, address in places.items():
-            first = taken.setdefault((address, network.gateway.port), place)
+            first = taken.setdefault((address, gateway.port), place)
             # The same machine twice is found where SSH reaches it.
             if first != place and not (first.endswith(".ssh.address") and place.endswith(".ssh.address")):
                 yield Finding(
                     place,
                     address,
-                    f"is, with port {network.gateway.port}, that of `{first}` too",
+                    f"is, with port {gateway.port}, that of `{first}` too",
                     "Requests for one network would arrive in another, or one machine would be taken for two.",
                     "an address of its own for each gateway.",
                 )
         apps = {
             address: place
             for workload_name, workload in draft.workloads.items()
-            if workload.machines is not None and workload.network == name
-            for place, address in _mesh_addresses(
-                f"workloads.{workload_name}.machines.hosts", workload.machines.hosts
-            ).items()
+            if workload.network == name
+            for place, address in _mesh_addresses(f"workloads.{workload_name}.machines.hosts", workload.hosts).items()
         }
         for place, address in hosts.items():
             first = apps.get(address, place)

@@ -86,7 +86,7 @@ def _delivery(observability: Observability) -> Iterator[Finding]:
 def _namespace(observability: Observability, draft: Draft) -> Iterator[Finding]:
     plane = draft.section("controlPlane", ControlPlane)
     taken = {w.namespace: f"`workloads.{n}`" for n, w in draft.workloads.items()}
-    taken |= {n.gateway.namespace: f"`networks.{k}`" for k, n in draft.networks.items() if n.gateway is not None}
+    taken |= {gateway.namespace: f"`networks.{name}`" for name, gateway in draft.gateways.items()}
     if plane is not None:
         taken[plane.namespace] = "Istio"
     if observability.namespace in taken:
@@ -163,7 +163,7 @@ def _agent(
 def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, draft: Draft) -> Iterator[Finding]:
     """Whether an agent finds what it calls, which only the mesh has a name for."""
     name, workload = next(
-        (n, w) for n, w in draft.workloads.items() if w.machines is not None and agent.machine in w.machines.hosts
+        (name, workload) for name, workload in draft.workloads.items() if agent.machine in workload.hosts
     )
     sidecar, cluster = draft.section("sidecar", Sidecar), draft.section("cluster", Cluster)
     if sidecar is None or cluster is None:
@@ -204,8 +204,8 @@ def _machines(workloads: Mapping[str, Workload], network: str) -> set[str]:
     return {
         machine
         for workload in workloads.values()
-        if workload.machines is not None and workload.network == network
-        for machine, host in workload.machines.hosts.items()
+        if workload.network == network
+        for machine, host in workload.hosts.items()
         if not host.gone
     }
 

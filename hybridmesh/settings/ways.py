@@ -30,8 +30,7 @@ def proxy_ports_forwarded(settings: Settings, machine: str) -> bool:
 
     A forward of the machine's own is one, too: its rules see other connections than those to its mesh address.
     """
-    gateways = (network.gateway for network in settings.networks.values() if network.gateway is not None)
     return any(
         machine in gateway.hosts and (gateway.address is not None or gateway.port != EAST_WEST_TLS)
-        for gateway in gateways
+        for gateway in settings.gateways.values()
     )

@@ -31,7 +31,7 @@ from .probe import Exec, HttpGet, Probe, TcpSocket
 from .routing import HeaderMatch, Mirror, Retries, Routing
 from .shape import Capture, Egress, Limits, ProxyShape
 from .sidecar import Package, PackageFile, Sidecar, SidecarTimeouts, Upgrade
-from .stack import Settings
+from .stack import Settings, gateways_of, used_namespaces
 from .tracing import Tag, Tracing
 from .traffic import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
 from .versions import Versions
@@ -100,5 +100,7 @@ __all__ = [
     "Upgrade",
     "Versions",
     "Workload",
+    "gateways_of",
     "setting",
+    "used_namespaces",
 ]

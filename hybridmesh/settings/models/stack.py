@@ -11,7 +11,7 @@ from .gateway import Gateway
 from .google import Google
 from .machines import Host
 from .namespace import Namespace
-from .network import Network
+from .network import Network, NetworkGateway
 from .observability import Observability
 from .routing import Routing
 from .sidecar import Sidecar
@@ -112,6 +112,22 @@ class Settings(Model):
         fix="`{image, scrapers}`, or leave it out.",
     )
 
+    @property
+    def gateways(self) -> Mapping[str, NetworkGateway]:
+        """The gateways of networks that have one, by network."""
+        return gateways_of(self.networks)
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """Every machine that is reached by SSH, by name, those of gateways included."""
+        owners: list[Workload | NetworkGateway] = [*self.workloads.values(), *self.gateways.values()]
+        return {name: host for owner in owners for name, host in owner.hosts.items()}
+
+    @property
+    def used_namespaces(self) -> set[str]:
+        """The namespaces that workloads and gateways are in."""
+        return used_namespaces(self.workloads, self.gateways)
+
     def network_of(self, workload: Workload) -> str:
         """The network of a workload's machines."""
         return workload.network or self.cluster.network
@@ -123,12 +139,20 @@ class Settings(Model):
     def workload_of(self, machine: str) -> str:
         """The workload that a machine belongs to. Raises KeyError where it is no workload's."""
         for name, workload in self.workloads.items():
-            if workload.machines is not None and machine in workload.machines.hosts:
+            if machine in workload.hosts:
                 return name
         raise KeyError(machine)
 
     def machine(self, name: str) -> Host:
         """A workload's machine. Raises KeyError where there is none."""
-        machines = self.workloads[self.workload_of(name)].machines
-        assert machines is not None, "workload_of found it there"
-        return machines.hosts[name]
+        return self.workloads[self.workload_of(name)].hosts[name]
+
+
+def gateways_of(networks: Mapping[str, Network]) -> dict[str, NetworkGateway]:
+    """The gateways of those networks that have one, by network."""
+    return {name: network.gateway for name, network in networks.items() if network.gateway is not None}
+
+
+def used_namespaces(workloads: Mapping[str, Workload], gateways: Mapping[str, NetworkGateway]) -> set[str]:
+    """The namespaces that these are in."""
+    return {w.namespace for w in workloads.values()} | {g.namespace for g in gateways.values()}

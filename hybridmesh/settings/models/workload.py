@@ -1,9 +1,10 @@
 """A service or a client."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from .base import HostName, Labels, Model, Name, Port, PortName, setting
-from .machines import Machines
+from .machines import Host, Machines
 from .observability import AppMetrics
 from .pods import Pods
 from .probe import Probe
@@ -152,3 +153,8 @@ class Workload(Model):
         wrong="its proxies would behave like all others.",
         fix="a mapping, or leave it out.",
     )
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """Its machines that are reached by SSH, by name."""
+        return self.machines.hosts if self.machines is not None else {}
