@@ -6,6 +6,7 @@ from typing import Any
 from hybridmesh.istio import istiod_host
 from hybridmesh.istio.adopted import selects
 from hybridmesh.istio.names import NAME_LABEL, NETWORK_LABEL, injection_labels
+from hybridmesh.istio.nested import at
 
 from .draft import Draft
 from .findings import Finding, one_of
@@ -95,9 +96,7 @@ def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
 
 def _reserved(path: str, values: Mapping[str, Any]) -> Iterator[Finding]:
     for keys, instead in _RESERVED_VALUES.items():
-        value: Any = values
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
+        value = at(values, *keys)
         if value is not None:
             yield Finding(
                 ".".join((path, *keys)),
@@ -114,8 +113,7 @@ def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
     if control_plane.mode == "adopt" or cluster is None:
         return
     given = draft.sections.get("namespaces") or {}
-    made = {w.namespace for w in draft.workloads.values()}
-    made |= {n.gateway.namespace for n in draft.networks.values() if n.gateway is not None}
+    made = draft.used_namespaces
     made -= {name for name, there in given.items() if not isinstance(there, Namespace) or there.existing}
     observability = draft.section("observability", Observability)
     made |= {observability.namespace} if observability is not None else set()
@@ -124,8 +122,7 @@ def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
     values = {"controlPlane.values": control_plane.values}
     values |= {f"controlPlane.revisions.{name}.values": r.values for name, r in control_plane.revisions.items()}
     for path, its in values.items():
-        mesh = its.get("meshConfig")
-        selectors = mesh.get("discoverySelectors") if isinstance(mesh, Mapping) else None
+        selectors = at(its, "meshConfig", "discoverySelectors")
         if not isinstance(selectors, list) or not all(map(_is_selector, selectors)) or not selectors:
             continue
         for name, own in labels.items():

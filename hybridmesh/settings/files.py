@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from hybridmesh.istio.nested import at
+
 from .findings import Finding, SettingsError
 from .models import Settings
 from .parser import ReadFile, parse, sections_in
@@ -76,7 +78,7 @@ def stack_document(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
         raise SettingsError([_unusable(file, f"cannot be read: {reason}")]) from error
-    config = document.get("config") if isinstance(document, dict) else None
+    config = at(document, "config")
     if not isinstance(config, dict):
         raise SettingsError([_unusable(file, "has no `config`")])
     return dict(document)

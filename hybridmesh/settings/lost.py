@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from hybridmesh.istio.nested import at
+
 from .findings import NAMESPACE, Finding
 from .models import Host, Machines, Network, NetworkGateway, Settings, Workload
 
@@ -53,7 +55,7 @@ def declared_lost(sections: Mapping[str, Any], machine: str, address: str) -> bo
     """
     for section, kind in (("workloads", "machines"), ("networks", "gateway")):
         for entry in _values(sections.get(section)):
-            lost = _get(_get(_get(_get(entry, kind), "hosts"), machine), "lost")
+            lost = at(entry, kind, "hosts", machine, "lost")
             if lost is True or (isinstance(lost, list) and address in lost):
                 return True
     return False
@@ -79,7 +81,7 @@ def sections_of_file(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     prefix = f"{NAMESPACE}:"
-    config = _get(document, "config")
+    config = at(document, "config")
     if not isinstance(config, dict):
         return {}
     return {str(key).removeprefix(prefix): value for key, value in config.items() if str(key).startswith(prefix)}
@@ -101,10 +103,6 @@ def _network(network: Network) -> Network:
 
 def _present(hosts: Mapping[str, Host]) -> dict[str, Host]:
     return {name: host for name, host in hosts.items() if not host.gone}
-
-
-def _get(value: object, key: str) -> object:
-    return value.get(key) if isinstance(value, dict) else None
 
 
 def _values(value: object) -> list[Any]:

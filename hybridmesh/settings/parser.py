@@ -13,6 +13,8 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from hybridmesh.istio.nested import at
+
 from .checks import check
 from .draft import Draft
 from .findings import NAMESPACE, Finding, SettingsError
@@ -71,7 +73,7 @@ def parse(mapping: Mapping[str, Any], read_file: ReadFile, decrypted: Collection
     findings.extend(_unknown_section(str(key)) for key in plain if key not in _SECTIONS)
     findings.extend(check(draft))
     findings = [f for f in findings if f.path not in unreadable or f.problem.startswith("cannot read")]
-    kubeconfig = plain.get("cluster", {}).get("kubeconfig") if isinstance(plain.get("cluster"), dict) else None
+    kubeconfig = at(plain, "cluster", "kubeconfig")
     if isinstance(kubeconfig, str) and kubeconfig.strip():
         _read(kubeconfig, "cluster.kubeconfig", read_file, findings)
     if findings:
