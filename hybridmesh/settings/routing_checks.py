@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from .findings import Finding
-from .models import Routing, TrafficPolicy, Workload
+from .models import OutlierDetection, Routing, TrafficPolicy, Workload
 from .models.base import milliseconds
+from .models.traffic import LocalityLbSetting
 
 NAMESPACE_RULE = "namespace-default"
 """The DestinationRule of a namespace's `trafficPolicy`; a workload's has the workload's name."""
@@ -128,7 +129,11 @@ def traffic_policy_findings(path: str, policy: TrafficPolicy) -> Iterator[Findin
             "Istio would refuse the rule." if locality.failover else "It would have no effect.",
             "give one of failover, distribute.",
         )
-    outliers = policy.outlier_detection
+    yield from _failover(path, locality, policy.outlier_detection)
+    yield from _distribute(path, locality)
+
+
+def _failover(path: str, locality: LocalityLbSetting, outliers: OutlierDetection | None) -> Iterator[Finding]:
     if locality.failover and outliers is not None and outliers.max_ejection_percent == 0:
         yield Finding(
             f"{path}.failover",
@@ -156,6 +161,9 @@ def traffic_policy_findings(path: str, policy: TrafficPolicy) -> Iterator[Findin
                 "Istio would refuse the rule.",
                 "another region.",
             )
+
+
+def _distribute(path: str, locality: LocalityLbSetting) -> Iterator[Finding]:
     for index, spread in enumerate(locality.distribute):
         before = (n for n, other in enumerate(locality.distribute[:index]) if _overlaps(other.from_, spread.from_))
         first = next(before, index)
@@ -198,77 +206,93 @@ def _overlaps(earlier: str, later: str) -> bool:
 
 def service_findings(workloads: Mapping[str, Workload], domain: str, istio_namespace: str) -> Iterator[Finding]:
     """What is wrong with host names: each is of one workload, and none takes over what is not the stack's."""
-    api = "kubernetes.default"
-    reserved = dict.fromkeys((api, f"{api}.svc", f"{api}.svc.{domain}"), "Kubernetes' API")
     owners: dict[str, str] = {}
     for name, workload in workloads.items():
         if workload.ports and workload.service.kind == "Service":
             owners[f"{name}.{workload.namespace}.svc.{domain}"] = f"workloads.{name}"
     for name, workload in workloads.items():
-        path, service = f"workloads.{name}.service", workload.service
-        if service.kind == "Service":
-            if workload.ports and name[0].isdigit():
-                yield Finding(
-                    f"workloads.{name}",
-                    "",
-                    "begins with a digit, and is the name of a Service",
-                    "Kubernetes would refuse the Service.",
-                    "a name that begins with a letter; or `service: {kind: ServiceEntry, hosts: […]}`.",
-                )
-            if service.hosts:
-                yield Finding(
-                    f"{path}.hosts",
-                    ", ".join(service.hosts),
-                    "is for `kind: ServiceEntry`",
-                    f"Kubernetes makes the name of a Service itself: {name}.{workload.namespace}.svc.{domain}.",
-                    "leave it out, or `kind: ServiceEntry`.",
-                )
+        if workload.service.kind == "Service":
+            yield from _service(name, workload, domain)
             continue
-        if not service.hosts:
-            yield Finding(
-                f"{path}.hosts",
-                "",
-                "is missing, and `kind` is ServiceEntry",
-                "Nobody would know the workload by a name.",
-                "full host names such as `shop.vm.internal`.",
-            )
-        tcp = next((port.name for port in workload.ports if port.protocol == "TCP"), None)
-        if len(service.hosts) > 1 and tcp is not None:
-            yield Finding(
-                f"{path}.hosts",
-                ", ".join(service.hosts),
-                f"is more than one, and port {tcp} is TCP",
-                "Istio would refuse the ServiceEntry: a TCP connection does not say which host it is for.",
-                "one host, or a workload of its own for each.",
-            )
-        if not workload.ports:
-            yield Finding(
-                f"{path}.kind",
-                service.kind,
-                f"needs ports, and `workloads.{name}` has none",
-                "Istio would refuse the ServiceEntry.",
-                f"give `workloads.{name}.ports`, or leave `service` out.",
-            )
-        for index, host in enumerate(service.hosts):
-            first = owners.setdefault(host, f"{path}.hosts[{index}]")
-            if first != f"{path}.hosts[{index}]":
+        yield from _service_entry(name, workload)
+        for index, host in enumerate(workload.service.hosts):
+            path = f"workloads.{name}.service.hosts[{index}]"
+            first = owners.setdefault(host, path)
+            if first != path:
                 yield Finding(
-                    f"{path}.hosts[{index}]",
+                    path,
                     host,
                     f"is that of {first} too",
                     "Requests would go to either of them, by chance.",
                     "a name of its own.",
                 )
-            of_istio = f".{istio_namespace}"
-            system = bool(istio_namespace) and host.endswith((of_istio, f"{of_istio}.svc", f"{of_istio}.svc.{domain}"))
-            if host in reserved or host == domain or system:
+            owner = _owner(host, domain, istio_namespace)
+            if owner:
                 yield Finding(
-                    f"{path}.hosts[{index}]",
+                    path,
                     host,
-                    f"belongs to {reserved.get(host, 'Istio or the cluster')}",
+                    f"belongs to {owner}",
                     "Every proxy of the mesh would send requests for it to the workload.",
                     "a name that is the workload's, such as `shop.vm.internal`.",
                 )
+
+
+def _service(name: str, workload: Workload, domain: str) -> Iterator[Finding]:
+    if workload.ports and name[0].isdigit():
+        yield Finding(
+            f"workloads.{name}",
+            "",
+            "begins with a digit, and is the name of a Service",
+            "Kubernetes would refuse the Service.",
+            "a name that begins with a letter; or `service: {kind: ServiceEntry, hosts: […]}`.",
+        )
+    if workload.service.hosts:
+        yield Finding(
+            f"workloads.{name}.service.hosts",
+            ", ".join(workload.service.hosts),
+            "is for `kind: ServiceEntry`",
+            f"Kubernetes makes the name of a Service itself: {name}.{workload.namespace}.svc.{domain}.",
+            "leave it out, or `kind: ServiceEntry`.",
+        )
+
+
+def _service_entry(name: str, workload: Workload) -> Iterator[Finding]:
+    path, service = f"workloads.{name}.service", workload.service
+    if not service.hosts:
+        yield Finding(
+            f"{path}.hosts",
+            "",
+            "is missing, and `kind` is ServiceEntry",
+            "Nobody would know the workload by a name.",
+            "full host names such as `shop.vm.internal`.",
+        )
+    tcp = next((port.name for port in workload.ports if port.protocol == "TCP"), None)
+    if len(service.hosts) > 1 and tcp is not None:
+        yield Finding(
+            f"{path}.hosts",
+            ", ".join(service.hosts),
+            f"is more than one, and port {tcp} is TCP",
+            "Istio would refuse the ServiceEntry: a TCP connection does not say which host it is for.",
+            "one host, or a workload of its own for each.",
+        )
+    if not workload.ports:
+        yield Finding(
+            f"{path}.kind",
+            service.kind,
+            f"needs ports, and `workloads.{name}` has none",
+            "Istio would refuse the ServiceEntry.",
+            f"give `workloads.{name}.ports`, or leave `service` out.",
+        )
+
+
+def _owner(host: str, domain: str, istio_namespace: str) -> str:
+    """Whose a host name is that no workload may have; empty: nobody's."""
+    api = "kubernetes.default"
+    if host in (api, f"{api}.svc", f"{api}.svc.{domain}"):
+        return "Kubernetes' API"
+    of_istio = f".{istio_namespace}"
+    system = bool(istio_namespace) and host.endswith((of_istio, f"{of_istio}.svc", f"{of_istio}.svc.{domain}"))
+    return "Istio or the cluster" if system or host == domain else ""
 
 
 def _pairs(mapping: Mapping[str, object]) -> str:
