@@ -1,33 +1,28 @@
 """What the settings mean in the terms of components. Nothing is made here."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
-import yaml
 
 from hybridmesh.istio import versions
-from hybridmesh.istio.adopted import Asked
-from hybridmesh.istio.names import injection_labels
-from hybridmesh.metrics import rules, scrape
+from hybridmesh.providers import ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
-from hybridmesh.settings.access import has_source
-from hybridmesh.settings.lost import lost_machines
 from hybridmesh.settings.shapes import proxy_shape
-from hybridmesh.settings.version_checks import outside_the_table
 
-from .command_host import CommandHost
+from .command_host import CommandHost, CommandHostArgs
 from .connection import Bastion
-from .control_plane import HelmCharts, NetworkAddress
-from .network_gateway import gateway_group
+from .control_plane import ControlPlaneArgs, HelmCharts, NetworkAddress
+from .pods import AppMetrics, PodsArgs
 from .proxy_choices import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
-from .ssh_host import SshHost
+from .routing import HeaderMatch, Mirror, RoutingArgs
+from .ssh_host import SshHost, SshHostArgs
 from .telemetry import Traces, TraceTag
 from .traffic_policy import ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy
-from .workload import Workload, WorkloadPort
-from .workload_access import AccessRule
+from .workload import Workload, WorkloadArgs, WorkloadPort
+from .workload_access import AccessRule, WorkloadAccessArgs
 
 
 def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
@@ -42,6 +37,34 @@ def bastion_of(access: given.Ssh | given.Command) -> Bastion | None:
         host_key=bastion.host_key,
         private_key=access.bastion_login.key,
         passphrase=access.bastion_login.passphrase,
+    )
+
+
+def ssh_host_args(ssh: given.Ssh, mesh_address: str | None) -> SshHostArgs:
+    """A machine that exists."""
+    return SshHostArgs(
+        address=ssh.address,
+        port=ssh.port,
+        user=ssh.user,
+        host_key=ssh.host_key,
+        private_key=ssh.key,
+        passphrase=ssh.passphrase,
+        bastion=bastion_of(ssh),
+        mesh_address=mesh_address,
+    )
+
+
+def command_host_args(machine: str, command: given.Command, mesh_address: str | None) -> CommandHostArgs:
+    """A machine that a pair of commands makes and removes."""
+    return CommandHostArgs(
+        machine=machine,
+        create=command.create,
+        delete=command.delete,
+        seconds=command.timeout_seconds,
+        private_key=command.key,
+        passphrase=command.passphrase,
+        bastion=bastion_of(command),
+        mesh_address=mesh_address,
     )
 
 
@@ -100,63 +123,30 @@ def charts_of(charts: given.Charts | None, version: str) -> HelmCharts | None:
     return None if charts is None else HelmCharts(path=charts.path, repository=charts.repository, version=version)
 
 
-def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
-    """What is asked of the istiods that are adopted, by revision."""
+def control_plane_args(
+    settings: Settings, cluster: ClusterAccess, hosts: Mapping[str, SshHost | CommandHost]
+) -> ControlPlaneArgs:
+    """istiod, with the gateways of other networks, whose machines are among `hosts`."""
     plane = settings.control_plane
-    made = injection_labels(plane.revision)
-    namespaces = {w.namespace: made for w in settings.workloads.values()}
-    namespaces |= {n.gateway.namespace: made for n in settings.networks.values() if n.gateway is not None}
-    namespaces |= {name: {} for name, there in settings.namespaces.items() if there.existing}
-    if settings.observability is not None:
-        namespaces[settings.observability.namespace] = made
-    of_machines = [(name, w) for name, w in sorted(settings.workloads.items()) if w.machines is not None]
-    registers = [
-        f"workloads.{name}.machines.registration"
-        for name, workload in of_machines
-        if workload.machines is not None and workload.machines.registration == "auto"
-    ]
-    registers += [f"networks.{n}.gateway" for n, network in sorted(settings.networks.items()) if network.gateway]
-    joining = [f"workloads.{n}.machines.hosts" for n, w in of_machines if w.machines is not None and w.machines.hosts]
-    joining += [f"networks.{n}.gateway.hosts" for n, network in sorted(settings.networks.items()) if network.gateway]
-    probes = [f"workloads.{name}.probe" for name, workload in of_machines if workload.probe is not None]
-    versions_at = {plane.revision: (plane.version, "controlPlane.version")}
-    for name, revision in plane.revisions.items():
-        versions_at[name] = (revision.version or plane.version, f"controlPlane.revisions.{name}.version")
-    pods_in = sorted({w.namespace for w in settings.workloads.values() if _goes_by_namespace(w)})
-    has_gateways = any(network.gateway for network in settings.networks.values())
-    joins = bool(of_machines) or has_gateways or settings.google is not None
-    return {
-        revision: Asked(
-            namespace=plane.namespace,
-            revision=revision,
-            version=version,
-            version_at=place,
-            cluster=settings.cluster.name,
-            network=settings.cluster.network,
-            domain=settings.cluster.domain,
-            networks=sorted(settings.networks),
-            namespaces=namespaces,
-            pods_in=pods_in if revision == plane.revision else [],
-            registers=next(iter(registers), ""),
-            probe=next(iter(probes), ""),
-            joins=joins,
-            signs=joins and "CA_ADDR" not in settings.sidecar.environment,
-            watched=next(iter(joining), ""),
-            routed={name: (settings.workloads[name].namespace, _hosts(settings, name)) for name in settings.routing},
-        )
-        for revision, (version, place) in versions_at.items()
-    }
-
-
-def _goes_by_namespace(workload: given.Workload) -> bool:
-    """Whether its pods are injected by their namespace's label, and not, nor kept out, by one of their own."""
-    return workload.pods is not None and not workload.labels.keys() & {"sidecar.istio.io/inject", "istio.io/rev"}
-
-
-def _hosts(settings: Settings, name: str) -> Sequence[str]:
-    """The full host names of a workload's service."""
-    workload = settings.workloads[name]
-    return workload.service.hosts or [f"{name}.{workload.namespace}.svc.{settings.cluster.domain}"]
+    return ControlPlaneArgs(
+        mode=plane.mode,
+        cluster=cluster,
+        cluster_name=settings.cluster.name,
+        network=settings.cluster.network,
+        domain=settings.cluster.domain,
+        namespace=plane.namespace,
+        revision=plane.revision,
+        charts=charts_of(plane.charts, plane.version),
+        version=plane.version,
+        mesh_id=plane.mesh_id,
+        trust_domain=plane.trust_domain,
+        mesh_networks={key: network_addresses(gateway, hosts) for key, gateway in settings.gateways.items()},
+        values=plane.values,
+        debug_readers=() if settings.observability is None else (settings.observability.namespace,),
+        install_seconds=plane.timeouts.install_seconds,
+        root_certificate_seconds=plane.timeouts.root_certificate_seconds,
+        cleanup_seconds=plane.timeouts.cleanup_seconds,
+    )
 
 
 def network_addresses(
@@ -179,6 +169,106 @@ def hosts_of_entries(settings: Settings, network: str) -> list[str]:
     ]
 
 
+def workload_args(
+    settings: Settings, key: str, *, namespace: pulumi.Output[str], trust_domain: pulumi.Output[str]
+) -> WorkloadArgs:
+    """What runs under one identity, and how it is called."""
+    workload = settings.workloads[key]
+    machines = workload.machines
+    return WorkloadArgs(
+        workload=key,
+        namespace=namespace,
+        service_account=workload.service_account or key,
+        trust_domain=trust_domain,
+        domain=settings.cluster.domain,
+        labels=workload.labels,
+        ports=workload_ports(workload),
+        service_entry_hosts=workload.service.hosts,
+        has_machines=machines is not None,
+        machines_version="" if machines is None else machines.version,
+        network=settings.network_of(workload),
+        probe=probe_document(workload.probe),
+        concurrency=proxy_shape(settings.sidecar, workload).concurrency,
+    )
+
+
+def pods_args(
+    key: str,
+    workload: given.Workload,
+    pods: given.Pods,
+    *,
+    namespace: pulumi.Output[str],
+    service_account: pulumi.Output[str],
+    injected_as: pulumi.Input[str],
+) -> PodsArgs:
+    """The part of a workload that runs in Kubernetes."""
+    return PodsArgs(
+        workload=key,
+        namespace=namespace,
+        service_account=service_account,
+        labels=workload.labels,
+        version=pods.version,
+        image=pods.image,
+        image_pull_policy=pods.image_pull_policy,
+        replicas=pods.replicas,
+        ready_seconds=pods.ready_seconds,
+        command=pods.command,
+        env=pods.env,
+        injected_as=injected_as,
+        dns_capture=pods.dns_capture,
+        resources={str(k): v for k, v in pods.resources.items()},
+        ports={port.name: port.target for port in workload.ports},
+        probe=probe_document(workload.probe),
+        metrics=None
+        if workload.metrics is None
+        else AppMetrics(port=workload.metrics.port, path=workload.metrics.path),
+    )
+
+
+def routing_args(
+    settings: Settings, key: str, *, namespace: pulumi.Output[str], host: pulumi.Output[str]
+) -> RoutingArgs:
+    """How requests for a workload's `host` are split, over what its namespace's policy says."""
+    workload, routing = settings.workloads[key], settings.routing[key]
+    defaults = settings.namespace(workload.namespace).traffic_policy
+    by_request = [port.port for port in workload.ports if port.by_request]
+    return RoutingArgs(
+        workload=key,
+        namespace=namespace,
+        host=host,
+        aliases=workload.service.hosts[1:],
+        subsets=routing.subsets_of(workload),
+        weights=routing.weights,
+        matches=[HeaderMatch(headers=match.headers, subset=match.subset) for match in routing.match],
+        mirror=None
+        if routing.mirror is None
+        else Mirror(subset=routing.mirror.subset, percentage=routing.mirror.percentage),
+        tcp_ports=[port.port for port in workload.ports if port.protocol == "TCP"],
+        tls_ports=[port.port for port in workload.ports if port.protocol == "TLS"],
+        has_http=bool(by_request),
+        http_ports=by_request,
+        policy=traffic_policy_of(routing.over(defaults)),
+        timeout=routing.timeout,
+        retry_attempts=routing.retries.attempts,
+        per_try_seconds=routing.retries.per_try_seconds,
+    )
+
+
+def access_args(
+    settings: Settings, key: str, *, namespace: pulumi.Output[str], workloads: Mapping[str, Workload]
+) -> WorkloadAccessArgs:
+    """Who may call a workload. `workloads`: those whose identities the rules name."""
+    access = settings.access[key]
+    return WorkloadAccessArgs(
+        workload=key,
+        namespace=namespace,
+        default_deny=access.default == "deny",
+        allow=[access_rule(rule, workloads) for rule in access.allow],
+        deny=[access_rule(rule, workloads) for rule in access.deny],
+        http_ports=[port.target for port in settings.workloads[key].ports if port.by_request],
+    )
+
+
 def access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> AccessRule:
     """A rule of the settings with its callers' identities."""
     return AccessRule(
@@ -194,38 +284,6 @@ def access_rule(rule: given.AccessRule, components: Mapping[str, Workload]) -> A
 def workload_ports(workload: given.Workload) -> list[WorkloadPort]:
     """A workload's ports as the components have them."""
     return [WorkloadPort(name=p.name, port=p.port, target=p.target, protocol=p.protocol) for p in workload.ports]
-
-
-def accepted_risks(settings: Settings) -> list[str]:
-    """What `versions.accept` lets through, and what may break with it; and what holds only if others see to it."""
-    found = outside_the_table(settings.control_plane, settings.sidecar, settings.workloads, settings.networks)
-    risks = [
-        f"{risk.objection.kind} {risk.problem}, as versions.accept allows. {risk.objection.consequence}"
-        for risk in found
-    ]
-    if "system" in settings.versions.accept:
-        risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
-    return [*risks, *_plain_text_elsewhere(settings)]
-
-
-def _plain_text_elsewhere(settings: Settings) -> Iterator[str]:
-    """Rules that refuse by identity, in namespaces whose owners say whether a caller must have one."""
-    for name, access in sorted(settings.access.items()):
-        namespace = settings.workloads[name].namespace
-        if access.default == "allow" and settings.namespace(namespace).existing and any(map(has_source, access.deny)):
-            yield (
-                f"access.{name}.deny refuses callers by identity in namespace {namespace}, which is another's. Callers "
-                "in plain text have none: they pass, unless its owner's mTLS is STRICT."
-            )
-
-
-def losses(settings: Settings) -> list[str]:
-    """What it means that machines are declared lost."""
-    return [
-        f"{machine} is declared lost ({place}): it is no part of the mesh and of this stack, and nobody asks it. "
-        "Should it still run, it would come back into the mesh by its certificate: switch it off."
-        for machine, place in sorted(lost_machines(settings).items())
-    ]
 
 
 def app_metrics_environment(workload: given.Workload | None) -> dict[str, str]:
@@ -248,89 +306,6 @@ def traces_of(tracing: given.Tracing | None) -> Traces | None:
             for name, tag in tracing.tags.items()
         },
     )
-
-
-def watched_gateways(settings: Settings) -> list[rules.Gateway]:
-    """The gateways that are missed when they do not answer.
-
-    One that is adopted by its address is not: nobody says which pods are its own. Nor is that of a network without an
-    agent: nobody may reach its metrics, and what the metrics server says of its machines is watched anyway.
-    """
-    agents = watched_agents(settings)
-    found = []
-    if not settings.gateway.by_address:
-        place, leads_to = settings.control_plane.namespace, "of VMs to istiod, and between networks"
-        adopted = settings.gateway.mode == "adopt"
-        found.append(rules.Gateway(place, settings.gateway.name, leads_to, adopted))
-    for network, facts in sorted(settings.networks.items()):
-        if facts.gateway is not None and network in agents:
-            leads_to = f"into network {network}"
-            found.append(rules.Gateway(facts.gateway.namespace, gateway_group(network), leads_to, agent_in=network))
-    return found
-
-
-def watched_agents(settings: Settings) -> list[str]:
-    """The networks whose agent is missed: those that write to where the rules are, or may write there."""
-    if settings.observability is None:
-        return []
-    own = settings.observability.prometheus is not None
-    return sorted(n for n, agent in settings.observability.agents.items() if agent.write_to is None or not own)
-
-
-def namespaces_of_machines(settings: Settings) -> list[str]:
-    """Where WorkloadEntries of machines are."""
-    found = {w.namespace for w in settings.workloads.values() if w.machines is not None}
-    return sorted(found | {n.gateway.namespace for n in settings.networks.values() if n.gateway is not None})
-
-
-def namespaces_of_pods(settings: Settings) -> list[str]:
-    """Where pods with a proxy are, the east-west gateway's among them."""
-    found = {w.namespace for w in settings.workloads.values() if w.pods is not None}
-    return sorted(found | {settings.control_plane.namespace})
-
-
-def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
-    """What the metrics server is told; see `hybridmesh.metrics.server.Config`."""
-    machines = [
-        {
-            "name": machine,
-            "namespace": workload.namespace,
-            "workload": key,
-            "network": settings.network_of(workload),
-            "address": hosts[machine].mesh_address,
-        }
-        for key, workload in sorted(settings.workloads.items())
-        for machine in sorted(workload.machines.hosts if workload.machines else {})
-    ]
-    machines += [
-        {
-            "name": machine,
-            "namespace": network.gateway.namespace,
-            "workload": gateway_group(key),
-            "network": key,
-            "address": hosts[machine].mesh_address,
-        }
-        for key, network in sorted(settings.networks.items())
-        if network.gateway is not None
-        for machine in sorted(network.gateway.hosts)
-    ]
-    agents = settings.observability.agents if settings.observability is not None else {}
-    revisions = sorted(settings.control_plane.revisions)
-    return pulumi.Output.all(
-        namespaces=namespaces_of_machines(settings),
-        pods_in=namespaces_of_pods(settings),
-        network=settings.cluster.network,
-        agents=sorted(agents),
-        istio_namespace=settings.control_plane.namespace,
-        revision=settings.control_plane.revision,
-        machines=machines,
-        **({"revisions": revisions} if revisions else {}),
-    )
-
-
-def agent_file(network: str, seconds: int) -> Callable[[Sequence[str]], str]:
-    """An agent's prometheus.yml, of the metrics server's address and where it writes."""
-    return lambda known: yaml.safe_dump(scrape.agent_config(known[0], network, known[1], seconds), sort_keys=False)
 
 
 def probe_document(probe: given.Probe | None) -> Mapping[str, Any] | None:

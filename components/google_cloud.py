@@ -45,7 +45,7 @@ class GoogleCloudArgs:
 class GoogleCloud(pulumi.ComponentResource):
     """Owns the reserved address of the gateway, and finds what others own: network, cluster.
 
-    It makes no machine itself; `fleet` and `instance` give the components that do.
+    It makes no machine itself; `machines` gives the components that do.
     """
 
     place: GcePlace
@@ -130,10 +130,28 @@ class GoogleCloud(pulumi.ComponentResource):
         service = {"annotations": INTERNAL_GATEWAY, "loadBalancerIP": self._address}
         return merged({"service": service}, values)
 
-    def fleet(
+    def machines(
         self,
         name: str,
-        key: str,
+        workload: str,
+        machines: given.Machines,
+        ports: tuple[int, ...],
+        join: SelfJoinArgs,
+        opts: pulumi.ResourceOptions,
+    ) -> pulumi.Output[dict[str, Any]]:
+        """The fleet, or the single machine, that `join` is for; what the topology tells of it."""
+        told = {"workload": workload, "version": machines.version}
+        if join.machines in machines.fleets:
+            fleet = self._fleet(name, machines.fleets[join.machines], ports, join, opts)
+            return pulumi.Output.all(
+                kind="fleet", **told, serviceAccount=fleet.service_account, group=fleet.instance_group
+            )
+        made = self._instance(name, machines.instances[join.machines], ports, join, opts)
+        return pulumi.Output.all(kind="instance", **told, serviceAccount=made.service_account, address=made.address)
+
+    def _fleet(
+        self,
+        name: str,
         fleet: given.Fleet,
         ports: tuple[int, ...],
         join: SelfJoinArgs,
@@ -143,7 +161,7 @@ class GoogleCloud(pulumi.ComponentResource):
         return GceFleet(
             name,
             GceFleetArgs(
-                fleet=key,
+                fleet=join.machines,
                 place=replace(self.place, observers=join.scrapers),
                 machine=replace(hardware(fleet), spot=fleet.spot),
                 zones=fleet.zones,
@@ -161,10 +179,9 @@ class GoogleCloud(pulumi.ComponentResource):
             opts=opts,
         )
 
-    def instance(
+    def _instance(
         self,
         name: str,
-        key: str,
         instance: given.GceInstance,
         ports: tuple[int, ...],
         join: SelfJoinArgs,
@@ -174,7 +191,7 @@ class GoogleCloud(pulumi.ComponentResource):
         return GceInstance(
             name,
             GceInstanceArgs(
-                instance=key,
+                instance=join.machines,
                 place=replace(self.place, observers=join.scrapers),
                 zone=instance.zone,
                 machine=hardware(instance),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -9,60 +10,54 @@ import pulumi_kubernetes
 
 from hybridmesh.istio import injected_as, istiod_host
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
-from hybridmesh.metrics import rules
 from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, ClusterAccess
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
+from hybridmesh.settings.adopted import asked_of_adopted
 from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
+from hybridmesh.settings.risks import accepted_risks, losses
 from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.version_checks import revision_of
 from hybridmesh.settings.ways import gateway_ports, proxy_ports, proxy_ports_forwarded
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
-from .command_host import CommandHost, CommandHostArgs
-from .control_plane import ControlPlane, ControlPlaneArgs
+from .command_host import CommandHost
+from .control_plane import ControlPlane
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .from_settings import (
-    accepted_risks,
-    access_rule,
-    agent_file,
-    asked_of_adopted,
-    bastion_of,
+    access_args,
     charts_of,
+    control_plane_args,
     hosts_of_entries,
-    losses,
-    namespaces_of_machines,
-    namespaces_of_pods,
-    network_addresses,
-    probe_document,
+    pods_args,
     proxy_choices,
-    server_config,
+    routing_args,
     traces_of,
     traffic_policy_of,
-    watched_agents,
-    watched_gateways,
+    workload_args,
     workload_ports,
 )
+from .hosts import Hosts
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
-from .metrics_agent import MetricsAgent, MetricsAgentArgs
+from .metrics_agent import MetricsAgent
+from .metrics_from_settings import metrics_agent_args, observability_args
 from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
-from .observability import Observability, ObservabilityArgs, OwnPrometheus
-from .pods import AppMetrics, Pods, PodsArgs
+from .observability import Observability
+from .pods import Pods
 from .preflight_gate import PreflightGate
 from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .revision import Revision, RevisionArgs
-from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
+from .routing import Routing
 from .sidecar import Sidecar, SidecarArgs
 from .source_positions import without_source_positions
 from .ssh_help import SshHelp
-from .ssh_host import SshHost, SshHostArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
 from .topology import Facts, drawing, machine_facts, network_facts, workload_facts
 from .traffic_policy import NamespaceTraffic, NamespaceTrafficArgs
 from .turns import Lane, Turns
-from .workload import Workload, WorkloadArgs
-from .workload_access import WorkloadAccess, WorkloadAccessArgs
+from .workload import Workload
+from .workload_access import WorkloadAccess
 
 if TYPE_CHECKING:
     from .google_cloud import GoogleCloud
@@ -120,18 +115,15 @@ class HybridMesh(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._adopted_istiods()),
         )
         self._child = pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._provider})
-        self._charts = charts_of(settings.control_plane.charts, settings.control_plane.version)
         self._in_namespaces: dict[str, list[pulumi.ComponentResource]] = {}
-        self._hosts: dict[str, SshHost | CommandHost] = {}
+        self._hosts = Hosts(name, settings, self._child)
         self._members: dict[str, Sidecar] = {}
         self._workloads: dict[str, Workload] = {}
         self._facts = Facts()
-        for network in settings.networks.values():
-            for machine, host in sorted((network.gateway.hosts if network.gateway else {}).items()):
-                self._host(machine, host)
         self._gate = PreflightGate(f"{name}-preflights", self._child)
         self._ssh_help = SshHelp(name)
-        self._control_plane = ControlPlane(f"{name}-control-plane", self._plane_args(), opts=self._child)
+        self._plane_args = control_plane_args(settings, self._cluster, self._hosts)
+        self._control_plane = ControlPlane(f"{name}-control-plane", self._plane_args, opts=self._child)
         self._injected_as = self._what_pods_are_told()
         self._revisions = self._make_revisions()
         self._google = self._make_google()
@@ -140,13 +132,12 @@ class HybridMesh(pulumi.ComponentResource):
         with self._gate:
             for key in sorted(settings.workloads):
                 self._make_workload(key, settings.workloads[key], namespaces[settings.workloads[key].namespace])
-            for key in sorted(settings.networks):
-                gateway = settings.networks[key].gateway
-                if gateway is not None:
-                    self._make_network_gateway(key, gateway, namespaces[gateway.namespace])
-                self._facts.networks[key] = network_facts(settings.networks[key], self._hosts)
+            for key, network in sorted(settings.networks.items()):
+                if network.gateway is not None:
+                    self._make_network_gateway(key, network.gateway, namespaces[network.gateway.namespace])
+                self._facts.networks[key] = network_facts(network, self._hosts)
         for key in sorted(settings.access):
-            self._make_access(key, settings.access[key], namespaces[settings.workloads[key].namespace])
+            self._make_access(key, namespaces[settings.workloads[key].namespace])
         if settings.observability is not None:
             self._make_observability(settings.observability, namespaces)
         self.topology = self._facts.of_stack(settings, self._control_plane, self._gateway)
@@ -214,32 +205,6 @@ class HybridMesh(pulumi.ComponentResource):
         adopted = plane.mode == "adopt"
         return self._control_plane.trust_domain.apply(told) if adopted else told(plane.trust_domain)
 
-    def _plane_args(self) -> ControlPlaneArgs:
-        settings, plane = self._settings, self._settings.control_plane
-        return ControlPlaneArgs(
-            mode=plane.mode,
-            cluster=self._cluster,
-            cluster_name=settings.cluster.name,
-            network=settings.cluster.network,
-            domain=settings.cluster.domain,
-            namespace=plane.namespace,
-            revision=plane.revision,
-            charts=self._charts,
-            version=plane.version,
-            mesh_id=plane.mesh_id,
-            trust_domain=plane.trust_domain,
-            mesh_networks={
-                key: network_addresses(network.gateway, self._hosts)
-                for key, network in settings.networks.items()
-                if network.gateway is not None
-            },
-            values=plane.values,
-            debug_readers=() if settings.observability is None else (settings.observability.namespace,),
-            install_seconds=plane.timeouts.install_seconds,
-            root_certificate_seconds=plane.timeouts.root_certificate_seconds,
-            cleanup_seconds=plane.timeouts.cleanup_seconds,
-        )
-
     def _make_revisions(self) -> dict[str, Revision]:
         """The istiods beside the first, which they follow."""
         plane = self._settings.control_plane
@@ -247,7 +212,7 @@ class HybridMesh(pulumi.ComponentResource):
             name: Revision(
                 f"{self._name}-revision-{name}",
                 RevisionArgs(
-                    plane=self._plane_args(),
+                    plane=self._plane_args,
                     revision=name,
                     follows=self._control_plane.namespace,
                     charts=charts_of(revision.charts or plane.charts, revision.version or plane.version),
@@ -280,7 +245,7 @@ class HybridMesh(pulumi.ComponentResource):
                 domain=settings.cluster.domain,
                 # Without another network nobody calls a service by this way.
                 service_hosts=hosts_of_entries(settings, settings.cluster.network) if settings.networks else (),
-                charts=self._charts,
+                charts=self._plane_args.charts,
                 address=gateway.address,
                 values=gateway.values if self._google is None else self._google.gateway_values(dict(gateway.values)),
                 install_seconds=gateway.install_seconds,
@@ -314,8 +279,7 @@ class HybridMesh(pulumi.ComponentResource):
         """Fleets and single machines, which join by themselves."""
         from .self_join import SelfJoinArgs
 
-        settings, facts = self._settings, self._facts.google
-        ports = tuple(port.target for port in workload.ports)
+        settings = self._settings
         revision = revision_of(settings.control_plane, machines)
         names = sorted({**machines.fleets, **machines.instances})
         agents = self._agent(settings.network_of(workload)) if names else []
@@ -336,105 +300,63 @@ class HybridMesh(pulumi.ComponentResource):
                 scrapers=[*google.place.observers, *agent],
                 **proxy_choices(settings, workload),
             )
-            resource = f"{self._name}-{name}"
-            if name in machines.fleets:
-                fleet = google.fleet(resource, name, machines.fleets[name], ports, join, self._child)
-                facts[name] = pulumi.Output.all(
-                    kind="fleet",
-                    workload=key,
-                    version=machines.version,
-                    serviceAccount=fleet.service_account,
-                    group=fleet.instance_group,
-                )
-            else:
-                made = google.instance(resource, name, machines.instances[name], ports, join, self._child)
-                facts[name] = pulumi.Output.all(
-                    kind="instance",
-                    workload=key,
-                    version=machines.version,
-                    serviceAccount=made.service_account,
-                    address=made.address,
-                )
+            ports = tuple(port.target for port in workload.ports)
+            self._facts.google[name] = google.machines(f"{self._name}-{name}", key, machines, ports, join, self._child)
 
     def _make_namespaces(self) -> dict[str, pulumi.Output[str]]:
         """One a namespace, however many workloads share it. All follow istiod."""
-        made: dict[str, pulumi.Output[str]] = {}
-        settings = self._settings
-        needed = {workload.namespace for workload in settings.workloads.values()}
-        needed |= {network.gateway.namespace for network in settings.networks.values() if network.gateway is not None}
-        for namespace in sorted(needed):
-            if self._settings.namespace(namespace).existing:
-                made[namespace] = _following(self._control_plane.revision, namespace)
-                continue
-            component = MeshNamespace(
-                f"{self._name}-{namespace}",
-                MeshNamespaceArgs(namespace=namespace, revision=self._control_plane.revision),
-                opts=self._child,
+        return {namespace: self._make_namespace(namespace) for namespace in sorted(self._settings.used_namespaces)}
+
+    def _make_namespace(self, namespace: str) -> pulumi.Output[str]:
+        settings, child, name = self._settings, self._child, f"{self._name}-{namespace}"
+        given_there = settings.namespace(namespace)
+        if given_there.existing:
+            return self._control_plane.revision.apply(lambda _: namespace)
+        component = MeshNamespace(
+            name, MeshNamespaceArgs(namespace=namespace, revision=self._control_plane.revision), opts=child
+        )
+        parts = self._in_namespaces[namespace] = [component]
+        if given_there.traffic_policy is not None:
+            traffic = NamespaceTraffic(
+                name,
+                NamespaceTrafficArgs(
+                    namespace=namespace,
+                    waits_for=component.namespace,
+                    domain=settings.cluster.domain,
+                    policy=traffic_policy_of(given_there.traffic_policy),
+                ),
+                opts=child,
             )
-            made[namespace] = component.namespace
-            parts = self._in_namespaces[namespace] = [component]
-            policy = self._settings.namespace(namespace).traffic_policy
-            if policy is not None:
-                traffic = NamespaceTraffic(
-                    f"{self._name}-{namespace}",
-                    NamespaceTrafficArgs(
-                        namespace=namespace,
-                        waits_for=component.namespace,
-                        domain=self._settings.cluster.domain,
-                        policy=traffic_policy_of(policy),
-                    ),
-                    opts=self._child,
-                )
-                parts.append(traffic)
-            if self._settings.mtls != "none":
-                access = AccessPolicy(
-                    f"{self._name}-{namespace}",
-                    AccessPolicyArgs(namespace=component.namespace, mtls=self._settings.mtls),
-                    opts=self._child,
-                )
-                parts.append(access)
-        return made
+            parts.append(traffic)
+        if settings.mtls != "none":
+            parts.append(
+                AccessPolicy(name, AccessPolicyArgs(namespace=component.namespace, mtls=settings.mtls), opts=child)
+            )
+        return component.namespace
 
     def _make_workload(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> None:
         """A workload with its pods and machines, and the way of requests to them."""
-        settings = self._settings
-        component = self._workloads[key] = self._make_identity(key, workload, namespace)
+        settings, name = self._settings, f"{self._name}-{key}"
+        args = workload_args(settings, key, namespace=namespace, trust_domain=self._control_plane.trust_domain)
+        component = self._workloads[key] = Workload(name, args, opts=self._child)
         self._make_shape(key, workload, namespace)
         routed = namespace
         if workload.pods is not None:
-            # A route to a version of which there is no pod, for its update was refused, would lead nowhere.
-            routed = self._make_pods(key, workload, workload.pods, namespace, component).namespace
-        if key in settings.routing:
-            self._make_routing(key, workload, settings.routing[key], routed, component)
-        hosts = workload.machines.hosts if workload.machines else {}
-        lane = self._turns.of(len(hosts))
-        for machine in sorted(hosts):
-            self._make_machine(machine, key, workload, hosts[machine], component, lane)
-        if workload.machines is not None and self._google is not None:
-            self._make_google_machines(key, workload, workload.machines, component, self._google)
-        self._facts.workloads[key] = workload_facts(key, settings, component)
-
-    def _make_identity(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> Workload:
-        settings = self._settings
-        return Workload(
-            f"{self._name}-{key}",
-            WorkloadArgs(
-                workload=key,
+            pods = pods_args(
+                key,
+                workload,
+                workload.pods,
                 namespace=namespace,
-                service_account=workload.service_account or key,
-                trust_domain=self._control_plane.trust_domain,
-                domain=settings.cluster.domain,
-                labels=workload.labels,
-                ports=workload_ports(workload),
-                service_entry_hosts=workload.service.hosts,
-                has_machines=workload.machines is not None,
-                machines_version=workload.machines.version if workload.machines else "",
-                network=settings.network_of(workload),
-                probe=probe_document(workload.probe),
-                concurrency=proxy_shape(settings.sidecar, workload).concurrency,
-            ),
-            opts=self._child,
-        )
+                service_account=component.service_account,
+                injected_as=self._injected_as,
+            )
+            # A route to a version of which there is no pod, for its update was refused, would lead nowhere.
+            routed = Pods(name, pods, opts=self._child).namespace
+        if key in settings.routing:
+            Routing(name, routing_args(settings, key, namespace=routed, host=component.host), opts=self._child)
+        if workload.machines is not None:
+            self._make_machines(key, workload, workload.machines, component)
+        self._facts.workloads[key] = workload_facts(key, settings, component)
 
     def _make_shape(self, key: str, workload: given.Workload, namespace: pulumi.Output[str]) -> None:
         """What istiod is told of the proxies of pods and machines alike."""
@@ -463,115 +385,36 @@ class HybridMesh(pulumi.ComponentResource):
                 opts=self._child,
             )
 
-    def _make_pods(
-        self,
-        key: str,
-        workload: given.Workload,
-        pods: given.Pods,
-        namespace: pulumi.Output[str],
-        component: Workload,
-    ) -> Pods:
-        return Pods(
-            f"{self._name}-{key}",
-            PodsArgs(
-                workload=key,
-                namespace=namespace,
-                service_account=component.service_account,
-                labels=workload.labels,
-                version=pods.version,
-                image=pods.image,
-                image_pull_policy=pods.image_pull_policy,
-                replicas=pods.replicas,
-                ready_seconds=pods.ready_seconds,
-                command=pods.command,
-                env=pods.env,
-                injected_as=self._injected_as,
-                dns_capture=pods.dns_capture,
-                resources={str(k): v for k, v in pods.resources.items()},
-                ports={port.name: port.target for port in workload.ports},
-                probe=probe_document(workload.probe),
-                metrics=None
-                if workload.metrics is None
-                else AppMetrics(port=workload.metrics.port, path=workload.metrics.path),
-            ),
-            opts=self._child,
-        )
+    def _make_access(self, key: str, namespace: pulumi.Output[str]) -> None:
+        args = access_args(self._settings, key, namespace=namespace, workloads=self._workloads)
+        WorkloadAccess(f"{self._name}-{key}", args, opts=self._child)
 
-    def _make_routing(
-        self,
-        key: str,
-        workload: given.Workload,
-        routing: given.Routing,
-        namespace: pulumi.Output[str],
-        component: Workload,
-    ) -> None:
-        by_request = [port.port for port in workload.ports if port.by_request]
-        defaults = self._settings.namespace(workload.namespace).traffic_policy
-        Routing(
-            f"{self._name}-{key}",
-            RoutingArgs(
+    def _make_machines(self, key: str, workload: given.Workload, machines: given.Machines, component: Workload) -> None:
+        """Those of a workload that are reached by SSH join in turn, those of Google Cloud by themselves."""
+        network = self._settings.network_of(workload)
+        lane = self._turns.of(len(machines.hosts))
+        for machine, host in sorted(machines.hosts.items()):
+            member = self._make_sidecar(
+                machine,
+                host,
+                component,
+                lane,
+                network=network,
+                workload=workload,
+                static=machines.registration == "static",
+            )
+            self._facts.machines[machine] = machine_facts(
+                self._hosts[machine],
+                member,
+                host,
                 workload=key,
-                namespace=namespace,
-                host=component.host,
-                aliases=workload.service.hosts[1:],
-                subsets=routing.subsets_of(workload),
-                weights=routing.weights,
-                matches=[HeaderMatch(headers=match.headers, subset=match.subset) for match in routing.match],
-                mirror=None
-                if routing.mirror is None
-                else Mirror(subset=routing.mirror.subset, percentage=routing.mirror.percentage),
-                tcp_ports=[port.port for port in workload.ports if port.protocol == "TCP"],
-                tls_ports=[port.port for port in workload.ports if port.protocol == "TLS"],
-                has_http=bool(by_request),
-                http_ports=by_request,
-                policy=traffic_policy_of(routing.over(defaults)),
-                timeout=routing.timeout,
-                retry_attempts=routing.retries.attempts,
-                per_try_seconds=routing.retries.per_try_seconds,
-            ),
-            opts=self._child,
-        )
-
-    def _make_access(self, key: str, access: given.Access, namespace: pulumi.Output[str]) -> None:
-        WorkloadAccess(
-            f"{self._name}-{key}",
-            WorkloadAccessArgs(
-                workload=key,
-                namespace=namespace,
-                default_deny=access.default == "deny",
-                allow=[access_rule(rule, self._workloads) for rule in access.allow],
-                deny=[access_rule(rule, self._workloads) for rule in access.deny],
-                http_ports=[p.target for p in self._settings.workloads[key].ports if p.by_request],
-            ),
-            opts=self._child,
-        )
-
-    def _make_machine(
-        self, machine: str, key: str, workload: given.Workload, host: given.Host, component: Workload, lane: Lane
-    ) -> None:
-        settings = self._settings
-        made = self._host(machine, host)
-        static = workload.machines is not None and workload.machines.registration == "static"
-        member = self._make_sidecar(
-            machine,
-            made,
-            host,
-            component,
-            lane,
-            network=settings.network_of(workload),
-            workload=workload,
-            static=static,
-        )
-        self._facts.machines[machine] = machine_facts(
-            made,
-            member,
-            host,
-            workload=key,
-            namespace=workload.namespace,
-            network=settings.network_of(workload),
-            version=workload.machines.version if workload.machines else "",
-            registration=workload.machines.registration if workload.machines else "",
-        )
+                namespace=workload.namespace,
+                network=network,
+                version=machines.version,
+                registration=machines.registration,
+            )
+        if self._google is not None:
+            self._make_google_machines(key, workload, machines, component, self._google)
 
     def _make_network_gateway(
         self,
@@ -595,7 +438,6 @@ class HybridMesh(pulumi.ComponentResource):
         for machine, host in sorted(gateway.hosts.items()):
             member = self._make_sidecar(
                 machine,
-                self._hosts[machine],
                 host,
                 component,
                 lane,
@@ -616,7 +458,6 @@ class HybridMesh(pulumi.ComponentResource):
     def _make_sidecar(
         self,
         machine: str,
-        made: SshHost | CommandHost,
         host: given.Host,
         component: Workload | NetworkGateway,
         lane: Lane,
@@ -626,7 +467,7 @@ class HybridMesh(pulumi.ComponentResource):
         static: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Sidecar:
-        settings = self._settings
+        settings, made = self._settings, self._hosts[machine]
         choices = proxy_choices(settings, workload)
         revision = revision_of(settings.control_plane, workload.machines if workload is not None else None, host)
         choices["environment"] = {**choices["environment"], **(environment or {})}
@@ -681,7 +522,7 @@ class HybridMesh(pulumi.ComponentResource):
         agent = None if observability is None else observability.agents.get(network)
         if agent is None:
             return []
-        return [self._host(agent.machine, self._settings.machine(agent.machine)).mesh_address]
+        return [self._hosts[agent.machine].mesh_address]
 
     def _reads_others(self, machine: str) -> bool:
         """Whether an agent runs there, which reads the metrics of other machines."""
@@ -704,103 +545,33 @@ class HybridMesh(pulumi.ComponentResource):
             AccessPolicy(
                 f"{self._name}-{name}", AccessPolicyArgs(namespace=namespace, mtls=settings.mtls), opts=self._child
             )
-        own = observability.prometheus
-        component = Observability(
+        metrics = Observability(
             f"{self._name}-metrics",
-            ObservabilityArgs(
+            observability_args(
+                settings,
+                observability,
                 namespace=namespace,
-                namespace_name=name,
-                injected_as=self._injected_as,
-                domain=settings.cluster.domain,
-                image=observability.image,
-                image_pull_policy=observability.image_pull_policy,
-                config=server_config(settings, self._hosts),
-                entries_in={ns: namespaces[ns] for ns in namespaces_of_machines(settings)},
-                pods_in={ns: namespaces.get(ns, self._control_plane.namespace) for ns in namespaces_of_pods(settings)},
+                namespaces=namespaces,
                 istio_namespace=self._control_plane.namespace,
-                seconds=observability.scrape_seconds,
-                gateways=watched_gateways(settings),
-                agents=watched_agents(settings),
-                thresholds=rules.Thresholds(
-                    error_percent=observability.alerts.error_percent,
-                    canary_points=observability.alerts.canary_points,
-                    certificate_hours=observability.alerts.certificate_hours,
-                ),
-                delivery=observability.delivery,
-                operator_labels=observability.operator_labels,
-                dashboard_labels=observability.dashboard_labels,
-                prometheus=None
-                if own is None
-                else OwnPrometheus(
-                    image=own.image,
-                    retention_hours=own.retention_hours,
-                    resources={str(k): v for k, v in own.resources.items()},
-                ),
-                writers=[
-                    self._workloads[settings.workload_of(agent.machine)].identity
-                    for _, agent in sorted(observability.agents.items())
-                    if agent.write_to is None
-                ],
+                injected_as=self._injected_as,
+                hosts=self._hosts,
+                workloads=self._workloads,
             ),
             opts=self._child,
         )
-        timeouts = settings.sidecar.timeouts
         for network, agent in sorted(observability.agents.items()):
-            write_to = component.write_to if agent.write_to is None else pulumi.Output.from_input(agent.write_to)
             MetricsAgent(
                 f"{self._name}-{network}-metrics",
-                MetricsAgentArgs(
-                    connection=self._hosts[agent.machine].connection,
-                    joined=self._members[agent.machine].joined,
-                    url=agent.package.url,
-                    sha256=agent.package.sha256,
-                    config=pulumi.Output.all(component.server, write_to).apply(
-                        agent_file(network, observability.scrape_seconds)
-                    ),
-                    dial_seconds=timeouts.dial_seconds,
-                    dial_attempts=timeouts.dial_attempts,
-                    download_seconds=timeouts.download_seconds,
-                    ready_seconds=timeouts.ready_seconds,
+                metrics_agent_args(
+                    settings,
+                    observability,
+                    network,
+                    host=self._hosts[agent.machine],
+                    member=self._members[agent.machine],
+                    metrics=metrics,
                 ),
                 opts=self._child,
             )
-
-    def _host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
-        """A machine, made once, whoever asks first."""
-        if machine not in self._hosts:
-            self._hosts[machine] = self._make_host(machine, host)
-        return self._hosts[machine]
-
-    def _make_host(self, machine: str, host: given.Host) -> SshHost | CommandHost:
-        if host.ssh is not None:
-            return SshHost(
-                SshHostArgs(
-                    address=host.ssh.address,
-                    port=host.ssh.port,
-                    user=host.ssh.user,
-                    host_key=host.ssh.host_key,
-                    private_key=host.ssh.key,
-                    passphrase=host.ssh.passphrase,
-                    bastion=bastion_of(host.ssh),
-                    mesh_address=host.mesh_address,
-                )
-            )
-        if host.command is not None:
-            return CommandHost(
-                f"{self._name}-{machine}",
-                CommandHostArgs(
-                    machine=machine,
-                    create=host.command.create,
-                    delete=host.command.delete,
-                    seconds=host.command.timeout_seconds,
-                    private_key=host.command.key,
-                    passphrase=host.command.passphrase,
-                    bastion=bastion_of(host.command),
-                    mesh_address=host.mesh_address,
-                ),
-                opts=self._child,
-            )
-        raise ValueError(f"machine {machine} is of no kind; hybridmesh.settings.parse refuses such settings.")
 
 
 def urns_in(*components: pulumi.ComponentResource) -> pulumi.Output[Sequence[str]]:
@@ -809,13 +580,9 @@ def urns_in(*components: pulumi.ComponentResource) -> pulumi.Output[Sequence[str
     return pulumi.Output.all(*made).apply(sorted)
 
 
-def _following(first: pulumi.Output[str], value: str) -> pulumi.Output[str]:
-    return first.apply(lambda _: value)
-
-
 def lone_address(address: str) -> str:
     """The range that is one address."""
-    return f"{address}/{128 if ':' in address else 32}"
+    return str(ip_network(address))
 
 
 def lone_ipv4(address: str) -> str:

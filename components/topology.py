@@ -114,7 +114,7 @@ def workload_facts(key: str, settings: Settings, component: Workload) -> pulumi.
         pods=None
         if workload.pods is None
         else {"replicas": workload.pods.replicas, "version": workload.pods.version, "image": workload.pods.image},
-        machines=sorted(workload.machines.hosts) if workload.machines else [],
+        machines=sorted(workload.hosts),
         weights=None if routing is None or not routing.weights else dict(routing.weights),
         subsets=None if routing is None else {k: dict(v) for k, v in routing.used_subsets_of(workload).items()},
     )

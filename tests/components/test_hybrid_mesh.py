@@ -10,12 +10,12 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.from_settings import asked_of_adopted
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.istio.adopted import Asked
 from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import Settings
+from hybridmesh.settings.adopted import asked_of_adopted
 from tests.components.harness import PROJECT_ROOT, SECRETS, World, dev_settings, run
 from tests.settings.test_network_rules import far
 

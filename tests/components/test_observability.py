@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.from_settings import watched_agents, watched_gateways
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from components.metrics_from_settings import watched_agents, watched_gateways
 from components.observability import writers_policy
 from components.telemetry import Traces, TraceTag, tracing
 from hybridmesh.metrics import server

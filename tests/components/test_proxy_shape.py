@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from components.from_settings import accepted_risks
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.telemetry import access_logging
 from hybridmesh.istio import versions
+from hybridmesh.settings.risks import accepted_risks
 from tests.components.harness import World, dev_settings, run
 from tests.remote.unpacked import texts
 

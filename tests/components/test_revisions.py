@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.from_settings import accepted_risks
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
+from hybridmesh.settings.risks import accepted_risks
 from tests.components.harness import World, dev_settings, run
 from tests.components.test_observability import GIVEN
 from tests.settings.test_network_rules import far, host

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.from_settings import losses
 from hybridmesh.settings.lost import declared_lost, lost_machines, present, sections_of_config, sections_of_file
+from hybridmesh.settings.risks import losses
 from tests.components.harness import dev_sections, dev_settings
 from tests.settings.test_network_rules import far, host
 from tests.settings.test_rules import findings

@@ -143,10 +143,6 @@ class Settings(Model):
                 return name
         raise KeyError(machine)
 
-    def machine(self, name: str) -> Host:
-        """A workload's machine. Raises KeyError where there is none."""
-        return self.workloads[self.workload_of(name)].hosts[name]
-
 
 def gateways_of(networks: Mapping[str, Network]) -> dict[str, NetworkGateway]:
     """The gateways of those networks that have one, by network."""

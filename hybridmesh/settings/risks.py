@@ -1,0 +1,42 @@
+"""What is said of settings that are allowed, and may do harm: at each preview and `up`."""
+
+from collections.abc import Iterator
+
+from hybridmesh.istio import versions
+
+from .access import has_source
+from .lost import lost_machines
+from .models import Settings
+from .version_checks import outside_the_table
+
+
+def accepted_risks(settings: Settings) -> list[str]:
+    """What `versions.accept` lets through, and what may break with it; and what holds only if others see to it."""
+    found = outside_the_table(settings.control_plane, settings.sidecar, settings.workloads, settings.networks)
+    risks = [
+        f"{risk.objection.kind} {risk.problem}, as versions.accept allows. {risk.objection.consequence}"
+        for risk in found
+    ]
+    if "system" in settings.versions.accept:
+        risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
+    return [*risks, *_plain_text_elsewhere(settings)]
+
+
+def _plain_text_elsewhere(settings: Settings) -> Iterator[str]:
+    """Rules that refuse by identity, in namespaces whose owners say whether a caller must have one."""
+    for name, access in sorted(settings.access.items()):
+        namespace = settings.workloads[name].namespace
+        if access.default == "allow" and settings.namespace(namespace).existing and any(map(has_source, access.deny)):
+            yield (
+                f"access.{name}.deny refuses callers by identity in namespace {namespace}, which is another's. Callers "
+                "in plain text have none: they pass, unless its owner's mTLS is STRICT."
+            )
+
+
+def losses(settings: Settings) -> list[str]:
+    """What it means that machines are declared lost."""
+    return [
+        f"{machine} is declared lost ({place}): it is no part of the mesh and of this stack, and nobody asks it. "
+        "Should it still run, it would come back into the mesh by its certificate: switch it off."
+        for machine, place in sorted(lost_machines(settings).items())
+    ]
