@@ -8,8 +8,8 @@ import pulumi
 _T = TypeVar("_T")
 
 
-def after(resource: pulumi.Resource, value: _T) -> "pulumi.Output[_T]":
-    """`value` as an output of `resource`: who uses it is made after the resource, and removed before it.
+def after(resource: pulumi.Resource, value: "pulumi.Input[_T]") -> "pulumi.Output[_T]":
+    """`value` as an output of `resource`, too: who uses it is made after the resource, and removed before it.
 
     A resource's URN is known in every preview, unlike its properties; so a preview shows what hangs on it.
     """

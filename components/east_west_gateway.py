@@ -99,9 +99,8 @@ class EastWestGateway(pulumi.ComponentResource):
         )
         if args.address is not None:
             self.address = after(release, args.address)
-            return
-        namespace = pulumi.Output.all(args.namespace, release.urn).apply(lambda both: str(both[0]))
-        self.address = self._awaited_address(name, args, namespace)
+        else:
+            self.address = self._awaited_address(name, args, after(release, args.namespace))
 
     def _awaited_address(
         self, name: str, args: EastWestGatewayArgs, namespace: pulumi.Input[str]

@@ -9,7 +9,7 @@ from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from hybridmesh.istio import spiffe_id
+from hybridmesh.istio import group_manifest, spiffe_id
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
@@ -89,14 +89,8 @@ class NetworkGateway(pulumi.ComponentResource):
             spec=spec,
             opts=child,
         )
-        self.group = pulumi.Output.all(namespace, group.urn, gateway.urn).apply(
-            lambda known: {
-                "apiVersion": _NETWORKING,
-                "kind": "WorkloadGroup",
-                "metadata": {"name": group_name, "namespace": known[0]},
-                "spec": spec,
-            }
-        )
+        both: pulumi.Output[str] = after(gateway, after(group, namespace))
+        self.group = both.apply(lambda there: group_manifest(group_name, there, spec))
         self.register_outputs({"identity": self.identity})
 
 

@@ -20,6 +20,7 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from hybridmesh.istio import injection_annotations
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
+from .after import after
 from .timeouts import within
 
 REWRITE_PROBES = {"sidecar.istio.io/rewriteAppHTTPProbers": "true"}
@@ -125,7 +126,7 @@ class Pods(pulumi.ComponentResource):
                 ignore_changes=["spec.selector"],
             ),
         )
-        self.namespace = pulumi.Output.all(args.namespace, deployment.urn).apply(lambda known: str(known[0]))
+        self.namespace = after(deployment, args.namespace)
         self.register_outputs({})
 
 

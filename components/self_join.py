@@ -17,6 +17,7 @@ from pulumi_kubernetes.rbac.v1 import (
 from hybridmesh.istio import BootstrapOptions, cluster_env, hosts_template, mesh_yaml
 from hybridmesh.remote.startup import GOOGLE_IDENTITY, startup_script
 
+from .after import after
 from .proxy_choices import (
     SidecarCapture,
     SidecarLimits,
@@ -158,7 +159,7 @@ class SelfJoin(pulumi.ComponentResource):
         ).apply(lambda known: startup_settings(args, *known))
         script = pulumi.Output.all(pulumi.Output.all(**files), settings).apply(lambda both: startup_script(*both))
         # A machine that boots before it may ask would be refused.
-        self.startup_script = pulumi.Output.all(script, binding.urn).apply(lambda both: str(both[0]))
+        self.startup_script = after(binding, script)
         self.register_outputs({})
 
 

@@ -9,7 +9,7 @@ from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.core.v1 import Service, ServiceAccount, ServicePortArgs, ServiceSpecArgs
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from hybridmesh.istio import spiffe_id
+from hybridmesh.istio import group_manifest, spiffe_id
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
 from .after import after
@@ -83,64 +83,68 @@ class Workload(pulumi.ComponentResource):
             {"workload": args.workload, "namespace": args.namespace, "serviceAccount": args.service_account},
             opts,
         )
-        child = pulumi.ResourceOptions(parent=self)
-        namespace = pulumi.Output.from_input(args.namespace)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        self._namespace = pulumi.Output.from_input(args.namespace)
         account = ServiceAccount(
             f"{name}-account",
-            metadata=ObjectMetaArgs(name=args.service_account, namespace=namespace, labels={"app": args.workload}),
-            opts=child,
+            metadata=ObjectMetaArgs(
+                name=args.service_account, namespace=self._namespace, labels={"app": args.workload}
+            ),
+            opts=self._child,
         )
         self.service_account = after(account, args.service_account)
-        self.identity = pulumi.Output.all(args.trust_domain, namespace, self.service_account).apply(
+        self.identity = pulumi.Output.all(args.trust_domain, self._namespace, self.service_account).apply(
             lambda parts: spiffe_id(*parts)
         )
-        self.host = namespace.apply(lambda ns: f"{args.workload}.{ns}.svc.{args.domain}")
-        if args.ports and args.service_entry_hosts:
+        self.host = self._make_host()
+        self.group = self._make_group() if args.has_machines else pulumi.Output.from_input({})
+        self.register_outputs({"identity": self.identity, "host": self.host})
+
+    def _make_host(self) -> pulumi.Output[str]:
+        """The host name, and what makes it known."""
+        name, args = self._name, self._args
+        host = self._namespace.apply(lambda ns: f"{args.workload}.{ns}.svc.{args.domain}")
+        if not args.ports:
+            return host
+        labels = {**args.labels, "app": args.workload}
+        if args.service_entry_hosts:
             entry = CustomResource(
                 f"{name}-service-entry",
                 api_version="networking.istio.io/v1",
                 kind="ServiceEntry",
-                metadata=ObjectMetaArgs(
-                    name=args.workload, namespace=namespace, labels={**args.labels, "app": args.workload}
-                ),
+                metadata=ObjectMetaArgs(name=args.workload, namespace=self._namespace, labels=labels),
                 spec=service_entry_spec(args),
-                opts=child,
+                opts=self._child,
             )
-            self.host = after(entry, args.service_entry_hosts[0])
-        elif args.ports:
-            service = Service(
-                f"{name}-service",
-                metadata=ObjectMetaArgs(
-                    name=args.workload,
-                    namespace=namespace,
-                    labels={**args.labels, "app": args.workload},
-                    # Kubernetes knows no endpoints on machines, so that waiting for one could last for ever.
-                    annotations={"pulumi.com/skipAwait": "true"},
-                ),
-                spec=ServiceSpecArgs(selector={"app": args.workload}, ports=[_service_port(p) for p in args.ports]),
-                opts=child,
-            )
-            self.host = pulumi.Output.all(self.host, service.urn).apply(lambda both: str(both[0]))
-        self.group = pulumi.Output.from_input({})
-        if args.has_machines:
-            spec = workload_group_spec(args)
-            group = CustomResource(
-                f"{name}-group",
-                api_version="networking.istio.io/v1",
-                kind="WorkloadGroup",
-                metadata=ObjectMetaArgs(name=args.workload, namespace=namespace, labels={"app": args.workload}),
-                spec=spec,
-                opts=child,
-            )
-            self.group = pulumi.Output.all(namespace, group.urn).apply(
-                lambda both: {
-                    "apiVersion": "networking.istio.io/v1",
-                    "kind": "WorkloadGroup",
-                    "metadata": {"name": args.workload, "namespace": both[0]},
-                    "spec": spec,
-                }
-            )
-        self.register_outputs({"identity": self.identity, "host": self.host})
+            return after(entry, args.service_entry_hosts[0])
+        service = Service(
+            f"{name}-service",
+            metadata=ObjectMetaArgs(
+                name=args.workload,
+                namespace=self._namespace,
+                labels=labels,
+                # Kubernetes knows no endpoints on machines, so that waiting for one could last for ever.
+                annotations={"pulumi.com/skipAwait": "true"},
+            ),
+            spec=ServiceSpecArgs(selector={"app": args.workload}, ports=[_service_port(p) for p in args.ports]),
+            opts=self._child,
+        )
+        return after(service, host)
+
+    def _make_group(self) -> pulumi.Output[dict[str, Any]]:
+        """The WorkloadGroup; its manifest, once it is there."""
+        args, spec = self._args, workload_group_spec(self._args)
+        group = CustomResource(
+            f"{self._name}-group",
+            api_version="networking.istio.io/v1",
+            kind="WorkloadGroup",
+            metadata=ObjectMetaArgs(name=args.workload, namespace=self._namespace, labels={"app": args.workload}),
+            spec=spec,
+            opts=self._child,
+        )
+        namespace: pulumi.Output[str] = after(group, self._namespace)
+        return namespace.apply(lambda there: group_manifest(args.workload, there, spec))
 
 
 def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from .bootstrap import (
 )
 from .certificate import check_root_certificate, pem_problem
 from .errors import BootstrapError
-from .group import WorkloadGroup, group_from_yaml, parse_group
+from .group import WorkloadGroup, group_from_yaml, group_manifest, parse_group
 from .mesh import MeshConfig, mesh_config_text, parse_mesh_config
 from .names import (
     CanonicalService,
@@ -51,6 +51,7 @@ __all__ = [
     "dns_label",
     "dns_subdomain",
     "group_from_yaml",
+    "group_manifest",
     "hosts_file",
     "hosts_template",
     "injected_as",

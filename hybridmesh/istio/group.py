@@ -124,3 +124,13 @@ def _annotation(where: str, annotations: Mapping[str, Any]) -> str:
             "YAML as text: put `|` after the annotation's name, the settings indented below.",
         )
     return value or ""
+
+
+def group_manifest(name: str, namespace: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A WorkloadGroup as Kubernetes has it."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": FIELD,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from hybridmesh.istio import BootstrapOptions, cluster_env, versions
+from hybridmesh.istio import BootstrapOptions, cluster_env, group_manifest, versions
 from hybridmesh.remote import ANOTHER_RAN, ANOTHER_RAN_FIX, COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, has_run, payload
 from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in
 from hybridmesh.settings import Settings
@@ -132,24 +132,19 @@ def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: s
 
 def _workload_of(settings: Settings, name: str) -> given.Workload | None:
     """None: a gateway machine's."""
-    return next((w for w in settings.workloads.values() if w.machines and name in w.machines.hosts), None)
+    return next((workload for workload in settings.workloads.values() if name in workload.hosts), None)
 
 
 def _redirected(shape: given.ProxyShape, ports: Mapping[str, int], ssh_port: int) -> str:
     """A `cluster.env` that has the same ports redirected as the machine's own."""
     capture = shape.capture
-    group = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "WorkloadGroup",
-        "metadata": {"name": "any", "namespace": "any"},
-        "spec": {"metadata": {"labels": {"app": "any"}}, "template": {"serviceAccount": "any", "ports": dict(ports)}},
-    }
+    spec = {"metadata": {"labels": {"app": "any"}}, "template": {"serviceAccount": "any", "ports": dict(ports)}}
     options = BootstrapOptions(
         local_exclude_ports=(ssh_port, *capture.exclude_inbound_ports),
         inbound_ports=None if capture.inbound_ports is None else tuple(capture.inbound_ports),
         all_inbound_ports=capture.all_inbound_ports,
     )
-    return cluster_env(group, "defaultConfig: {}\n", options)
+    return cluster_env(group_manifest("any", "any", spec), "defaultConfig: {}\n", options)
 
 
 def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
