@@ -16,19 +16,12 @@ from pulumi_kubernetes.apiextensions import CustomResource
 
 from hybridmesh.istio import (
     BootstrapOptions,
-    canonical_service,
     cluster_env,
     hosts_template,
     mesh_yaml,
     static_entry_name,
-    workload_entry_name,
 )
-from hybridmesh.istio.names import (
-    CANONICAL_NAME_LABEL,
-    CANONICAL_REVISION_LABEL,
-    HEALTH_CHECKS_ANNOTATION,
-    LOCALITY_LABEL,
-)
+from hybridmesh.istio.members import entry_name, group_at, static_entry
 from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
 from hybridmesh.providers import (
     ClusterAccess,
@@ -44,7 +37,7 @@ from hybridmesh.providers import (
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest, scripts_digest
 from hybridmesh.remote.preflight import Preflight
 
-from .after import behind
+from .after import after, behind
 from .connection import Connection
 from .preflight_gate import PreflightGate
 from .proxy_choices import (
@@ -310,7 +303,7 @@ class Sidecar(pulumi.ComponentResource):
             # One that would not join is never in the mesh, and so need not leave it.
             opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=verdict)),
         )
-        return pulumi.Output.all(departure.namespace, departure.urn).apply(lambda both: str(both[0]))
+        return after(departure, departure.namespace)
 
     def _make_join(
         self, namespace: "pulumi.Output[str]", entry: "pulumi.Output[str]"
@@ -395,13 +388,16 @@ class Sidecar(pulumi.ComponentResource):
     def _make_entry(self, namespace: "pulumi.Output[str]") -> "pulumi.Output[str]":
         """The WorkloadEntry, which must be there before the proxy names it; and its name, once it is."""
         args, group = self._args, self._group
-        manifest = pulumi.Output.all(group, args.mesh_address).apply(lambda both: static_entry(args, *both))
+        name = group.apply(lambda g: static_entry_name(g["metadata"]["name"], args.machine))
+        manifest = pulumi.Output.all(group, args.mesh_address).apply(
+            lambda both: static_entry(both[0], both[1], args.locality, args.weight)
+        )
         entry = CustomResource(
             f"{self._name}-entry",
             api_version="networking.istio.io/v1",
             kind="WorkloadEntry",
             metadata={
-                "name": group.apply(lambda g: static_entry_name(g["metadata"]["name"], args.machine)),
+                "name": name,
                 "namespace": namespace,
                 "labels": manifest.apply(lambda m: m["metadata"]["labels"]),
                 "annotations": manifest.apply(lambda m: m["metadata"]["annotations"]),
@@ -409,46 +405,12 @@ class Sidecar(pulumi.ComponentResource):
             spec=manifest.apply(lambda m: m["spec"]),
             opts=self._child,
         )
-        return pulumi.Output.all(group, entry.urn).apply(
-            lambda both: static_entry_name(both[0]["metadata"]["name"], args.machine)
-        )
+        return after(entry, name)
 
 
 def _group_here(args: SidecarArgs) -> "pulumi.Output[Mapping[str, Any]]":
     """The group's manifest with what is this machine's alone: its locality, which its proxy is told by a label."""
     return whole(args.group).apply(lambda group: group_at(group, args.locality))
-
-
-def group_at(group: Mapping[str, Any], locality: str | None) -> Mapping[str, Any]:
-    """A group's manifest with a locality among its labels."""
-    if locality is None:
-        return group
-    spec = group["spec"]
-    labels = {**spec["metadata"]["labels"], LOCALITY_LABEL: locality.replace("/", ".")}
-    return {**group, "spec": {**spec, "metadata": {**spec["metadata"], "labels": labels}}}
-
-
-def static_entry(args: SidecarArgs, group: Mapping[str, Any], address: str) -> dict[str, Any]:
-    """A static WorkloadEntry as istiod would make it by the group, so that nothing else differs."""
-    template, labels = group["spec"]["template"], canonical_labels(group)
-    spec: dict[str, Any] = {"address": address, "labels": labels, "serviceAccount": template["serviceAccount"]}
-    for key in ("network", "ports"):
-        if template.get(key):
-            spec[key] = template[key]
-    if args.locality is not None:
-        spec["locality"] = args.locality
-    if args.weight is not None:
-        spec["weight"] = args.weight
-    # With this annotation, whatever it says, istiod notes on the entry that the proxy comes and goes.
-    checked = "true" if "probe" in group["spec"] else "false"
-    return {"metadata": {"labels": labels, "annotations": {HEALTH_CHECKS_ANNOTATION: checked}}, "spec": spec}
-
-
-def canonical_labels(group: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of a group's entries."""
-    labels = dict(group["spec"]["metadata"]["labels"])
-    canonical = canonical_service(labels, group["metadata"]["name"])
-    return {**labels, CANONICAL_NAME_LABEL: canonical.name, CANONICAL_REVISION_LABEL: canonical.revision}
 
 
 def bootstrap_files(args: SidecarArgs, group: "pulumi.Output[Mapping[str, Any]]") -> dict[str, pulumi.Output[str]]:
@@ -512,12 +474,6 @@ def entry_of(args: SidecarArgs, group: Mapping[str, Any], address: str) -> str:
     """The name of a machine's WorkloadEntry, whoever makes it."""
     name: str = group["metadata"]["name"]
     return static_entry_name(name, args.machine) if args.static_entry else entry_name(group, address)
-
-
-def entry_name(group: Mapping[str, Any], address: str) -> str:
-    """The name of the WorkloadEntry that istiod makes for a machine of a group."""
-    network = group["spec"]["template"].get("network", "")
-    return workload_entry_name(group["metadata"]["name"], address, network)
 
 
 def patience_seconds(limits: SidecarLimits) -> int:

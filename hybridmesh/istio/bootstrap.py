@@ -15,8 +15,6 @@ from .errors import BootstrapError
 from .group import WorkloadGroup, parse_group
 from .mesh import MeshConfig, parse_mesh_config
 from .names import (
-    CANONICAL_NAME_LABEL,
-    CANONICAL_REVISION_LABEL,
     canonical_service,
     dns_label,
     dns_subdomain,
@@ -289,11 +287,6 @@ def _metadata(
     group: WorkloadGroup, mesh: MeshConfig, config: protojson.Message, options: BootstrapOptions
 ) -> dict[str, str]:
     canonical = canonical_service(group.labels, group.name)
-    labels = {
-        **group.labels,
-        CANONICAL_NAME_LABEL: canonical.name,
-        CANONICAL_REVISION_LABEL: canonical.revision,
-    }
     metadata = {
         "CANONICAL_SERVICE": canonical.name,
         "CANONICAL_REVISION": canonical.revision,
@@ -304,7 +297,7 @@ def _metadata(
         "ISTIO_META_MESH_ID": config.get("meshId", ""),
         "ISTIO_META_NETWORK": group.network,
         "ISTIO_META_WORKLOAD_NAME": group.name,
-        "ISTIO_METAJSON_LABELS": go_json(labels),
+        "ISTIO_METAJSON_LABELS": go_json(canonical.on(group.labels)),
     }
     if group.ports:
         metadata["ISTIO_META_POD_PORTS"] = _pod_ports(group.ports)

@@ -40,6 +40,10 @@ class CanonicalService(NamedTuple):
     name: str
     revision: str
 
+    def on(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Labels, with those that say so."""
+        return {**labels, CANONICAL_NAME_LABEL: self.name, CANONICAL_REVISION_LABEL: self.revision}
+
 
 def canonical_service(labels: Mapping[str, str], workload: str) -> CanonicalService:
     """The canonical service of a workload called `workload` with these labels.

@@ -9,12 +9,7 @@ from typing import Any
 
 from hybridmesh.istio import canonical_service
 from hybridmesh.istio.entries import awaits_report, group_of, is_connected, must_have_spoken
-from hybridmesh.istio.names import (
-    CANONICAL_NAME_LABEL,
-    CANONICAL_REVISION_LABEL,
-    HEALTH_CHECKS_ANNOTATION,
-    LOCALITY_LABEL,
-)
+from hybridmesh.istio.names import HEALTH_CHECKS_ANNOTATION, LOCALITY_LABEL
 
 from .cluster import NETWORKING, Cluster
 
@@ -89,12 +84,7 @@ def entry_patch(
     one, whatever its group says by then, so that a subset would go on selecting by labels of yesterday
     (`registerWorkload`; istio/istio #37868). `labels`, `ports`: the group's.
     """
-    canonical = canonical_service(labels, group)
-    wanted = {
-        **labels,
-        CANONICAL_NAME_LABEL: canonical.name,
-        CANONICAL_REVISION_LABEL: canonical.revision,
-    }
+    wanted = canonical_service(labels, group).on(labels)
     metadata, spec = entry["metadata"], entry.get("spec") or {}
     patch: dict[str, Any] = {}
     for place, there, key, value in (

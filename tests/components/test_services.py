@@ -6,9 +6,9 @@ import pytest
 
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.pods import Pods, PodsArgs
-from components.sidecar import canonical_labels, group_at
 from components.workload import Workload, WorkloadArgs, WorkloadPort
-from hybridmesh.istio import static_entry_name
+from hybridmesh.istio import canonical_service, static_entry_name
+from hybridmesh.istio.members import group_at
 from tests.components.harness import World, dev_sections, dev_settings, run
 from tests.components.test_sidecar import GROUP, sidecar
 
@@ -155,4 +155,5 @@ def test_a_machine_s_locality_reaches_its_proxy_and_its_entry() -> None:
 
 def test_names_and_labels_of_entries() -> None:
     assert static_entry_name(GROUP["metadata"]["name"], "vm-1") == "echo-vm-1"
-    assert canonical_labels(GROUP)["service.istio.io/canonical-name"] == "echo"
+    labels = GROUP["spec"]["metadata"]["labels"]
+    assert canonical_service(labels, "echo").on(labels)["service.istio.io/canonical-name"] == "echo"

@@ -8,8 +8,9 @@ import pytest
 
 from components.connection import Connection
 from components.proxy_choices import SidecarCapture, SidecarPackage, SidecarResources
-from components.sidecar import ReadyReport, Sidecar, SidecarArgs, entry_name, ready_report
+from components.sidecar import ReadyReport, Sidecar, SidecarArgs, ready_report
 from hybridmesh import remote
+from hybridmesh.istio.members import entry_name
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY
 from tests.components.harness import JOINED, KEY, REPORT, TOKEN, World, run
