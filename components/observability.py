@@ -139,29 +139,7 @@ class Observability(pulumi.ComponentResource):
     def _make_server(self) -> Deployment:
         args = self._args
         account = self._account("server", SERVER)
-        for namespace in sorted(args.entries_in):
-            self._role(
-                f"entries-{namespace}",
-                args.entries_in[namespace],
-                f"{SERVER}-{args.namespace_name}",
-                {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["list"]},
-                account,
-            )
-        for namespace in sorted(args.pods_in):
-            self._role(
-                f"pods-{namespace}",
-                args.pods_in[namespace],
-                f"{SERVER}-{args.namespace_name}-pods",
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-                account,
-            )
-        self._role(
-            "istiod",
-            args.istio_namespace,
-            f"{SERVER}-{args.namespace_name}-istiod",
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]},
-            account,
-        )
+        self._make_roles(account)
         config = self._config_map(
             "config", SERVER, {"config.json": pulumi.Output.from_input(args.config).apply(_pretty)}, {}
         )
@@ -216,6 +194,33 @@ class Observability(pulumi.ComponentResource):
         )
         self._service("server", SERVER, PORT)
         return deployment
+
+    def _make_roles(self, account: pulumi.Output[str]) -> None:
+        """What the server may look at."""
+        args = self._args
+        for namespace in sorted(args.entries_in):
+            self._role(
+                f"entries-{namespace}",
+                args.entries_in[namespace],
+                f"{SERVER}-{args.namespace_name}",
+                {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["list"]},
+                account,
+            )
+        for namespace in sorted(args.pods_in):
+            self._role(
+                f"pods-{namespace}",
+                args.pods_in[namespace],
+                f"{SERVER}-{args.namespace_name}-pods",
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+                account,
+            )
+        self._role(
+            "istiod",
+            args.istio_namespace,
+            f"{SERVER}-{args.namespace_name}-istiod",
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]},
+            account,
+        )
 
     # ------------------------------------------------------------------ what others read
 
