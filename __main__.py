@@ -6,19 +6,16 @@ from hybridmesh.garbage import collect_what_is_new
 collect_what_is_new()
 
 import contextlib
-import os
 from pathlib import Path
 
 import pulumi
 
+from components.debug_messages import without_debug_messages
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import SettingsError
 from hybridmesh.settings.pulumi_config import from_pulumi_config
 
-# Pulumi's SDK tells the engine of each resource's progress, for `pulumi up --debug`: some five messages a resource, and
-# it stands still until each is answered, a sixth of the time of a large run.
-if "HYBRID_MESH_DEBUG" not in os.environ:
-    pulumi.log.debug = lambda *_, **__: None
+without_debug_messages()
 
 try:
     settings = from_pulumi_config(Path(__file__).parent)
