@@ -12,7 +12,7 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import is_revisioned, istiod_address, istiod_host, mesh_config_map, parse_mesh_config
 from hybridmesh.istio.names import BASE_RELEASE, NETWORK_LABEL, canonical_address
-from hybridmesh.istio.nested import at
+from hybridmesh.istio.nested import at, merged
 from hybridmesh.providers import AwaitedConfigMap, AwaitedConfigMapArgs, ClusterAccess, IstioRemains, IstioRemainsArgs
 
 from .after import after
@@ -384,13 +384,3 @@ def installed_mesh_config(args: ControlPlaneArgs) -> str | None:
         default_config["meshId"] = args.mesh_id
     config = {"rootNamespace": args.namespace, "defaultConfig": default_config}
     return yaml.safe_dump(merged(config, values.get("meshConfig", {})), sort_keys=True)
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two mappings, key by key; where both have a value that is no mapping, that of `above` counts."""
-    result = dict(below)
-    for key, value in above.items():
-        under = result.get(key)
-        both = isinstance(under, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(under, value) if both else value  # type: ignore[arg-type]  # narrowed by `both`
-    return result

@@ -11,11 +11,12 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import injection_annotations, is_revisioned
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
+from hybridmesh.istio.nested import merged
 from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
 from .after import after
-from .control_plane import HelmCharts, charts_to_install, merged
+from .control_plane import HelmCharts, charts_to_install
 from .network_gateway import LISTENER_STATISTICS, services_server
 from .timeouts import within
 

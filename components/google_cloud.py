@@ -10,10 +10,10 @@ import pulumi
 from pulumi_gcp import compute, container
 from pydantic import TypeAdapter, ValidationError
 
+from hybridmesh.istio.nested import merged
 from hybridmesh.settings import Finding
 from hybridmesh.settings import models as given
 
-from .control_plane import merged
 from .gce_fleet import GceFleet, GceFleetArgs
 from .gce_guard import Way
 from .gce_instance import GceInstance, GceInstanceArgs

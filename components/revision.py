@@ -6,6 +6,7 @@ from typing import Any
 import pulumi
 
 from hybridmesh.istio import istiod_host
+from hybridmesh.istio.nested import merged
 
 from .after import after
 from .control_plane import (
@@ -15,7 +16,6 @@ from .control_plane import (
     chart_version,
     charts_to_install,
     istiod_release,
-    merged,
     released_mesh_config,
 )
 

@@ -12,9 +12,9 @@ from components.control_plane import (
     HelmCharts,
     installed_mesh_config,
     istiod_values,
-    merged,
 )
 from hybridmesh.istio import parse_mesh_config
+from hybridmesh.istio.nested import merged
 from hybridmesh.providers import ClusterAccess
 from tests.components.harness import World, run
 
