@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,7 +33,8 @@ from hybridmesh.providers import (
     PreflightArgs,
     PreflightCheck,
 )
-from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, payload, payload_digest, scripts_digest
+from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY, scripts_digest
+from hybridmesh.remote.join import dated_payload, last_line, ready_report
 from hybridmesh.remote.preflight import Preflight
 
 from .after import after, behind
@@ -135,15 +135,6 @@ class SidecarArgs:
 
 _OUTPUTS = ("entry", "identity", "certificateExpiry", "version", "synced", "joined")
 """The component's, as they are registered."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyReport:
-    """What a machine says of itself once its proxy is ready."""
-
-    identity: str
-    certificate_expiry: str
-    version: str
 
 
 class Sidecar(pulumi.ComponentResource):
@@ -513,27 +504,3 @@ def preflight_settings(
 def fingerprint(root_certificate: str) -> str:
     """What tells one trust bundle from another."""
     return hashlib.sha256(root_certificate.encode()).hexdigest()[:16]
-
-
-def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """A join's `payload`, which tells the machine its `generation`, for the machine to tell what it runs: files,
-    settings, and by their digest the scripts."""
-    generation = payload_digest(files, settings)
-    return {"generation": generation, "payload": payload(files, {**settings, "generation": generation})}
-
-
-def last_line(stdout: str) -> str:
-    """What a script on the machine printed: a greeting of the user's login shell may stand before it."""
-    return stdout.strip().rpartition("\n")[2]
-
-
-def ready_report(stdout: str, machine: str) -> ReadyReport:
-    """Reads the line of JSON that the readiness script printed. Raises ValueError for anything else."""
-    try:
-        document: Any = json.loads(last_line(stdout))
-        return ReadyReport(document["spiffeId"], document["certificateExpiry"], document["version"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{machine}: its readiness report cannot be read: {stdout.strip()[:200]!r}. Nothing is known of its "
-            "certificate. Fix: look at /var/log/hybrid-mesh.log on the machine, and run `pulumi up` again."
-        ) from error

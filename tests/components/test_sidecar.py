@@ -8,11 +8,12 @@ import pytest
 
 from components.connection import Connection
 from components.proxy_choices import SidecarCapture, SidecarPackage, SidecarResources
-from components.sidecar import ReadyReport, Sidecar, SidecarArgs, ready_report
+from components.sidecar import Sidecar, SidecarArgs
 from hybridmesh import remote
 from hybridmesh.istio.members import entry_name
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY
+from hybridmesh.remote.join import ReadyReport, ready_report
 from tests.components.harness import JOINED, KEY, REPORT, TOKEN, World, run
 from tests.remote.unpacked import texts
 

@@ -1,0 +1,41 @@
+"""What a join brings to a VM, and what the VM says of itself afterwards."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import payload, payload_digest
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """What a machine says of itself once its proxy is ready."""
+
+    identity: str
+    certificate_expiry: str
+    version: str
+
+
+def dated_payload(files: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """A join's `payload`, which tells the machine its `generation`, for the machine to tell what it runs: files,
+    settings, and by their digest the scripts."""
+    generation = payload_digest(files, settings)
+    return {"generation": generation, "payload": payload(files, {**settings, "generation": generation})}
+
+
+def last_line(stdout: str) -> str:
+    """What a script on the machine printed: a greeting of the user's login shell may stand before it."""
+    return stdout.strip().rpartition("\n")[2]
+
+
+def ready_report(stdout: str, machine: str) -> ReadyReport:
+    """Reads the line of JSON that the readiness script printed. Raises ValueError for anything else."""
+    try:
+        document: Any = json.loads(last_line(stdout))
+        return ReadyReport(document["spiffeId"], document["certificateExpiry"], document["version"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{machine}: its readiness report cannot be read: {stdout.strip()[:200]!r}. Nothing is known of its "
+            "certificate. Fix: look at /var/log/hybrid-mesh.log on the machine, and run `pulumi up` again."
+        ) from error
