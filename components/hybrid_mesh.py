@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -41,7 +40,7 @@ from .from_settings import (
 from .hosts import Hosts
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .metrics_agent import MetricsAgent
-from .metrics_from_settings import metrics_agent_args, observability_args
+from .metrics_from_settings import agents_on_ipv4, metrics_agent_args, observability_args, runs_agent, scrapers_in
 from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
 from .observability import Observability
 from .pods import Pods
@@ -282,8 +281,7 @@ class HybridMesh(pulumi.ComponentResource):
         settings = self._settings
         revision = revision_of(settings.control_plane, machines)
         names = sorted({**machines.fleets, **machines.instances})
-        agents = self._agent(settings.network_of(workload)) if names else []
-        agent = [address.apply(lone_ipv4) for address in agents]
+        agent = agents_on_ipv4(settings, settings.network_of(workload), self._hosts) if names else []
         for name in names:
             join = SelfJoinArgs(
                 machines=name,
@@ -471,7 +469,8 @@ class HybridMesh(pulumi.ComponentResource):
         choices = proxy_choices(settings, workload)
         revision = revision_of(settings.control_plane, workload.machines if workload is not None else None, host)
         choices["environment"] = {**choices["environment"], **(environment or {})}
-        if self._reads_others(machine):
+        reads_others = runs_agent(settings, machine)
+        if reads_others:
             # Metrics are plain text, and outside of the mesh.
             past = (*choices["capture"].exclude_outbound_ports, AGENT_STATUS, ENVOY_METRICS)
             choices["capture"] = replace(choices["capture"], exclude_outbound_ports=past)
@@ -495,8 +494,8 @@ class HybridMesh(pulumi.ComponentResource):
                 connection=made.connection,
                 mesh_address=made.mesh_address,
                 command=made.command if isinstance(made, CommandHost) else None,
-                scrapers=self._scrapers(network),
-                metrics_agent=self._reads_others(machine),
+                scrapers=scrapers_in(settings, network, self._hosts),
+                metrics_agent=reads_others,
                 **choices,
                 gateway_ports=gateway_ports(settings, workload),
                 proxy_ports=proxy_ports(workload),
@@ -508,27 +507,6 @@ class HybridMesh(pulumi.ComponentResource):
             ssh_help=self._ssh_help,
         )
         return member
-
-    def _scrapers(self, network: str) -> list[pulumi.Input[str]]:
-        """Who may read metrics on the machines of a network: Prometheus, and the agent there."""
-        observability = self._settings.observability
-        if observability is None:
-            return []
-        return [*observability.scrapers, *(address.apply(lone_address) for address in self._agent(network))]
-
-    def _agent(self, network: str) -> list[pulumi.Output[str]]:
-        """The address of the agent in a network, if there is one."""
-        observability = self._settings.observability
-        agent = None if observability is None else observability.agents.get(network)
-        if agent is None:
-            return []
-        return [self._hosts[agent.machine].mesh_address]
-
-    def _reads_others(self, machine: str) -> bool:
-        """Whether an agent runs there, which reads the metrics of other machines."""
-        observability = self._settings.observability
-        agents = {} if observability is None else observability.agents
-        return any(agent.machine == machine for agent in agents.values())
 
     def _make_observability(
         self,
@@ -578,18 +556,3 @@ def urns_in(*components: pulumi.ComponentResource) -> pulumi.Output[Sequence[str
     """Those of the resources that components have made; Pulumi has no public name for them."""
     made = [child.urn for component in components for child in component._childResources]
     return pulumi.Output.all(*made).apply(sorted)
-
-
-def lone_address(address: str) -> str:
-    """The range that is one address."""
-    return str(ip_network(address))
-
-
-def lone_ipv4(address: str) -> str:
-    """The same for machines on Google Cloud, which have IPv4 alone. Raises ValueError on another one."""
-    if ":" in address:
-        raise ValueError(
-            f"observability.agents: the agent's VM has the address {address}, and a fleet or an instance in its "
-            "network has IPv4 alone. Nobody would scrape that. Fix: another VM, or an IPv4 `meshAddress`."
-        )
-    return lone_address(address)

@@ -1,6 +1,7 @@
 """What the settings of metrics and alerts mean in the terms of components. Nothing is made here."""
 
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import pulumi
@@ -92,6 +93,52 @@ def metrics_agent_args(
         download_seconds=timeouts.download_seconds,
         ready_seconds=timeouts.ready_seconds,
     )
+
+
+def runs_agent(settings: Settings, machine: str) -> bool:
+    """Whether an agent runs there, which reads the metrics of other machines."""
+    agents = {} if settings.observability is None else settings.observability.agents
+    return any(agent.machine == machine for agent in agents.values())
+
+
+def scrapers_in(
+    settings: Settings, network: str, hosts: Mapping[str, SshHost | CommandHost]
+) -> list[pulumi.Input[str]]:
+    """Who may read metrics on the machines of a network: Prometheus, and the agent there."""
+    if settings.observability is None:
+        return []
+    agent = _agent_addresses(settings, network, hosts)
+    return [*settings.observability.scrapers, *(address.apply(lone_address) for address in agent)]
+
+
+def agents_on_ipv4(
+    settings: Settings, network: str, hosts: Mapping[str, SshHost | CommandHost]
+) -> list[pulumi.Output[str]]:
+    """The agent in a network, for its machines on Google Cloud, which have IPv4 alone."""
+    return [address.apply(lone_ipv4) for address in _agent_addresses(settings, network, hosts)]
+
+
+def _agent_addresses(
+    settings: Settings, network: str, hosts: Mapping[str, SshHost | CommandHost]
+) -> list[pulumi.Output[str]]:
+    """The address of the agent in a network, if there is one."""
+    agent = None if settings.observability is None else settings.observability.agents.get(network)
+    return [] if agent is None else [hosts[agent.machine].mesh_address]
+
+
+def lone_address(address: str) -> str:
+    """The range that is one address."""
+    return str(ip_network(address))
+
+
+def lone_ipv4(address: str) -> str:
+    """The same for machines on Google Cloud, which have IPv4 alone. Raises ValueError on another one."""
+    if ":" in address:
+        raise ValueError(
+            f"observability.agents: the agent's VM has the address {address}, and a fleet or an instance in its "
+            "network has IPv4 alone. Nobody would scrape that. Fix: another VM, or an IPv4 `meshAddress`."
+        )
+    return lone_address(address)
 
 
 def watched_gateways(settings: Settings) -> list[rules.Gateway]:
