@@ -35,7 +35,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from check_hosts(draft)
     yield from check_networks(draft)
     yield from check_google(draft)
-    yield from check_entries(draft.workloads)
+    yield from check_entries(draft)
     yield from _identities(draft.workloads)
     cluster = draft.section("cluster", Cluster)
     domain = cluster.domain if cluster is not None else "cluster.local"

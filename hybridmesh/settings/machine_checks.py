@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 from hybridmesh.istio import static_entry_name
-from hybridmesh.istio.names import is_ip_address
+from hybridmesh.istio.names import canonical_address, is_ip_address
 
 from .draft import Draft
 from .findings import Finding, one_of
 from .login_checks import check_login
 from .lost import check_lost
-from .models import Command, Host, Sidecar, Ssh, Workload
+from .models import Cluster, Command, Host, Sidecar, Ssh, Workload
 from .network_checks import gateway_hosts
 
 
@@ -21,10 +21,10 @@ def check_hosts(draft: Draft) -> Iterator[Finding]:
     yield from _hosts(draft)
 
 
-def check_entries(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
-    """Two machines that would have one WorkloadEntry."""
-    yield from _mesh_addresses(workloads)
-    yield from _static_entries(workloads)
+def check_entries(draft: Draft) -> Iterator[Finding]:
+    """Two machines that would be one endpoint, or have one WorkloadEntry."""
+    yield from _mesh_addresses(draft)
+    yield from _static_entries(draft.workloads)
 
 
 def host_findings(path: str, host: Host, registration: str) -> Iterator[Finding]:
@@ -98,29 +98,43 @@ def _hosts(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def _mesh_addresses(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
-    """istiod names a machine's WorkloadEntry after its workload, address and network."""
-    for workload_name, workload in workloads.items():
-        machines = workload.machines
-        if machines is None or machines.registration == "static":
-            continue
-        seen: dict[str, tuple[str, Host]] = {}
-        for name, host in machines.hosts.items():
+def _mesh_addresses(draft: Draft) -> Iterator[Finding]:
+    """In one network, address and port are one endpoint; and istiod names a machine's WorkloadEntry after its workload,
+    address and network."""
+    cluster = draft.section("cluster", Cluster)
+    own = cluster.network if cluster is not None else None
+    seen: dict[tuple[str | None, str], list[tuple[str, str, Workload, Host]]] = {}
+    for workload_name, workload in draft.workloads.items():
+        for name, host in workload.hosts.items():
             address = host.mesh_address or (host.ssh.address if host.ssh is not None else None)
             if address is None or host.gone:
                 continue
             key = "meshAddress" if host.mesh_address is not None else "ssh.address"
             path = f"workloads.{workload_name}.machines.hosts.{name}.{key}"
-            first, other = seen.setdefault(address, (path, host))
-            # The same machine twice is found where SSH reaches it.
-            if first != path and (host.ssh is None or _endpoint(host) != _endpoint(other)):
-                yield Finding(
-                    path,
-                    address,
-                    f"is that of {first} too",
-                    "Both would have one WorkloadEntry, and requests for one would go to the other.",
-                    "`meshAddress`, at which the mesh reaches this machine and no other.",
-                )
+            there = seen.setdefault((workload.network or own, canonical_address(address)), [])
+            for first, of, theirs, other in there:
+                consequence = _mixed_up(workload, theirs, one=of == workload_name)
+                # The same machine twice is found where SSH reaches it.
+                if consequence and (host.ssh is None or _endpoint(host) != _endpoint(other)):
+                    yield Finding(
+                        path,
+                        address,
+                        f"is that of {first} too, in the same network",
+                        consequence,
+                        "`meshAddress`, at which the mesh reaches this machine and no other.",
+                    )
+                    break
+            there.append((path, workload_name, workload, host))
+
+
+def _mixed_up(workload: Workload, other: Workload, *, one: bool) -> str:
+    """What follows where a machine of each, or of `one` workload, are at one address; empty if nothing does."""
+    if one and workload.machines is not None and workload.machines.registration == "auto":
+        return "Both would have one WorkloadEntry, and requests for one would go to the other."
+    shared = {port.target for port in workload.ports} & {port.target for port in other.ports}
+    if shared:
+        return f"Both take requests at port {min(shared)} there: those for one would go to the other."
+    return ""
 
 
 def _endpoint(host: Host) -> tuple[object, ...]:

@@ -636,6 +636,42 @@ def test_two_ports_of_one_address_are_two_machines_where_the_mesh_knows_them_by_
     assert findings(forwarded, at(f"{ECHO}/machines/hosts/vm-3/meshAddress", "198.51.100.9")) == []
 
 
+@pytest.mark.parametrize("registration", ["auto", "static"])
+@pytest.mark.parametrize("port", [8080, 9090])
+def test_two_machines_that_would_be_one_endpoint_are_refused(registration: str, port: int) -> None:
+    def beside(sections: dict[str, Any]) -> None:
+        shop = sections["workloads"]["shop"] = copy.deepcopy(sections["workloads"]["echo"])
+        shop["ports"] = [{"name": "http", "port": 80, "targetPort": port}]
+        shop["machines"]["registration"] = registration
+        shop["machines"]["hosts"] = {"vm-3": copy.deepcopy(shop["machines"]["hosts"]["vm-1"])}
+        shop["machines"]["hosts"]["vm-3"]["ssh"]["port"] = 2222
+
+    first = "workloads.echo.machines.hosts.vm-1.ssh.address"
+    if port == 8080:
+        (found,) = findings(beside)
+        assert (found.path, found.value) == ("workloads.shop.machines.hosts.vm-3.ssh.address", "192.0.2.11")
+        assert found.problem == f"is that of {first} too, in the same network"
+        assert found.consequence == "Both take requests at port 8080 there: those for one would go to the other."
+    else:
+        assert findings(beside) == [], "one address may forward each port to a machine of its own"
+    elsewhere = both(at("workloads/shop/network", "far"), at("networks/far", {"direct": True}))
+    assert findings(beside, elsewhere) == [], "another network may have the same addresses"
+    assert findings(beside, at("workloads/shop/machines/hosts/vm-3/meshAddress", "198.51.100.9")) == []
+    assert findings(beside, at(f"{VM_1}/lost", True)) == [], "another machine may have its address by now"
+
+
+def test_machines_of_one_static_workload_have_addresses_of_their_own() -> None:
+    static = at(f"{ECHO}/machines/registration", "static")
+    one = both(at(f"{VM_1}/meshAddress", "2001:DB8::1"), at(f"{VM_2}/meshAddress", "2001:db8:0::1"))
+    (found,) = findings(static, one)
+    assert found.path == "workloads.echo.machines.hosts.vm-2.meshAddress"
+    assert "Both take requests at port 8080 there" in found.consequence
+    (found,) = findings(one)
+    assert "one WorkloadEntry" in found.consequence
+    clients = both(at(f"{ECHO}/ports", []), both(at("routing", {}), at(f"{ECHO}/probe", ...)))
+    assert findings(static, one, clients) == [], "nobody calls them"
+
+
 def test_one_mistake_makes_one_finding() -> None:
     exceptions = {"a weight is negative": 2}
     for name, change, *_ in RULES:
