@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .names import NAME_LABEL, NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
+from .names import GATEWAY_PORT_LABEL, NAME_LABEL, NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
 from .nested import at
+from .ports import EAST_WEST_TLS
 from .versions import minor
 
 Labels = Mapping[str, str]
@@ -35,6 +36,9 @@ class Asked:
     """The cluster's DNS domain."""
     networks: Sequence[str]
     """Other networks that have VMs."""
+    gateway: str | None
+    """The Service of the gateway into the cluster's network, where that is somebody else's too; empty if its address
+    alone is known. None: the stack has made it."""
     namespaces: Mapping[str, Labels]
     """The namespaces that it uses, with the labels that they will have; none where they are somebody else's."""
     pods_in: Sequence[str]
@@ -67,6 +71,8 @@ class Istiod:
     """The mesh config."""
     networks: Mapping[str, Any]
     """The mesh networks, by name."""
+    gateways: Sequence[Mapping[str, Any]] | None
+    """What has the label of a network: Services, and Gateways of the Gateway API."""
     injected: Mapping[str, Any] | None
     """The Helm values that it injects pods by."""
     labels: Mapping[str, Labels | None]
@@ -94,6 +100,7 @@ def remarks(there: Istiod, asked: Asked) -> Iterator[str]:
                 f"routing: callers in other namespaces may go without it: in the adopted mesh a {kind} is for "
                 f"some alone (default{kind}ExportTo: {', '.join(map(str, exported))})."
             )
+    yield from _way_in(there, asked)
     for name, (namespace, hosts) in sorted(asked.routed.items()):
         for rule in there.rules.get(namespace, ()):
             own = rule["metadata"]["name"]
@@ -103,6 +110,30 @@ def remarks(there: Istiod, asked: Asked) -> Iterator[str]:
                     f"routing.{name}: {rule['kind']} {namespace}/{own} is for {both[0]}, too. Istio goes by the older "
                     f"of the two: let its owner take it away, or leave `routing.{name}` out."
                 )
+
+
+def _way_in(there: Istiod, asked: Asked) -> Iterator[str]:
+    """Where istiod knows no gateway of a network it takes what is there for reachable (`EndpointsByNetworkFilter`;
+    istio/istio #42411)."""
+    known = at(there.networks, asked.network, "gateways")
+    if not asked.networks or asked.gateway is None or there.gateways is None or known:
+        return
+    if not any(_leads_into(asked.network, gateway) for gateway in there.gateways):
+        label = f"{NETWORK_LABEL}={asked.network}"
+        yield (
+            f"networks.{asked.networks[0]}: the adopted istiod knows no gateway into network {asked.network}: no "
+            f"Service with port {EAST_WEST_TLS}, and no Gateway, has the label {label}, and meshNetworks names none. "
+            "It leads VMs of other networks to pods' own addresses. Unless these can be reached from there, let its "
+            f"owner say which it is: `kubectl label service {asked.gateway or 'NAME'} -n {asked.namespace} {label}`."
+        )
+
+
+def _leads_into(network: str, gateway: Mapping[str, Any]) -> bool:
+    """Whether istiod takes it for a gateway of the network: a Service if it has the port, which a label may name."""
+    labels = gateway["metadata"]["labels"]
+    ports = {str(port["port"]) for port in gateway["spec"].get("ports") or ()}
+    has_port = labels.get(GATEWAY_PORT_LABEL, str(EAST_WEST_TLS)) in ports
+    return labels[NETWORK_LABEL] == network and (gateway.get("kind") == "Gateway" or has_port)
 
 
 def _hosts(rule: Mapping[str, Any], namespace: str, domain: str) -> set[str]:

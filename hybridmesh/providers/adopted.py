@@ -1,7 +1,7 @@
 """Whether an Istio that the stack adopts is as the settings say. It is looked at before anything is touched."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 
 from hybridmesh.istio import BootstrapError, goyaml, mesh_config_map
 from hybridmesh.istio.adopted import Asked, Istiod, misfits, remarks
+from hybridmesh.istio.names import NETWORK_LABEL
 
 from .cluster import NETWORKING, Cluster, ClusterAccess, ClusterError, UnansweredError, connect
 from .inputs import Properties, text
@@ -59,6 +60,7 @@ def _look(cluster: Cluster, asked: Asked) -> Istiod:
         arguments=[] if discovery is None else discovery.get("args") or [],
         mesh=_mapping(maps.get("mesh")),
         networks=_mapping(_mapping(maps.get("meshNetworks")).get("networks")),
+        gateways=_readable(_gateways, cluster) if asked.networks and asked.gateway is not None else None,
         injected=_mapping(injected["values"]) if "values" in injected else None,
         labels={
             namespace: _readable(cluster.namespace_labels, namespace)
@@ -72,6 +74,11 @@ def _look(cluster: Cluster, asked: Asked) -> Istiod:
             for namespace in sorted({place for place, _ in asked.routed.values() if not asked.namespaces.get(place)})
         },
     )
+
+
+def _gateways(cluster: Cluster) -> Sequence[Mapping[str, Any]]:
+    of_the_api = cluster.objects_labelled("gateway.networking.k8s.io", "v1", "gateways", NETWORK_LABEL)
+    return [*cluster.services_labelled(NETWORK_LABEL), *of_the_api]
 
 
 def _of_kind(cluster: Cluster, kind: str, namespace: str) -> Iterator[Mapping[str, Any]]:
@@ -90,7 +97,7 @@ def _variables(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield variable["name"], variable.get("value", "")
 
 
-def _readable(ask: Callable[..., _Found], *of: str) -> _Found | None:
+def _readable(ask: Callable[..., _Found], *of: Any) -> _Found | None:
     try:
         return ask(*of)
     except UnansweredError:

@@ -91,6 +91,12 @@ class Cluster(Protocol):
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         """A namespace's objects of a kind; none where the cluster does not know the kind."""
 
+    def objects_labelled(self, group: str, version: str, plural: str, selector: str) -> Sequence[Mapping[str, Any]]:
+        """Objects of a kind in all namespaces, by label; none where the cluster does not know the kind."""
+
+    def services_labelled(self, selector: str) -> Sequence[Mapping[str, Any]]:
+        """Services of all namespaces, by label, as Kubernetes shows them."""
+
     def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
         """The namespaces that have an object of a kind, one for each; none where the cluster does not know the kind."""
 

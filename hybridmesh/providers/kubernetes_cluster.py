@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import urllib3
 import websocket
@@ -205,6 +206,21 @@ class KubernetesCluster:
             plural,
             **options,
         )
+        return list(found["items"]) if found else []
+
+    def objects_labelled(self, group: str, version: str, plural: str, selector: str) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(
+            f"list {plural}",
+            self._custom.list_cluster_custom_object,
+            group,
+            version,
+            plural,
+            label_selector=selector,
+        )
+        return list(found["items"]) if found else []
+
+    def services_labelled(self, selector: str) -> Sequence[Mapping[str, Any]]:
+        found = self._ask("list Services", self._get_core, f"services?labelSelector={quote(selector, safe='')}")
         return list(found["items"]) if found else []
 
     def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:

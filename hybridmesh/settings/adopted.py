@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hybridmesh.istio.adopted import Asked
 from hybridmesh.istio.names import injection_labels
 
-from .models import Settings, Workload
+from .models import Gateway, Settings, Workload
 
 
 def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
@@ -42,6 +42,7 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
             network=settings.cluster.network,
             domain=settings.cluster.domain,
             networks=sorted(settings.networks),
+            gateway=_adopted_gateway(settings.gateway),
             namespaces=namespaces,
             pods_in=pods_in if revision == plane.revision else [],
             registers=next(iter(registers), ""),
@@ -53,6 +54,13 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
         )
         for revision, (version, place) in versions_at.items()
     }
+
+
+def _adopted_gateway(gateway: Gateway) -> str | None:
+    """The Service of an adopted gateway, empty if its address alone is known; None where the stack makes it."""
+    if gateway.mode == "install":
+        return None
+    return "" if gateway.by_address else gateway.name
 
 
 def _goes_by_namespace(workload: Workload) -> bool:

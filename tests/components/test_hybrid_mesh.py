@@ -347,6 +347,7 @@ def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
         network="embedded",
         domain="cluster.local",
         networks=["far"],
+        gateway="istio-eastwestgateway",
         namespaces={"demo": {}, "network-gateways": injected, "hybrid-mesh-metrics": injected},
         pods_in=["demo"],
         registers="workloads.echo.machines.registration",

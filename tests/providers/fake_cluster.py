@@ -63,6 +63,8 @@ class FakeCluster:
     """What pods answer, by namespace/pod:port/path."""
     custom: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Objects of a kind, by namespace/plural."""
+    by_label: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Objects of all namespaces, by plural and label selector."""
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     """Those of namespaces that are there."""
     records: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -109,6 +111,13 @@ class FakeCluster:
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         assert (group.endswith((".istio.io", "apps")), version) == (True, "v1")
         return self.custom.get(f"{namespace}/{plural}", [])
+
+    def objects_labelled(self, group: str, version: str, plural: str, selector: str) -> Sequence[Mapping[str, Any]]:
+        assert (group, version) == ("gateway.networking.k8s.io", "v1")
+        return self.by_label.get(f"{plural} {selector}", [])
+
+    def services_labelled(self, selector: str) -> Sequence[Mapping[str, Any]]:
+        return self.by_label.get(f"services {selector}", [])
 
     def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
         assert (group, version) == ("networking.istio.io", "v1")

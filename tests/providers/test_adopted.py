@@ -1,6 +1,7 @@
 """An Istio that others have installed is looked at before anything is touched."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ ASKED = Asked(
     network="prod",
     domain="cluster.local",
     networks=[],
+    gateway="istio-eastwestgateway",
     namespaces={"demo": {"istio-injection": "enabled"}, "shop": {}},
     pods_in=["demo", "shop"],
     registers="workloads.echo.machines.registration",
@@ -293,7 +295,45 @@ def test_what_the_mesh_shows_to_some_namespaces_alone_is_told(
     assert capsys.readouterr().out == ""
 
 
-def test_what_may_not_be_read_is_not_judged(istio: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mesh_that_knows_no_gateway_into_the_cluster_is_told(
+    istio: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = replace(ASKED, networks=["datacenter"])
+
+    def said(asked: Asked = beside, *services: dict[str, Any], of_the_api: Sequence[dict[str, Any]] = ()) -> str:
+        label = "topology.istio.io/network"
+        istio.by_label = {f"services {label}": [*services], f"gateways {label}": [*of_the_api]}
+        assert refusals(asked) == []
+        return capsys.readouterr().out
+
+    assert said() == (
+        "networks.datacenter: the adopted istiod knows no gateway into network prod: no Service with port 15443, and "
+        "no Gateway, has the label topology.istio.io/network=prod, and meshNetworks names none. It leads VMs of other "
+        "networks to pods' own addresses. Unless these can be reached from there, let its owner say which it is: "
+        "`kubectl label service istio-eastwestgateway -n istio-system topology.istio.io/network=prod`.\n"
+    )
+    assert "kubectl label service NAME -n istio-system" in said(replace(beside, gateway=""))
+    assert said(replace(beside, gateway=None)) == "", "the stack's own has the label"
+    assert said(ASKED) == "", "nobody comes from elsewhere"
+
+    service = {"metadata": {"labels": {"topology.istio.io/network": "prod"}}, "spec": {"ports": [{"port": 15443}]}}
+    assert said(beside, service) == ""
+    assert said(beside, {**service, "spec": {"ports": [{"port": 15008}]}}) != "", "ambient alone"
+    assert said(beside, {**service, "metadata": {"labels": {"topology.istio.io/network": "other"}}}) != ""
+    other_port = {"topology.istio.io/network": "prod", "networking.istio.io/gatewayPort": "443"}
+    elsewhere = {"metadata": {"labels": other_port}, "spec": {"ports": [{"port": 443}]}}
+    assert said(beside, elsewhere) == ""
+    assert said(beside, {**elsewhere, "spec": service["spec"]}) != ""
+    remote = {"kind": "Gateway", "metadata": service["metadata"], "spec": {"listeners": []}}
+    assert said(beside, of_the_api=[remote]) == ""
+
+    tell(istio, networks={"prod": {"gateways": [{"address": "192.0.2.1", "port": 15443}]}})
+    assert said() == ""
+
+
+def test_what_may_not_be_read_is_not_judged(
+    istio: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def forbidden(*_: Any) -> Any:
         raise ClusterError("403")
 
@@ -301,9 +341,10 @@ def test_what_may_not_be_read_is_not_judged(istio: FakeCluster, monkeypatch: pyt
         raise UnansweredError("503")
 
     istio.custom = {}
-    for method in ("objects_in", "namespace_labels", "config_map"):
+    for method in ("objects_in", "namespace_labels", "config_map", "services_labelled"):
         monkeypatch.setattr(istio, method, forbidden)
     assert refusals(replace(ASKED, networks=["datacenter"])) == []
+    assert capsys.readouterr().out == ""
     monkeypatch.setattr(istio, "objects_in", busy)
     with pytest.raises(UnansweredError):
         refusals()

@@ -180,6 +180,11 @@ REQUESTS: list[tuple[Callable[[Cluster], Any], str]] = [
         "GET /apis/networking.istio.io/v1/workloadgroups",
     ),
     (lambda c: c.namespace_labels("demo"), "GET /api/v1/namespaces/demo"),
+    (
+        lambda c: c.objects_labelled("gateway.networking.k8s.io", "v1", "gateways", "a=b"),
+        "GET /apis/gateway.networking.k8s.io/v1/gateways?labelSelector=a%3Db",
+    ),
+    (lambda c: c.services_labelled("a=b"), "GET /api/v1/services?labelSelector=a%3Db"),
     (lambda c: c.objects_in("apps", "v1", "deployments", "demo"), "GET /apis/apps/v1/namespaces/demo/deployments"),
     (
         lambda c: c.revision_tags("demo"),
