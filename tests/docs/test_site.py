@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -64,6 +65,36 @@ def test_the_readme_s_links_lead_somewhere() -> None:
         assert target.startswith("http") or (PROJECT_ROOT / target).exists(), target
 
 
+SOURCES = [
+    path
+    for folder in ("bench", "ci", "components", "hybridmesh", "lab", "policy")
+    for path in sorted((PROJECT_ROOT / folder).rglob("*"))
+    if path.suffix in (".py", ".sh", ".j2")
+]
+
+
+def test_every_page_that_a_message_names_is_there() -> None:
+    texts = "\n".join(source.read_text() for source in SOURCES)
+    for name, anchor in set(re.findall(r"\bdocs/([\w/-]+\.md)(?:#([\w-]+))?", texts)):
+        page = PROJECT_ROOT / "docs" / name
+        assert page.exists(), name
+        headings = re.findall(r"^#+ (.+)$", page.read_text().lower(), flags=re.MULTILINE)
+        anchors = [re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading)) for heading in headings]
+        assert not anchor or anchor in anchors, f"{name}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_test_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    folders = "bench|ci|components|examples|hybridmesh|lab|plugin|policy|tests"
+    for name, test in re.findall(rf"`((?:{folders})/[\w./-]*(?:\.\w+|/))(?:::(\w+))?`", text):
+        file = PROJECT_ROOT / name
+        assert file.exists(), name
+        assert not test or f"\ndef {test}(" in file.read_text(), f"{name}::{test}"
+    for name in re.findall(r"`(test_\w+\.py)`", text):
+        assert list((PROJECT_ROOT / "tests").rglob(name)), name
+
+
 def recorded(change: str) -> str:
     return (PROJECT_ROOT / "tests/e2e/previews" / f"{change}.txt").read_text()
 
@@ -100,12 +131,24 @@ def test_every_command_in_a_page_exists(page: Path) -> None:
     for named in re.findall(r"(?:`|^|&& )make ([a-z][a-z-]*)", text, flags=re.MULTILINE):
         assert named in targets, f"make {named}"
     assert '"$(python ' not in text, "a shell that has no environment yet has no python of ours either"
-    for console, rest in re.findall(r"python3? -m (hybridmesh|lab|ci)\b([^`\n|;#)]*)", text):
+    assert_consoles_know(text)
+    (verb,) = re.findall(r"python -m hybridmesh (\w+)", text)[:1] or [""]
+    for options in re.findall(r"^\| option \| for \|\n\| --- \| --- \|\n((?:\|.*\n)+)", text, flags=re.MULTILINE):
+        for option in re.findall(r"`(--[\w-]+)", "".join(row.split(" | ")[0] for row in options.splitlines())):
+            assert unknown(CONSOLES["hybridmesh"], [verb, option]) is None, f"{verb} {option}"
+
+
+def test_every_command_in_a_message_exists() -> None:
+    assert_consoles_know("\n".join(source.read_text() for source in SOURCES))
+
+
+def assert_consoles_know(text: str) -> None:
+    for console, rest in re.findall(r"python3? -m (hybridmesh|lab|ci)\b([^`\n|;#)\"']*)", text.replace("\\\n", " ")):
         assert unknown(CONSOLES[console], rest.split()) is None, f"python -m {console}{rest}"
 
 
 def unknown(console: typer.Typer, words: list[str]) -> str | None:
-    """The first word that is no verb where one must stand; what follows a verb is its arguments."""
+    """The first word that is no verb where one must stand, or no option of the verb's."""
     command = typer.main.get_command(console)
     rest = list(words)
     while hasattr(command, "commands"):
@@ -117,10 +160,16 @@ def unknown(console: typer.Typer, words: list[str]) -> str | None:
         if name not in command.commands:
             return name
         command = command.commands[name]
-    return None
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    given = [word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", rest)]
+    return next((word for word in given if re.match("--?[a-zA-Z]", word) and word not in known), None)
 
 
 def test_an_unknown_verb_is_found() -> None:
     assert unknown(CONSOLES["lab"], ["machine", "create", "vm-9"]) is None
     assert unknown(CONSOLES["lab"], ["-i", "test", "machine", "paint", "vm-9"]) == "paint"
     assert unknown(CONSOLES["hybridmesh"], ["dance", "--stack", "dev"]) == "dance"
+    assert unknown(CONSOLES["hybridmesh"], ["status", "--stack", "dev", "--no-ssh"]) is None
+    assert unknown(CONSOLES["hybridmesh"], ["bootstrap", "-f", "x", "--capture-dns=false"]) is None
+    assert unknown(CONSOLES["hybridmesh"], ["status", "--colour"]) == "--colour"
+    assert unknown(CONSOLES["lab"], ["ssh", "vm-1", "--", "ls", "--all"]) is None
