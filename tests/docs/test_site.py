@@ -95,6 +95,22 @@ def test_every_file_and_test_that_a_page_names_is_there(page: Path) -> None:
         assert list((PROJECT_ROOT / "tests").rglob(name)), name
 
 
+ASKED_FOR = {
+    "istio/istio": "33203 49202 46923 35343 42603 31624 56305 52835 37868 43950 59584 42411 29052 32462",
+    "pulumi/pulumi-command": "104 447 755 199",
+}
+
+
+@pytest.mark.parametrize("repository", ASKED_FOR)
+def test_what_people_have_asked_for_has_an_answer_and_a_test(repository: str) -> None:
+    rows = (PROJECT_ROOT / "docs/answers.md").read_text().splitlines()
+    for number in ASKED_FOR[repository].split():
+        (row,) = [row for row in rows if f"(https://github.com/{repository}/issues/{number})" in row]
+        _, here, tests = row.split(" | ")
+        assert here
+        assert "::test_" in tests
+
+
 def recorded(change: str) -> str:
     return (PROJECT_ROOT / "tests/e2e/previews" / f"{change}.txt").read_text()
 
