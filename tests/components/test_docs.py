@@ -1,11 +1,14 @@
-"""The programs in docs/components.md and docs/reuse.md run."""
+"""The programs in docs/components.md and docs/reuse.md run, and the stack file in docs/answers.md makes its mesh."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from hybridmesh.settings import parse
 from tests.components.harness import PROJECT_ROOT, dev_sections, run, write_files
 
 
@@ -28,3 +31,41 @@ def test_a_whole_mesh_by_its_settings(tmp_path: Path, monkeypatch: pytest.Monkey
     program = compile(code.replace("hybridmesh.components", "components"), "docs/reuse.md", "exec")
     world = run(lambda: exec(program, {}))
     assert {"mesh-vm-1-join", "mesh-vm-2-machine"} <= {r.name for r in world.found}
+
+
+def test_the_article_as_one_stack_file_makes_all_that_it_makes_by_hand() -> None:
+    page = (PROJECT_ROOT / "docs" / "answers.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    config = yaml.safe_load(text.replace("AAAA…", "AAAA"))["config"]
+    sections = {key.removeprefix("hybrid-mesh:"): value for key, value in config.items()}
+    settings = parse(sections, lambda _: "apiVersion: v1\n")
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology)
+
+    def spec(name: str) -> Any:
+        return world.one(name).value("spec")
+
+    group = spec("mesh-shopping-cart-group")
+    assert (group["template"]["serviceAccount"], group["template"]["network"]) == ("shopping-cart-sa", "vm-network")
+    assert group["metadata"]["labels"]["app"] == "shopping-cart"
+    assert group["probe"]["httpGet"]["path"] == "/health/ready"
+    entry = spec("mesh-catalogue-service-entry")
+    assert (entry["resolution"], entry["workloadSelector"]) == ("STATIC", {"labels": {"app": "catalogue"}})
+    route, *_ = spec("mesh-shopping-cart-virtual-service")["http"]
+    assert {way["destination"]["subset"]: way["weight"] for way in route["route"]} == {"k8s": 90, "vm": 10}
+    rule = spec("mesh-shopping-cart-destination-rule")
+    assert {subset["name"] for subset in rule["subsets"]} == {"k8s", "vm"}, "which the article forgets"
+    assert rule["trafficPolicy"]["connectionPool"] == {
+        "tcp": {"maxConnections": 100, "connectTimeout": "30ms"},
+        "http": {"http2MaxRequests": 1000, "maxRequestsPerConnection": 10},
+    }
+    assert rule["trafficPolicy"]["tls"] == {"mode": "ISTIO_MUTUAL"}
+    allowed = spec("mesh-shopping-cart-allow")["rules"]
+    assert allowed[0]["from"] == [{"source": {"principals": ["cluster.local/ns/default/sa/payment-service"]}}]
+    assert allowed[0]["to"] == [{"operation": {"methods": ["GET", "POST"]}}]
+    pods = spec("mesh-shopping-cart-deployment")["template"]
+    assert pods["metadata"]["annotations"]["sidecar.istio.io/rewriteAppHTTPProbers"] == "true"
+    joined = {name.removeprefix("mesh-").removesuffix("-join") for name in world.names() if name.endswith("-join")}
+    assert joined == {"gw-1", "vm1", "vm2", "vm3"}
+    files = world.one("mesh-vm1", "Sidecar").plain
+    assert "ISTIO_META_NETWORK='vm-network'" in files["cluster.env"]
+    assert "ISTIO_META_CLUSTER_ID='cluster-east'" in files["cluster.env"]
