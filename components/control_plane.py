@@ -73,7 +73,7 @@ class NetworkAddress:
     """Where pods reach a gateway of another network."""
 
     address: pulumi.Input[str]
-    """IP address."""
+    """IP address or host name."""
     port: int
     """Port."""
 

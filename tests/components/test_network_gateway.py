@@ -168,14 +168,15 @@ def test_istiod_is_told_of_a_gateway_by_its_address(preview: bool) -> None:
     }
 
 
-def test_one_address_for_all_of_a_network_s_gateways_takes_the_place_of_each_one_s_own() -> None:
+@pytest.mark.parametrize("address", ["192.0.2.77", "gateway.datacenter.example.com"])
+def test_one_address_for_all_of_a_network_s_gateways_takes_the_place_of_each_one_s_own(address: str) -> None:
     def behind_one(sections: dict[str, Any]) -> None:
         gateway = sections["networks"]["far"]["gateway"]
         gateway["hosts"]["gw-2"] = host("198.51.100.6")
-        gateway |= {"address": "192.0.2.77", "port": 443}
+        gateway |= {"address": address, "port": 443}
 
     values = mesh(behind_one).one("mesh-control-plane-istiod").value("values")
-    assert values["global"]["meshNetworks"]["far"]["gateways"] == [{"address": "192.0.2.77", "port": 443}]
+    assert values["global"]["meshNetworks"]["far"]["gateways"] == [{"address": address, "port": 443}]
 
 
 def test_the_mesh_without_networks_is_as_it_was() -> None:

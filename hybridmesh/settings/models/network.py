@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .base import IpAddress, Model, Name, Port, setting
+from .base import Address, Model, Name, Port, setting
 from .machines import Host
 
 
@@ -29,13 +29,14 @@ class NetworkGateway(Model):
         wrong="it would have no identity.",
         fix="a name, or leave it out.",
     )
-    address: IpAddress | None = setting(
+    address: Address | None = setting(
         None,
-        meaning="The one IP address at which pods reach all of its machines, such as that of a load balancer or of a "
-        "firewall that forwards; default: the mesh address of each.",
+        meaning="The one IP address or host name at which pods reach all of its machines, such as that of a load "
+        "balancer or of a firewall that forwards; default: the mesh address of each. A host name is resolved by "
+        "istiod.",
         example="203.0.113.10",
         wrong="pods would send their requests elsewhere.",
-        fix="an IP address, or leave it out.",
+        fix="an IP address or a host name, or leave it out.",
     )
     port: Port = setting(
         15443,
