@@ -11,9 +11,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import kubernetes.stream
 import pytest
 
-from hybridmesh.providers.cluster import Cluster, ClusterError, UnansweredError, connect
+from hybridmesh.providers.cluster import Cluster, ClusterError, Pod, UnansweredError, connect
 
 Answering = Callable[[socket.socket, int], None]
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n{"data": {"a": ""}}'
@@ -26,6 +27,9 @@ class Server:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.answer: Answering = lambda _connection, _number: None
         self.connections: list[socket.socket] = []
+        self.heads: list[str] = []
+        self.bodies: list[str] = []
+        """What came with requests that were read whole."""
         self._kubeconfig = folder / "kubeconfig"
         self._kubeconfig.write_text(
             json.dumps(
@@ -81,6 +85,7 @@ ASKED: dict[str, Callable[[Cluster], Any]] = {
     "list": lambda cluster: cluster.namespaces_labelled("a=b"),
     "delete": lambda cluster: cluster.delete_workload_entry("demo", "echo"),
     "post": lambda cluster: cluster.mint_token("demo", "echo", "istio-ca", 600),
+    "patch": lambda cluster: cluster.disown("v1", "Namespace", "", "demo"),
 }
 
 
@@ -133,8 +138,8 @@ def test_what_may_be_answered_later_is_told_from_what_is_refused(server: Server,
     assert isinstance(refused.value, UnansweredError) is again
 
 
-def whole_request(connection: socket.socket) -> str:
-    """What was asked, with its body."""
+def whole_request(connection: socket.socket) -> tuple[str, str]:
+    """What was asked: its head, and its body."""
     got = b""
     while b"\r\n\r\n" not in got:
         got += connection.recv(65536)
@@ -142,7 +147,7 @@ def whole_request(connection: socket.socket) -> str:
     length = next((int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0)
     while len(body) < length:
         body += connection.recv(65536)
-    return head.decode().partition(" HTTP/")[0]
+    return head.decode(), body.decode()
 
 
 def answering(server: Server, status: str, document: Any) -> list[str]:
@@ -152,7 +157,10 @@ def answering(server: Server, status: str, document: Any) -> list[str]:
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
 
     def answer(connection: socket.socket, _number: int) -> None:
-        asked.append(whole_request(connection))
+        head_of_it, sent = whole_request(connection)
+        asked.append(head_of_it.partition(" HTTP/")[0])
+        server.heads.append(head_of_it.lower())
+        server.bodies.append(sent)
         connection.sendall(head.encode() + b"\r\n\r\n" + body)
         connection.close()
 
@@ -195,6 +203,10 @@ REQUESTS: list[tuple[Callable[[Cluster], Any], str]] = [
     (lambda c: c.delete_crd("x"), "DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/x"),
     (lambda c: c.namespaces_labelled("a=b"), "GET /api/v1/namespaces?labelSelector=a%3Db"),
     (lambda c: c.config_maps_labelled("a=b"), "GET /api/v1/configmaps?labelSelector=a%3Db"),
+    (
+        lambda c: c.pods("demo", "a=b"),
+        "GET /api/v1/namespaces/demo/pods?fieldSelector=status.phase%3DRunning&labelSelector=a%3Db",
+    ),
 ]
 
 
@@ -262,3 +274,157 @@ def test_a_server_that_is_not_there_may_come_back(server: Server) -> None:
     server.stop()
     with pytest.raises(UnansweredError, match="did not answer"):
         cluster.config_map("demo", "echo")
+
+
+def test_a_pod_is_ready_if_kubernetes_says_so(server: Server) -> None:
+    def pod(name: str, ready: str | None, **status: str) -> dict[str, Any]:
+        conditions = [
+            {"type": "Initialized", "status": "True"},
+            *([{"type": "Ready", "status": ready}] if ready else []),
+        ]
+        return {"metadata": {"name": name}, "status": {"conditions": conditions, **status}}
+
+    there = [pod("a", "True", podIP="10.0.0.1"), pod("b", "False", podIP="10.0.0.2"), pod("c", None)]
+    answering(server, "200 OK", {"items": there})
+    assert server.cluster().pods("demo", "a=b") == [
+        Pod("a", "10.0.0.1", True),
+        Pod("b", "10.0.0.2", False),
+        Pod("c", "", False),
+    ]
+
+
+def test_a_token_is_asked_for_its_audience_and_time(server: Server) -> None:
+    answer = {"spec": {"audiences": []}, "status": {"token": "t", "expirationTimestamp": "2026-01-01T01:00:00Z"}}
+    answering(server, "201 Created", answer)
+    assert server.cluster().mint_token("demo", "echo", "istio-ca", 600) == ("t", "2026-01-01T01:00:00+00:00")
+    (body,) = server.bodies
+    assert json.loads(body)["spec"] == {"audiences": ["istio-ca"], "expirationSeconds": 600}
+
+
+class Forward:
+    """A way to a pod's port, at the end of which this is said."""
+
+    def __init__(self, said: str) -> None:
+        self._near, self.far = socket.socketpair()
+        self.far.sendall(said.encode())
+        self.far.shutdown(socket.SHUT_WR)
+        self.closed = False
+
+    def socket(self, port: int) -> socket.socket:
+        assert port == 15014
+        return self._near
+
+    def close(self) -> None:
+        self.closed = True
+        self._near.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [("200 OK", "[]"), ("403 Forbidden", ""), ("500 Internal Server Error", ""), (None, "")]
+)
+def test_a_pod_is_asked_by_way_of_the_api_server_and_says_nothing_where_it_refuses(
+    server: Server, monkeypatch: pytest.MonkeyPatch, status: str | None, body: str
+) -> None:
+    forward = Forward(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n[]" if status else "")
+    asked: list[tuple[str, str, str]] = []
+
+    def portforward(_request: object, pod: str, namespace: str, *, ports: str) -> Forward:
+        asked.append((namespace, pod, ports))
+        return forward
+
+    monkeypatch.setattr(kubernetes.stream, "portforward", portforward)
+    assert server.cluster().ask_pod("demo", "a", 15014, "/debug/x") == body
+    assert asked == [("demo", "a", "15014")]
+    assert forward.far.recv(65536).startswith(b"GET /debug/x HTTP/1.1\r\n")
+    assert forward.closed, "or each look would leave a connection and a thread"
+
+
+def test_a_pod_to_which_no_way_leads_says_nothing(server: Server) -> None:
+    answering(server, "404 Not Found", {})
+    assert server.cluster().ask_pod("demo", "a", 15014, "/debug/x") == ""
+
+
+def test_all_istiods_of_a_revision_that_answer_are_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"a": '[{"proxy": "vm-1.demo"}]', "b": "", "c": "{}", "d": '[{"proxy": "vm-2.demo"}]'}
+    cluster = server.cluster()
+    asked: list[tuple[object, ...]] = []
+
+    def pods(*place: str) -> list[Pod]:
+        asked.append(place)
+        return [Pod(name, "", True) for name in said]
+
+    def ask_pod(namespace: str, pod: str, *question: object) -> str:
+        asked.append((namespace, *question))
+        return said[pod]
+
+    monkeypatch.setattr(cluster, "pods", pods)
+    monkeypatch.setattr(cluster, "ask_pod", ask_pod)
+    assert cluster.sync_states("istio-system", "default,canary", "demo") == [
+        {"proxy": "vm-1.demo"},
+        {"proxy": "vm-2.demo"},
+    ]
+    assert asked[:2] == [
+        ("istio-system", "app=istiod,istio.io/rev in (default,canary)"),
+        ("istio-system", 15014, "/debug/syncz?namespace=demo"),
+    ]
+
+
+def kinds() -> dict[str, Any]:
+    """What an API server says of a version's kinds."""
+
+    def resource(name: str, kind: str, *, namespaced: bool) -> dict[str, Any]:
+        return {"name": name, "kind": kind, "namespaced": namespaced, "verbs": ["get", "patch"]}
+
+    found = [
+        resource("namespaces/status", "Namespace", namespaced=False),
+        resource("namespaces", "Namespace", namespaced=False),
+        resource("services", "Service", namespaced=True),
+        resource("gateways", "Gateway", namespaced=True),
+    ]
+    return {"kind": "APIResourceList", "resources": found, "groups": [], "metadata": {"name": "echo"}}
+
+
+@pytest.mark.parametrize(
+    ("what", "kinds_at", "path"),
+    [
+        (("v1", "Namespace", "", "echo"), "/api/v1", "namespaces/echo"),
+        (("v1", "Service", "demo", "echo"), "/api/v1", "namespaces/demo/services/echo"),
+        (
+            ("networking.istio.io/v1", "Gateway", "demo", "echo"),
+            "/apis/networking.istio.io/v1",
+            "namespaces/demo/gateways/echo",
+        ),
+        (("v1", "Service", "", "echo"), "/api/v1", "namespaces/default/services/echo"),
+        (("v1", "Nothing", "demo", "echo"), "/api/v1", None),
+    ],
+)
+def test_an_object_is_disowned_by_a_patch_of_its_own_kind(
+    server: Server, what: tuple[str, str, str, str], kinds_at: str, path: str | None
+) -> None:
+    asked = answering(server, "200 OK", kinds())
+    assert server.cluster().disown(*what) is (path is not None)
+    assert asked == [f"GET {kinds_at}", *([f"PATCH {kinds_at}/{path}"] if path else [])]
+    if path:
+        assert json.loads(server.bodies[-1]) == {"metadata": {"managedFields": [{}]}}
+        assert "\r\ncontent-type: application/merge-patch+json" in server.heads[-1]
+
+
+def test_an_object_of_a_version_that_there_is_not_is_no_object(server: Server) -> None:
+    answering(server, "404 Not Found", {})
+    assert server.cluster().disown("networking.istio.io/v1", "Gateway", "demo", "echo") is False
+
+
+def test_an_object_that_was_not_made_has_no_owner(server: Server) -> None:
+    asked: list[str] = []
+
+    def answer(connection: socket.socket, _number: int) -> None:
+        asked.append(whole_request(connection)[0])
+        body = json.dumps(kinds()).encode() if asked[-1].startswith("GET") else b""
+        status = "200 OK" if body else "404 Not Found"
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
+        connection.close()
+
+    server.answer = answer
+    assert server.cluster().disown("v1", "Service", "demo", "echo") is False
+    assert len(asked) == 2
