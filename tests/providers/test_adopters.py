@@ -93,7 +93,8 @@ def test_those_that_follow_an_istiod_by_a_tag_are_counted(cluster: FakeCluster) 
 
 
 def test_an_istiod_beside_the_first_stays_while_others_follow_it(cluster: FakeCluster) -> None:
-    cluster.namespaces = {"istio.io/rev=v1-32": ["canteen", "demo", "leaving"], "istio.io/rev=v1-31": ["shop"]}
+    following = ["canteen", "demo", "istio-system", "leaving"]
+    cluster.namespaces = {"istio.io/rev=v1-32": following, "istio.io/rev=v1-31": ["shop"]}
     both = {**STATE, "own": ["demo", "leaving"], "revisions": ["v1-31", "v1-32"]}
     less = {**STATE, "revisions": ["v1-31"]}
     with pytest.raises(ClusterError) as refused:
@@ -142,6 +143,17 @@ def test_an_istiod_that_an_earlier_version_installed_is_not_removed() -> None:
         AdoptersProvider().update("id", STATE, {**STATE, "resources": {}, "others": {"istiod": ADOPT}})
 
 
+def test_an_istiod_that_this_version_installed_is_handed_over() -> None:
+    given = {**MADE, "resources": {}, "others": {"istiod": ADOPT}, "itself": "urn:"}
+    with pytest.raises(ClusterError, match=r"Its CRDs would go with it.*`pulumi state delete 'urn:' 'urn:istiod'`"):
+        AdoptersProvider().update("id", MADE, given)
+
+
+def test_of_what_an_earlier_version_made_beside_istiod_nothing_is_noted() -> None:
+    given = {**STATE, "resources": {}, "others": {"namespace demo": NAMESPACE}}
+    assert AdoptersProvider().update("id", STATE, given).outs == given
+
+
 def test_an_adopted_istiod_may_be_used_by_others(cluster: FakeCluster) -> None:
     cluster.namespaces = {"istio-injection=enabled": ["shop"], "istio.io/rev=canary": []}
     adopted = {**STATE, "resources": {}, "others": {"istiod": ADOPT}}
@@ -158,7 +170,7 @@ def test_one_that_follows_the_first_istiod_by_injection_is_told_to_do_so_no_more
 def test_a_new_namespace_of_ours_is_noted_and_nobody_asked() -> None:
     provider = AdoptersProvider()
     assert provider.diff("id", dict(STATE), dict(STATE)).changes is False
-    for key in ("kubeconfig", "context", "requestSeconds", "namespace", "revision"):
+    for key in ("kubeconfig", "context", "requestSeconds", "namespace", "revision", "resources", "others"):
         assert provider.diff("id", dict(STATE), {**STATE, key: "other"}).changes is True, f"a destroy goes by its {key}"
     more = {**STATE, "own": ["demo", "shop"]}
     assert provider.diff("id", dict(STATE), more).changes is True

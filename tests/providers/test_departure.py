@@ -109,6 +109,15 @@ def test_a_machine_is_out_of_rotation_before_it_drains(cluster: FakeCluster, mac
     assert limits.connect == 15
 
 
+def test_what_the_machine_says_of_its_leaving_is_said(
+    machine: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ("step: stop", "note: /etc/hosts is read-only: see to it: by hand", "vm-1 is as it was")
+    machine.answer = Answer("vm-1", 0, "", "".join(f"hybrid-mesh: {line}\n" for line in lines))
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert capsys.readouterr().out == "vm-1: /etc/hosts is read-only: see to it: by hand\n"
+
+
 def test_clients_are_given_time_to_see_that_it_is_out_of_rotation(
     cluster: FakeCluster, machine: SimpleNamespace, clock: Clock
 ) -> None:
@@ -447,6 +456,17 @@ def test_a_machine_that_moved_or_was_made_anew_in_its_place_leaves_nobody_behind
 def test_one_of_which_not_all_is_known_yet_may_still_be_the_same(key: str) -> None:
     way = {**WAY, **OTHER, "port": 2222.0, key: unknown()}
     news = {**INPUTS, "connection": way, "entry": "echo-192.0.2.21"}
+    assert not DepartureProvider().diff("id", dict(INPUTS), news).replaces
+
+
+def test_one_behind_a_bastion_that_is_not_known_yet_may_still_be_the_same() -> None:
+    bastion = {"address": unknown(), "port": 22.0, "user": "jump", "hostKey": "ssh-ed25519 J"}
+    news = {**INPUTS, "connection": {**WAY, **OTHER, "bastion": bastion}, "entry": "echo-192.0.2.21"}
+    assert not DepartureProvider().diff("id", dict(INPUTS), news).replaces
+
+
+def test_one_that_is_found_where_it_was_has_taken_the_place_of_the_old_whatever_its_key_and_mesh_address() -> None:
+    news = {**INPUTS, "connection": {**WAY, "hostKey": "ssh-ed25519 B"}, "entry": "echo-10.0.0.11"}
     assert not DepartureProvider().diff("id", dict(INPUTS), news).replaces
 
 

@@ -268,6 +268,10 @@ def test_a_new_join_is_looked_at_anew_and_nothing_else_is() -> None:
     assert changes(joined="other") is True
     assert changes(joined=unknown()) is True
     assert changes(labels={"app": "echo"}) is True
+    for key in ("namespace", "entry", "staticEntry", "group", "ports", "probed", "proxy", "revision", "istioNamespace"):
+        assert changes(**{key: "other"}) is True, key
+    for key in ("kubeconfig", "context"):
+        assert changes(**{key: "other"}) is True, f"a refresh goes by its {key}"
 
 
 def test_a_refresh_sees_an_entry_that_was_edited_and_the_update_puts_it_right(member: FakeCluster) -> None:
@@ -281,6 +285,21 @@ def test_a_refresh_sees_an_entry_that_was_edited_and_the_update_puts_it_right(me
     assert MembershipProvider().diff("id", edited, dict(INPUTS)).changes
     MembershipProvider().update("id", edited, dict(INPUTS))
     assert member.entries[NAME]["spec"]["labels"]["version"] == "vm"
+
+
+def test_a_refresh_that_sees_no_entry_or_no_cluster_leaves_what_is_known(
+    member: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {**INPUTS, "synced": True}
+    member.entries = {}
+    assert MembershipProvider().read("id", dict(state)).outs == state, "the token's look says that it is out"
+
+    def refuse(*_: str) -> None:
+        raise ClusterError("could not read it.")
+
+    monkeypatch.setattr(member, "workload_entry", refuse)
+    left = MembershipProvider().read("id", dict(state))
+    assert (left.id, left.outs) == ("id", state)
 
 
 def test_a_static_entry_that_was_edited_is_the_stacks_own_to_put_right(member: FakeCluster) -> None:

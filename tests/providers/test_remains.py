@@ -59,6 +59,9 @@ def test_everything_is_kept_while_somebody_has_an_istio_object(
     said = capsys.readouterr().out
     assert "Gateway shop/front would be lost" in said
     assert f"kubectl delete crd {GATEWAYS} {ENTRIES}" in said
+    left.objects = {GATEWAYS: [f"Gateway shop/front-{n}" for n in range(12)]}
+    IstioRemainsProvider().delete("id", dict(STATE))
+    assert "Gateway shop/front-9 and 2 more would be lost" in capsys.readouterr().out
 
 
 def test_it_waits_for_kubernetes_to_collect_entries(left: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_an_entry_that_is_going_counts_as_gone(cluster: FakeCluster) -> None:
     ],
 )
 def test_another_identity_or_entry_takes_a_new_token(cluster: FakeCluster, key: str, value: object) -> None:
-    cluster.entries = dict(MEMBER)
+    cluster.entries = {**MEMBER, "demo/echo-192.0.2.12": entry(healthy=True)}
     news = {**INPUTS, key: value}
     assert changes(news) is True
     updated = IstioTokenProvider().update("id", dict(STATE), news)
@@ -146,8 +146,19 @@ def test_another_identity_or_entry_takes_a_new_token(cluster: FakeCluster, key: 
     assert updated.outs["token"] == "token-1"
 
 
-@pytest.mark.parametrize(("key", "value"), [("kubeconfig", "elsewhere"), ("expirationSeconds", 600.0)])
-def test_another_way_to_the_cluster_or_lifetime_is_noted_and_keeps_the_token(
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kubeconfig", "elsewhere"),
+        ("context", "other"),
+        ("requestSeconds", 9.0),
+        ("connection", {**INPUTS["connection"], "port": 2222.0}),
+        ("dialSeconds", 9.0),
+        ("dialAttempts", 9.0),
+        ("expirationSeconds", 600.0),
+    ],
+)
+def test_another_way_to_cluster_or_machine_or_lifetime_is_noted_and_keeps_the_token(
     cluster: FakeCluster, key: str, value: object
 ) -> None:
     cluster.entries = dict(MEMBER)
