@@ -256,8 +256,6 @@ def _certificate(found: x509.Certificate) -> Certificate:
 def drift(recorded: str, now: str) -> tuple[str, ...]:
     """What differs between two manifests of a machine, in words; nothing where none was recorded."""
     before, after = _manifest(recorded), _manifest(now)
-    if not before:
-        return ()
     return tuple(
         f"{name}: {_change(before[name], after.get(name, 'unknown'))}"
         for name in before

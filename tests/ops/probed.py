@@ -85,6 +85,12 @@ def certificate(
     return builder.sign(_key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
+def private_key() -> str:
+    """Of every certificate, PEM."""
+    form, closed = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return _key().private_bytes(serialization.Encoding.PEM, form, closed).decode()
+
+
 def claims(expires: datetime) -> str:
     """A token's claims, as the probe prints them."""
     document = {"sub": "system:serviceaccount:demo:echo", "aud": ["istio-ca"], "exp": int(expires.timestamp())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from hybridmesh import remote
 from hybridmesh.ops.facts import ProbeError, drift, environment, facts, requests_by_cluster, sections
-from tests.ops.probed import HOST, IDENTITY, MANIFEST, NOW, certificate, claims, machine_facts, probe_output
+from tests.ops.probed import CERTS, HOST, IDENTITY, MANIFEST, NOW, certificate, claims, machine_facts, probe_output
 
 CHANGES = [
     ("package istio-sidecar\tinstalled 1.30.0", "package istio-sidecar: now installed 1.30.0, was installed 1.31.0"),
@@ -70,6 +71,11 @@ def test_an_answer_that_was_cut_off_is_refused(output: str) -> None:
         facts(output)
 
 
+def test_an_answer_without_one_of_its_parts_is_refused() -> None:
+    with pytest.raises(ProbeError, match="cannot be read: 'joined'"):
+        facts(probe_output().replace("@@ joined\nyes\n", ""))
+
+
 @pytest.mark.parametrize("changes", [{"clock": "noon"}, {"system": "vm-1"}, {"certs": "<html>"}, {"gateways": "what"}])
 def test_an_answer_that_is_none_is_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ProbeError, match="cannot be read"):
@@ -92,8 +98,21 @@ def test_the_certificate_that_envoy_uses_counts_before_that_on_disk() -> None:
     assert machine_facts({"certificate": old, "certs": ""}).expiry == NOW - timedelta(hours=6)
 
 
+def test_of_the_certificates_that_envoy_uses_the_first_to_end_counts() -> None:
+    (whole,) = CERTS["certificates"][0]["cert_chain"]
+    soon = {"subject_alt_names": [{"uri": f"{IDENTITY}-2"}], "expiration_time": "2026-11-25T15:00:00Z"}
+    root = {"subject_alt_names": [{"uri": "spiffe://root"}], "expiration_time": "2026-11-25T13:00:00Z"}
+    both = {"certificates": [{"cert_chain": [whole, root]}, {"cert_chain": [soon]}, {"ca_cert": []}]}
+    assert machine_facts({"certs": json.dumps(both)}).expiry == NOW + timedelta(hours=3)
+
+
+def test_who_it_is_connected_to_is_said_without_brackets_and_port() -> None:
+    connections = "192.0.2.100:15012\n[2001:db8::100]:15012"
+    assert machine_facts({"connections": connections}).peers == ("192.0.2.100", "2001:db8::100")
+
+
 def test_variables_lose_their_quotes_and_nothing_else() -> None:
-    text = "A=b\n# no\nB='x y'\nC=''\nD='it'\"'\"'s'\nE='{\"a\":1}'\n"
+    text = "A=b\n# no=B\nnothing\nB='x y'\nC=''\nD='it'\"'\"'s'\nE='{\"a\":1}'\n"
     assert environment(text) == {"A": "b", "B": "x y", "C": "", "D": "it's", "E": '{"a":1}'}
 
 
@@ -108,6 +127,15 @@ def test_each_change_by_hand_is_said_in_words(line: str, said: str) -> None:
     name = line.partition("\t")[0]
     now = "\n".join(line if old.startswith(f"{name}\t") else old for old in MANIFEST.splitlines())
     assert drift(MANIFEST, now) == (said,)
+
+
+def test_of_what_the_machine_cannot_tell_it_is_said_that_it_is_not_known() -> None:
+    lines = [line for line in MANIFEST.splitlines() if not line.startswith("file /etc/istio/config/mesh")]
+    said = "file /etc/istio/config/mesh: now unknown, was 0123456789abcdef 640 root:istio-proxy"
+    assert drift(MANIFEST, "\n".join(lines)) == (said,)
+    assert drift("file /a\tunreadable\n", "file /a\t0123456789abcdef 640 root:root\n") == (
+        "file /a: now 0123456789abcdef 640 root:root, was unreadable",
+    )
 
 
 def test_nothing_is_said_of_what_no_join_noted() -> None:

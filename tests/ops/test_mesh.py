@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 import time
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hybridmesh.ops import mesh
+from hybridmesh.ops.facts import certificates
 from hybridmesh.ops.mesh import Endpoint, endpoints_of, look
 from hybridmesh.providers.cluster import Pod
-from tests.ops.probed import ADDRESS, HOST, NOW, TOPOLOGY
+from tests.ops.probed import ADDRESS, HOST, NOW, TOPOLOGY, certificate, entry, private_key
+from tests.ops.sshd import closed_port
 from tests.providers.fake_cluster import FakeCluster
 
 ISTIODS = "istio-system app=istiod,istio.io/rev in (default)"
@@ -67,6 +74,25 @@ def test_endpoints_that_no_istiod_could_be_asked_for_are_not_known() -> None:
     assert look(TOPOLOGY, nobody).endpoints == []
 
 
+def test_all_that_the_cluster_has_of_a_stack_is_seen() -> None:
+    group = {"metadata": {"namespace": "demo", "name": "echo"}}
+    sent = f"outbound|8080|vm|{HOST}::{ADDRESS}:8080::rq_total::4\n"
+    cluster = FakeCluster(
+        custom={"demo/workloadentries": [entry()], "demo/workloadgroups": [group]},
+        states=[{"proxy": "vm-1.demo"}],
+        maps={"demo/istio-ca-root-cert": {"root-cert.pem": certificate()}},
+        running={"demo app=client": [READY], "demo app=echo": [STARTING]},
+        pages={"demo/a:15000/clusters": sent, "demo/b:15000/clusters": sent},
+    )
+    found = look(TOPOLOGY, cluster)
+    assert found.entries == {f"demo/echo-{ADDRESS}-embedded": entry()}
+    assert found.groups == {"demo/echo": group}
+    assert found.states == {"demo": [{"proxy": "vm-1.demo"}]}
+    assert found.roots == {"demo": certificates(certificate())}
+    assert found.requests == {f"outbound|8080|vm|{HOST}": 8}, "of all that call"
+    assert look(TOPOLOGY, FakeCluster()).roots == {"demo": ()}
+
+
 @pytest.mark.parametrize(("status", "healthy"), [(None, True), (1, True), (2, False), (3, False), (4, False)])
 def test_an_endpoint_that_is_ill_or_leaves_is_not_healthy(status: int | None, healthy: bool) -> None:
     found = {"Addresses": [ADDRESS], **({} if status is None else {"HealthStatus": status})}
@@ -118,10 +144,42 @@ def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_to
     assert "vm-2" not in asked
 
 
+@contextmanager
+def proxy(folder: Path) -> Iterator[int]:
+    """A port where a proxy shows its certificate, and then wants one."""
+    (folder / "pem").write_text(certificate() + private_key())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pem")
+    context.load_verify_locations(folder / "pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def serve() -> None:
+        with suppress(OSError):
+            connection, _ = listening.accept()
+            context.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield int(listening.getsockname()[1])
+
+
+def test_a_proxy_is_asked_for_its_certificate_at_the_first_of_its_ports_that_answers(tmp_path: Path) -> None:
+    machines = {"vm-1": {**TOPOLOGY["machines"]["vm-1"], "address": "192.0.2.1", "meshAddress": "127.0.0.1"}}
+    with proxy(tmp_path) as port:
+        ports = [{"port": port, "target": closed_port()}, {"port": 1, "target": port}]
+        workloads = {"echo": {**TOPOLOGY["workloads"]["echo"], "ports": ports}}
+        found = mesh.shown_certificates({**TOPOLOGY, "machines": machines, "workloads": workloads}, {}, [])
+    assert found == {"vm-1": NOW + timedelta(hours=23)}
+    nowhere = {"machines": {"vm-1": {**machines["vm-1"], "workload": "a gateway's"}}, "workloads": workloads}
+    assert mesh.shown_certificates({**TOPOLOGY, **nowhere}, {}, []) == {}
+
+
 def test_the_stack_s_own_machines_are_asked_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(mesh, "_shown_certificate", lambda machine, _: asked.append(machine["entry"]))
-    monkeypatch.setattr(mesh, "others", lambda *_: {f"fleet-{n}": {"entry": f"fleet-{n}"} for n in range(3)})
+    monkeypatch.setattr(
+        mesh, "others", lambda *_: {f"fleet-{n}": {"entry": f"fleet-{n}"} for n in range(mesh.OTHERS + 8)}
+    )
     mesh.shown_certificates(TOPOLOGY, {}, [])
     assert asked[0] == TOPOLOGY["machines"]["vm-1"]["entry"]
-    assert len(asked) == 4
+    assert len(asked) == 1 + mesh.OTHERS
