@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -12,10 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kubernetes
 import pytest
+import urllib3
 from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -90,7 +93,7 @@ def test_what_has_no_proxy_or_is_going_away_is_no_target() -> None:
     by_hand["metadata"]["annotations"] = {}
     going = entry("going", "192.0.2.51")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert targets(vms([by_hand, going], (), "embedded"), None) == []
+    assert targets(vms([by_hand, going, entry("nowhere", "")], (), "embedded"), None) == []
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
@@ -131,8 +134,11 @@ def test_a_pod_is_a_target_with_the_labels_of_its_workload() -> None:
 
 
 def test_a_pod_without_a_proxy_or_that_does_not_run_is_none() -> None:
+    refusing = {f"prometheus.io/{key}": value for key, value in {**SCRAPED, "scrape": "false"}.items()}
     others = [
         pod("bare", metadata={"labels": {"app": "echo"}}),
+        pod("unlabelled", metadata={"labels": None}),
+        pod("unwilling", metadata={"annotations": refusing}),
         pod("quiet", metadata={"annotations": {}}),
         pod("starting", status={"phase": "Pending", "podIP": None}),
         pod("over", status={"phase": "Succeeded"}),
@@ -391,6 +397,42 @@ def test_istiods_that_are_ready_are_asked(monkeypatch: pytest.MonkeyPatch, in_cl
     assert asked == [("istio-system", "kubernetes.io/service-name=istiod-canary")]
 
 
+def test_entries_and_pods_are_asked_for_within_a_limit(monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def answer(found: Any) -> Any:
+        def listed(_self: object, *place: str, _request_timeout: int, **_: object) -> Any:
+            asked.append((*place, _request_timeout))
+            return found
+
+        return listed
+
+    monkeypatch.setattr(client.CustomObjectsApi, "list_namespaced_custom_object", answer({"items": [{"a": 1}]}))
+    pods = SimpleNamespace(data=b'{"items": [{"b": 2}]}')
+    monkeypatch.setattr(client.CoreV1Api, "list_namespaced_pod", answer(pods))
+    assert (in_cluster.entries("demo"), in_cluster.pods("demo")) == ([{"a": 1}], [{"b": 2}])
+    assert asked == [("networking.istio.io", "v1", "demo", "workloadentries", 5), ("demo", 5)]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (client.ApiException(status=403, reason="Forbidden"), "the API server answered 403 Forbidden"),
+        (urllib3.exceptions.ReadTimeoutError(None, "/", ""), "the API server does not answer (ReadTimeoutError)"),  # type: ignore[arg-type]  # nobody looks at it
+        (ConnectionResetError(), "the API server does not answer (ConnectionResetError)"),
+    ],
+)
+def test_an_api_server_that_refuses_or_is_silent_is_said(
+    monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster, error: Exception, said: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(client.CoreV1Api, "list_namespaced_pod", refuse)
+    with pytest.raises(MeshError, match=re.escape(f"could not list pods in demo: {said}")):
+        in_cluster.pods("demo")
+
+
 @pytest.mark.parametrize(("address", "host"), [("10.0.0.1", "10.0.0.1"), ("2001:db8::1", "[2001:db8::1]")])
 def test_an_istiod_is_asked_with_the_server_s_token(
     monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster, address: str, host: str
@@ -421,6 +463,25 @@ def test_an_istiod_that_refuses_is_said_with_what_lets_it_answer(
     assert ("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES" in str(said.value)) is remedy
 
 
+def test_an_istiod_that_is_away_or_says_something_else_is_said(
+    monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster
+) -> None:
+    def answer(said: bytes | OSError) -> Any:
+        def asked(*_: object, **__: object) -> io.BytesIO:
+            if isinstance(said, OSError):
+                raise said
+            return io.BytesIO(said)
+
+        return asked
+
+    for wrong in (urllib.error.URLError("no route to host"), TimeoutError("timed out"), b"<html>"):
+        monkeypatch.setattr(urllib.request, "urlopen", answer(wrong))
+        with pytest.raises(MeshError, match=r"istiod 10\.0\.0\.1 does not tell sync states: "):
+            in_cluster.states("10.0.0.1", "demo")
+    monkeypatch.setattr(urllib.request, "urlopen", answer(b'{"error": "none"}'))
+    assert in_cluster.states("10.0.0.1", "demo") == []
+
+
 def test_what_it_cannot_tell_is_503_upon_which_prometheus_keeps_its_targets(
     served: tuple[FakeMesh, str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -428,5 +489,6 @@ def test_what_it_cannot_tell_is_503_upon_which_prometheus_keeps_its_targets(
     mesh.broken = True
     assert get(f"{url}/targets") == (503, "could not list WorkloadEntries\n")
     assert "could not list WorkloadEntries" in capsys.readouterr().err
-    file.write_text("{")
-    assert get(f"{url}/metrics")[0] == 503
+    for wrong in ("{", "{}", "[]", json.dumps({**json.loads(file.read_text()), "later": 1})):
+        file.write_text(wrong)
+        assert get(f"{url}/metrics")[0] == 503, wrong
