@@ -66,7 +66,8 @@ def test_an_upgrade_that_was_caught_half_way_is_taken_back_to_the_last_that_was_
 
 def test_a_release_that_is_gone_is_forgotten_and_one_that_is_going_is_not() -> None:
     assert plan("deleting") == [("release istio-system/istiod is gone from the cluster", "")]
-    assert plan("deleting", ("istiod.v1", "uninstalling")) == []
+    for status in ("uninstalling", "pending-upgrade"):
+        assert plan("deleting", ("istiod.v1", status)) == []
     assert plan("updating") == [], "that it was to be updated does not say so"
 
 
@@ -83,6 +84,11 @@ def test_an_object_that_a_forgotten_manager_may_own_is_disowned(kind: str, repai
     assert [(repair.disown, repair.what.partition(" may")[0]) for repair in found] == (
         [(True, "Namespace /demo")] if repaired else []
     )
+
+
+def test_an_object_whose_name_nobody_knows_is_left() -> None:
+    one = operation("creating", f"{STACK}kubernetes:core/v1:Namespace::x", apiVersion="v1", kind="Namespace")
+    assert repairs(interrupted(state(one)), {}) == []
 
 
 def test_a_recovered_state_has_no_pending_operation_and_nothing_that_is_gone() -> None:
@@ -113,8 +119,12 @@ def test_the_cluster_is_the_one_that_the_operation_was_about() -> None:
     two = state()
     two["deployment"]["resources"].insert(0, replaced)
     assert cluster_of(two, one).kubeconfig == "kubeconfig"
-    with pytest.raises(StackError, match="which cluster"):
-        cluster_of({"deployment": {}}, one)
+    secret = state()
+    secret["deployment"]["resources"][0]["inputs"]["kubeconfig"] = {"ciphertext": "v1:abc"}
+    nothing: dict[str, Any] = {"deployment": {}}
+    for untold in (nothing, secret):
+        with pytest.raises(StackError, match="which cluster"):
+            cluster_of(untold, one)
 
 
 def test_notes_are_cleared_where_there_is_nothing_else_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +139,22 @@ def test_notes_are_cleared_where_there_is_nothing_else_to_do(monkeypatch: pytest
     monkeypatch.setattr(recover, "run_pulumi", pulumi)
     assert CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"]).exit_code == 0
     assert ["pending_operations" in deployment for deployment in imported] == [False]
+
+
+def test_of_a_stack_of_which_nothing_was_interrupted_the_lock_alone_is_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[tuple[str, ...]] = []
+
+    def pulumi(*arguments: str, **_: str) -> str:
+        called.append(arguments)
+        return json.dumps({"url": "https://api.pulumi.com"} if arguments[0] == "whoami" else state())
+
+    monkeypatch.setattr(recover, "run_pulumi", pulumi)
+    done = CliRunner().invoke(app, ["recover", "--yes"])
+    assert called == [WHO, ("stack", "export"), ("cancel", "--yes")]
+    assert "release the stack's lock" in done.output
+    assert "clear the engine's notes" not in done.output
 
 
 NAMESPACE = operation(
@@ -155,7 +181,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: FakeCluster)
         if arguments[0] == "whoami":
             return json.dumps({"user": "me", "url": f"file://{tmp_path}?no_tmp_dir=true"})
         if document is not None:
-            assert "pending_operations" not in json.loads(document)["deployment"]
+            left = json.loads(document)["deployment"]
+            assert "pending_operations" not in left
+            assert left["resources"] == state()["deployment"]["resources"], "nothing of it is gone"
         return json.dumps(state(operation("creating"), NAMESPACE))
 
     monkeypatch.setattr(recover, "run_pulumi", pulumi)
@@ -166,7 +194,12 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: FakeCluster)
 def test_it_says_what_it_will_do_and_does_nothing_until_it_is_told_to(calls: list[tuple[str, ...]]) -> None:
     done = CliRunner().invoke(app, ["recover", "--stack", "dev"], input="n\n")
     assert done.exit_code == 1
-    for part in ("interrupted: creating mesh-control-plane-istiod", "release the stack's lock", "istiod.v1"):
+    for part in (
+        "interrupted: creating mesh-control-plane-istiod",
+        "release the stack's lock",
+        "istiod.v1",
+        "clear the engine's notes",
+    ):
         assert part in done.output
     assert calls == [WHO, ("stack", "export", "--stack", "dev")]
 
