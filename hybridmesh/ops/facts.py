@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -331,7 +330,7 @@ def _token(claims: str) -> Token | None:
         return Token(
             subject=read["sub"], audiences=tuple(audiences), expires=datetime.fromtimestamp(int(read["exp"]), UTC)
         )
-    except (binascii.Error, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -87,7 +87,7 @@ def test_a_certificate_that_cannot_be_read_is_none(damaged: str) -> None:
     assert machine_facts({"certificate": damaged}).certificate is None
 
 
-@pytest.mark.parametrize("damaged", ["!", "e30", claims(NOW)[:-9]])
+@pytest.mark.parametrize("damaged", ["!", "e30", "W10", claims(NOW)[:-9]])
 def test_claims_that_cannot_be_read_are_none(damaged: str) -> None:
     assert machine_facts({"claims": damaged}).token is None
 
