@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from copy import deepcopy
 from dataclasses import replace
@@ -15,13 +16,16 @@ from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
 from hybridmesh.ops import report
+from hybridmesh.ops.diagnoses import Finding
 from hybridmesh.ops.doctor import examine
 from hybridmesh.ops.look import Seen, Source, View
 from hybridmesh.ops.picture import MOST
 from hybridmesh.ops.report import code, html
 from tests.ops.probed import (
     ADDRESS,
+    CERTS,
     ENVIRONMENT,
+    IDENTITY,
     MANIFEST,
     NOW,
     TOPOLOGY,
@@ -135,7 +139,9 @@ def test_dark_is_a_matter_of_the_readers_taste() -> None:
 
 def test_what_is_wrong_comes_first_with_what_to_do() -> None:
     drifted = {"vm-1": Seen(facts=machine_facts({"manifest": MANIFEST.replace("enabled", "disabled")}))}
-    text = Tree(page(view(machines=drifted))).text
+    whole = page(view(machines=drifted))
+    text = Tree(whole).text
+    assert '<td data-label="by hand">unit istio.service: now disabled, was enabled</td>' in whole
     assert text.index("What is wrong, and what to do") < text.index("Topology")
     assert "changed by hand: unit istio.service: now disabled, was enabled" in text
     assert "pulumi up --refresh puts it right" in text
@@ -208,9 +214,15 @@ def test_a_machine_that_the_doctor_finds_ill_is_not_called_well() -> None:
     """Though the mesh has it in sync and healthy."""
     ill = {"vm-1": Seen(facts=machine_facts({"cluster.env": ENVIRONMENT.replace("NETWORK='embedded'", "NETWORK='x'")}))}
     text = page(view(machines=ill))
-    assert "0 of 1" in Tree(text).text
+    assert '<div class="tile bad"><span>machines well</span><b>0 of 1</b>' in text
     assert text.count('class="card bad"') == 2
     assert '<span class="state bad">not well</span><br><span class="soft">wrong-network, above</span>' in text
+
+
+def test_a_machine_that_cannot_be_looked_at_may_be_well_all_the_same() -> None:
+    text = page(view(machines={"vm-1": Seen(refusal="no answer. Fix: start it.")}))
+    assert '<div class="tile good"><span>machines well</span><b>1 of 1</b>' in text
+    assert '<span class="state warn">well, but</span><br><span class="soft">not asked over SSH: no answer' in text
 
 
 def test_a_gateway_whose_pods_are_not_known_is_neither_up_nor_down() -> None:
@@ -218,7 +230,9 @@ def test_a_gateway_whose_pods_are_not_known_is_neither_up_nor_down() -> None:
     assert "ready: 1 istiod, gateway not known" in text
     assert '<div class="tile good"><span>control plane</span><b>ready</b>' in text
     assert '<rect class="card plain"' in text.partition("<title>gateway:")[2][:60]
-    assert "gateway down" in page(view(gateways=0))
+    assert "ready: 1 istiod, 1 gateway" in page(view())
+    down = page(view(gateways=0))
+    assert '<div class="tile bad"><span>control plane</span><b>gateway down</b>' in down
 
 
 def test_the_same_finding_of_several_machines_is_said_once() -> None:
@@ -232,6 +246,25 @@ def test_the_same_finding_of_several_machines_is_said_once() -> None:
 def test_the_worst_machines_come_first_in_the_table_and_all_by_their_numbers() -> None:
     rows = re.findall(r'<td data-label="machine"><b>(.+?)</b></td>', page(many(12)))
     assert rows == ["vm-12", *(f"vm-{number}" for number in range(1, 12))]
+
+
+def test_a_row_has_what_is_known_of_its_machine_and_nothing_of_others() -> None:
+    text = page(many(2))
+    rows = re.findall(r"<tr>(.*?)</tr>", text.partition("<h2>Machines</h2>")[2], re.DOTALL)[1:]
+    joined = (IDENTITY, "{}", "1.31.0", "23 h left until 2026-11-26 11:00:00", "nothing changed")
+    ill = "not well not connected to istiod not probed no endpoint of its service service-stopped, above"
+    assert [" ".join(re.sub(r"<.*?>", " ", row).split()) for row in rows] == [
+        f"vm-2 {ill} {' '.join(joined).format('192.0.2.2')}",
+        f"vm-1 well {' '.join(joined).format('192.0.2.1')}",
+    ]
+    assert re.findall(r'class="bar (\w+)"><div style="width: (\d+)%', text) == [("good", "96")] * 2
+
+
+def test_a_certificate_that_should_have_been_renewed_is_a_short_bar() -> None:
+    certs = json.dumps(CERTS).replace("2026-11-26T11", "2026-11-25T14")
+    text = page(view(machines={"vm-1": Seen(facts=machine_facts({"certs": certs}))}))
+    assert re.findall(r'class="bar (\w+)"><div style="width: (\d+)%', text) == [("warn", "8")]
+    assert '<span class="state warn">well, but</span>' in text
 
 
 def test_long_names_stay_in_their_boxes() -> None:
@@ -275,15 +308,35 @@ def test_a_certificate_of_the_join_and_one_that_ends_are_told_apart() -> None:
     assert "ENDED" not in later
     assert "that of its join, which is renewed unseen" in later
     ended = page(view(machines={}, certificates={"vm-1": NOW - timedelta(hours=1)}))
-    assert "ENDED" in ended
+    assert '<div class="tile bad"><span>next certificate ends</span><b>ENDED</b>' in ended
+    assert '<div class="tile good"><span>next certificate ends</span><b>not known</b>' in later
     assert 'class="bar bad"' in ended
+    assert 'class="bar good"' in page(view())
 
 
 def test_a_stack_without_machines_or_traffic_has_a_page() -> None:
     topology = {**TOPOLOGY, "machines": {}, "workloads": {"client": TOPOLOGY["workloads"]["client"]}}
-    text = Tree(page(view(topology, {}))).text
+    empty = page(view(topology, {}))
+    text = Tree(empty).text
     assert "The stack has no machines." in text
     assert "Traffic" not in text
+    assert '<div class="tile good"><span>machines well</span><b>0 of 0</b>' in empty
+    assert '<div class="tile good"><span>next certificate ends</span><b>none</b>' in empty
+
+
+@pytest.mark.parametrize(
+    ("severities", "state", "words"),
+    [
+        ([], "good", "all well"),
+        (["note"], "good", "all well"),
+        (["note", "warning"], "warn", "1 finding"),
+        (["warning", "critical", "note"], "bad", "2 findings"),
+    ],
+)
+def test_the_gravest_finding_colours_the_title(severities: list[Any], state: str, words: str) -> None:
+    one = Finding(id="x", severity="note", machine="vm-1", what="w", evidence="e", remedy="r", runbook="b")
+    found = [one.model_copy(update={"severity": severity}) for severity in severities]
+    assert f'<span class="state {state}">{words}</span></h1>' in html(view(), found)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +344,25 @@ def test_a_stack_without_machines_or_traffic_has_a_page() -> None:
 )
 def test_commands_in_a_remedy_are_code(text: str, marked: str) -> None:
     assert code(text) == marked
+
+
+def test_the_verb_asks_machines_unless_it_is_told_not_to_and_a_cluster_must_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+
+    def look(source: Source, _topology: object, names: list[str], *, certificates: bool) -> View:
+        assert (source.stack, certificates) == ("gcp", True)
+        asked.append(list(names))
+        return replace(view(), mesh=None, mesh_refusal="the API server did not answer")
+
+    monkeypatch.setattr(report, "look", look)
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    for options in ([], ["--no-ssh"]):
+        done = CliRunner().invoke(app, ["report", "--stack", "gcp", "--output", "-", *options])
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "the API server did not answer" in done.stderr
+    assert asked == [["vm-1"], []]
 
 
 def test_the_verb_writes_the_file_or_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
