@@ -333,8 +333,10 @@ def get(url: str) -> tuple[int, str]:
 
 
 def test_it_answers_and_follows_its_configuration(served: tuple[FakeMesh, str, Path]) -> None:
-    _, url, file = served
+    mesh, url, file = served
     assert get(f"{url}/healthz") == (200, "ok\n")
+    mesh.running = {"demo": [pod("echo-1")]}
+    assert [target["labels"]["pod"] for target in json.loads(get(f"{url}/pods")[1])] == ["echo-1"]
     assert labels(json.loads(get(f"{url}/targets")[1])) == {"e": "embedded"}
     document = json.loads(file.read_text())
     document["machines"] = [
@@ -347,7 +349,7 @@ def test_it_answers_and_follows_its_configuration(served: tuple[FakeMesh, str, P
 
 
 def test_istiods_that_are_silent_cost_half_of_what_prometheus_waits_and_hide_no_other(
-    served: tuple[FakeMesh, str, Path],
+    served: tuple[FakeMesh, str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     mesh, url, _ = served
     states = [{"proxy": "vm-1.demo", "resources": SYNCED}]
@@ -361,6 +363,9 @@ def test_istiods_that_are_silent_cost_half_of_what_prometheus_waits_and_hide_no_
     finally:
         mesh.over.set()
     assert time.monotonic() - began < 4
+    assert capsys.readouterr().err.splitlines() == [
+        f"istiod {istiod} does not tell sync states within 0.5 s" for istiod in mesh.silent
+    ]
     for line in (
         'hybrid_mesh_istiods{answers="yes"} 1.0',
         'hybrid_mesh_istiods{answers="no"} 4.0',
