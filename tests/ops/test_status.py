@@ -198,6 +198,8 @@ def test_a_machine_that_others_are_not_told_of_is_not_good() -> None:
         assert judged(endpoints=known).endpoint == "not seen", "others' endpoints, and one that is ill, are none of it"
     caller = machine_status("vm-1", MACHINE, None, mesh_facts(endpoints=[]), Seen())
     assert (caller.endpoint, caller.good) == ("has no service", True)
+    unnamed = machine_status("vm-1", MACHINE, TOPOLOGY["workloads"]["client"], mesh_facts(endpoints=[]), Seen())
+    assert (unnamed.endpoint, unnamed.good) == ("has no service", True)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +259,8 @@ def test_a_split_can_be_measured_since_an_earlier_look() -> None:
     earlier = {f"outbound|8080|k8s|{HOST}": 800, f"outbound|8080|vm|{HOST}": 100}
     [split] = workload_statuses(view({}), earlier)
     assert split.requests == {"k8s": 93, "vm": 7}
+    [one] = workload_statuses(view({}), {f"outbound|8080|k8s|{HOST}": 893, f"outbound|8080|vm|{HOST}": 100})
+    assert one.requests == {"k8s": 0, "vm": 7}, "one of them was not called since"
     [anew] = workload_statuses(view({}), {f"outbound|8080|k8s|{HOST}": 5000})
     assert anew.requests == {"k8s": 893, "vm": 107}, "a proxy that began to count anew is counted from nothing"
 
@@ -338,6 +342,12 @@ def test_machines_that_joined_by_themselves_have_a_row(monkeypatch: pytest.Monke
     assert (code, "status 503" in text) == (1, True)
 
 
+def test_of_machines_that_joined_by_themselves_the_certificate_that_they_show_is_told() -> None:
+    known = replace(with_a_member().mesh or NOTHING, certificates={"echo-192.0.2.77": NOW + timedelta(hours=5)})
+    [found] = other_statuses(replace(with_a_member(), mesh=known))
+    assert (found.certificate_expiry, found.certificate_of) == ("2026-11-25T17:00:00Z", "now")
+
+
 def test_what_leaves_or_is_not_the_stack_s_has_none() -> None:
     gone, stranger, static = member(), member(), member()
     gone["metadata"]["annotations"]["istio.io/disconnectedAt"] = "2026-11-25T11:30:00Z"
@@ -386,6 +396,26 @@ def test_json_has_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (machine["good"], machine["endpoint"], machine["certificate_of"]) == (True, "seen by all", "now")
     assert (workload["wanted"], workload["requests"]) == ({"k8s": 90, "vm": 10}, {"k8s": 893, "vm": 114})
     assert (document["istiods"], document["revisions"], document["gateways"]) == (1, {"default": 1}, 1)
+
+
+def test_json_has_machines_that_joined_by_themselves_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads(run(monkeypatch, with_a_member(status=UNHEALTHY), "--json")[1])
+    assert [(machine["name"], machine["good"]) for machine in document["machines"]] == [("vm-1", True)]
+    assert [(machine["name"], machine["good"]) for machine in document["others"]] == [("echo-192.0.2.77", False)]
+
+
+def test_machines_are_asked_over_ssh_unless_nobody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def look(_source: Source, _topology: object, names: list[str], **_: bool) -> View:
+        asked.append(list(names))
+        return view()
+
+    monkeypatch.setattr(status, "look", look)
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    for options in ([], ["--no-ssh"]):
+        assert CliRunner().invoke(app, ["status", *options]).exit_code == 0
+    assert asked == [["vm-1"], []]
 
 
 def test_each_istiod_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
