@@ -14,7 +14,7 @@ def client(fake: FakeGithub, token: str = TOKEN) -> Github:
 
 def test_a_comment_is_written_once_and_rewritten_after() -> None:
     with github() as fake:
-        fake.comments[5] = [{"id": n, "body": "<!-- other -->"} for n in range(150)]
+        fake.comments[5] = [{"id": n, "body": "<!-- other -->", "user": {"type": "Bot"}} for n in range(150)]
         client(fake).comment(5, "<!-- mine --> one", "<!-- mine -->")
         client(fake).comment(5, "<!-- mine --> two", "<!-- mine -->")
         assert [c["body"] for c in fake.comments[5] if "mine" in c["body"]] == ["<!-- mine --> two"]
@@ -34,6 +34,7 @@ def test_open_pull_requests_are_read_page_by_page() -> None:
     with github() as fake:
         fake.open, fake.unlabelled = list(range(1, 231)), [231, 232]
         assert client(fake).open_pull_requests("mesh") == set(range(1, 231))
+        assert fake.asked == [f"GET /repos/o/r/pulls?state=open&per_page=100&page={n}" for n in (1, 2, 3)]
         assert client(fake).open_pull_requests("bug") == set(range(1, 233))
 
 
