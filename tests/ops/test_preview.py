@@ -267,6 +267,9 @@ def test_other_commands_of_a_machine_say_that_the_old_one_is_not_removed() -> No
         lines = shown(step("update", kind, "mesh-vm-2", old, {**old, key: "b"}))
         assert lines == [f"{title}: {said}", f"~     {key}: {old[key]} => b"]
     assert shown(step("update", kind, "mesh-vm-2", old, {**old, "meshAddress": "192.0.2.3"}))[0] == title
+    parent = step("same", kind, "mesh-vm-2", old, old)["urn"]
+    child = step("update", "command:local:Command", "mesh-vm-2-machine", {"dir": "a"}, {"dir": "b"}, parent=parent)
+    assert shown(child) == ["  CommandHost mesh-vm-2", "~   machine: dir: a => b"], "it stays as it is itself"
     assert said not in "".join(
         shown(step("delete", kind, "mesh-vm-2", old), step("create", kind, "mesh-vm-3", None, old))
     )
@@ -411,8 +414,15 @@ def test_a_weight_that_counts_before_the_first_vm_has_joined_is_noted(before: di
         (PODS_ALONE, {"weights": {"all": 100}, "subsets": {"all": {"app": "echo"}}}),
         (PODS_ALONE, {"weights": {"k8s": 100}, "workload": {"pods": {"image": "echo:2", "version": "k8s"}}}),
         ({"without": ["machines", "ports", "probe"]}, {"weights": {"k8s": 90, "vm": 10}}),
+        (
+            {"without": ["machines", "ports", "probe"]},
+            {
+                "weights": {"k8s": 90, "vm": 10},
+                "workload": {"service": {"kind": "ServiceEntry", "hosts": ["shop.vm.internal"]}},
+            },
+        ),
     ],
-    ids=["no weight", "VMs there", "nothing changes", "pods too", "pods alone", "nobody calls it yet"],
+    ids=["no weight", "VMs there", "nothing changes", "pods too", "pods alone", "nobody calls it yet", "nor by a name"],
 )
 def test_no_other_weight_is(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert remarks(plan_of(before, after)) == []
