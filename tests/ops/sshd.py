@@ -28,8 +28,10 @@ def public(made: asyncssh.SSHKey) -> str:
 class Sshd:
     """One server on a loopback port. `echo` says what it reads, `sleep` never ends, a number is an exit."""
 
-    def __init__(self, users: tuple[str, ...] = ("root",)) -> None:
+    def __init__(self, users: tuple[str, ...] = ("root",), more_hosts: tuple[asyncssh.SSHKey, ...] = ()) -> None:
         self.host, self.client = key(), key()
+        self._hosts = [self.host, *more_hosts]
+        """The keys that it can show."""
         self.users = users
         self.logins = 0
         self.drops = 0
@@ -94,7 +96,7 @@ class Sshd:
                 return True
 
         server = await asyncssh.create_server(
-            Server, "127.0.0.1", 0, server_host_keys=[self.host], process_factory=self._run
+            Server, "127.0.0.1", 0, server_host_keys=self._hosts, process_factory=self._run
         )
         self.port = server.sockets[0].getsockname()[1]
 

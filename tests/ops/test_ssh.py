@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Door, Kind, Limits, Reachable, SshError, run_on_all
 from tests.ops.sshd import Sshd, closed_port, key, private, public, silent
 
@@ -78,6 +80,21 @@ def test_many_machines_are_asked_at_once_and_a_silent_one_holds_up_no_other(sshd
     assert took < 8, "one after the other they would take longer"
 
 
+def test_no_more_machines_are_asked_at_a_time_than_the_limit_says(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = [0]
+
+    async def run_on(machine: Reachable, *_: object) -> Answer:
+        asked.append(asked[-1] + 1)
+        await asyncio.sleep(0.01)
+        asked.append(asked[-1] - 1)
+        return Answer(machine.name, 0, "", "")
+
+    monkeypatch.setattr(ssh, "_run_on", run_on)
+    machines = {f"vm-{n}": Reachable(name=f"vm-{n}", door=sshd.door()) for n in range(20)}
+    assert len(run_on_all(machines, "echo", "", Limits(at_once=7))) == 20
+    assert max(asked) == 7
+
+
 def test_a_host_that_is_silent_or_not_there_is_unreachable(sshd: Sshd) -> None:
     with silent() as port:
         assert f"127.0.0.1:{port} (no answer within 8 s)" in refusal("unreachable", sshd.door(port=port))
@@ -101,6 +118,14 @@ def test_another_host_key_is_not_talked_to(sshd: Sshd) -> None:
     assert "shows another host key than ssh-rsa" in refusal("host key", sshd.door(host_key=rsa)), "none of the kind"
     assert "hostKey is no public key" in refusal("host key", sshd.door(host_key="ssh-ed25519 nonsense"))
     assert sshd.logins == before
+
+
+@pytest.mark.parametrize("kind", ["ecdsa-sha2-nistp256", "ssh-rsa"])
+def test_of_the_keys_that_a_host_has_it_is_asked_for_the_one_that_is_expected(kind: str) -> None:
+    expected = asyncssh.generate_private_key(kind)
+    with Sshd(more_hosts=(expected,)) as server:
+        for known in (expected, server.host):
+            assert ask(server.door(host_key=public(known))) == Answer("vm-1", 0, "hello", "")
 
 
 def public_rsa() -> str:
@@ -189,7 +214,9 @@ def test_an_sshd_that_drops_logins_for_there_are_too_many_is_tried_again(sshd: S
 
 
 def test_a_command_that_does_not_end_or_is_cut_off_is_said_to_be(sshd: Sshd) -> None:
-    assert "did not end within 8 s" in refusal("limit", sshd.door(), "sleep")
+    said = refusal("limit", sshd.door(), "sleep")
+    assert "did not end within 8 s" in said
+    assert f"`ssh -p {sshd.port} root@127.0.0.1 ps -ef`" in said
     assert "was lost while the command ran" in refusal("cut off", sshd.door(), "drop")
 
 
