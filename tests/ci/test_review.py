@@ -89,7 +89,7 @@ def body(**changed: Any) -> str:
 def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> None:
     said = body()
     assert said.startswith(marker("gcp"))
-    assert "Preview of `gcp`, 0123456789ab" in said
+    assert "### Preview of `gcp`, 0123456789ab\n" in said
     assert "### Preview of `gcp`\n" in body(commit="")
     assert "✅ The policies let this pass. 1 new, 3 changed, 1 removed, 1 replaced.\n" in said
     before, after = said.index("flowchart A"), said.index("flowchart B")
@@ -135,13 +135,16 @@ def test_a_mesh_that_stays_as_drawn_is_drawn_once() -> None:
 
 
 def test_nothing_changes_and_nothing_is_there() -> None:
-    assert "Nothing changes." in body(plan={"steps": [STEPS[0]]}, before="A", after="A")
+    nothing = body(plan={"steps": [STEPS[0]]}, before="A", after="A")
+    assert "Nothing changes." in nothing
+    assert "<details" not in nothing
     assert "mermaid" not in body(plan={}, before="A", after="A")
     assert "**The mesh before**: nothing to draw." in body(before=None)
 
 
 def test_a_refusal_is_shown_with_rule_and_resource() -> None:
     assert refusals(TEXT) == ""
+    assert refusals(REFUSED).startswith("❌ hybrid-mesh@v0.1.0 (local: policy)\n    - [mandatory]  strict-mtls")
     said = body(text=REFUSED, failed=True)
     assert "❌ A policy refuses this" in said
     assert "- [mandatory]  strict-mtls" in said.partition("<details")[0]

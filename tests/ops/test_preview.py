@@ -122,6 +122,10 @@ def test_secrets_unknown_values_digests_and_certificates_are_told_and_not_shown(
         "~     in: a secret in it, changed",
         "~     k: secret, changed",
     ]
+    assert updated({"k": "plain", "p": "[secret]"}, {"k": "[secret]", "p": "plain"}) == [
+        "~     k: secret, changed",
+        "~     p: secret, changed",
+    ]
     (line,) = updated({}, {"root": certificate})
     assert re.fullmatch(r"\+     root: \(certificate [0-9a-f]{12}…\)", line)
 
@@ -212,7 +216,7 @@ def test_of_new_machines_that_are_much_alike_the_second_is_told_by_what_differs(
 
 def test_a_command_that_is_another_one_since_the_program_is_tells_that_and_not_its_text() -> None:
     parent = step("same", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", {}, {})
-    old, new = ({"create": f"exec /bin/sh -c '{word}'"} for word in ("long", "longer"))
+    old, new = ({"create": f"exec /bin/sh -c '{word}'", "delete": "true"} for word in ("long", "longer"))
     ready = step("update", "command:remote:Command", "mesh-vm-1-ready", old, new, parent=SIDECAR)
     assert shown(parent, ready)[1:] == ["~   ready: create: as this version of hybrid-mesh has it"]
 
@@ -302,6 +306,8 @@ def test_a_secret_that_is_not_known_yet_is_not_shown_as_removed() -> None:
     kind, name = "pulumi-python:dynamic:Departure", "mesh-vm-1-departure"
     was, will = {"machine": "vm-1", "ssh": "[secret]"}, {"machine": "vm-1"}
     assert shown(step("update", kind, name, was, will, parent=SIDECAR))[1:] == ["~   departure"]
+    elsewhere = step("update", kind, name, {**was, "context": "here"}, will, parent=SIDECAR)
+    assert shown(elsewhere)[1:] == ["~   departure", "-       context: here"], "what goes is"
 
 
 def test_an_awaited_value_is_shown_if_it_is_another_and_not_as_removed_if_it_is_not_known() -> None:

@@ -265,9 +265,11 @@ def test_a_split_can_be_measured_since_an_earlier_look() -> None:
     assert anew.requests == {"k8s": 893, "vm": 107}, "a proxy that began to count anew is counted from nothing"
 
 
-def test_nothing_is_measured_where_nobody_called() -> None:
-    [split] = workload_statuses(view({}, requests={}))
+def test_nothing_is_measured_where_nobody_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = view({}, requests={})
+    [split] = workload_statuses(silent)
     assert split.measured == {}
+    assert "split k8s 90 %, vm 10 % (no requests to measure)" in run(monkeypatch, silent)[1]
 
 
 # ---------------------------------------------------------------------- the verb
