@@ -184,7 +184,7 @@ def _way(topology: Mapping[str, Any], network: str) -> str:
     way = topology.get("networks", {}).get(network)
     if way is None or way["direct"]:
         return "direct"
-    return f"through {', '.join(way['gateways'])}" if way["gateways"] else "calls, and is not called"
+    return f"through {', '.join(way['gateways'])}" if way["gateways"] else "only calls out"
 
 
 # ---------------------------------------------------------------------- for a desk

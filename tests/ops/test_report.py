@@ -161,6 +161,18 @@ def test_machines_that_are_not_well_are_drawn_and_the_rest_is_counted() -> None:
     assert len(rows) == count, "the table has all"
 
 
+def test_the_cluster_s_own_network_is_drawn_first_and_the_others_by_name() -> None:
+    seen = many(3)
+    for name, network in (("vm-1", "zone"), ("vm-3", "abroad")):
+        seen.topology["machines"][name]["network"] = network
+        seen.topology["networks"][network] = {"direct": network == "zone", "gateways": [], "addresses": []}
+    text = page(seen)
+    drawn = re.findall(r'class="frame-title"[^>]*>network (\w+)</text><text[^>]*>(.*?)<', text)
+    ways = [("embedded", "the cluster&#39;s own"), ("abroad", "only calls out"), ("zone", "direct")]
+    assert drawn == ways * 2
+    assert 'class="dot plain"' not in text, "pods of which nothing is said"
+
+
 def with_members(count: int, *, own: bool = True) -> View:
     """As many machines that joined by themselves beside vm-1, or alone; the last is not healthy."""
     topology = deepcopy(TOPOLOGY)
