@@ -32,6 +32,9 @@ _HOST_KEY_ALGORITHMS = (
     "rsa-sha2-256",
 )
 
+MOST_MIB = 128
+"""So much is kept of what one command prints, on stdout as on stderr: the largest bundles have a part of that."""
+_PART = 65536
 _DIALS = 4
 """An sshd that has too many logins under way drops new ones unheard (MaxStartups): so often it is tried in all."""
 
@@ -143,9 +146,22 @@ async def run_on(machine: Reachable, command: str, stdin: str = "", limits: Limi
         return await _run_on(machine, command, stdin, limits, bastions)
 
 
-def _shown(said: object) -> str:
-    """Lines of a file that came from Windows, such as a certificate's, are lines."""
-    return legible(str(said or "").replace("\r\n", "\n"))
+class _EndlessError(Exception):
+    """A command prints more than is kept."""
+
+
+async def _shown(stream: asyncssh.SSHReader[str]) -> str:
+    """All that comes, fit to be printed. Lines of a file that came from Windows, such as a certificate's, are lines."""
+    parts: list[str] = []
+    size, half_an_end = 0, ""
+    while part := await stream.read(_PART):
+        text = half_an_end + part
+        half_an_end = "\r" if text.endswith("\r") else ""
+        parts.append(legible(text.removesuffix("\r").replace("\r\n", "\n")))
+        size += len(parts[-1])
+        if size > MOST_MIB * 2**20:
+            raise _EndlessError
+    return "".join([*parts, legible(half_an_end)])
 
 
 async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, bastions: _Bastions) -> Answer:
@@ -157,6 +173,7 @@ async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, 
                 with suppress(BrokenPipeError):  # it ended without reading all of it
                     process.stdin.write(stdin)
                     process.stdin.write_eof()
+                stdout, stderr = await asyncio.gather(_shown(process.stdout), _shown(process.stderr))
                 done = await process.wait()
         except TimeoutError:
             raise SshError(
@@ -166,11 +183,19 @@ async def _run_on(machine: Reachable, command: str, stdin: str, limits: Limits, 
                 "Nothing is known of the machine.",
                 f"look at what it does there: `ssh {_for_ssh(machine.door)} ps -ef`; then try again.",
             ) from None
+        except _EndlessError:
+            raise SshError(
+                machine.name,
+                "limit",
+                f"it prints more than {MOST_MIB} MiB, and was listened to no longer",
+                "Nothing is known of the machine.",
+                f"see what prints so much: `ssh {_for_ssh(machine.door)} true` is to print nothing.",
+            ) from None
         except (OSError, asyncssh.Error) as error:
             raise _cut_off(machine, error) from None
     if done.exit_status is None:
         raise _cut_off(machine, "the command was ended by a signal")
-    answer = Answer(machine.name, done.exit_status, _shown(done.stdout), _shown(done.stderr))
+    answer = Answer(machine.name, done.exit_status, stdout, stderr)
     if answer.code == SUDO_REFUSED and "sudo -n is refused" in answer.stderr:
         raise SshError(
             machine.name,

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import asyncssh
 
@@ -26,7 +26,8 @@ def public(made: asyncssh.SSHKey) -> str:
 
 
 class Sshd:
-    """One server on a loopback port. `echo` says what it reads, `sleep` never ends, a number is an exit."""
+    """One server on a loopback port. `echo` says what it reads, `sleep` never ends, nor does what `yes stdout` or
+    `yes stderr` prints; a number is an exit."""
 
     def __init__(self, users: tuple[str, ...] = ("root",), more_hosts: tuple[asyncssh.SSHKey, ...] = ()) -> None:
         self.host, self.client = key(), key()
@@ -107,6 +108,12 @@ class Sshd:
             process.exit(0)
         elif command == "sleep":
             await asyncio.sleep(60)
+        elif command.startswith("yes "):
+            stream = getattr(process, command.removeprefix("yes "))
+            with suppress(OSError, asyncssh.Error):
+                while True:
+                    stream.write("y\n" * 10_000)
+                    await stream.drain()
         elif command == "drop":
             connection = process.channel.get_connection()
             connection.abort()

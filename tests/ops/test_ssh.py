@@ -220,6 +220,21 @@ def test_a_command_that_does_not_end_or_is_cut_off_is_said_to_be(sshd: Sshd) -> 
     assert "was lost while the command ran" in refusal("cut off", sshd.door(), "drop")
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_machine_that_prints_without_end_is_heard_no_longer_than_what_is_kept_of_it(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setattr(ssh, "MOST_MIB", 1)
+    assert "prints more than 1 MiB" in refusal("limit", sshd.door(), f"yes {stream}")
+
+
+def test_what_a_machine_prints_below_that_is_kept_whole(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "MOST_MIB", 1)
+    lines = "\n" * 500_000
+    assert ask(sshd.door(), stdin="a" + lines.replace("\n", "\r\n")) == Answer("vm-1", 0, f"a{lines}", "")
+    assert ask(sshd.door(), stdin="a\r") == Answer("vm-1", 0, "a\\r", "")
+
+
 def test_a_user_whose_sudo_wants_a_password_is_told_from_a_command_that_fails(sshd: Sshd) -> None:
     for words in ("sudo: a password is required", "sudo: sorry, you must have a tty", "/bin/sh: 1: sudo: not found"):
         said = refusal("sudo", sshd.door(user="admin"), f"sudo {words}")
