@@ -3,7 +3,11 @@
 import functools
 import http.client
 import json
-from collections.abc import Mapping, Sequence
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +21,11 @@ from hybridmesh.istio.ports import ISTIOD_MONITORING
 
 from .cluster import NETWORKING, ClusterError, Pod, UnansweredError
 from .serving import WORKERS
+
+PAGE_SECONDS = 60
+"""For all of what a pod answers, which may be long. Each part of it has the limit of a request."""
+PAGE_MIB = 256
+"""More than that is no answer."""
 
 _TAG = "istio.io/tag"
 """Label of the webhook of a revision tag: its name (istio, the istiod chart's revision-tags-mwc.yaml)."""
@@ -38,6 +47,22 @@ class _OnceMore(urllib3.Retry):
         if isinstance(error, urllib3.exceptions.TimeoutError):
             raise error
         return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+@contextmanager
+def _ended_after(seconds: float, stream: socket.socket) -> Iterator[None]:
+    """Ends a connection that lasts longer, as if the other side had."""
+
+    def end() -> None:
+        with suppress(OSError):  # it has ended meanwhile
+            stream.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class KubernetesCluster:
@@ -180,16 +205,19 @@ class KubernetesCluster:
             connection = http.client.HTTPConnection("localhost", port, timeout=self._seconds)
             connection.sock = forward.socket(port)
             connection.sock.settimeout(self._seconds)
-            connection.request("GET", path, headers={"Connection": "close"})
-            answer = connection.getresponse()
-            body = answer.read().decode(errors="replace")
+            began = time.monotonic()
+            with _ended_after(PAGE_SECONDS, connection.sock):
+                connection.request("GET", path, headers={"Connection": "close"})
+                answer = connection.getresponse()
+                body = answer.read(PAGE_MIB * 2**20 + 1)
         except (OSError, http.client.HTTPException, client.ApiException):
             # A pod that starts or goes away has nothing to say; who waits asks again.
             return ""
         finally:
             if forward is not None:
                 forward.close()
-        return body if answer.status == 200 else ""
+        whole = not answer.length and len(body) <= PAGE_MIB * 2**20 and time.monotonic() - began < PAGE_SECONDS
+        return body.decode(errors="replace") if answer.status == 200 and whole else ""
 
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         return self._list(group, version, plural, namespace)

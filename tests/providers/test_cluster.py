@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import socket
 import threading
@@ -14,6 +16,7 @@ from typing import Any
 import kubernetes.stream
 import pytest
 
+from hybridmesh.providers import kubernetes_cluster
 from hybridmesh.providers.cluster import Cluster, ClusterError, Pod, UnansweredError, connect
 
 Answering = Callable[[socket.socket, int], None]
@@ -428,3 +431,69 @@ def test_an_object_that_was_not_made_has_no_owner(server: Server) -> None:
     server.answer = answer
     assert server.cluster().disown("v1", "Service", "demo", "echo") is False
     assert len(asked) == 2
+
+
+def frame(data: bytes) -> bytes:
+    """A short one of a websocket, binary."""
+    return bytes((0x82, len(data))) + data
+
+
+def forwarding(server: Server, *parts: bytes, then: bytes = b"") -> None:
+    """Lets the server forward a port, behind which this is said; and then a part each tenth of a second, for ever."""
+
+    def answer(connection: socket.socket, _number: int) -> None:
+        key = next(line for line in connection.recv(65536).decode().splitlines() if "websocket-key" in line.lower())
+        word = f"{key.partition(': ')[2]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(word.encode()).digest()).decode()
+        head = f"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}"
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        port = (15000).to_bytes(2, "little")
+        with suppress(OSError):
+            for channel in (b"\0", b"\1"):
+                connection.sendall(frame(channel + port))
+            connection.recv(65536)  # the request
+            for part in parts:
+                connection.sendall(frame(b"\0" + part))
+            while then:
+                time.sleep(0.1)
+                connection.sendall(frame(b"\0" + then))
+        time.sleep(0.3)  # what comes at the very end of a connection, the client may lose
+        connection.close()
+
+    server.answer = answer
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (OK + b"\r\nhello", "hello"),
+        (OK + b"Content-Length: 5\r\n\r\nhello", "hello"),
+        (OK + b"Content-Length: 6\r\n\r\nhello", ""),
+        (OK + b"\r\n" + b"x" * 90, "x" * 90),
+        (b"HTTP/1.1 404 Not Found\r\n\r\nhello", ""),
+        (b"", ""),
+    ],
+)
+def test_a_pod_s_page_is_whole_or_none(server: Server, said: bytes, heard: str) -> None:
+    forwarding(server, said)
+    assert server.cluster().ask_pod("demo", "echo-1", 15000, "/clusters") == heard
+
+
+@pytest.mark.parametrize("head", [OK, OK + b"\r\n"])
+def test_a_pod_that_never_ends_what_it_says_is_no_longer_listened_to(
+    server: Server, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr(kubernetes_cluster, "PAGE_SECONDS", 2)
+    forwarding(server, head, then=b"x")
+    began = time.monotonic()
+    assert server.cluster().ask_pod("demo", "echo-1", 15000, "/clusters") == ""
+    assert time.monotonic() - began < 6
+
+
+def test_nor_is_one_that_says_more_than_fits(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes_cluster, "PAGE_MIB", 0)
+    forwarding(server, OK, b"\r\n", b"x" * 90)
+    assert server.cluster().ask_pod("demo", "echo-1", 15000, "/clusters") == ""
