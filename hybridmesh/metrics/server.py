@@ -7,8 +7,11 @@ and, with a token of its own, istiod's sync states. It keeps nothing: each answe
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
+import math
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -31,11 +34,17 @@ PORT = 9099
 CONFIG = Path("/etc/hybrid-mesh/config.json")
 TOKEN = Path("/var/run/secrets/hybrid-mesh/istio-token")
 """A token of the server's service account for audience `istio-ca`, which istiod knows it by."""
+_WAITS = "X-Prometheus-Scrape-Timeout-Seconds"
+"""The header by which Prometheus says how long it waits for an answer."""
 _API_SECONDS = 5
 _ISTIOD_SECONDS = 3
 """For all istiods together, which are asked at once; less where Prometheus does not wait so long for the page."""
 _AT_ONCE_OF_AN_ISTIOD = 8
 """Namespaces of which one istiod is asked at a time."""
+
+
+class AskedError(ValueError):
+    """A request that cannot be answered as it is."""
 
 
 class MeshError(RuntimeError):
@@ -129,7 +138,9 @@ class Cluster:
         endpoints = [endpoint for each in slices.items for endpoint in each.endpoints or []]
         # Of one of which it is not said, Kubernetes means that it is.
         ready = [e for e in endpoints if e.conditions is None or e.conditions.ready is not False]
-        return sorted({address for endpoint in ready for address in endpoint.addresses})
+        # In a cluster of two address families a pod is in the slices of both: asked by IPv4, and once.
+        ready.sort(key=lambda endpoint: ":" not in endpoint.addresses[0])
+        return sorted({_pod_of(endpoint): endpoint.addresses[0] for endpoint in ready}.values())
 
     def states(self, istiod: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         host = f"[{istiod}]" if ":" in istiod else istiod
@@ -147,7 +158,7 @@ class Cluster:
                 else ""
             )
             raise MeshError(f"istiod {istiod} answers {error.code} {error.reason}{remedy}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise MeshError(f"istiod {istiod} does not tell sync states: {error}") from error
         return said if isinstance(said, list) else []
 
@@ -160,6 +171,11 @@ class Cluster:
             raise MeshError(f"could not {what}: the API server answered {error.status} {error.reason}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise MeshError(f"could not {what}: the API server does not answer ({type(error).__name__})") from error
+
+
+def _pod_of(endpoint: Any) -> str:
+    """What tells two of a Service's endpoints apart: the pod, or else the address."""
+    return str((endpoint.target_ref and endpoint.target_ref.name) or endpoint.addresses[0])
 
 
 def known_vms(mesh: Mesh, config: Config) -> list[Vm]:
@@ -251,14 +267,27 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(200, "text/plain", b"ok\n")
             else:
                 self._answer(404, "text/plain", b"/targets, /targets?network=NAME, /pods, /metrics or /healthz\n")
+        except AskedError as error:
+            self._answer(400, "text/plain", f"{error}\n".encode())
         except MeshError as error:
             print(error, file=sys.stderr, flush=True)
             self._answer(503, "text/plain", f"{error}\n".encode())
 
     def _seconds(self) -> float:
         """How long istiods may take: half of what Prometheus waits, as it says, leaves time for all else."""
-        waits = self.headers.get("X-Prometheus-Scrape-Timeout-Seconds", "")
-        return min(float(waits) / 2, _ISTIOD_SECONDS) if waits else _ISTIOD_SECONDS
+        waits = self.headers.get(_WAITS)
+        if waits is None:
+            return _ISTIOD_SECONDS
+        try:
+            seconds = float(waits)
+        except ValueError:
+            seconds = math.nan
+        if not seconds > 0:
+            raise AskedError(
+                f"{_WAITS} = {waits!r} is no number of seconds. Nobody knows how long the answer may take, and nothing "
+                "was asked. Fix: seconds above 0, such as 10, or leave the header out."
+            )
+        return min(seconds / 2, _ISTIOD_SECONDS)
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -271,9 +300,24 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing of each scrape."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Listens for IPv4 and IPv6, whichever the cluster's pods have."""
+
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of who waits for no answer any more."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def serve(mesh: Mesh, config: Path = CONFIG, port: int = PORT) -> ThreadingHTTPServer:
     """A server that is bound, and not yet served."""
     handler = type("BoundHandler", (Handler,), {"mesh": mesh, "config": config})
-    server = ThreadingHTTPServer(("", port), handler)
-    server.daemon_threads = True
-    return server
+    return _Server(("", port), handler)

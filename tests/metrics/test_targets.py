@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import re
+import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -324,7 +327,7 @@ def served(tmp_path: Path) -> Iterator[tuple[FakeMesh, str, Path]]:
     server.server_close()
 
 
-def get(url: str) -> tuple[int, str]:
+def get(url: str | urllib.request.Request) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -372,6 +375,39 @@ def test_istiods_that_are_silent_cost_half_of_what_prometheus_waits_and_hide_no_
         'hybrid_mesh_proxy_synced{namespace="demo",proxy="vm-1",vm=""} 1.0',
     ):
         assert line in page
+
+
+@pytest.mark.parametrize("waits", ["soon", "", "0", "-1", "nan"])
+def test_a_page_that_prometheus_waits_for_in_no_time_that_is_one_is_refused_with_what_is_wrong(
+    served: tuple[FakeMesh, str, Path], waits: str
+) -> None:
+    asked = urllib.request.Request(f"{served[1]}/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": waits})
+    code, said = get(asked)
+    assert (code, said.count(" Fix: ")) == (400, 1)
+    assert f"X-Prometheus-Scrape-Timeout-Seconds = {waits!r} is no number of seconds" in said
+
+
+def test_who_waits_no_longer_leaves_no_traceback(
+    served: tuple[FakeMesh, str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh, url, _ = served
+    mesh.silent = ["10.0.0.1"]
+    mesh.said = {"10.0.0.1": []}
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as gone:
+        gone.sendall(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\nGET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    mesh.over.set()
+    time.sleep(1)
+    assert get(f"{url}/healthz")[0] == 200
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_it_is_reached_by_either_kind_of_address(served: tuple[FakeMesh, str, Path], host: str) -> None:
+    if host == "[::1]" and not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6 here")
+    assert get(f"http://{host}:{served[1].rpartition(':')[2]}/healthz") == (200, "ok\n")
 
 
 @pytest.fixture
@@ -436,6 +472,32 @@ def test_an_api_server_that_refuses_or_is_silent_is_said(
     monkeypatch.setattr(client.CoreV1Api, "list_namespaced_pod", refuse)
     with pytest.raises(MeshError, match=re.escape(f"could not list pods in demo: {said}")):
         in_cluster.pods("demo")
+
+
+def test_an_istiod_of_two_address_families_is_one(monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster) -> None:
+    def endpoint(pod: str, *addresses: str) -> client.V1Endpoint:
+        return client.V1Endpoint(addresses=list(addresses), target_ref=client.V1ObjectReference(kind="Pod", name=pod))
+
+    slices = [
+        client.V1EndpointSlice(address_type="IPv4", endpoints=[endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2")]),
+        client.V1EndpointSlice(address_type="IPv6", endpoints=[endpoint("a", "fd00::1"), endpoint("c", "fd00::3")]),
+    ]
+    told = client.V1EndpointSliceList(items=slices)
+    monkeypatch.setattr(client.DiscoveryV1Api, "list_namespaced_endpoint_slice", lambda *_, **__: told)
+    for told.items in (slices, slices[::-1]):
+        assert in_cluster.istiods("istio-system", "default") == ["10.0.0.1", "10.0.0.2", "fd00::3"]
+
+
+@pytest.mark.parametrize("broken", [http.client.IncompleteRead(b"["), http.client.BadStatusLine("x")])
+def test_an_istiod_that_ends_in_the_middle_of_its_answer_is_one_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster, broken: Exception
+) -> None:
+    def ends(*_: object, **__: object) -> None:
+        raise broken
+
+    monkeypatch.setattr(urllib.request, "urlopen", ends)
+    with pytest.raises(MeshError, match=r"istiod 10\.0\.0\.1 does not tell sync states"):
+        in_cluster.states("10.0.0.1", "demo")
 
 
 @pytest.mark.parametrize(("address", "host"), [("10.0.0.1", "10.0.0.1"), ("2001:db8::1", "[2001:db8::1]")])
