@@ -11,6 +11,8 @@ FIELD = "mesh config"
 """How errors call it."""
 DEFAULT_TRUST_DOMAIN = "cluster.local"
 """What istiod takes where the mesh config names none (pkg/config/constants)."""
+DEFAULT_ROOT_NAMESPACE = "istio-system"
+"""The same of the namespace whose policies hold for the whole mesh (pkg/config/mesh, DefaultMeshConfig)."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from typing import Any
 
 from cryptography import x509
 
+from hybridmesh.istio import BootstrapError, goyaml, mesh_config_map
+from hybridmesh.istio.mesh import DEFAULT_ROOT_NAMESPACE
+from hybridmesh.istio.nested import at
 from hybridmesh.istio.ports import ISTIOD_MONITORING, PROXY_ADMIN
 from hybridmesh.metrics.in_time import answers_in_time
-from hybridmesh.providers.cluster import NETWORKING, Cluster
+from hybridmesh.providers.cluster import NETWORKING, Cluster, ClusterError, UnansweredError
 
 from .distance import passed_over
 from .facts import Certificate, certificates, requests_by_cluster
@@ -83,7 +86,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
     """Ask for all of it, at the same time where that is possible. Raises ClusterError if Kubernetes does not answer."""
     plane, machines, workloads = topology["controlPlane"], topology["machines"], topology["workloads"]
     namespaces = sorted({m["namespace"] for m in machines.values()} | {w["namespace"] for w in workloads.values()})
-    root = plane["namespace"]
+    root, for_all = plane["namespace"], _root_namespace(cluster, plane)
     with ThreadPoolExecutor(16) as pool:
         states = {
             ns: pool.submit(cluster.sync_states, root, all_revisions(plane), ns)
@@ -98,7 +101,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
         }
         policies = {
             ns: pool.submit(cluster.objects_in, *SECURITY, "authorizationpolicies", ns)
-            for ns in sorted({*namespaces, root})
+            for ns in sorted({*namespaces, for_all})
         }
         maps = {ns: pool.submit(cluster.config_map, ns, "istio-ca-root-cert") for ns in namespaces}
         istiods = {
@@ -111,7 +114,8 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             entries=entries,
             groups=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadgroups"),
             policies={
-                ns: [*policies[ns].result(), *(policies[root].result() if ns != root else [])] for ns in namespaces
+                ns: [*policies[ns].result(), *(policies[for_all].result() if ns != for_all else [])]
+                for ns in namespaces
             },
             states={ns: found.result() for ns, found in states.items()},
             endpoints=endpoints.result(),
@@ -121,6 +125,17 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             requests=_requests(callers.result()),
             passed_over=passed_over(callers.result()),
         )
+
+
+def _root_namespace(cluster: Cluster, plane: Mapping[str, Any]) -> str:
+    """The namespace whose policies hold for the whole mesh; istiod's, where nobody here may read its mesh config."""
+    try:
+        found = cluster.config_map(plane["namespace"], mesh_config_map(plane["revision"])) or {}
+        return str(at(goyaml.load(found.get("mesh", ""), "mesh config"), "rootNamespace") or DEFAULT_ROOT_NAMESPACE)
+    except UnansweredError:
+        raise
+    except (ClusterError, BootstrapError):
+        return str(plane["namespace"])
 
 
 def _gateways(cluster: Cluster, topology: Mapping[str, Any]) -> int | None:
@@ -228,7 +243,7 @@ def _shown_certificate(machine: Mapping[str, Any], workloads: Mapping[str, Any])
     """End of the certificate that a machine's proxy shows to a caller: it comes before the proxy asks for ours."""
     workload = workloads.get(machine["workload"])
     for port in (workload or {}).get("ports") or []:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, x509.InvalidVersion):
             return _certificate_at(machine["meshAddress"], int(port["target"]))
     return None
 

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from hybridmesh.ops import mesh
 from hybridmesh.ops.facts import certificates
 from hybridmesh.ops.mesh import Endpoint, endpoints_of, look
-from hybridmesh.providers.cluster import Pod
+from hybridmesh.providers.cluster import ClusterError, Pod, UnansweredError
 from tests.ops.probed import ADDRESS, HOST, NOW, TOPOLOGY, certificate, entry, private_key
 from tests.ops.sshd import closed_port
 from tests.providers.fake_cluster import FakeCluster
@@ -118,6 +118,39 @@ def test_policies_of_the_root_namespace_hold_in_each_once() -> None:
     workloads = {**TOPOLOGY["workloads"], "other": {**TOPOLOGY["workloads"]["client"], "namespace": "istio-system"}}
     found = look({**TOPOLOGY, "machines": in_root, "workloads": workloads}, cluster)
     assert found.policies["istio-system"] == policies("everywhere")
+
+
+@pytest.mark.parametrize(
+    ("config", "root"),
+    [
+        ("rootNamespace: policies\n", "policies"),
+        ("rootNamespace: istio-system\n", "istio-system"),
+        ("trustDomain: x\n", "istio-system"),
+        ("- no\nmapping", "istio-system"),
+        (None, "istio-system"),
+    ],
+)
+def test_the_root_namespace_is_the_mesh_s_and_not_always_istiod_s(config: str | None, root: str) -> None:
+    cluster = FakeCluster(
+        custom={
+            f"{name}/authorizationpolicies": [{"metadata": {"name": name}}] for name in ("policies", "istio-system")
+        },
+        maps={} if config is None else {"istio-system/istio": {"mesh": config}},
+    )
+    assert look(TOPOLOGY, cluster).policies == {"demo": [{"metadata": {"name": root}}]}
+
+
+@pytest.mark.parametrize("error", [ClusterError, UnansweredError])
+def test_who_may_not_read_the_mesh_config_is_told_the_rest(
+    monkeypatch: pytest.MonkeyPatch, error: type[ClusterError]
+) -> None:
+    def refuses(_self: object, namespace: str, _name: str) -> None:
+        if namespace == "istio-system":
+            raise error("refused")
+
+    monkeypatch.setattr(FakeCluster, "config_map", refuses)
+    with pytest.raises(UnansweredError) if error is UnansweredError else nullcontext():
+        assert look(TOPOLOGY, FakeCluster()).policies == {"demo": []}
 
 
 def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_told_theirs(
