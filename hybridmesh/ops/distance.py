@@ -52,4 +52,5 @@ def _borne(levels: Iterable[list[bool]]) -> int:
 
 
 def _priority(known: Mapping[str, str]) -> int:
-    return int(known.get("priority", 0))
+    named = known.get("priority", "")
+    return int(named) if re.fullmatch("[0-9]{1,9}", named) else 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 _SECTION = re.compile(r"^@@ ([\w-][\w.-]*(?:/[\w-][\w.-]*)?)$", re.MULTILINE)
 """A name becomes a file of a bundle, and a machine says it: none leads out of a folder."""
@@ -113,7 +113,7 @@ class MachineFacts(_Facts):
     """Mode and owner of its key, such as `600 istio-proxy`."""
     roots: tuple[Certificate, ...]
     """Of /etc/certs/root-cert.pem."""
-    envoy_expiry: Mapping[str, datetime]
+    envoy_expiry: Mapping[str, AwareDatetime]
     """End of the certificate that Envoy uses, by identity."""
     token: Token | None
     ready: bool
@@ -179,8 +179,8 @@ def facts(output: str) -> MachineFacts:
     found = sections(output)
     try:
         return _facts(found)
-    except (ValueError, IndexError, KeyError) as error:
-        raise ProbeError(f"the probe's answer cannot be read: {error}") from error
+    except Exception as error:  # a machine may say anything, and is to hold up no other
+        raise ProbeError(f"the probe's answer cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def _facts(found: Mapping[str, str]) -> MachineFacts:
@@ -282,7 +282,7 @@ def _change(before: str, after: str) -> str:
 def requests_by_cluster(clusters: str) -> dict[str, int]:
     """Requests sent, by Envoy cluster, from Envoy's /clusters."""
     counted: dict[str, int] = {}
-    for name, count in re.findall(r"^(\S+?)::\S+::rq_total::(\d+)$", clusters, re.MULTILINE):
+    for name, count in re.findall(r"^(\S+?)::\S+::rq_total::([0-9]{1,20})$", clusters, re.MULTILINE):
         counted[name] = counted.get(name, 0) + int(count)
     return counted
 
@@ -330,7 +330,7 @@ def _token(claims: str) -> Token | None:
         return Token(
             subject=read["sub"], audiences=tuple(audiences), expires=datetime.fromtimestamp(int(read["exp"]), UTC)
         )
-    except (ValueError, KeyError, TypeError):
+    except (ArithmeticError, ValueError, KeyError, TypeError):
         return None
 
 

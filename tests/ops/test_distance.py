@@ -5,7 +5,7 @@ from hybridmesh.ops.distance import passed_over
 VM = "outbound|8080|vm|echo.demo.svc.cluster.local"
 
 
-def page(**endpoints: tuple[int, str]) -> str:
+def page(**endpoints: tuple[int | str, str]) -> str:
     """One caller's, as Envoy writes it."""
     return "".join(
         f"{VM}::default_priority::max_connections::100\n"
@@ -56,3 +56,7 @@ def test_priorities_before_one_bear_together() -> None:
 def test_clusters_of_its_own_and_of_the_inside_are_left_out() -> None:
     inside = "inbound|8080||::127.0.0.1:8080::priority::1\nxds-grpc::./etc/istio/proxy/XDS::priority::1\n"
     assert passed_over([inside]) == {}
+
+
+def test_what_is_no_priority_is_none() -> None:
+    assert passed_over([page(a1=(0, "healthy"), a2=("?", "healthy"), a3=("9" * 5000, "healthy"))]) == {}

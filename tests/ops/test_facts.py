@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -76,7 +77,21 @@ def test_an_answer_without_one_of_its_parts_is_refused() -> None:
         facts(probe_output().replace("@@ joined\nyes\n", ""))
 
 
-@pytest.mark.parametrize("changes", [{"clock": "noon"}, {"system": "vm-1"}, {"certs": "<html>"}, {"gateways": "what"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clock": "noon"},
+        {"clock": "9" * 30},
+        {"system": "vm-1"},
+        {"certs": "<html>"},
+        {"certs": "[]"},
+        {"certs": "[" * 100_000},
+        {"certs": '{"certificates": null}'},
+        {"certs": json.dumps(CERTS).replace("T11:00:00Z", "")},
+        {"gateways": "what"},
+    ],
+    ids=lambda changes: " ".join(f"{name}: {text[:30]}" for name, text in changes.items()),
+)
 def test_an_answer_that_is_none_is_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ProbeError, match="cannot be read"):
         facts(probe_output(changes))
@@ -87,7 +102,10 @@ def test_a_certificate_that_cannot_be_read_is_none(damaged: str) -> None:
     assert machine_facts({"certificate": damaged}).certificate is None
 
 
-@pytest.mark.parametrize("damaged", ["!", "e30", "W10", claims(NOW)[:-9]])
+ENDLESS = base64.urlsafe_b64encode(b'{"sub": "x", "aud": [], "exp": Infinity}').decode()
+
+
+@pytest.mark.parametrize("damaged", ["!", "e30", "W10", claims(NOW)[:-9], ENDLESS])
 def test_claims_that_cannot_be_read_are_none(damaged: str) -> None:
     assert machine_facts({"claims": damaged}).token is None
 
@@ -119,6 +137,7 @@ def test_variables_lose_their_quotes_and_nothing_else() -> None:
 def test_requests_are_summed_over_a_clusters_endpoints() -> None:
     text = "a::10.0.0.1:80::rq_total::3\na::10.0.0.2:80::rq_total::4\na::10.0.0.2:80::cx_total::9\n"
     text += "b::[::1]:80::rq_total::1\n"
+    text += f"c::10.0.0.1:80::rq_total::{'9' * 5000}\n"
     assert requests_by_cluster(text) == {"a": 7, "b": 1}
 
 

@@ -216,3 +216,23 @@ def test_the_stack_s_own_machines_are_asked_before_others(monkeypatch: pytest.Mo
     mesh.shown_certificates(TOPOLOGY, {}, [])
     assert asked[0] == TOPOLOGY["machines"]["vm-1"]["entry"]
     assert len(asked) == 1 + mesh.OTHERS
+
+
+def test_a_machine_that_shows_a_certificate_of_no_known_version_holds_up_no_other(tmp_path: Path) -> None:
+    third, eighth = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"
+    odd = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(certificate()).replace(third, eighth, 1))
+    (tmp_path / "shown.pem").write_text(odd + private_key())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "shown.pem")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def show() -> None:
+            with suppress(OSError):
+                context.wrap_socket(server.accept()[0], server_side=True).close()
+
+        threading.Thread(target=show, daemon=True).start()
+        ports = [{"target": server.getsockname()[1]}]
+        workloads = {**TOPOLOGY["workloads"], "echo": {**TOPOLOGY["workloads"]["echo"], "ports": ports}}
+        machines = {"vm-1": {**TOPOLOGY["machines"]["vm-1"], "meshAddress": "127.0.0.1"}}
+        found = mesh.shown_certificates({**TOPOLOGY, "workloads": workloads, "machines": machines}, {}, [])
+    assert found == {}
