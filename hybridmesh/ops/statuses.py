@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hybridmesh.istio.entries import health, is_connected
+from hybridmesh.istio.entries import health, is_connected, is_probed
 from hybridmesh.providers.membership import sync_objection
 
 from .look import Seen, View
@@ -114,7 +114,7 @@ def machine_status(
 
 def _health(entry: Mapping[str, Any] | None) -> tuple[bool | None, str]:
     """Whether the app is healthy by its probe, None where it is not probed; and the same in words."""
-    if entry is None or not (entry.get("status") or {}).get("conditions"):
+    if entry is None or not is_probed(entry):
         return None, "not probed"
     healthy, said = health(entry)
     return healthy, "healthy" if healthy else said

@@ -382,6 +382,13 @@ def test_the_default_deny_that_the_stack_s_settings_ask_for_is_a_note() -> None:
     assert "demo/no, demo/echo-default-deny" in both.what
 
 
+def test_what_a_probe_said_that_is_there_no_more_is_nobody_s_illness() -> None:
+    entries = {ENTRY: entry(status=UNHEALTHY), "demo/echo-192.0.2.77": member(status=UNHEALTHY)}
+    for there in entries.values():
+        del there["metadata"]["annotations"]["proxy.istio.io/health-checks-enabled"]
+    assert found(Spoiled("", mesh={"entries": entries})) == []
+
+
 def test_what_the_mesh_says_of_others_is_not_said_of_a_machine() -> None:
     refused = {**state(lastError="bad filter"), "proxy": "vm-2.demo"}
     elsewhere = [endpoint("10.0.0.5", "k8s"), endpoint(ADDRESS, "vm"), endpoint("192.0.2.12", "hand")]

@@ -185,9 +185,17 @@ def test_an_unhealthy_app_says_what_the_probe_said() -> None:
 
 
 def test_a_machine_without_a_probe_is_good_and_called_unprobed() -> None:
-    found = judged(entries={ENTRY: entry(status={})})
+    unprobed = entry(status=UNHEALTHY)  # of when it had one
+    del unprobed["metadata"]["annotations"]["proxy.istio.io/health-checks-enabled"]
+    found = judged(entries={ENTRY: unprobed})
     assert found.good
     assert found.health == "not probed"
+
+
+def test_a_probe_that_has_not_answered_yet_is_not_called_none() -> None:
+    found = judged(entries={ENTRY: entry(status={})})
+    assert (found.healthy, found.good) == (False, False), "as istiod has it"
+    assert found.health == "the probe has not answered yet"
 
 
 def test_a_machine_that_others_are_not_told_of_is_not_good() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hybridmesh.istio.entries import health, is_connected, report_is_lost
+from hybridmesh.istio.entries import health, is_connected, is_probed, is_reported, report_is_lost
 from hybridmesh.istio.names import LOCALITY_LABEL
 from hybridmesh.providers.entries import entry_patch
 from hybridmesh.providers.membership import sync_objection
@@ -43,8 +44,7 @@ def _out_of_sync(case: Case) -> Iterator[Found]:
 
 
 def _entry_unhealthy(case: Case) -> Iterator[Found]:
-    conditions = ((case.entry or {}).get("status") or {}).get("conditions")
-    if case.entry is None or not conditions or not is_connected(case.entry):
+    if case.entry is None or not (is_probed(case.entry) and is_reported(case.entry) and is_connected(case.entry)):
         return
     healthy, said = health(case.entry)
     if not healthy:
@@ -111,7 +111,7 @@ def _policy_denies(case: Case) -> Iterator[Found]:
         )
         return
     stats = case.facts.stats if case.facts else {}
-    denied = sum(int(v) for k, v in stats.items() if k.endswith("rbac.denied") and v.isdigit())
+    denied = sum(int(v) for k, v in stats.items() if k.endswith("rbac.denied") and re.fullmatch("[0-9]{1,20}", v))
     if denied:
         last = f"; the last: {case.facts.denied[-1]}" if case.facts and case.facts.denied else ""
         yield Found(
@@ -193,7 +193,7 @@ def _subset_empty(case: Case) -> Iterator[Found]:
 def _member_unhealthy(case: Case) -> Iterator[Found]:
     for name, machine in others(case.topology, case.mesh.entries).items():
         entry = case.mesh.entries[machine["entry"]]
-        if not (entry.get("status") or {}).get("conditions"):
+        if not (is_probed(entry) and is_reported(entry)):
             continue
         healthy, said = health(entry)
         if not healthy:
