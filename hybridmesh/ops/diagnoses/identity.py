@@ -5,39 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..facts import MachineFacts
-from .model import JOIN_AGAIN, Case, Diagnosis, Found, duration
+from .model import JOIN_AGAIN, Case, Diagnosis, Found, duration, of_facts
 
 ENDING = 0.2
 """Share of a certificate's time that must be left: it is renewed at half of it."""
 
 
-def _certificate_expired(case: Case) -> Iterator[Found]:
-    if case.facts is not None and case.facts.expiry is not None and case.facts.expiry <= case.now:
+def _certificate_expired(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    if facts.expiry is not None and facts.expiry <= case.now:
+        yield Found(f"its certificate ended at {facts.expiry:%Y-%m-%d %H:%M:%S} UTC", _certificate_place(facts))
+    elif facts.certificate and facts.certificate.not_after <= case.now:
         yield Found(
-            f"its certificate ended at {case.facts.expiry:%Y-%m-%d %H:%M:%S} UTC", _certificate_place(case.facts)
-        )
-    elif case.facts is not None and case.facts.certificate and case.facts.certificate.not_after <= case.now:
-        yield Found(
-            f"the certificate on its disk ended at {case.facts.certificate.not_after:%Y-%m-%d %H:%M:%S} UTC: it cannot "
+            f"the certificate on its disk ended at {facts.certificate.not_after:%Y-%m-%d %H:%M:%S} UTC: it cannot "
             "come back from its next restart by itself",
             "/etc/certs/cert-chain.pem",
         )
 
 
-def _certificate_early(case: Case) -> Iterator[Found]:
-    if case.facts is not None and case.facts.certificate and case.facts.certificate.not_before > case.now:
+def _certificate_early(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    if facts.certificate and facts.certificate.not_before > case.now:
         yield Found(
-            f"its certificate is not valid before {case.facts.certificate.not_before:%Y-%m-%d %H:%M:%S} UTC, in "
-            f"{duration(case.facts.certificate.not_before - case.now)}: whoever it calls refuses it",
+            f"its certificate is not valid before {facts.certificate.not_before:%Y-%m-%d %H:%M:%S} UTC, in "
+            f"{duration(facts.certificate.not_before - case.now)}: whoever it calls refuses it",
             "/etc/certs/cert-chain.pem",
         )
 
 
-def _certificate_ending(case: Case) -> Iterator[Found]:
-    if case.facts is None or case.facts.certificate is None:
+def _certificate_ending(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    if facts.certificate is None:
         return
-    certificate = case.facts.certificate
-    end = min(case.facts.expiry or certificate.not_after, certificate.not_after)
+    certificate = facts.certificate
+    end = min(facts.expiry or certificate.not_after, certificate.not_after)
     life = certificate.not_after - certificate.not_before
     if case.now < end < case.now + life * ENDING:
         yield Found(
@@ -46,67 +44,59 @@ def _certificate_ending(case: Case) -> Iterator[Found]:
         )
 
 
-def _token_expired(case: Case) -> Iterator[Found]:
+def _token_expired(facts: MachineFacts, case: Case) -> Iterator[Found]:
     """A token that has ended matters to nobody who has a certificate."""
-    if case.facts is None or case.facts.token is None or case.facts.token.expires > case.now:
+    if facts.token is None or facts.token.expires > case.now:
         return
-    if case.facts.certificate is None or case.facts.certificate.not_after <= case.now:
+    if facts.certificate is None or facts.certificate.not_after <= case.now:
         yield Found(
-            f"its token ended at {case.facts.token.expires:%Y-%m-%d %H:%M:%S} UTC, and it has no valid certificate: it "
+            f"its token ended at {facts.token.expires:%Y-%m-%d %H:%M:%S} UTC, and it has no valid certificate: it "
             "cannot prove who it is",
             "/run/secrets/tokens/istio-token",
         )
 
 
-def _key_open(case: Case) -> Iterator[Found]:
-    if case.facts is not None and case.facts.key_mode and not case.facts.key_mode.startswith(("600 ", "400 ")):
-        yield Found(f"its private key is open to others: {case.facts.key_mode}", "/etc/certs/key.pem")
+def _key_open(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.key_mode and not facts.key_mode.startswith(("600 ", "400 ")):
+        yield Found(f"its private key is open to others: {facts.key_mode}", "/etc/certs/key.pem")
 
 
-def _wrong_identity(case: Case) -> Iterator[Found]:
-    if case.facts is None:
-        return
+def _wrong_identity(facts: MachineFacts, case: Case) -> Iterator[Found]:
     wanted = case.machine["identity"]
-    if case.facts.certificate is not None and wanted not in case.facts.certificate.identities:
-        shown = ", ".join(case.facts.certificate.identities) or "nobody"
+    if facts.certificate is not None and wanted not in facts.certificate.identities:
+        shown = ", ".join(facts.certificate.identities) or "nobody"
         yield Found(
             f"the certificate on its disk is for {shown}, and it should be {wanted}", "/etc/certs/cert-chain.pem"
         )
-    elif case.facts.envoy_expiry and wanted not in case.facts.envoy_expiry:
-        yield Found(
-            f"Envoy's certificate is for {', '.join(case.facts.envoy_expiry)}, and it should be {wanted}", "/certs"
-        )
+    elif facts.envoy_expiry and wanted not in facts.envoy_expiry:
+        yield Found(f"Envoy's certificate is for {', '.join(facts.envoy_expiry)}, and it should be {wanted}", "/certs")
 
 
-def _wrong_cluster(case: Case) -> Iterator[Found]:
+def _wrong_cluster(facts: MachineFacts, case: Case) -> Iterator[Found]:
     yield from _wrong_variable(
-        case, "ISTIO_META_CLUSTER_ID", case.topology["cluster"]["name"], "istiod refuses its token"
+        facts, "ISTIO_META_CLUSTER_ID", case.topology["cluster"]["name"], "istiod refuses its token"
     )
 
 
-def _wrong_network(case: Case) -> Iterator[Found]:
+def _wrong_network(facts: MachineFacts, case: Case) -> Iterator[Found]:
     yield from _wrong_variable(
-        case, "ISTIO_META_NETWORK", case.machine["network"], "it is given endpoints that it cannot reach, or detours"
+        facts, "ISTIO_META_NETWORK", case.machine["network"], "it is given endpoints that it cannot reach, or detours"
     )
 
 
-def _wrong_variable(case: Case, variable: str, wanted: str, consequence: str) -> Iterator[Found]:
-    if case.facts is None or not case.facts.environment:
-        return
-    there = case.facts.environment.get(variable, "")
-    if there != wanted:
+def _wrong_variable(facts: MachineFacts, variable: str, wanted: str, consequence: str) -> Iterator[Found]:
+    there = facts.environment.get(variable, "")
+    if facts.environment and there != wanted:
         yield Found(
             f"{variable} is {there or 'empty'}, and should be {wanted}: {consequence}",
             "/var/lib/istio/envoy/cluster.env",
         )
 
 
-def _wrong_root(case: Case) -> Iterator[Found]:
+def _wrong_root(facts: MachineFacts, case: Case) -> Iterator[Found]:
     mesh = {root.fingerprint for root in case.mesh.roots.get(case.machine["namespace"], [])}
-    if case.facts is None or not case.facts.joined or not mesh:
-        return
-    if not mesh & {root.fingerprint for root in case.facts.roots}:
-        there = ", ".join(root.issuer for root in case.facts.roots) or "no certificate"
+    if facts.joined and mesh and not mesh & {root.fingerprint for root in facts.roots}:
+        there = ", ".join(root.issuer for root in facts.roots) or "no certificate"
         yield Found(
             f"it trusts another root than the mesh's ({there}): it takes istiod for a stranger",
             "/etc/certs/root-cert.pem, ConfigMap istio-ca-root-cert",
@@ -122,14 +112,14 @@ DIAGNOSES = (
         id="certificate-expired",
         title="The certificate has ended",
         severity="critical",
-        check=_certificate_expired,
+        check=of_facts(_certificate_expired),
         remedy="pulumi up: once Kubernetes has the machine as gone, that gives it a new token.",
     ),
     Diagnosis(
         id="certificate-not-yet-valid",
         title="The certificate is not valid yet",
         severity="critical",
-        check=_certificate_early,
+        check=of_facts(_certificate_early),
         remedy="compare the clocks of the machine, of istiod's node and of this one; put the wrong one right, then "
         "`systemctl restart istio`.",
     ),
@@ -137,7 +127,7 @@ DIAGNOSES = (
         id="certificate-ending",
         title="The certificate ends soon",
         severity="warning",
-        check=_certificate_ending,
+        check=of_facts(_certificate_ending),
         remedy="look in /var/log/istio/istio.log for why it is not renewed; `systemctl restart istio` asks anew.",
         explained_by=frozenset({"gateway-unreachable", "hosts-stale", "istiod-down", "gateway-down"}),
     ),
@@ -145,21 +135,21 @@ DIAGNOSES = (
         id="token-expired",
         title="The token has ended, and there is no certificate",
         severity="critical",
-        check=_token_expired,
+        check=of_facts(_token_expired),
         remedy="pulumi up: it mints a token, and the machine joins again.",
     ),
     Diagnosis(
         id="key-open",
         title="Others can read the private key",
         severity="warning",
-        check=_key_open,
+        check=of_facts(_key_open),
         remedy="`chmod 600 /etc/certs/key.pem`; then `systemctl restart istio`, for a new key.",
     ),
     Diagnosis(
         id="wrong-identity",
         title="The certificate is for somebody else",
         severity="critical",
-        check=_wrong_identity,
+        check=of_facts(_wrong_identity),
         remedy="remove /etc/certs/cert-chain.pem and key.pem there, then `systemctl restart istio`; if its token has "
         "ended, pulumi up.",
     ),
@@ -167,21 +157,21 @@ DIAGNOSES = (
         id="wrong-cluster-id",
         title="The machine names another cluster",
         severity="critical",
-        check=_wrong_cluster,
+        check=of_facts(_wrong_cluster),
         remedy=JOIN_AGAIN,
     ),
     Diagnosis(
         id="wrong-network",
         title="The machine names another network",
         severity="critical",
-        check=_wrong_network,
+        check=of_facts(_wrong_network),
         remedy=JOIN_AGAIN,
     ),
     Diagnosis(
         id="wrong-trust-root",
         title="The machine trusts another root",
         severity="critical",
-        check=_wrong_root,
+        check=of_facts(_wrong_root),
         remedy="pulumi up: a changed root reaches every machine. If it was changed on the machine: remove "
         "/etc/certs/root-cert.pem there, then pulumi up --refresh.",
     ),

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hybridmesh.istio import versions
 from hybridmesh.istio.ports import PROXY_PORTS
 
-from .model import CANNOT_COME, JOIN_AGAIN, Case, Diagnosis, Found, last_words
+from ..facts import MachineFacts
+from .model import CANNOT_COME, JOIN_AGAIN, Case, Diagnosis, Found, last_words, of_facts
 
 RESTARTS = 3
 FULL = (3, 20 * 1024)
@@ -21,50 +22,42 @@ def _unreachable(case: Case) -> Iterator[Found]:
         yield Found(f"it cannot be looked at: {case.refusal}", "SSH")
 
 
-def _never_joined(case: Case) -> Iterator[Found]:
-    if case.facts is not None and not case.facts.joined:
+def _never_joined(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if not facts.joined:
         yield Found("no join is recorded on it", "/var/lib/hybrid-mesh/before is not there")
 
 
-def _service_stopped(case: Case) -> Iterator[Found]:
-    if case.facts is None or case.facts.starting:
-        return
-    unit = case.facts.unit("istio.service")
-    if unit.active in ("inactive", "failed", "deactivating"):
+def _service_stopped(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    unit = facts.unit("istio.service")
+    if unit.active in ("inactive", "failed", "deactivating") and not facts.starting:
         why = f", and it ended with {unit.result}" if unit.result not in ("success", "") else ""
         yield Found(f"istio.service does not run ({unit.active}{why})", "systemctl show istio")
 
 
-def _crash_loop(case: Case) -> Iterator[Found]:
-    if case.facts is None:
-        return
-    unit = case.facts.unit("istio.service")
-    if unit.sub == "auto-restart" or (unit.restarts >= RESTARTS and not case.facts.ready):
+def _crash_loop(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    unit = facts.unit("istio.service")
+    if unit.sub == "auto-restart" or (unit.restarts >= RESTARTS and not facts.ready):
         yield Found(
             f"the proxy ends again and again: {unit.restarts} restarts so far, exit status {unit.exit_status}, "
             f"{unit.result}",
-            last_words(case.facts),
+            last_words(facts),
         )
 
 
-def _service_disabled(case: Case) -> Iterator[Found]:
-    if case.facts is None:
-        return
+def _service_disabled(facts: MachineFacts, _: Case) -> Iterator[Found]:
     for name in ("istio.service", "hybrid-mesh-conntrack.service"):
-        state = case.facts.unit(name).enabled
-        if case.facts.unit(name).loaded and state not in ("enabled", "enabled-runtime"):
+        state = facts.unit(name).enabled
+        if facts.unit(name).loaded and state not in ("enabled", "enabled-runtime"):
             yield Found(f"{name} is {state}: the next boot is one without the proxy", f"systemctl is-enabled {name}")
 
 
-def _not_ready(case: Case) -> Iterator[Found]:
-    if case.facts is not None and case.facts.unit("istio.service").sub == "running" and not case.facts.ready:
-        yield Found("the proxy runs, and is not ready", f"127.0.0.1:15021/healthz/ready; {last_words(case.facts)}")
+def _not_ready(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.unit("istio.service").sub == "running" and not facts.ready:
+        yield Found("the proxy runs, and is not ready", f"127.0.0.1:15021/healthz/ready; {last_words(facts)}")
 
 
-def _rules_missing(case: Case) -> Iterator[Found]:
-    if case.facts is None or case.facts.environment.get("ISTIO_CUSTOM_IP_TABLES") == "true":
-        return
-    if case.facts.unit("istio.service").sub == "running" and not case.facts.rules:
+def _rules_missing(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.unit("istio.service").sub == "running" and not facts.rules and not _redirects_nothing(facts):
         yield Found(
             "the proxy runs, and no iptables rule leads anything to it: calls go past the mesh, in plain text, and "
             "strict mTLS refuses them",
@@ -72,21 +65,22 @@ def _rules_missing(case: Case) -> Iterator[Found]:
         )
 
 
-def _rules_left(case: Case) -> Iterator[Found]:
-    if case.facts is None or case.facts.environment.get("ISTIO_CUSTOM_IP_TABLES") == "true":
-        return
-    if case.facts.unit("istio.service").active in ("inactive", "failed") and case.facts.rules:
+def _rules_left(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.unit("istio.service").active in ("inactive", "failed") and facts.rules and not _redirects_nothing(facts):
         yield Found(
-            f"redirect rules stand ({case.facts.rules}), and no proxy takes what they redirect: its traffic is cut",
+            f"redirect rules stand ({facts.rules}), and no proxy takes what they redirect: its traffic is cut",
             "iptables-save -t nat",
         )
 
 
-def _tracker_stopped(case: Case) -> Iterator[Found]:
-    if case.facts is None or not case.facts.joined:
-        return
-    unit = case.facts.unit("hybrid-mesh-conntrack.service")
-    if unit.active != "active":
+def _redirects_nothing(facts: MachineFacts) -> bool:
+    """Whether nothing is redirected to its proxy."""
+    return facts.environment.get("ISTIO_CUSTOM_IP_TABLES") == "true"
+
+
+def _tracker_stopped(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    unit = facts.unit("hybrid-mesh-conntrack.service")
+    if unit.active != "active" and facts.joined:
         yield Found(
             f"hybrid-mesh-conntrack.service is {unit.active}: the next start of the proxy may cut open connections, "
             "SSH's among them",
@@ -94,10 +88,8 @@ def _tracker_stopped(case: Case) -> Iterator[Found]:
         )
 
 
-def _port_conflict(case: Case) -> Iterator[Found]:
-    if case.facts is None:
-        return
-    for listener in case.facts.listeners:
+def _port_conflict(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    for listener in facts.listeners:
         if listener.port in PROXY_PORTS and listener.process not in ("envoy", "pilot-agent"):
             yield Found(
                 f"port {listener.port}, which the proxy needs, is held by {listener.process or 'somebody else'}",
@@ -105,45 +97,39 @@ def _port_conflict(case: Case) -> Iterator[Found]:
             )
 
 
-def _app_not_listening(case: Case) -> Iterator[Found]:
-    if case.facts is None or case.workload is None:
-        return
-    for port in case.workload["ports"]:
-        if case.facts.holder(int(port["target"])) is None:
+def _app_not_listening(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    for port in case.workload["ports"] if case.workload is not None else ():
+        if facts.holder(int(port["target"])) is None:
             yield Found(
                 f"nothing listens on port {int(port['target'])} ({port['name']}) of {case.machine['workload']}",
                 "ss -ltnp",
             )
 
 
-def _disk_full(case: Case) -> Iterator[Found]:
-    if case.facts is None:
-        return
+def _disk_full(facts: MachineFacts, _: Case) -> Iterator[Found]:
     percent, kib = FULL
-    for disk in case.facts.disks:
+    for disk in facts.disks:
         if disk.free < kib or disk.free * 100 < disk.size * percent:
             yield Found(f"{disk.path} is full: {disk.free // 1024} MiB of {disk.size // 1024} MiB are free", "df")
-    for disk in case.facts.inodes:
+    for disk in facts.inodes:
         if disk.free * 100 < disk.size * NO_INODES:
             yield Found(f"{disk.path} has no inodes left: {disk.free} of {disk.size} are free", "df -i")
 
 
-def _drift(case: Case) -> Iterator[Found]:
-    if case.facts is not None and case.facts.drift:
-        yield Found(f"changed by hand: {'; '.join(case.facts.drift)}", "/var/lib/hybrid-mesh/manifest")
+def _drift(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.drift:
+        yield Found(f"changed by hand: {'; '.join(facts.drift)}", "/var/lib/hybrid-mesh/manifest")
 
 
-def _version_skew(case: Case) -> Iterator[Found]:
-    if case.facts is None or not case.facts.version:
-        return
+def _version_skew(facts: MachineFacts, case: Case) -> Iterator[Found]:
     plane = case.topology["controlPlane"]
-    follows = case.facts.environment.get("CA_ADDR", "").partition(":")[0]
-    if follows not in ("", plane["discoveryHost"]):
+    follows = facts.environment.get("CA_ADDR", "").partition(":")[0]
+    if not facts.version or follows not in ("", plane["discoveryHost"]):
         return  # an istiod beside the first: its version is not in the topology
-    for objection in versions.objections(plane["version"], case.facts.version):
+    for objection in versions.objections(plane["version"], facts.version):
         if objection.kind == "sidecar":
             yield Found(
-                f"its sidecar {case.facts.version} {objection.problem}. {objection.consequence}",
+                f"its sidecar {facts.version} {objection.problem}. {objection.consequence}",
                 "the package manager",
                 f"set hybrid-mesh:sidecar.package to {objection.fix}, and pulumi up.",
             )
@@ -161,14 +147,14 @@ DIAGNOSES = (
         id="never-joined",
         title="The machine never joined",
         severity="critical",
-        check=_never_joined,
+        check=of_facts(_never_joined),
         remedy=JOIN_AGAIN,
     ),
     Diagnosis(
         id="service-stopped",
         title="The proxy does not run",
         severity="critical",
-        check=_service_stopped,
+        check=of_facts(_service_stopped),
         remedy="`systemctl start istio` there, or pulumi up, which starts it; /var/log/istio tells why it ended.",
         explained_by=frozenset({"never-joined"}),
     ),
@@ -176,14 +162,14 @@ DIAGNOSES = (
         id="crash-loop",
         title="The proxy ends again and again",
         severity="critical",
-        check=_crash_loop,
+        check=of_facts(_crash_loop),
         remedy="the log line says why; if a file was changed, pulumi up --refresh writes it anew.",
     ),
     Diagnosis(
         id="service-disabled",
         title="The proxy does not start at boot",
         severity="warning",
-        check=_service_disabled,
+        check=of_facts(_service_disabled),
         remedy="`systemctl enable` it there, or pulumi up --refresh.",
         explained_by=frozenset({"never-joined"}),
     ),
@@ -191,7 +177,7 @@ DIAGNOSES = (
         id="proxy-not-ready",
         title="The proxy runs, and is not ready",
         severity="critical",
-        check=_not_ready,
+        check=of_facts(_not_ready),
         remedy="/var/log/istio/istio.log on the machine tells what it waits for.",
         explained_by=CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
     ),
@@ -199,7 +185,7 @@ DIAGNOSES = (
         id="rules-missing",
         title="No iptables rule leads to the proxy",
         severity="critical",
-        check=_rules_missing,
+        check=of_facts(_rules_missing),
         remedy="`systemctl restart istio` there makes them anew; find out who flushes iptables (a firewall's reload?).",
         explained_by=frozenset({"crash-loop"}),
     ),
@@ -207,35 +193,35 @@ DIAGNOSES = (
         id="rules-left",
         title="iptables rules lead to a proxy that does not run",
         severity="critical",
-        check=_rules_left,
+        check=of_facts(_rules_left),
         remedy="`pilot-agent istio-iptables --cleanup-only` there at once; then start the proxy.",
     ),
     Diagnosis(
         id="tracker-stopped",
         title="Connection tracking is not kept on",
         severity="warning",
-        check=_tracker_stopped,
+        check=of_facts(_tracker_stopped),
         remedy="`systemctl start hybrid-mesh-conntrack` there, or pulumi up --refresh.",
     ),
     Diagnosis(
         id="port-conflict",
         title="Another process holds a port of the proxy",
         severity="critical",
-        check=_port_conflict,
+        check=of_facts(_port_conflict),
         remedy="move that service to another port, then `systemctl restart istio`.",
     ),
     Diagnosis(
         id="app-not-listening",
         title="The application does not listen",
         severity="critical",
-        check=_app_not_listening,
+        check=of_facts(_app_not_listening),
         remedy="start the application, or let the workload's port be the one that it listens on.",
     ),
     Diagnosis(
         id="disk-full",
         title="A disk is full",
         severity="critical",
-        check=_disk_full,
+        check=of_facts(_disk_full),
         remedy="make room: a renewed certificate goes to /etc/certs, logs to /var/log/istio, Envoy's start to "
         "/etc/istio/proxy.",
     ),
@@ -243,7 +229,7 @@ DIAGNOSES = (
         id="changed-by-hand",
         title="Somebody changed what the join left",
         severity="warning",
-        check=_drift,
+        check=of_facts(_drift),
         remedy="pulumi up --refresh puts it right; what must differ belongs into the stack's settings.",
         explained_by=frozenset({"never-joined"}),
     ),
@@ -251,6 +237,6 @@ DIAGNOSES = (
         id="version-skew",
         title="Sidecar and istiod do not go together",
         severity="warning",
-        check=_version_skew,
+        check=of_facts(_version_skew),
     ),
 )

@@ -92,6 +92,11 @@ class Found:
 Check = Callable[[Case], Iterator[Found]]
 
 
+def of_facts(check: Callable[[MachineFacts, Case], Iterator[Found]]) -> Check:
+    """A check of what was found on the machine; of one that could not be looked at, none."""
+    return lambda case: iter(()) if case.facts is None else check(case.facts, case)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
     """One thing that can be wrong."""

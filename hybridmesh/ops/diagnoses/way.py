@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from .model import Case, Diagnosis, Found, duration
+from ..facts import MachineFacts
+from .model import Case, Diagnosis, Found, duration, of_facts
 
 SKEW = timedelta(seconds=60)
 """istiod dates certificates two minutes back; half of that is no reason to wait for the other half."""
 
 
-def _hosts_stale(case: Case) -> Iterator[Found]:
-    if case.facts is None or not case.facts.joined:
+def _hosts_stale(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    if not facts.joined:
         return
-    gateway, there = case.topology["gateway"]["address"], {address for address, _ in case.facts.hosts}
+    gateway, there = case.topology["gateway"]["address"], {address for address, _ in facts.hosts}
     if not there:
         yield Found("/etc/hosts has no block hybrid-mesh: istiod's name leads nowhere", "/etc/hosts")
     elif not _is_name(gateway) and there != {gateway}:
@@ -22,40 +23,37 @@ def _hosts_stale(case: Case) -> Iterator[Found]:
             f"/etc/hosts leads istiod's name to {', '.join(sorted(there))}, and the gateway is at {gateway}",
             "/etc/hosts",
         )
-    elif _is_name(gateway) and {address for address, _ in case.facts.hosts_wanted} != {gateway}:
-        wanted = ", ".join(address for address, _ in case.facts.hosts_wanted) or "nothing"
+    elif _is_name(gateway) and {address for address, _ in facts.hosts_wanted} != {gateway}:
+        wanted = ", ".join(address for address, _ in facts.hosts_wanted) or "nothing"
         yield Found(f"it follows the name {wanted}, and the gateway's is {gateway}", "/var/lib/hybrid-mesh/hosts")
 
 
-def _gateway_unreachable(case: Case) -> Iterator[Found]:
-    if case.facts is None or not case.facts.gateways or any(reach.open for reach in case.facts.gateways):
-        return
-    tries = ", ".join(f"{r.address}:{r.port} ({r.result})" for r in case.facts.gateways)
-    yield Found(f"it does not reach the gateway at {tries}", "a connection from the machine, past its proxy")
+def _gateway_unreachable(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.gateways and not any(reach.open for reach in facts.gateways):
+        tries = ", ".join(f"{r.address}:{r.port} ({r.result})" for r in facts.gateways)
+        yield Found(f"it does not reach the gateway at {tries}", "a connection from the machine, past its proxy")
 
 
-def _dns_broken(case: Case) -> Iterator[Found]:
-    if case.facts is None:
-        return
-    servers = case.facts.nameservers
+def _dns_broken(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    servers = facts.nameservers
     if servers and not any(server.open for server in servers):
         tries = ", ".join(f"{r.address} ({r.result})" for r in servers)
         yield Found(f"none of its DNS servers answers: {tries}", "/etc/resolv.conf")
-    captured = case.facts.environment.get("ISTIO_META_DNS_CAPTURE") == "true"
-    if captured and case.facts.ready and case.facts.rules and case.mesh_name and not case.facts.mesh_name:
+    captured = facts.environment.get("ISTIO_META_DNS_CAPTURE") == "true"
+    if captured and facts.ready and facts.rules and case.mesh_name and not facts.mesh_name:
         yield Found(f"{case.mesh_name} is not resolved on it, though the agent answers DNS", "getent ahosts")
 
 
-def _clock_skew(case: Case) -> Iterator[Found]:
-    if case.facts is None or case.asked is None:
+def _clock_skew(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    if case.asked is None:
         return
     before, after = case.asked
-    skew = case.facts.clock - (before if case.facts.clock < before else min(after, case.facts.clock))
+    skew = facts.clock - (before if facts.clock < before else min(after, facts.clock))
     if abs(skew) > SKEW:
         direction = "behind" if skew < timedelta(0) else "ahead"
         yield Found(
             f"its clock is {duration(abs(skew))} {direction}: certificates and tokens count as ended, or not begun",
-            f"date there: {case.facts.clock:%Y-%m-%d %H:%M:%S} UTC",
+            f"date there: {facts.clock:%Y-%m-%d %H:%M:%S} UTC",
         )
 
 
@@ -68,14 +66,14 @@ DIAGNOSES = (
         id="hosts-stale",
         title="istiod's name leads to another address than the gateway's",
         severity="critical",
-        check=_hosts_stale,
+        check=of_facts(_hosts_stale),
         remedy="pulumi up --refresh writes it anew; if a tool owns /etc/hosts, let it keep our block.",
     ),
     Diagnosis(
         id="gateway-unreachable",
         title="The machine does not reach the gateway",
         severity="critical",
-        check=_gateway_unreachable,
+        check=of_facts(_gateway_unreachable),
         remedy="open the way from the machine to the gateway's port 15012: its own firewall, the network's, the load "
         "balancer's.",
         explained_by=frozenset({"hosts-stale", "gateway-down"}),
@@ -84,14 +82,14 @@ DIAGNOSES = (
         id="dns-broken",
         title="Names are not resolved",
         severity="critical",
-        check=_dns_broken,
+        check=of_facts(_dns_broken),
         remedy="put the servers in /etc/resolv.conf right, then `systemctl restart istio`: the agent reads it once.",
     ),
     Diagnosis(
         id="clock-skew",
         title="The clock is wrong",
         severity="critical",
-        check=_clock_skew,
+        check=of_facts(_clock_skew),
         remedy="let the machine follow a time server (`timedatectl`, chrony); then pulumi up.",
     ),
 )
