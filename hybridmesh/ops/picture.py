@@ -250,8 +250,9 @@ _TALL = 380
 
 def tall(drawn: Scene) -> Markup:
     """All in one column; what a service sends hangs on a line down its left."""
-    spine = {name: 34 + 14 * place for place, name in enumerate(drawn.services)}
-    left = 34 + 14 * max(len(drawn.services), 1) + 62
+    step = min(14, 140 // max(len(drawn.services), 1))
+    spine = {name: 34 + step * place for place, name in enumerate(drawn.services)}
+    left = 34 + step * max(len(drawn.services), 1) + 62
     width = _TALL - left - 2 * _PAD
     half = (_TALL - 4 * _PAD - _GAP) // 2
     y = 52

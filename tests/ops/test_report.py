@@ -304,6 +304,21 @@ def test_long_names_stay_in_their_boxes() -> None:
         assert int(x) + len(title) * 8.3 < int(end) - len(detail) * 7.4, (title, detail)
 
 
+@pytest.mark.parametrize("count", [14, 40, 300])
+def test_many_services_stay_in_the_picture(count: int) -> None:
+    topology = deepcopy(TOPOLOGY)
+    topology["workloads"] |= {
+        f"shop-{n}": {**TOPOLOGY["workloads"]["echo"], "host": f"shop-{n}.demo.svc", "machines": []}
+        for n in range(count)
+    }
+    text = page(view(topology, {}))
+    for drawn in ("wide", "tall"):
+        width, picture = re.findall(rf'<svg class="picture {drawn}" viewBox="0 0 (\d+) (.*?)</svg>', text, re.DOTALL)[0]
+        boxes = [(int(x), int(w)) for x, w in re.findall(r'<rect [^>]*?x="(-?\d+)"[^>]*? width="(-?\d+)"', picture)]
+        assert len(boxes) > count
+        assert [(x, w) for x, w in boxes if x < 0 or w <= 0 or x + w > int(width)] == [], drawn
+
+
 def test_names_cannot_break_the_page() -> None:
     topology = deepcopy(TOPOLOGY)
     topology["cluster"]["name"] = topology["machines"]["vm-1"]["version"] = "<script>alert('x')</script>&\""
