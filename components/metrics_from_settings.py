@@ -52,6 +52,7 @@ def observability_args(
             canary_points=observability.alerts.canary_points,
             certificate_hours=observability.alerts.certificate_hours,
         ),
+        runbook=observability.alerts.runbook or "",
         delivery=observability.delivery,
         operator_labels=observability.operator_labels,
         dashboard_labels=observability.dashboard_labels,

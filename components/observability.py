@@ -84,6 +84,8 @@ class ObservabilityArgs:
     """Networks whose agent is missed when nothing comes from it; without a Prometheus of its own, after it was seen."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """From when on somebody is told."""
+    runbook: str = ""
+    """The address of docs/metrics.md, where people reach it, for the alerts' links; empty: they have none."""
     delivery: Literal["files", "operator"] = "files"
     """ConfigMaps, or objects of the Prometheus operator."""
     operator_labels: Mapping[str, str] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class Observability(pulumi.ComponentResource):
         host = f"{SERVER}.{args.namespace_name}.svc.{args.domain}"
         self._server = f"{host}:{PORT}"
         agents = [Agent(network, to_others=args.prometheus is None) for network in args.agents]
-        self._rules = rules(self._server, args.gateways, agents, args.thresholds, args.seconds)
+        self._rules = rules(self._server, args.gateways, agents, args.thresholds, args.seconds, args.runbook)
         self.server = after(self._make_server(), self._server)
         self._config_map("dashboard", DASHBOARD, {"hybrid-mesh.json": dashboard_text()}, args.dashboard_labels)
         self.write_to = pulumi.Output.from_input("")

@@ -72,7 +72,12 @@ class Thresholds:
 
 
 def rules(
-    server: str, gateways: Sequence[Gateway], agents: Sequence[Agent], thresholds: Thresholds, seconds: int = 15
+    server: str,
+    gateways: Sequence[Gateway],
+    agents: Sequence[Agent],
+    thresholds: Thresholds,
+    seconds: int = 15,
+    runbook: str = "",
 ) -> dict[str, Any]:
     """A rule file, which is the spec of a PrometheusRule too."""
     return {
@@ -81,7 +86,7 @@ def rules(
             {
                 "name": "hybrid-mesh-alerts",
                 "interval": f"{seconds}s",
-                "rules": alerts(server, gateways, agents, thresholds),
+                "rules": alerts(server, gateways, agents, thresholds, runbook),
             },
         ]
     }
@@ -130,7 +135,7 @@ def _record(name: str, expression: str) -> dict[str, Any]:
 
 
 def alerts(
-    server: str, gateways: Sequence[Gateway], agents: Sequence[Agent], thresholds: Thresholds
+    server: str, gateways: Sequence[Gateway], agents: Sequence[Agent], thresholds: Thresholds, runbook: str = ""
 ) -> list[dict[str, Any]]:
     """Each says what is so, what it means, and where the runbook goes on.
 
@@ -139,10 +144,11 @@ def alerts(
         gateways: those that are missed.
         agents: those that are.
         thresholds: from when on.
+        runbook: the address of docs/metrics.md, where people reach it; empty: nobody says.
     """
     errors, points = thresholds.error_percent / 100, thresholds.canary_points / 100
     busy = f"{SERVED} > 0.05"
-    return [
+    made = [
         _alert(
             "HybridMeshCertificateExpiring",
             f'min by (namespace, workload, vm, pod) ({CERTIFICATE}{{platform!=""}})'
@@ -246,6 +252,18 @@ def alerts(
             "Whether proxies are in sync is unknown.",
         ),
     ]
+    return [_placed(alert, runbook) for alert in made]
+
+
+def _placed(alert: dict[str, Any], runbook: str) -> dict[str, Any]:
+    """An alert that says where its runbook is: by a link, as Alertmanager and Grafana show one, where there is one."""
+    place, annotations = alert["alert"].lower(), alert["annotations"]
+    told = (
+        {"runbook_url": f"{runbook}#{place}"}
+        if runbook
+        else {"description": f"{annotations['description']} Runbook: docs/metrics.md#{place} of hybrid-mesh."}
+    )
+    return {**alert, "annotations": {**annotations, **told}}
 
 
 def _gateway_is_down(gateway: Gateway) -> str:
@@ -283,7 +301,6 @@ def _alert(
         "annotations": {
             "summary": summary,
             "description": description,
-            "runbook_url": f"docs/metrics.md#{name.lower()}",
         },
     }
 

@@ -38,13 +38,17 @@ def print_rules(
     certificate_hours: Annotated[
         int, typer.Option(min=1, max=720, help="HybridMeshCertificateExpiring: fewer hours are left of a certificate.")
     ] = _DEFAULT.certificate_hours,
+    runbook: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where people reach docs/metrics.md: each alert links to its place there."),
+    ] = "",
 ) -> None:
     """Print recording and alert rules, as a rule file of Prometheus."""
     named = [_gateway(text) for text in gateway or ["istio-system/istio-eastwestgateway"]]
     thresholds = Thresholds(
         error_percent=error_percent, canary_points=canary_points, certificate_hours=certificate_hours
     )
-    made = rules(server, named, [Agent(network) for network in agent or []], thresholds)
+    made = rules(server, named, [Agent(network) for network in agent or []], thresholds, runbook=runbook)
     typer.echo(yaml.safe_dump(made, sort_keys=False, width=120), nl=False)
 
 

@@ -192,6 +192,13 @@ def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> Non
     assert vms["relabelings"] == [{"replacement": "hybrid-mesh-vms", "targetLabel": "job"}]
 
 
+def test_alerts_link_to_the_page_that_the_settings_name() -> None:
+    given = {**GIVEN, "delivery": "operator", "alerts": {"runbook": "https://docs.example.com/metrics/"}}
+    alerts = mesh(given).one("mesh-metrics-rules").value("spec")["groups"][1]["rules"]
+    links = {a["alert"]: a["annotations"]["runbook_url"] for a in alerts}
+    assert links["HybridMeshErrors"] == "https://docs.example.com/metrics/#hybridmesherrors"
+
+
 @pytest.mark.parametrize(
     ("seconds", "timeout", "refresh"), [(5, "5s", "5s"), (10, "10s", "10s"), (15, "10s", "15s"), (60, "10s", "15s")]
 )

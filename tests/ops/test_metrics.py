@@ -65,3 +65,18 @@ def test_the_dashboard_is_what_grafana_imports() -> None:
 def test_every_query_is_filled_in_as_grafana_does() -> None:
     for title, query in queries():
         assert "$" not in filled(query), title
+
+
+def test_alerts_link_to_where_people_reach_their_runbook_and_else_name_the_page() -> None:
+    def told(*options: str) -> dict[str, dict[str, str]]:
+        alerts = yaml.safe_load(run("rules", "--agent", "far", *options)[1])["groups"][1]["rules"]
+        return {alert["alert"]: alert["annotations"] for alert in alerts}
+
+    linked, named = told("--runbook", "https://docs.example.com/metrics/"), told()
+    assert {name: a["runbook_url"] for name, a in linked.items()} == {
+        name: f"https://docs.example.com/metrics/#{name.lower()}" for name in named
+    }
+    for name, annotations in named.items():
+        assert "runbook_url" not in annotations, "a path is no link"
+        page = f" Runbook: docs/metrics.md#{name.lower()} of hybrid-mesh."
+        assert annotations["description"] == linked[name]["description"] + page

@@ -210,6 +210,9 @@ def test_the_table_of_the_docs_is_what_is_tested() -> None:
         ("observability/alerts", {"errorPercent": 0}),
         ("observability/alerts", {"errorPercent": 100}),
         ("observability/alerts", {"canaryPoints": 100}),
+        ("observability/alerts", {"runbook": "docs/metrics.md"}),
+        ("observability/alerts", {"runbook": "https://docs.example.com/metrics/#alerts"}),
+        ("observability/alerts", {"runbook": "https://docs.example.com/{{ $labels.vm }}"}),
         ("observability/delivery", "helm"),
         ("observability/agents/far/package/sha256", "short"),
         ("sidecar/tracing", {"samplingPercent": 101}),
@@ -221,6 +224,13 @@ def test_a_wrong_value_is_refused_with_what_to_write(path: str, value: object) -
     found = findings(both(seen, at(path, value)))
     assert found
     assert all(f.fix for f in found)
+
+
+@pytest.mark.parametrize(
+    "page", ["https://docs.example.com/metrics/", "https://git.example.com/mesh/blob/main/docs/metrics.md?plain=0"]
+)
+def test_a_runbook_is_any_page(page: str) -> None:
+    assert findings(both(seen, at("observability/alerts", {"runbook": page}))) == []
 
 
 def test_an_agent_that_is_told_of_what_it_calls_is_good() -> None:

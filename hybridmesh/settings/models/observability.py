@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from .base import Cidr, Labels, Model, Name, Sha256, Text, Url, no_bool, setting
+
+
+def _page(url: str) -> str:
+    if set(url) & set("#{}"):
+        raise ValueError("has one of `#{}`, where each alert adds its place in the page and Prometheus fills in values")
+    return url
+
 
 Share = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=99)]
 
@@ -103,6 +110,14 @@ class Alerts(Model):
         example=6,
         wrong="the alert would come when it is too late, or always.",
         fix="1 to 11; 1 to 720 where certificates last longer than 24 hours, and less than half of their life.",
+    )
+    runbook: Annotated[Url, AfterValidator(_page)] | None = setting(
+        None,
+        meaning="The address of the page docs/metrics.md, as whoever is on call reaches it: the `runbook_url` of each "
+        "alert leads to its place there. Default: none; the alert's description names the page.",
+        example="https://docs.example.com/hybrid-mesh/metrics/",
+        wrong="whoever is told would follow a link that leads nowhere.",
+        fix="an http or https URL without a place in the page, or leave it out.",
     )
 
 
