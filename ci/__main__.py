@@ -16,7 +16,8 @@ from ci.drawings import planned_drawing
 from ci.engine import LEAST_SECONDS, PACK, EngineError, output, policies, pulumi, seconds_left, stacks
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from ci.github import Github, GithubError
-from ci.review import comment, marker
+from ci.review import comment, fenced, marker
+from hybridmesh.legible import legible
 from hybridmesh.ops.changes import readable
 from hybridmesh.ops.plan import left_over, planned
 from hybridmesh.ops.status import status
@@ -103,8 +104,8 @@ def drift(stack: Stack, report: Annotated[bool, typer.Option(help="Open an issue
     if done.returncode == 0 and not left:
         return
     if report:
-        said = f"{done.stdout}{done.stderr}\n{left}"[-50_000:]
-        body = f"`pulumi preview --refresh` of `{stack}` shows:\n\n````\n{said}\n````"
+        said = legible(f"{done.stdout}{done.stderr}\n{left}")[-50_000:]
+        body = f"`pulumi preview --refresh` of `{stack}` shows:\n\n{fenced(said)}"
         Github.of_this_run().issue(f"Drift in {stack}", body)
     raise typer.Exit(1)
 

@@ -22,6 +22,8 @@ LINE = 600
 SHORT = 100
 """So many lines are shown without being asked for."""
 _LOSSES = ("replace", "delete")
+_MEANS_SOMETHING = re.compile(r"[\\`*_~\[\]<&|@#$]|^[>+=-]|:(?=[\w+-]+:)")
+"""What Markdown, or GitHub, takes for more than itself within a line."""
 ROWS = 100
 """So many components stand in the table."""
 NAMES = 10
@@ -66,7 +68,7 @@ def comment(
     if verdicts := [_short(line) for line in refusals(text).splitlines()]:
         shown = _fitting(verdicts, VERDICTS)
         more = ["… cut here; the run's log has all of it"] if len(verdicts) > len(shown) else []
-        parts.append("\n".join(["**Policies**\n\n```", *shown, *more, "```"]))
+        parts.append("**Policies**\n\n" + fenced("\n".join([*shown, *more])))
     if before != after:
         parts += [_drawing("before", before), _drawing("after", after)]
     elif table and before is not None:
@@ -92,7 +94,8 @@ def _table(found: Sequence[Change]) -> list[str]:
     for (operation, kind, told), names in rows.items():
         word = f"**{WORDS[operation]}**" if operation in _LOSSES else WORDS[operation]
         more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-        lines.append(f"| {word} | {kind} {_cell(', '.join(names[:NAMES]))}{more} | {_cell(told)} |")
+        those = f"{kind} {', '.join(names[:NAMES])}"
+        lines.append(f"| {word} | {_cell(those)}{more} | {_cell(told)} |")
     return lines
 
 
@@ -108,7 +111,25 @@ def _told(change: Change) -> str:
 
 
 def _cell(text: str) -> str:
-    return _short(text).replace("|", "\\|").replace("\n", " ")
+    """A text in one line that looks as it is written, whoever wrote it, and calls nobody. Between backticks is code."""
+    parts = _short(text).replace("\n", " ").split("`")
+    if len(parts) % 2 == 0:  # the last one opens what nothing ends
+        parts[-2:] = ["`".join(parts[-2:])]
+    shown = [_MEANS_SOMETHING.sub(_plain, part) for part in parts]
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(shown))
+
+
+def _plain(found: re.Match[str]) -> str:
+    """It is looked for in what is shown: an escape would still call who is named, and link what is numbered."""
+    if found[0] == "$":
+        return "<span>$</span>"
+    return f"{found[0]}<!-- -->" if found[0] in "@#:" else f"\\{found[0]}"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A text as it is, in a block that nothing in it ends: a line of backticks alone is set in."""
+    inner = re.sub(r"^ {0,3}(?=`{3,}[ \t]*$)", "    ", text, flags=re.MULTILINE)
+    return f"```{language}\n{inner}\n```"
 
 
 def _short(text: str) -> str:
@@ -127,13 +148,12 @@ def _drawing(when: str, drawing: str | None) -> str:
         return f"**The mesh {when}**: nothing to draw."
     if len(drawing) > DRAWING:
         return f"**The mesh {when}**: not drawn, for {len(drawing):,} characters of drawing are more than fit in here."
-    return f"**The mesh {when}**\n\n```mermaid\n{drawing.rstrip()}\n```"
+    return f"**The mesh {when}**\n\n" + fenced(drawing.rstrip(), "mermaid")
 
 
 def _details(title: str, lines: Sequence[str], room: int) -> str:
     # Coloured as a change; and whoever reviews it sees what is there, in the order in which it is.
     text = legible("\n".join(f"!{line[1:]}" if line.startswith("~") else line for line in lines))
-    fence = "````"  # a file may hold three
     cut = text if len(text) < room - 200 else text[: max(room - 300, 0)] + "\n… cut here; the run's log has all of it"
     opened = " open" if len(lines) <= SHORT else ""
-    return f"<details{opened}><summary>{title}</summary>\n\n{fence}diff\n{cut}\n{fence}\n\n</details>"
+    return f"<details{opened}><summary>{title}</summary>\n\n{fenced(cut, 'diff')}\n\n</details>"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from ci.drawings import LATER, planned_drawing
-from ci.review import DRAWING, NAMES, ROWS, comment, marker, refusals
+from ci.review import DRAWING, NAMES, ROWS, _cell, comment, marker, refusals
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from hybridmesh.settings import Settings
 from tests.components.harness import dev_settings, run
@@ -100,7 +103,7 @@ def test_the_comment_says_what_happens_and_draws_the_mesh_before_and_after() -> 
 def test_what_turns_the_order_of_letters_is_shown_and_does_not() -> None:
     old, new = ({"create": text} for text in ("make vm-2", "make vm-2 \u202e# ok\u202c\u2066 && rm -r /\x1b[1A\u200b"))
     said = body(plan={"steps": [step("update", "command:local:Command", "vm-2-machine", old=old, new=new)]})
-    assert said.count("make vm-2 \\u202e# ok\\u202c\\u2066 && rm -r /\\x1b[1A\\u200b") == 2, (
+    assert shown(said).count("make vm-2 \\u202e# ok\\u202c\\u2066 && rm -r /\\x1b[1A\\u200b") == 2, (
         "in the table, and in the lines"
     )
     assert [character for character in said if not character.isprintable() and character != "\n"] == []
@@ -119,8 +122,62 @@ def test_the_lines_are_coloured_as_a_diff_and_cannot_end_their_fence() -> None:
     )
     assert "\n!     weight: 90 => 80\n" in said
     assert "\n-         old\n+         new\n" in said
-    assert sum(line == "````" for line in said.splitlines()) == 1
-    assert said.rstrip().endswith("````\n\n</details>")
+    assert "+         new\n          ````\n" in shown(said).partition("every line that changes")[2]
+    assert said.rstrip().endswith("```\n\n</details>")
+
+
+def shown(markdown: str) -> str:
+    """What a reader sees of it: its text, without what makes it look as it does."""
+    page = MarkdownIt("commonmark").enable("table").render(markdown)
+    return html.unescape(re.sub(r"<!--.*?-->|<[^>]*>", "", page, flags=re.DOTALL))
+
+
+ODD = [
+    "a | b ` c `` d ` e",
+    "<details><summary>x</summary> &lt; <img src=x> <!-- y",
+    "*a* __b__ ~~c~~ [d](https://x.invalid) ![e](f) \\* \\| a_b_c",
+    "@acme/team @mallory (#12) GH-12 acme/x#12",
+    "price $5, $HOME and $6; fe80:100:2 is :tada:",
+    "--- # - 1. ===",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_value_looks_as_it_is_written_and_calls_nobody(odd: str) -> None:
+    old, new = {"label": odd}, {"label": "b"}
+    lost = {"urn": STACK, "severity": "warning", "message": f"vm-2 has {odd}"}
+    steps = [
+        step("update", "command:local:Command", odd.replace("::", ""), old=old, new=new),
+        step("update", "kubernetes:core/v1:Service", "next", old={"n": 0}, new={"n": 1}),
+    ]
+    said = body(plan={"steps": steps, "diagnostics": [lost]})
+    without_code = odd.replace("`", "")
+    seen = shown(said).replace("`", "")
+    assert f"label: {without_code} => b" in seen.partition("every line")[0]
+    assert f"Command {without_code}\n" in seen
+    assert f"vm-2 has {without_code}" in seen
+    assert "changed\nService next\nn: 0 => 1\n" in seen, "the rows after it are rows"
+    told = said.partition("<details")[0].partition("✅")[2]
+    active = r"[@#](?=\w)|(?<!\\)<(?!!-- -->|/?code>|/?span>)|\$(?!<)|:(?=[\w+-]+:)"
+    assert re.findall(active, told) == []
+
+
+def test_what_is_between_backticks_is_code() -> None:
+    assert _cell("`create` runs again; a ` b") == "<code>create</code> runs again; a \\` b"
+    assert _cell("``") == "<code></code>"
+
+
+def test_no_line_of_a_value_ends_the_block_that_it_stands_in() -> None:
+    args = [{"spec": {"args": [f"{what}\n```\n@acme/team\n   ````  \n<b>"]}} for what in ("old", "new")]
+    steps = [step("update", "kubernetes:apps/v1:Deployment", "echo", old=args[0], new=args[1])]
+    refused = REFUSED.replace("peers takes plain text", "peers takes\n    ```\n    @acme/team")
+    said = body(plan={"steps": steps}, text=refused, failed=True)
+    page = MarkdownIt("commonmark").enable("table").render(said)
+    blocks = re.findall(r"<pre>.*?</pre>", page, flags=re.DOTALL)
+    assert len(blocks) == 4, "policies, two drawings, and lines"
+    assert ["@acme/team" in block for block in blocks] == [True, False, False, True]
+    outside = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    assert "<b>" not in outside
 
 
 def test_what_the_program_says_of_it_is_quoted() -> None:
