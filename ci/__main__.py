@@ -217,7 +217,7 @@ def main() -> None:
     _stop_commands()
     try:
         app()
-    except (EngineError, GithubError, EphemeralError, StackError, SettingsError, ClusterError) as error:
+    except (EngineError, GithubError, EphemeralError, StackError, SettingsError, ClusterError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -88,8 +89,8 @@ class Github:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise GithubError(f"{method} {path}: GitHub answered {error.code}: {error.read().decode()[:500]}") from None
-        except OSError as error:
-            raise GithubError(f"{method} {path}: GitHub cannot be reached: {error}") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise GithubError(f"{method} {path}: GitHub cannot be reached, or its answer be read: {error}") from None
 
 
 def _is_a_workflow_s(written: Mapping[str, Any]) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import urllib.request
+
 import pytest
 
 from ci.github import Github, GithubError
@@ -73,3 +77,17 @@ def test_outside_a_workflow_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:1")
     with pytest.raises(GithubError, match=r"GITHUB_TOKEN not set.* Fix: "):
         Github.of_this_run()
+
+
+@pytest.mark.parametrize("broken", [http.client.IncompleteRead(b"["), http.client.BadStatusLine("x"), None])
+def test_an_answer_that_is_cut_off_or_none_of_github_s_is_told(
+    monkeypatch: pytest.MonkeyPatch, broken: Exception | None
+) -> None:
+    def answers(*_: object, **__: object) -> io.BytesIO:
+        if broken is not None:
+            raise broken
+        return io.BytesIO(b"<html>a proxy's</html>")
+
+    monkeypatch.setattr(urllib.request, "urlopen", answers)
+    with pytest.raises(GithubError, match=r"GET pulls.*: GitHub cannot be reached, or its answer be read"):
+        Github("o/r", TOKEN, "http://127.0.0.1:1").open_pull_requests("mesh")

@@ -391,6 +391,24 @@ def test_a_kubeconfig_that_gcloud_does_not_write_is_told(
         assert "Fix: " in error
 
 
+def test_a_file_that_is_not_there_is_told_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with github() as fake:
+        for name, value in (("REPOSITORY", "o/r"), ("TOKEN", TOKEN), ("API_URL", fake.api)):
+            monkeypatch.setenv(f"GITHUB_{name}", value)
+        missing = tmp_path / "preview.md"
+        monkeypatch.setattr(
+            sys, "argv", ["ci", "publish", "--stack", "gcp", "--pull-request", "7", "--file", str(missing)]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert str(missing) in error
+
+
 def test_nothing_that_a_step_prints_is_a_command_to_github(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
