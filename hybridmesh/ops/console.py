@@ -1,9 +1,11 @@
-"""The terminal, as the verbs print to it."""
+"""The terminal, as the verbs print to it, and the files that they write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+import typer
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -22,3 +24,20 @@ class Console(RichConsole):
             renderable.plain = legible(renderable.plain)
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(legible(segment.text), segment.style)
+
+
+def try_to_write(file: Path, option: str) -> None:
+    """Refuses a file that cannot be written, before anything is looked at, which takes its time."""
+    if file.is_fifo():
+        return  # whoever reads it would take this for the end
+    there = file.exists()
+    try:
+        file.open("ab").close()
+        if not there:
+            file.unlink()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{file} cannot be written ({error.strerror}): nothing was looked at. "
+            "Fix: a file that you may write, in a folder that is there.",
+            param_hint=option,
+        ) from None

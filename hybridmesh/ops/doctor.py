@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from .bundle import write_bundle
-from .console import Console
+from .console import Console, try_to_write
 from .diagnoses import Case, Finding, diagnose
 from .look import Source, View, look
 from .machines import chosen
@@ -40,7 +40,7 @@ def doctor(
     Exit code 0: well. 1: there are findings. 2: none, but something could not be looked at.
     """
     if bundle is not None:
-        _try_to_write(bundle)
+        try_to_write(bundle, "--bundle")
     source = Source(stack=stack, config_file=config_file)
     try:
         topology = source.topology()
@@ -98,21 +98,6 @@ def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
         },
         "findings": [finding.model_dump() for finding in findings],
     }
-
-
-def _try_to_write(bundle: Path) -> None:
-    """Before anything is looked at, which takes its time."""
-    there = bundle.exists()
-    try:
-        bundle.open("ab").close()
-        if not there:
-            bundle.unlink()
-    except OSError as error:
-        raise typer.BadParameter(
-            f"{bundle} cannot be written ({error.strerror}): nothing was looked at. "
-            "Fix: a file that you may write, in a folder that is there.",
-            param_hint="--bundle",
-        ) from None
 
 
 def _print(view: View, findings: Sequence[Finding]) -> None:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from hybridmesh.providers.cluster import ClusterError
 
-from .console import Console
+from .console import Console, try_to_write
 from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look
@@ -49,6 +49,8 @@ def report(
 
     Its topology drawn, what is wrong, traffic, health and expiry of each machine.
     """
+    if str(output) != "-":
+        try_to_write(output, "--output")
     source = Source(stack=stack, config_file=config_file)
     topology = source.topology()
     view = look(source, topology, sorted(topology["machines"]) if ssh else (), certificates=True)

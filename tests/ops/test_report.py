@@ -398,3 +398,11 @@ def test_the_verb_writes_the_file_or_prints(monkeypatch: pytest.MonkeyPatch, tmp
     path = tmp_path / "page.html"
     assert CliRunner().invoke(app, ["report", "--output", str(path)]).stdout == f"Written: {path}\n"
     assert CliRunner().invoke(app, ["report", "--output", "-"]).stdout == path.read_text()
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_looked_at(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["report", "--output", str(tmp_path / "nowhere" / "page.html")])
+    assert result.exit_code == 2
+    assert "cannot be written (No such file or directory): nothing was looked at. Fix: " in " ".join(
+        result.output.split()
+    )
