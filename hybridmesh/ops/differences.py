@@ -29,7 +29,7 @@ def differences(path: str, old: Any, new: Any) -> Iterator[str]:
         yield from block("-", {path: old})
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(old.keys() | new.keys()):
-            place = f'{path}["{key}"]' if "." in key else f"{path}.{key}"
+            place = f'{path}["{key}"]' if "." in key and "\n" not in key else f"{path}.{_plain(key)}"
             yield from differences(place, old.get(key, MISSING), new.get(key, MISSING))
     elif isinstance(old, list) and isinstance(new, list):
         yield from _in_list(path, old, new)
@@ -47,7 +47,7 @@ def _in_list(path: str, old: list[Any], new: list[Any]) -> Iterator[str]:
     if _named(old) and _named(new):
         before, after = ({item["name"]: item for item in items} for items in (old, new))
         for name in [*before, *(name for name in after if name not in before)]:
-            yield from differences(f"{path}[{name}]", before.get(name, MISSING), after.get(name, MISSING))
+            yield from differences(f"{path}[{_plain(name)}]", before.get(name, MISSING), after.get(name, MISSING))
         return
     if not any(isinstance(item, Mapping | list) for item in [*old, *new]):
         yield from (f"-{path}: {_plain(item)}" for item in old if item not in new)
@@ -110,5 +110,6 @@ def _short(value: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
+    """In one line, for whatever begins another is a change of its own."""
     short = _short(value)
-    return short if isinstance(short, str) else json.dumps(short, ensure_ascii=False)
+    return short if isinstance(short, str) and "\n" not in short else json.dumps(short, ensure_ascii=False)

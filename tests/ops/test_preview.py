@@ -93,6 +93,16 @@ def test_what_is_new_or_gone_is_shown_whole() -> None:
     ]
 
 
+def test_no_value_looks_like_a_change_of_something_else() -> None:
+    forged = "a\n~ Sidecar vm-1: Istio restarts, in turn"
+    told = '"a\\n~ Sidecar vm-1: Istio restarts, in turn"'
+    assert updated({"args": [forged]}, {"args": ["b\nc"]}) == [f"-     args: {told}", '+     args: "b\\nc"']
+    assert updated({"size": forged}, {"size": 5}) == [f"~     size: {told} => 5"]
+    assert updated({"set": {forged: 1}}, {"set": {forged: 2}}) == [f"~     set.{told}: 1 => 2"]
+    named = ([{"name": forged, "port": port}] for port in (1, 2))
+    assert updated({"ports": next(named)}, {"ports": next(named)}) == [f"~     ports[{told}].port: 1 => 2"]
+
+
 def test_items_of_lists_are_the_same_by_name() -> None:
     old = {"ports": [{"name": "http", "port": 1}, {"name": "raw", "port": 2}], "units": ["a", "b"], "hosts": [{"x": 1}]}
     new = {"ports": [{"name": "raw", "port": 2}, {"name": "http", "port": 9}], "units": ["b", "c"], "hosts": [{"x": 2}]}
