@@ -26,11 +26,12 @@ def is_connected(entry: Mapping[str, Any] | None) -> bool:
 
 
 def health(entry: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether the app on the VM is healthy by its probe, and what the probe last said."""
+    """Whether the app on the VM is healthy by its probe, and what the probe last said, in one line."""
     condition = _healthy(entry)
     if condition is None:
         return False, "the probe has not answered yet"
-    return condition.get("status") == "True", str(condition.get("message") or "no reason is given")
+    said = " ".join(str(condition.get("message") or "").split())
+    return condition.get("status") == "True", said or "no reason is given"
 
 
 def is_stale(entry: Mapping[str, Any]) -> bool:

@@ -22,7 +22,8 @@ def sync_objection(states: Sequence[Mapping[str, Any]], proxy: str) -> str:
 def _resources_objection(resources: Mapping[str, Mapping[str, str]]) -> str:
     refused = {t: r["lastError"] for t, r in resources.items() if r.get("lastError")}
     if refused:
-        kind, reason = next(iter(sorted(refused.items())))
+        kind, said = next(iter(sorted(refused.items())))
+        reason = " ".join(said.split())
         return f"its proxy refused {_short(kind)} from istiod: {reason}. Correct the Istio object that this names."
     waiting = sorted(_short(t) for t, r in resources.items() if r.get("sent") and r.get("sent") != r.get("acked"))
     if waiting:

@@ -180,7 +180,8 @@ def facts(output: str) -> MachineFacts:
     try:
         return _facts(found)
     except Exception as error:  # a machine may say anything, and is to hold up no other
-        raise ProbeError(f"the probe's answer cannot be read: {str(error) or type(error).__name__}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ProbeError(f"the probe's answer cannot be read: {said}") from error
 
 
 def _facts(found: Mapping[str, str]) -> MachineFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -13,7 +14,7 @@ from hybridmesh.ops.doctor import examine
 from hybridmesh.ops.look import Seen, Source, View, look_at_machines
 from hybridmesh.ops.ssh import Answer, Limits, Reachable
 from tests.components.harness import dev_settings
-from tests.ops.probed import HOST, NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output
+from tests.ops.probed import CERTS, HOST, NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output
 
 OTHER = "aaa.shop.svc.cluster.local"
 
@@ -94,3 +95,19 @@ def test_certificates_are_looked_at_where_they_are_wanted_and_ssh_has_not_told_t
     assert asked == known
     assert found.mesh is not None
     assert found.mesh.certificates == (end if wanted else {})
+
+
+def test_an_answer_that_cannot_be_read_is_told_in_one_line_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd = {"vm-1": {"certs": '{"certificates": null}'}, "vm-2": {"certs": json.dumps(CERTS).replace("T11:00:00Z", "")}}
+    answers = {name: Answer(name, 0, probe_output(changes), "") for name, changes in odd.items()}
+    monkeypatch.setattr(look, "stack_settings", lambda *_: dev_settings())
+    monkeypatch.setattr(look, "run_on_all", lambda *_: answers)
+    topology = deepcopy(TOPOLOGY)
+    topology["machines"]["vm-2"] = topology["machines"]["vm-1"]
+    seen = look_at_machines(Source(), topology, ["vm-1", "vm-2"])
+    for machine in seen.values():
+        assert machine.facts is None
+        assert machine.refusal.startswith("the probe's answer cannot be read: ")
+        assert "\n" not in machine.refusal

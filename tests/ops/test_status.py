@@ -118,6 +118,16 @@ def test_what_a_probe_says_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -
     assert not {"\x1b", "\x9b"} & {*text}
 
 
+def test_what_a_probe_or_envoy_says_in_lines_is_told_in_one_and_cannot_pass_for_another_machine_s() -> None:
+    forged = "gone\n\n● vm-2   192.0.2.12  seen by all  in sync  healthy"
+    unhealthy = {"conditions": [{"type": "Healthy", "status": "False", "message": forged}]}
+    refused = {"demo": [{**state(lastError=forged, acked="n0"), "proxy": "vm-1.demo"}]}
+    for mesh in ({"entries": {ENTRY: entry(status=unhealthy)}}, {"states": refused}):
+        lines = on_a_terminal(view(**mesh), 200)
+        assert [line for line in lines if line.startswith("● vm-2")] == []
+        assert any("gone ● vm-2 192.0.2.12 seen by all" in line for line in lines), lines
+
+
 def test_colours_stay_on_a_terminal() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard")
     with Live(console=console, auto_refresh=False) as live:
