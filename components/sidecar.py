@@ -286,6 +286,9 @@ class Sidecar(pulumi.ComponentResource):
                     lambda known: entry_of(args, known[0], known[1])
                 ),
                 static_entry=args.static_entry,
+                reached_as=pulumi.Output.all(self._group, args.mesh_address).apply(lambda both: entry_name(*both))
+                if args.static_entry
+                else None,
                 metrics_agent=args.metrics_agent,
                 command=args.command,
                 rotation_seconds=args.limits.rotation,

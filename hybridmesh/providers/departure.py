@@ -41,6 +41,7 @@ _WATCHED = (
     "namespace",
     "entry",
     "staticEntry",
+    "reachedAs",
     "metricsAgent",
     "command",
     "rotationSeconds",
@@ -142,11 +143,16 @@ def _heard_of(news: Mapping[str, Any]) -> None:
 def _signs(props: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
     """What tells a machine from another: where SSH finds it or where the mesh does, and its host key. Machines that
     are copies of one may share that alone."""
-    return machine_itself(props), (*_its_entry(props), host_key(props["connection"]))
+    return machine_itself(props), (text(props, "namespace"), _place(props), host_key(props["connection"]))
 
 
 def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:
     return text(props, "namespace"), text(props, "entry")
+
+
+def _place(props: Mapping[str, Any]) -> str:
+    """Where the mesh reaches a machine, as istiod names an entry; a static one has the VM's name, wherever that is."""
+    return text(props, "reachedAs") or text(props, "entry")
 
 
 def _delete_entry(cluster: Cluster, props: Mapping[str, Any]) -> None:
@@ -165,9 +171,8 @@ def _is_another(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     old, new = olds["connection"], news["connection"]
     if not _is_known(new):
         return False
-    # A static entry carries the VM's name, wherever that is.
-    elsewhere = changed(olds, news, ("entry",)) or news.get("staticEntry")
-    return bool(elsewhere and found_at(old) != found_at(new) and host_key(old) != host_key(new))
+    elsewhere = _place(olds) != _place(news)
+    return elsewhere and found_at(old) != found_at(new) and host_key(old) != host_key(new)
 
 
 def _is_known(way: Mapping[str, Any]) -> bool:
@@ -309,6 +314,8 @@ class DepartureArgs:
     """Name of the VM's WorkloadEntry."""
     static_entry: bool = False
     """Whether that is not istiod's, but a resource of the stack. It must be made after this, and so goes before."""
+    reached_as: pulumi.Input[str] | None = None
+    """Of a static entry: the name that istiod would give it, by where the mesh reaches the VM."""
     metrics_agent: bool = False
     """Whether a Prometheus agent runs on it, which has to go before the VM stays without."""
     command: pulumi.Input[Mapping[str, Any]] | None = None
@@ -340,6 +347,7 @@ class Departure(Resource, name="Departure"):
                 "namespace": args.namespace,
                 "entry": args.entry,
                 "staticEntry": args.static_entry or None,
+                "reachedAs": args.reached_as,
                 "metricsAgent": args.metrics_agent or None,
                 "command": args.command,
                 "address": args.address,

@@ -132,6 +132,7 @@ def test_the_agent_is_told_of_its_static_entry_and_what_asks_for_entries_looks_a
         assert world.one(f"vm-1-{role}").plain["entry"] == "echo-vm-1"
     for role in ("departure", "membership"):
         assert world.one(f"vm-1-{role}").plain["staticEntry"] is True
+    assert world.one("vm-1-departure").plain["reachedAs"] == "echo-192.0.2.11-net"
 
 
 def test_a_static_entry_goes_before_its_machine_leaves() -> None:
@@ -142,7 +143,7 @@ def test_a_static_entry_goes_before_its_machine_leaves() -> None:
 def test_a_machine_that_istiod_registers_has_no_entry_of_the_stack() -> None:
     world = sidecar()
     assert "vm-1-entry" not in world.names()
-    assert "staticEntry" not in world.one("vm-1-departure").plain
+    assert not {"staticEntry", "reachedAs"} & world.one("vm-1-departure").plain.keys()
 
 
 def test_a_machine_s_locality_reaches_its_proxy_and_its_entry() -> None:

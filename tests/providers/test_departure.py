@@ -44,7 +44,7 @@ INPUTS: dict[str, Any] = {
     "drainSeconds": 5.0,
 }
 OTHER = {"address": "192.0.2.21", "hostKey": "ssh-ed25519 B"}
-STATIC = {**INPUTS, "entry": "echo-vm-1", "staticEntry": True}
+STATIC = {**INPUTS, "entry": "echo-vm-1", "staticEntry": True, "reachedAs": "echo-192.0.2.11"}
 LOST = '{"echo": {"machines": {"hosts": {"vm-1": {"lost": %s}}}}}'
 
 
@@ -333,6 +333,25 @@ def test_a_machine_under_another_name_that_ssh_finds_otherwise_stays_in_the_mesh
     assert machine.asked == []
 
 
+BASTION = {"bastion": {"address": "203.0.113.9", "port": 22.0, "hostKey": "ssh-ed25519 J"}}
+
+
+@pytest.mark.parametrize("way", [{"address": "vm-1.example.com"}, BASTION], ids=["address", "bastion"])
+def test_a_static_one_under_another_name_that_ssh_finds_otherwise_stays_too(
+    cluster: FakeCluster, machine: SimpleNamespace, way: dict[str, Any]
+) -> None:
+    DepartureProvider().create({**STATIC, "machine": "web-1", "entry": "echo-web-1", "connection": {**WAY, **way}})
+    DepartureProvider().delete("id", dict(STATIC))
+    assert (cluster.done, machine.asked) == ([], [])
+
+
+def test_a_static_one_with_the_host_key_of_another_leaves(machine: SimpleNamespace) -> None:
+    copied = {"machine": "web-1", "entry": "echo-web-1", "reachedAs": "echo-192.0.2.21"}
+    DepartureProvider().create({**STATIC, **copied, "connection": {**WAY, "address": "192.0.2.21"}})
+    DepartureProvider().delete("id", dict(STATIC))
+    assert len(machine.asked) == 1
+
+
 def test_a_machine_with_the_host_key_of_another_leaves(cluster: FakeCluster, machine: SimpleNamespace) -> None:
     copied = {"machine": "web-1", "connection": {**WAY, "address": "192.0.2.21"}, "entry": "echo-192.0.2.21"}
     DepartureProvider().create({**INPUTS, **copied})
@@ -488,6 +507,7 @@ def test_a_machine_that_the_mesh_reaches_at_the_same_address_has_taken_the_place
         ("namespace", "shop"),
         ("entry", "echo-192.0.2.12"),
         ("staticEntry", True),
+        ("reachedAs", "echo-192.0.2.12"),
         ("address", "vm-1.example.com"),
         ("rotationSeconds", 9.0),
         ("dialSeconds", 9.0),
@@ -510,7 +530,16 @@ def test_nothing_changed_is_no_change_and_another_time_to_drain_is_noted() -> No
 
 
 def test_another_machine_with_a_static_entry_is_refused() -> None:
-    news = {**STATIC, "connection": {**WAY, **OTHER}}
+    news = {**STATIC, "connection": {**WAY, **OTHER}, "reachedAs": "echo-192.0.2.21"}
     with pytest.raises(DepartureError, match=r"vm-1 would become another machine.*Fix: "):
         DepartureProvider().diff("id", dict(STATIC), news)
     assert DepartureProvider().diff("id", dict(INPUTS), news).replaces, "one that istiod registered goes after it"
+
+
+def test_one_that_was_made_anew_where_the_mesh_reaches_it_keeps_its_static_entry() -> None:
+    news = {**STATIC, "connection": {**WAY, **OTHER}}
+    answer = DepartureProvider().diff("id", dict(STATIC), news)
+    assert (answer.changes, answer.replaces) == (True, None)
+    old = {key: value for key, value in STATIC.items() if key != "reachedAs"}
+    with pytest.raises(DepartureError, match="would become another machine"):
+        DepartureProvider().diff("id", old, news)  # nobody knows where the mesh reached it
