@@ -97,6 +97,7 @@ def machine_facts(
         synced=member.synced,
         certificateExpiry=member.certificate_expiry,
         sidecarVersion=member.version,
+        generation=member.joined.apply(lambda said: said.partition(" ")[0]),
     )
     return whole(found.apply(lambda known: {**settled, **known}))
 

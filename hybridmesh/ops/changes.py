@@ -262,7 +262,7 @@ def _what_comes_of_it(sidecar: _Node) -> str:
             return "it joins anew, by another identity or address"
         if not differing:
             by_hand = ((token.get("oldState") or {}).get("outputs") or {}).get("drift")
-            return "what was changed by hand is put right" if by_hand else "it is out of the mesh, and joins anew"
+            return "what was changed by hand is put right" if by_hand else "it joins anew, having been out or put back"
     return "Istio restarts, in turn" if sidecar.step and _differing(sidecar.step) & _RESTARTING else ""
 
 

@@ -101,6 +101,8 @@ class MachineFacts(_Facts):
     """Of the sidecar package; empty where there is none."""
     joined: bool
     """Whether a join was recorded."""
+    generation: str
+    """What tells that join from others."""
     environment: Mapping[str, str]
     """cluster.env."""
     hosts: tuple[tuple[str, str], ...]
@@ -196,6 +198,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         starting=bool(found["starting"].strip()),
         version=found["version"].strip(),
         joined=found["joined"].strip() == "yes",
+        generation=found["generation"].strip(),
         environment=environment(found["cluster.env"]),
         hosts=_pairs(found["hosts-block"]),
         hosts_wanted=_pairs(found["hosts-wanted"]),

@@ -1,8 +1,9 @@
-"""What was changed by hand on a VM since it joined. Read over SSH."""
+"""What a VM is like that nobody has joined anew: changed by hand, or put back from a copy. Read over SSH."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pulumi.dynamic import ResourceProvider
@@ -21,8 +22,18 @@ class DriftError(Exception):
     """The VM cannot be looked at."""
 
 
-def found_on(props: Mapping[str, Any]) -> list[str]:
-    """What was changed by hand, a line each. Raises DriftError."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen on a VM."""
+
+    changes: list[str]
+    """What was changed by hand, a line each."""
+    generation: str
+    """What tells the join that it runs from others; empty if it runs none."""
+
+
+def look_at(props: Mapping[str, Any]) -> Seen:
+    """Looks at a VM. Raises DriftError."""
     # Imported here, for programs import this package only to name its classes.
     import asyncio
 
@@ -39,4 +50,30 @@ def found_on(props: Mapping[str, Any]) -> list[str]:
         raise DriftError(str(error)) from error
     except ProbeError as error:
         raise DriftError(f"{error}. Fix: try again") from error
-    return list(drift(found["manifest-recorded"], found["manifest"]))
+    return Seen(list(drift(found["manifest-recorded"], found["manifest"])), found["generation"].strip())
+
+
+_RUNS: dict[tuple[str, str], str] = {}
+_LEFT: dict[tuple[str, str], str] = {}
+"""By WorkloadEntry, which join a VM runs, and which one the stack has made last. An engine has one process for all
+dynamic resources of a run, and refreshes all of them before it compares the first."""
+
+
+def note_what_runs(props: Mapping[str, Any], generation: str) -> None:
+    """Notes which join a VM runs."""
+    _RUNS[_its_entry(props)] = generation
+
+
+def note_what_was_left(props: Mapping[str, Any], joined: str) -> None:
+    """Notes what `Sidecar.joined` said once the mesh had the VM."""
+    _LEFT[_its_entry(props)] = joined.partition(" ")[0]
+
+
+def runs_another_join(props: Mapping[str, Any]) -> bool:
+    """Whether a VM, looked at in this run, runs another join than the last one that the stack has made."""
+    entry = _its_entry(props)
+    return bool(_LEFT.get(entry)) and _RUNS.get(entry, _LEFT[entry]) != _LEFT[entry]
+
+
+def _its_entry(props: Mapping[str, Any]) -> tuple[str, str]:
+    return text(props, "namespace"), text(props, "entry")

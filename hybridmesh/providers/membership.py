@@ -12,6 +12,7 @@ from hybridmesh.istio.sync import sync_objection as sync_objection
 from hybridmesh.legible import legible
 
 from .cluster import Cluster, ClusterAccess, ClusterError, UnansweredError, connect
+from .drift import note_what_was_left
 from .entries import entry_patch, lacks_report, may_still_speak
 from .inputs import changed, number, text
 from .packs import pack, takes_packs
@@ -50,6 +51,7 @@ class MembershipProvider(ResourceProvider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Under `--refresh`: an entry that somebody has edited must be brought up to date, as after a join."""
+        note_what_was_left(props, text(props, "joined"))
         try:
             entry = connect(props).workload_entry(text(props, "namespace"), text(props, "entry"))
         except ClusterError:

@@ -11,7 +11,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 from hybridmesh.remote import SCRIPTS_FOLDER
 
 from .cluster import Cluster, ClusterAccess, connect
-from .drift import DriftError, found_on
+from .drift import DriftError, look_at, note_what_runs, runs_another_join
 from .entries import is_in, was_in_recently
 from .inputs import Properties, changed, number, text
 from .packs import takes_packs
@@ -36,7 +36,7 @@ class IstioTokenProvider(ResourceProvider):
     member when they are other ones than at its last join, or were changed by hand.
 
     `read`, under `--refresh`, looks at the VM. What it finds to be changed by hand makes the next update another
-    `repair`, with which the VM joins again, by the token that it has.
+    `repair`, with which the VM joins again, by the token that it has. So does one that runs another join than its last.
     """
 
     serialize_as_secret_always = False
@@ -51,16 +51,21 @@ class IstioTokenProvider(ResourceProvider):
         """Looks at the VM. One that does not answer is left as it was known: `up` has other eyes for that."""
         # The engine shows what a plugin prints.
         try:
-            found = found_on(props)
+            seen = look_at(props)
         except DriftError as error:
             print(f"{text(props, 'machine')} was not looked at for changes by hand: {error}", flush=True)
             return ReadResult(id_, props)
-        for line in found:
+        note_what_runs(props, seen.generation)
+        for line in seen.changes:
             print(f"{text(props, 'machine')} was changed by hand: {line}", flush=True)
-        return ReadResult(id_, {**props, "drift": found})
+        return ReadResult(id_, {**props, "drift": seen.changes})
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Another identity or trust, or a VM that is out, takes a new token; other ways to cluster and VM take none."""
+        if runs_another_join(olds):
+            said = "runs another join than the last that ended well, as a copy put back does: it joins again"
+            print(f"{text(news, 'machine')} {said}", flush=True)
+            return DiffResult(changes=True)
         if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_SCRIPTS, *_KEPT)):
             return DiffResult(changes=True)
         return DiffResult(changes=not was_in_recently(*_its_entry(news)))
@@ -71,12 +76,13 @@ class IstioTokenProvider(ResourceProvider):
         trust = _TRUST if olds.get("trust") else ()
         made = {**news, "token": olds["token"], "expires": olds["expires"]}
         anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not is_in(*_its_entry(news))
-        if anew or _are_changed(olds) or changed(olds, news, _SCRIPTS):
+        another = runs_another_join(olds)
+        if anew or another or _are_changed(olds) or changed(olds, news, _SCRIPTS):
             bring(news)
         if anew:
             made = self._mint(news)
         repair = text(olds, "repair")
-        if olds.get("drift"):
+        if another or olds.get("drift"):
             repair = str(int(repair or 0) + 1)
         return UpdateResult({**made, "drift": [], "repair": repair})
 

@@ -356,9 +356,11 @@ def scripts_digest() -> str:
 MANIFESTS: Final = f"""\
 echo '@@ manifest-recorded'; cat /var/lib/hybrid-mesh/manifest 2>/dev/null
 echo '@@ manifest'; sh {SCRIPTS_FOLDER}/manifest.sh </dev/null 2>/dev/null
+echo '@@ generation'; cat /var/lib/hybrid-mesh/generation 2>/dev/null
 echo '@@ end'
 """
-"""What COMMAND_PROBE may read instead: two sections of the probe, what the join left and what is there now."""
+"""What COMMAND_PROBE may read instead: sections of the probe, what the join left, what is there now, and which join it
+was."""
 
 
 def _check_setting(name: str, value: str) -> None:

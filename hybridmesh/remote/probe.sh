@@ -207,6 +207,7 @@ main() {
     section starting starting
     section version version
     section joined joined
+    section generation cat "$STATE/generation"
     section cluster.env cat /var/lib/istio/envoy/cluster.env
     section hosts-block hosts_block
     section hosts-wanted cat "$STATE/hosts"

@@ -417,6 +417,7 @@ def test_the_topology_says_what_is_there_in_plain_json() -> None:
     assert topology["machines"]["vm-2"]["address"] == "192.0.2.12"
     assert topology["machines"]["vm-1"]["identity"] == "spiffe://cluster.local/ns/demo/sa/echo"
     assert topology["machines"]["vm-1"]["certificateExpiry"] == "2030-01-01T00:00:00Z"
+    assert re.fullmatch("[0-9a-f]{64}", topology["machines"]["vm-1"]["generation"])
     assert topology["workloads"]["echo"]["weights"] == {"k8s": 90, "vm": 10}
     assert topology["gateway"] == {"name": "istio-eastwestgateway", "address": "192.0.2.100"}
     assert drawing.startswith("flowchart LR\n")

@@ -319,6 +319,47 @@ def test_what_was_changed_by_hand_is_put_right_under_refresh_alone(lab: Lab, up:
     assert "PRIVATE KEY" not in up.state()
 
 
+def test_a_machine_that_was_put_back_from_an_older_copy_is_told_and_joins_again_under_refresh(
+    lab: Lab, up: Stack
+) -> None:
+    """Of its disk what a join leaves; its certificate is good still."""
+    machine, other = lab.machine("vm-1"), lab.machine("vm-2")
+    disk = (
+        "--exclude=installed-file etc/istio/config/mesh var/lib/istio/envoy/cluster.env var/lib/hybrid-mesh "
+        "etc/systemd/system/istio.service.d"
+    )
+    machine.ssh([f"tar -C / -cpf /root/copy.tar {disk}"])
+    up.change("sidecar.logLevel", "debug")
+    up.up()
+    assert "proxyLogLevel=debug" in machine.ssh([f"cat {ENVIRONMENT}"])
+    machine.ssh(
+        [
+            "systemctl stop istio && tar -C / -xpf /root/copy.tar && rm /root/copy.tar && "
+            "systemctl daemon-reload && systemctl start istio"
+        ],
+        timeout=120,
+    )
+
+    def is_back() -> bool:
+        return [(f["machine"], f["id"]) for f in doctor(lab, up)[1]["findings"]] == [("vm-1", "another-join")]
+
+    wait_for("vm-1, with that finding alone", is_back, 90)
+    expect(lab, up, {("vm-1", "another-join"): "its disk was put back from an older copy"})
+    assert up.steps() == [], "istiod has it, and nothing on it was changed by hand"
+    there = connections(other)
+    said = up.up_in_words("--refresh")
+    assert "vm-1 runs another join than the last that ended well" in said
+    assert "vm-2 runs another join" not in said
+    assert connections(other) == there + 1, "it was looked at"
+    assert "proxyLogLevel=debug" in machine.ssh([f"cat {ENVIRONMENT}"])
+    expect_well(lab, up)
+    assert up.steps() == []
+    assert "runs another join" not in up.up_in_words("--refresh")
+    up.change("sidecar.logLevel", None)
+    up.up()
+    expect_well(lab, up)
+
+
 def test_a_machine_whose_health_istiod_has_lost_is_told_and_connects_anew_by_the_next_up(lab: Lab, up: Stack) -> None:
     """As where many join at once: istiod could not note what the agent said, and the agent does not say it again."""
     expect_well(lab, up)

@@ -49,7 +49,8 @@ TOPOLOGY: dict[str, Any] = {
             "workload": "echo", "namespace": "demo", "network": "embedded", "version": "vm", "registration": "auto",
             "locality": None, "kind": "ssh", "address": ADDRESS, "meshAddress": ADDRESS, "port": 22, "user": "root",
             "identity": IDENTITY, "entry": f"demo/echo-{ADDRESS}-embedded", "synced": True,
-            "certificateExpiry": "2026-11-26T11:00:00Z", "sidecarVersion": "1.31.0", "hostKey": "ssh-ed25519 AAAA",
+            "certificateExpiry": "2026-11-26T11:00:00Z", "sidecarVersion": "1.31.0", "generation": "0a1b2c",
+            "hostKey": "ssh-ed25519 AAAA",
             "privateKeyFile": "id_ed25519",
         }
     },
@@ -138,6 +139,7 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "starting": "",
         "version": "1.31.0",
         "joined": "yes",
+        "generation": "0a1b2c",
         "cluster.env": ENVIRONMENT,
         "hosts-block": "192.0.2.100 istiod.istio-system.svc",
         "hosts-wanted": "192.0.2.100 istiod.istio-system.svc",

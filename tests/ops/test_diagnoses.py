@@ -98,6 +98,7 @@ WRONG: dict[str, Spoiled] = {
     "changed-by-hand": Spoiled(
         "file /etc/istio/config/mesh: edited", {"manifest": MANIFEST.replace("0123456789abcdef", "fedcba9876543210")}
     ),
+    "another-join": Spoiled("another join than the last of a `pulumi up` that ended", {"generation": "older"}),
     "version-skew": Spoiled("its sidecar 1.28.0 is more than one minor version older", {"version": "1.28.0"}),
     "hosts-stale": Spoiled(
         "leads istiod's name to 192.0.2.1, and the gateway is at 192.0.2.100",

@@ -8,8 +8,10 @@ import pytest
 
 from hybridmesh import remote
 from hybridmesh.ops import ssh
+from hybridmesh.providers import drift, membership
 from hybridmesh.providers.token import IstioTokenProvider
 from tests.ops.probed import MANIFEST
+from tests.providers import test_membership
 from tests.providers.fake_cluster import FakeCluster
 from tests.providers.test_token import INPUTS, MEMBER
 
@@ -32,8 +34,10 @@ class Machines:
 
 
 @pytest.fixture(autouse=True)
-def member(cluster: FakeCluster) -> None:
+def member(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.entries = dict(MEMBER)
+    for notes in ("_RUNS", "_LEFT"):
+        monkeypatch.setattr(drift, notes, {})
 
 
 def machines(monkeypatch: pytest.MonkeyPatch, answer: str | ssh.SshError) -> Machines:
@@ -42,8 +46,8 @@ def machines(monkeypatch: pytest.MonkeyPatch, answer: str | ssh.SshError) -> Mac
     return made
 
 
-def manifests(now: str) -> str:
-    return f"@@ manifest-recorded\n{MANIFEST}@@ manifest\n{now}@@ end\n"
+def manifests(now: str = MANIFEST, generation: str = "digest-2") -> str:
+    return f"@@ manifest-recorded\n{MANIFEST}@@ manifest\n{now}@@ generation\n{generation}\n@@ end\n"
 
 
 def made(**changes: object) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def test_scripts_that_were_changed_by_hand_are_brought_again(
 ) -> None:
     script = f"file {remote.SCRIPTS_FOLDER}/upkeep.sh"
     recorded, now = f"{MANIFEST}{script}\t0123456789abcdef\n", f"{MANIFEST}{script}\tabsent\n"
-    machines(monkeypatch, f"@@ manifest-recorded\n{recorded}@@ manifest\n{now}@@ end\n")
+    machines(monkeypatch, f"@@ manifest-recorded\n{recorded}@@ manifest\n{now}@@ generation\n@@ end\n")
     state = IstioTokenProvider().read("id", made()).outs
     assert state is not None
     assert state["drift"] == [f"{script}: removed"]
@@ -139,3 +143,43 @@ def test_another_way_to_the_machine_is_noted_and_joins_nobody(monkeypatch: pytes
     bastion = asked[0][0].bastion
     assert bastion is not None
     assert str(bastion) == "jump@192.0.2.1:2222"
+
+
+def refreshed(state: dict[str, Any], joined: str) -> dict[str, Any]:
+    """The token's state after a refresh of it and of the membership, of which `joined` is in the state."""
+    read = IstioTokenProvider().read("id", state).outs
+    membership.MembershipProvider().read("id", {**test_membership.INPUTS, "joined": joined})
+    assert read is not None
+    return read
+
+
+def test_a_machine_that_was_put_back_from_an_older_copy_joins_again_with_the_same_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cluster: FakeCluster
+) -> None:
+    """All is as its own, older join has left it, and istiod has it connected."""
+    machines(monkeypatch, manifests(generation="digest-1"))
+    state = refreshed(made(), "digest-2 applied 0a1b")
+    assert state["drift"] == []
+    cluster.done.clear()
+    assert IstioTokenProvider().diff("id", state, dict(INPUTS)).changes
+    assert "vm-1 runs another join than the last that ended well" in capsys.readouterr().out
+    after = IstioTokenProvider().update("id", state, dict(INPUTS)).outs
+    assert after is not None
+    assert (after["repair"], after["token"]) == ("1", state["token"])
+    assert cluster.done == ["bring scripts to vm-1"], "it has those of then"
+
+
+def test_a_machine_of_which_nothing_is_left_joins_again_though_its_proxy_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines(monkeypatch, "@@ manifest-recorded\n@@ manifest\n@@ generation\n@@ end\n")
+    assert IstioTokenProvider().diff("id", refreshed(made(), "digest-2 applied 0a1b"), dict(INPUTS)).changes
+
+
+@pytest.mark.parametrize("joined", ["digest-2 staged 0a1b", "digest-2", ""], ids=["same", "of old", "edited"])
+def test_a_machine_that_runs_its_last_join_does_not_join_again(monkeypatch: pytest.MonkeyPatch, joined: str) -> None:
+    machines(monkeypatch, manifests())
+    assert not IstioTokenProvider().diff("id", refreshed(made(), joined), dict(INPUTS)).changes
+
+
+def test_nothing_is_concluded_of_a_machine_that_was_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines(monkeypatch, ssh.SshError("vm-1", "unreachable", "SSH does not answer", "Nothing is known.", "start it."))
+    assert not IstioTokenProvider().diff("id", refreshed(made(), "digest-2 applied 0a1b"), dict(INPUTS)).changes

@@ -121,6 +121,16 @@ def _drift(facts: MachineFacts, _: Case) -> Iterator[Found]:
         yield Found(f"changed by hand: {'; '.join(facts.drift)}", "/var/lib/hybrid-mesh/manifest")
 
 
+def _another_join(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    last = case.machine.get("generation")  # not in what an earlier version has put up
+    if facts.joined and last and facts.generation != last:
+        yield Found(
+            "it runs another join than the last of a `pulumi up` that ended: its disk was put back from an older copy, "
+            "or an `up` did not end",
+            "/var/lib/hybrid-mesh/generation",
+        )
+
+
 def _version_skew(facts: MachineFacts, case: Case) -> Iterator[Found]:
     plane = case.topology["controlPlane"]
     follows = facts.environment.get("CA_ADDR", "").partition(":")[0]
@@ -232,6 +242,13 @@ DIAGNOSES = (
         check=of_facts(_drift),
         remedy="pulumi up --refresh puts it right; what must differ belongs into the stack's settings.",
         explained_by=frozenset({"never-joined"}),
+    ),
+    Diagnosis(
+        id="another-join",
+        title="The machine runs another join than its last",
+        severity="warning",
+        check=of_facts(_another_join),
+        remedy=JOIN_AGAIN,
     ),
     Diagnosis(
         id="version-skew",
