@@ -88,7 +88,7 @@ def look(settings: Settings, topology: Mapping[str, Any] | None, names: list[str
     told = {name: preflight_of(settings, topology, name, way) for name, way in there.items()}
 
     def stdin(name: str) -> str:
-        return payload({}, told[name].settings(), PREFLIGHT_SCRIPTS)
+        return payload({}, {**told[name].settings(), "machine": name}, PREFLIGHT_SCRIPTS)
 
     answers = run_on_all(there, COMMAND_PREFLIGHT, stdin, limits(settings))
     return [

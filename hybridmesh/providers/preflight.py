@@ -100,7 +100,8 @@ def look(props: Mapping[str, Any]) -> list[str]:
     from hybridmesh.ops.ssh import SshError
 
     load_ahead()
-    machine, told = text(props, "machine"), dict(props["settings"])
+    machine = text(props, "machine")
+    told = {**props["settings"], "machine": machine}
     stdin = payload({}, told, PREFLIGHT_SCRIPTS, bring=True)
     answer = ask(props, COMMAND_PREFLIGHT, stdin, LOOK_SECONDS + int(told.get(_WAIT, "30")))
     if isinstance(answer, SshError):

@@ -117,6 +117,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "gateway": "IP addresses and host names of the east-west gateway, words; none: nobody looks at the way to it",
     "gateway-ports": "its ports that must be reached, words; default 15012 15443",
     "gateway-timeout-seconds": "how long a preflight waits for the gateway to answer; default 30",
+    "machine": "its name in the stack, for a preflight",
     "mesh-address": "the address that the mesh has of this machine; default: nobody looks for it",
     "app-ports": "ports of the application, words, which the machine's own firewall must let in; default none",
     "proxy-ports": "ports of the proxy here for other networks, words, let in by the firewall, too; default none",

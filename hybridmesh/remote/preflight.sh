@@ -14,6 +14,7 @@ MESH_ADDRESS=$(setting mesh-address)
 APP_PORTS=$(setting app-ports)
 WAY_LIMIT=$(setting gateway-timeout-seconds 30)
 BOOT_LIMIT=20
+CLUSTER_ENV=/var/lib/istio/envoy/cluster.env
 CLOCK_SECONDS=60 # istiod dates its certificates two minutes back, and no further
 
 # ---------------------------------------------------------------- the system's state
@@ -229,6 +230,16 @@ check_clock() {
         'certificates would look expired, or not valid yet' 'set it, and keep it set: timedatectl set-ntp true'
 }
 
+# ---------------------------------------------------------------- who it is
+
+# To istiod a copy of a member is that member, by its name, address and key, until it joins itself.
+tell_of_another_name() {
+    [ -d "$STATE/before" ] || return 0
+    name=$(sed -n "s/^POD_NAME=//p" "$CLUSTER_ENV" 2>/dev/null | tr -d "'")
+    case $name in '' | "$(setting machine)") return 0 ;; esac
+    log "note: it has joined as $name before: it had that name, or is a copy of $name, for which istiod takes it until it joins"
+}
+
 step preflight
 check_package_settings
 check_system
@@ -246,6 +257,7 @@ check_way
 check_firewall
 check_detours
 check_package
+tell_of_another_name
 report
 if [ -d brought ]; then /bin/sh ./bring.sh; fi
 step end 'nothing was found'

@@ -74,6 +74,7 @@ def test_a_good_machine_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, capsy
     assert str(machine.door) == "admin@192.0.2.11:22"
     assert machine.door.private_key == "S3CRET"
     assert sent(stdin) == {
+        "settings/machine": "vm-1",
         "settings/package-url": "http://m/x.deb",
         "settings/gateway-timeout-seconds": "20",
         "settings/scripts": scripts_digest(),

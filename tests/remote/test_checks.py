@@ -261,6 +261,24 @@ def test_leftovers_of_another_installation_are_found(sandbox: Sandbox) -> None:
     assert sandbox.run("check_leftovers", fakes=other) == ()
 
 
+@pytest.mark.parametrize(
+    ("env", "noted"),
+    [("A=b\nPOD_NAME=vm-1\nZ=z\n", True), ("POD_NAME='vm-1'\n", True), ("POD_NAME='vm-9'\n", False), ("A=b\n", False)],
+)
+def test_a_machine_that_has_joined_by_another_name_is_told_of_and_is_good(
+    sandbox: Sandbox, env: str, noted: bool
+) -> None:
+    (sandbox.folder / "cluster.env").write_text(env)
+    text = "CLUSTER_ENV=cluster.env; LOG=/dev/null; tell_of_another_name"
+    assert sandbox.run(text, machine="vm-9") == ()
+    assert notes_in(sandbox.said) == (), "one that has never joined has another's file, not its own"
+    (sandbox.folder / "state/before").mkdir(parents=True)
+    assert sandbox.run(text, machine="vm-9") == ()
+    assert [note.partition(":")[0] for note in notes_in(sandbox.said)] == ["it has joined as vm-1 before"] * noted
+    assert sandbox.run(text.replace("cluster.env;", "nothing;"), machine="vm-9") == ()
+    assert notes_in(sandbox.said) == ()
+
+
 # ---------------------------------------------------------------- names
 
 
