@@ -178,18 +178,8 @@ deliver() {
     write_file "$1" "$2" "$3" "$4"
 }
 
-# A certificate of another identity, or of a mesh with another root, would be used before the token: it must go. So does
-# one from before this machine's first join, of which nobody knows either.
 drop_unfit_certificate() {
-    delivered=$STATE/delivered
-    reason=
-    if [ ! -d "$delivered" ] && [ -e /etc/certs/cert-chain.pem ]; then
-        reason='it was here before this machine joined'
-    elif [ -e "$delivered/spiffe-id" ] && [ "$(cat "$delivered/spiffe-id")" != "$SPIFFE_ID" ]; then
-        reason="the identity was $(cat "$delivered/spiffe-id")"
-    elif [ -e "$delivered/root-cert.pem" ] && grep -qvxFf files/root-cert.pem "$delivered/root-cert.pem"; then
-        reason='the mesh had another root certificate'
-    fi
+    reason=$(unfit_certificate files)
     [ "$reason" ] || return 0
     log "remove the certificate: $reason"
     : >"$STATE/restart-needed"

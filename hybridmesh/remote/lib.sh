@@ -420,6 +420,26 @@ is_connected() {
     [ -n "$(ss -Hnt state established dport = :15012)" ]
 }
 
+# unfit_certificate FOLDER: why the certificate here goes with the files of a join in FOLDER; empty if it stays. One of
+# another identity, or of a mesh with another root, would be used before the token. So would one from before this
+# machine's first join, of which nobody knows either.
+unfit_certificate() {
+    delivered=$STATE/delivered
+    if [ ! -d "$delivered" ] && [ -e /etc/certs/cert-chain.pem ]; then
+        echo 'it was here before this machine joined'
+    elif [ -e "$delivered/spiffe-id" ] && [ "$(cat "$delivered/spiffe-id")" != "$SPIFFE_ID" ]; then
+        echo "the identity was $(cat "$delivered/spiffe-id")"
+    elif [ -e "$delivered/root-cert.pem" ] && grep -qvxFf "$1/root-cert.pem" "$delivered/root-cert.pem"; then
+        echo 'the mesh had another root certificate'
+    fi
+}
+
+# has_ended TOKEN-FILE: whether the time of a token is over, as far as it tells
+has_ended() {
+    end=$(cut -d . -f 2 "$1" | tr '_-' '/+' | { cat && echo '=='; } | base64 -d 2>/dev/null | sed -n 's/.*"exp": *\([0-9]*\).*/\1/p')
+    [ -n "$end" ] && [ "$(date +%s)" -ge "$end" ]
+}
+
 # Whether a restart would interrupt anything: a proxy that is ready, and that istiod knows of
 is_serving() {
     [ -d "$STATE/before" ] && systemctl is-active --quiet istio && agent_is_ready && is_connected

@@ -62,6 +62,15 @@ is_switched() {
     [ -z "$GENERATION" ] || [ "$(cat "$STATE/generation" 2>/dev/null)" = "$GENERATION" ]
 }
 
+# A change may wait for its turn, or for somebody to mend what ended the roll, for longer than its token lasts.
+check_token() {
+    reason=$(unfit_certificate "$STATE/next/files")
+    if [ -z "$reason" ] || ! has_ended "$STATE/next/files/istio-token"; then return; fi
+    name=$(sed -n "s/^POD_NAME=//p" "$STATE/next/files/cluster.env" | tr -d "'")
+    fail "the token that came with the change has ended, and the certificate here is not for it ($reason)" \
+        "let it have another one: pulumi up --replace '**-$name-token'; so every VM that had no turn yet"
+}
+
 # What the stack wants runs here, or the switch to it is made: detached, since this session may end.
 switch() {
     is_switched && return
@@ -69,6 +78,7 @@ switch() {
     [ "$(cat "$STATE/next/settings/generation" 2>/dev/null)" = "$GENERATION" ] ||
         fail 'this VM neither runs what the stack wants, nor has it laid ready' \
             "let the join run again: pulumi up --replace, with the URN of this VM's command …-join"
+    check_token
     rm -f "$STATE/outcome"
     now
     quietly timeout 60 systemd-run --collect --unit="hybrid-mesh-start-$$-$NOW" \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -723,9 +725,51 @@ def test_a_certificate_that_no_join_of_ours_has_brought_about_goes(
     for name, text in delivered.items():
         (tmp_path / "delivered").mkdir(exist_ok=True)
         (tmp_path / "delivered" / name).write_text(f"{text}\n")
-    drop = function("join.sh", "drop_unfit_certificate").replace("/etc/certs", str(certificates))
+    names = (("lib.sh", "unfit_certificate"), ("join.sh", "drop_unfit_certificate"))
+    drop = "".join(function(*name) for name in names).replace("/etc/certs", str(certificates))
     sh(f"STATE=.; SPIFFE_ID=spiffe://x\n{drop}drop_unfit_certificate", folder=tmp_path)
     assert sorted(path.name for path in certificates.iterdir()) == ["app.pem"] + ["cert-chain.pem", "key.pem"] * kept
+
+
+def token_until(end: int) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"aud": ["istio-ca"], "exp": end}).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJSUzI1NiJ9.{claims}.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize("more", ["", "e", "ee", "eee"])
+def test_the_end_of_a_token_is_read_whatever_its_length(tmp_path: Path, more: str) -> None:
+    now = int(time.time())
+    for end, has_ended in ((now - 5, "yes"), (now + 60, "no")):
+        head, claims, tail = token_until(end).split(".")
+        text = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)).decode().replace('"aud"', f'"aud{more}>?"')
+        claims = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        (tmp_path / "token").write_text(f"{head}.{claims}.{tail}")
+        assert sh("if has_ended token; then echo yes; else echo no; fi", folder=tmp_path) == f"{has_ended}\n"
+    (tmp_path / "token").write_text("no token")
+    assert sh("if has_ended token; then echo yes; else echo no; fi", folder=tmp_path) == "no\n"
+
+
+@pytest.mark.parametrize(
+    ("identity", "seconds", "goes_on"),
+    [("spiffe://x", -5, True), ("spiffe://y", 60, True), ("spiffe://y", -5, False)],
+    ids=["the certificate will do", "the token will do", "neither"],
+)
+def test_a_change_whose_turn_comes_after_its_token_has_ended_is_not_tried_if_the_certificate_would_go(
+    tmp_path: Path, identity: str, seconds: int, goes_on: bool
+) -> None:
+    files = tmp_path / "next/files"
+    files.mkdir(parents=True)
+    (files / "istio-token").write_text(token_until(int(time.time()) + seconds))
+    (files / "cluster.env").write_text("ISTIO_NAMESPACE=demo\nPOD_NAME='vm-7'\n")
+    (tmp_path / "delivered").mkdir()
+    (tmp_path / "delivered/spiffe-id").write_text("spiffe://x\n")
+    done = ended(
+        f"STATE=.; SPIFFE_ID={identity}\n{function('ready.sh', 'check_token')}check_token; echo on", folder=tmp_path
+    )
+    assert (done.stdout == b"on\n", done.returncode == 0) == (goes_on, goes_on)
+    said = done.stderr.decode()
+    assert ("the token that came with the change has ended" in said) is not goes_on
+    assert ("(the identity was spiffe://x)" in said and "--replace '**-vm-7-token'" in said) is not goes_on
 
 
 # ---------------------------------------------------------------- the way back, and upkeep
