@@ -97,6 +97,10 @@ class MachineFacts(_Facts):
     units: Mapping[str, Unit]
     starting: bool
     """Whether a start that a join asked for is under way."""
+    addresses: tuple[str, ...]
+    """Those of its interfaces that are up."""
+    accepted: tuple[str, ...]
+    """Checks of a preflight whose findings do not count."""
     version: str
     """Of the sidecar package; empty where there is none."""
     joined: bool
@@ -196,6 +200,8 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         system=f"{system[2]}:{system[3]}",
         units=_units(found["units"]),
         starting=bool(found["starting"].strip()),
+        addresses=tuple(found["addresses"].split()),
+        accepted=tuple(found["accepted"].split()),
         version=found["version"].strip(),
         joined=found["joined"].strip() == "yes",
         generation=found["generation"].strip(),

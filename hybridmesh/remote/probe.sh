@@ -97,6 +97,10 @@ joined() {
     [ ! -d "$STATE/before" ] || echo yes
 }
 
+addresses() {
+    ip -o addr show up | awk '{ sub(/\/.*/, "", $4); print $4 }' | sort -u
+}
+
 hosts_block() {
     sed -n '/^# BEGIN hybrid-mesh$/,/^# END hybrid-mesh$/p' /etc/hosts | sed '/^# /d'
 }
@@ -205,6 +209,8 @@ main() {
     section system system
     section units units
     section starting starting
+    section addresses addresses
+    section accepted cat "$STATE/scripts/settings/accept"
     section version version
     section joined joined
     section generation cat "$STATE/generation"

@@ -231,6 +231,12 @@ def test_a_dozen_at_once_and_what_is_undone_is_gone(lab: Lab, up: Stack) -> None
             on(first, "mkdir -p /run/echo && touch /run/echo/unhealthy", "rm /run/echo/unhealthy"),
             on(second, "iptables-legacy -t nat -F; iptables-nft -t nat -F", "systemctl restart istio"),
             on(second, block % "-I", block % "-D"),
+            on(
+                second,
+                f"printf '#!/bin/sh\\n/bin/ip \"$@\" | grep -v {second.address}/\\n' >/usr/local/sbin/ip && "
+                "chmod 755 /usr/local/sbin/ip",
+                "rm /usr/local/sbin/ip",
+            ),
             changed(second, "/etc/resolv.conf", "echo nameserver 192.0.2.53 >/etc/resolv.conf"),
             *(patched(lab, "workloadentry", name, labels, back) for name in entries(lab)),
             applied(lab, BAD_FILTER),
@@ -256,6 +262,7 @@ def test_a_dozen_at_once_and_what_is_undone_is_gone(lab: Lab, up: Stack) -> None
                 ("vm-1", "policy-denies"): "every call to it is refused by AuthorizationPolicy demo/nobody",
                 ("vm-1", "config-rejected"): "Envoy refused Listener from istiod, and goes on with what it had",
                 ("vm-1", "changed-by-hand"): f"file {ENVIRONMENT}: edited",
+                ("vm-2", "address-gone"): "which is on no interface of it (",
                 ("vm-2", "rules-missing"): "no iptables rule leads anything to it",
                 ("vm-2", "gateway-unreachable"): f"it does not reach the gateway at {gateway}:15012",
                 ("vm-2", "dns-broken"): "none of its DNS servers answers: 192.0.2.53",

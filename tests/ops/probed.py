@@ -137,6 +137,8 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "system": "vm-1\nx86_64\ndebian\n12",
         "units": f"{unit()}\n\n{TRACKER}",
         "starting": "",
+        "addresses": f"127.0.0.1\n{ADDRESS}\nfe80::1",
+        "accepted": "clock",
         "version": "1.31.0",
         "joined": "yes",
         "generation": "0a1b2c",

@@ -107,6 +107,10 @@ WRONG: dict[str, Spoiled] = {
     "gateway-unreachable": Spoiled(
         "192.0.2.100:15012 (connection refused)", {"gateways": "192.0.2.100 15012 connection refused", "ready": "no"}
     ),
+    "address-gone": Spoiled(
+        f"sends its requests to {ADDRESS}, which is on no interface of it (192.0.2.12)",
+        {"addresses": "127.0.0.1\n192.0.2.12"},
+    ),
     "dns-broken": Spoiled(
         "none of its DNS servers answers: 192.0.2.53", {"nameservers": "192.0.2.53 53 no answer within 3 s"}
     ),
@@ -264,6 +268,8 @@ def left(share: int) -> str:
         ({"units": f"{STOPPED}\n\n{TRACKER}", "rules": "", "starting": "yes"}, []),
         ({"cluster.env": ""}, []),
         ({"rules": "", "cluster.env": f"{ENVIRONMENT}ISTIO_CUSTOM_IP_TABLES=true\n"}, []),
+        ({"addresses": ""}, []),
+        ({"addresses": "127.0.0.1\n192.0.2.12", "accepted": "address clock"}, []),
         ({"mesh-name": ""}, ["dns-broken"]),
         ({"mesh-name": "", "cluster.env": ENVIRONMENT.replace("'true'", "'false'")}, []),
     ],

@@ -94,6 +94,7 @@ def many(count: int) -> View:
         place = {"meshAddress": address, "entry": f"demo/{name}", "network": "far" if number % 2 else "embedded"}
         topology["machines"][name] = {**TOPOLOGY["machines"]["vm-1"], **place}
         there = {"cluster.env": ENVIRONMENT.replace("NETWORK='embedded'", f"NETWORK='{place['network']}'")}
+        there["addresses"] = address
         machines[name] = Seen(facts=machine_facts({**there, **(STOPPED if number == count else {})}))
         if number < count:
             entries[f"demo/{name}"] = entry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from ipaddress import ip_address
 
 from ..facts import MachineFacts
 from .model import Case, Diagnosis, Found, duration, of_facts
@@ -32,6 +33,15 @@ def _gateway_unreachable(facts: MachineFacts, _: Case) -> Iterator[Found]:
     if facts.gateways and not any(reach.open for reach in facts.gateways):
         tries = ", ".join(f"{r.address}:{r.port} ({r.result})" for r in facts.gateways)
         yield Found(f"it does not reach the gateway at {tries}", "a connection from the machine, past its proxy")
+
+
+def _address_gone(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    if not facts.addresses or "address" in facts.accepted:
+        return
+    wanted = case.machine["meshAddress"]
+    if ip_address(wanted) not in {ip_address(address) for address in facts.addresses}:
+        there = ", ".join(a for a in facts.addresses if not ip_address(a).is_loopback)
+        yield Found(f"the mesh sends its requests to {wanted}, which is on no interface of it ({there})", "ip address")
 
 
 def _dns_broken(facts: MachineFacts, case: Case) -> Iterator[Found]:
@@ -77,6 +87,14 @@ DIAGNOSES = (
         remedy="open the way from the machine to the gateway's port 15012: its own firewall, the network's, the load "
         "balancer's.",
         explained_by=frozenset({"hosts-stale", "gateway-down"}),
+    ),
+    Diagnosis(
+        id="address-gone",
+        title="The machine does not have its address",
+        severity="critical",
+        check=of_facts(_address_gone),
+        remedy="give it that address again; or set `meshAddress`, or `ssh.address` where there is none, to the present "
+        "one, and pulumi up.",
     ),
     Diagnosis(
         id="dns-broken",
