@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pulumi
 import pytest
 
 from components.turns import Lane, RollStoppedError, Turn, Turns
@@ -109,6 +110,19 @@ def test_one_that_needs_no_restart_waits_for_nobody_and_its_failure_stops_nobody
         failed.set_exception(RuntimeError("its host is gone"))
         await other.give_back(failed)
         assert turns.stopped_by is None
+
+    run(program)
+
+
+def test_in_a_preview_where_nobody_restarts_none_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were restarted by an earlier run would go one after the other through every preview."""
+
+    async def program() -> None:
+        monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
+        lane = Turns(1).of(3)
+        for machine in ("a", "b", "c"):
+            joined = await lane.of(machine).wait("digest staged 1", lambda: pytest.fail("it has a place to give back"))
+            assert joined == "digest staged 1"
 
     run(program)
 
