@@ -425,10 +425,11 @@ is_connected() {
 # machine's first join, of which nobody knows either.
 unfit_certificate() {
     delivered=$STATE/delivered
+    was=$(cat "$delivered/spiffe-id" 2>/dev/null) || : # a full disk may have left it empty
     if [ ! -d "$delivered" ] && [ -e /etc/certs/cert-chain.pem ]; then
         echo 'it was here before this machine joined'
-    elif [ -e "$delivered/spiffe-id" ] && [ "$(cat "$delivered/spiffe-id")" != "$SPIFFE_ID" ]; then
-        echo "the identity was $(cat "$delivered/spiffe-id")"
+    elif [ "$was" ] && [ "$was" != "$SPIFFE_ID" ]; then
+        echo "the identity was $was"
     elif [ -e "$delivered/root-cert.pem" ] && grep -qvxFf "$1/root-cert.pem" "$delivered/root-cert.pem"; then
         echo 'the mesh had another root certificate'
     fi

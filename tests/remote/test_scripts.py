@@ -712,8 +712,13 @@ def test_a_departure_tells_of_rules_that_somebody_has_saved(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("delivered", "kept"),
-    [({}, False), ({"spiffe-id": "spiffe://x"}, True), ({"spiffe-id": "spiffe://y"}, False)],
-    ids=["before the first join", "of a join", "of a join as somebody else"],
+    [
+        ({}, False),
+        ({"spiffe-id": "spiffe://x"}, True),
+        ({"spiffe-id": "spiffe://y"}, False),
+        ({"spiffe-id": ""}, True),
+    ],
+    ids=["before the first join", "of a join", "of a join as somebody else", "of one that a full disk cut off"],
 )
 def test_a_certificate_that_no_join_of_ours_has_brought_about_goes(
     tmp_path: Path, delivered: dict[str, str], kept: bool
