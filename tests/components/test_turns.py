@@ -58,6 +58,12 @@ class Roll:
         await asyncio.gather(*(self.roll(machine) for machine in self.turns))
 
 
+@pytest.fixture(autouse=True)
+def _update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that a test before has previewed leaves that behind."""
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+
+
 def run(program: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(program(), 10))
 
