@@ -20,7 +20,9 @@ from pulumi.provider.experimental.analyzer import is_input, unwrap_input
 from pulumi.runtime.sync_await import _sync_await
 
 from hybridmesh.settings import Finding, SettingsError, parse
+from hybridmesh.settings.encrypted import Place, shown
 from hybridmesh.settings.files import read_below
+from hybridmesh.settings.parser import refuse_encrypted
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .control_plane import ControlPlane, ControlPlaneArgs
@@ -88,10 +90,12 @@ def twin(component: type[pulumi.ComponentResource], args_type: type) -> type[pul
 def _mesh() -> type[pulumi.ComponentResource]:
     def init(self: Any, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
         root = Path(args.get("root") or ".").resolve()
-        secret: set[str] = set()
+        secret: list[Place] = []
         try:
             sections = _plain(args["settings"], (), secret)
-            settings = parse(sections, read_below(root), secret)
+            refuse_encrypted(sections, secret)
+            hidden = {str(section) for place in secret for section in place[:1] or sections}
+            settings = parse(sections, read_below(root), hidden)
         except SettingsError as error:
             raise pulumi.RunError(str(error)) from error
         HybridMesh.__init__(self, name, HybridMeshArgs(settings=settings), opts)
@@ -99,8 +103,8 @@ def _mesh() -> type[pulumi.ComponentResource]:
     return _named_like(HybridMesh, init, StackSettings)
 
 
-def _plain(value: Any, path: tuple[str, ...], secret: set[str]) -> Any:
-    """Settings without outputs: a secret that is known arrives as one. Notes the sections that hold a secret.
+def _plain(value: Any, place: Place, secret: list[Place]) -> Any:
+    """Settings without outputs: a secret that is known arrives as one. Notes where.
 
     Raises:
         SettingsError: what an output will be is not known yet.
@@ -109,14 +113,14 @@ def _plain(value: Any, path: tuple[str, ...], secret: set[str]) -> Any:
         # What a component is given in another language has arrived by now, so that this waits for nothing.
         data = _sync_await(value._data)
         if not data.is_known:
-            raise SettingsError([_not_known_yet(".".join(path))])
+            raise SettingsError([_not_known_yet(shown(place))])
         if data.is_secret:
-            secret |= {path[0]} if path else set(data.value)
-        return _plain(data.value, path, secret)
+            secret.append(place)
+        return _plain(data.value, place, secret)
     if isinstance(value, Mapping):
-        return {key: _plain(item, (*path, str(key)), secret) for key, item in value.items()}
+        return {key: _plain(item, (*place, str(key)), secret) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item, (*path, str(index)), secret) for index, item in enumerate(value)]
+        return [_plain(item, (*place, index), secret) for index, item in enumerate(value)]
     return value
 
 
@@ -126,7 +130,7 @@ def _not_known_yet(path: str) -> Finding:
         "",
         "is not known before the update: it is an output of a resource",
         "Nobody could say what the mesh will be.",
-        "a plain value, or one of the stack's configuration, secret or not; the single components take such outputs.",
+        "a plain value, or one of the stack's configuration; the single components take such outputs.",
     )
 
 

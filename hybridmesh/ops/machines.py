@@ -9,7 +9,8 @@ from typing import Any
 
 from hybridmesh.settings import NAMESPACE, Settings, parse, read_below
 from hybridmesh.settings import models as given
-from hybridmesh.settings.files import holds_ciphertext, sections_of, stack_file
+from hybridmesh.settings.encrypted import encrypted_places
+from hybridmesh.settings.files import sections_of, stack_file
 
 from .ssh import Door, Limits, Reachable
 from .topology import StackError, by_number, run_pulumi
@@ -37,7 +38,7 @@ def stack_settings(stack: str | None, file: Path | None = None, root: Path | Non
     name = stack if stack and file else selected_stack(stack)
     file = file or stack_file(name)
     sections = sections_of(file)
-    if holds_ciphertext(sections):
+    if any(encrypted_places(sections)):
         text = run_pulumi("config", "--json", "--show-secrets", "--stack", name, "--config-file", str(file))
         sections = _decrypted(json.loads(text))
     return parse(sections, read_below(root or Path.cwd()))

@@ -1,7 +1,6 @@
 """The adapter for the console: settings from `Pulumi.<stack>.yaml`, with no Pulumi about."""
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,10 @@ import yaml
 
 from hybridmesh.istio.nested import at
 
+from .encrypted import encrypted_places, shown, without_ciphertext
 from .findings import Finding, SettingsError
 from .models import Settings
-from .parser import ReadFile, parse, sections_in
+from .parser import ReadFile, encrypted_findings, parse, sections_in
 
 
 def read_below(root: Path) -> ReadFile:
@@ -42,11 +42,11 @@ def from_stack_file(file: Path, root: Path | None = None) -> Settings:
     Values that Pulumi has encrypted (`secure:`) stay as they are, for only Pulumi can decrypt them: they pass
     as texts, and are of no use.
     """
-    return parse(_plain(sections_of(file)), read_below(root or file.parent))
+    return parse(without_ciphertext(sections_of(file)), read_below(root or file.parent))
 
 
 def findings_in_stack_file(file: Path, root: Path | None = None) -> tuple[Finding, ...]:
-    """Everything that is wrong with a stack file. Arguments as above; what Pulumi has encrypted is taken for good."""
+    """Everything that is wrong with a stack file. Arguments as above; a key that is encrypted is taken for good."""
     try:
         sections = sections_of(file)
     except SettingsError as error:
@@ -55,13 +55,15 @@ def findings_in_stack_file(file: Path, root: Path | None = None) -> tuple[Findin
 
 
 def findings_in(sections: dict[str, Any], read_file: ReadFile) -> tuple[Finding, ...]:
-    """Everything that is wrong with sections of a stack file; what Pulumi has encrypted is taken for good."""
-    encrypted = set(_encrypted(sections))
+    """Everything that is wrong with sections of a stack file; a key that Pulumi has encrypted is taken for good."""
+    places = list(encrypted_places(sections))
+    plain, unknown = without_ciphertext(sections), {shown(place) for place in places}
+    found = list(encrypted_findings(plain, places))
     try:
-        parse(_plain(sections), read_file)
+        parse(plain, read_file)
     except SettingsError as error:
-        return tuple(finding for finding in error.findings if not _below(finding.path, encrypted))
-    return ()
+        found += [finding for finding in error.findings if not _below(finding.path, unknown)]
+    return tuple(dict.fromkeys(found))
 
 
 def sections_of(file: Path) -> dict[str, Any]:
@@ -105,39 +107,8 @@ def _reason(error: yaml.YAMLError) -> str:
     return f"{problem}, line {mark.line + 1}" if mark is not None else problem
 
 
-def _plain(sections: dict[str, Any]) -> dict[str, Any]:
-    return {name: _without_ciphertext(value) for name, value in sections.items()}
-
-
-def holds_ciphertext(sections: dict[str, Any]) -> bool:
-    """Whether Pulumi has encrypted something of it."""
-    return any(True for _ in _encrypted(sections))
-
-
-def _encrypted(value: Any, path: str = "") -> Iterator[str]:
-    """Where in a stack file Pulumi has encrypted something."""
-    if isinstance(value, dict):
-        if set(value) == {"secure"}:
-            yield path
-        for key, inner in value.items():
-            yield from _encrypted(inner, f"{path}.{key}" if path else str(key))
-    if isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _encrypted(inner, f"{path}[{index}]")
-
-
 def _below(path: str, roots: set[str]) -> bool:
     return any(path == root or path.startswith((f"{root}.", f"{root}[")) for root in roots)
-
-
-def _without_ciphertext(value: Any) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"secure"}:
-            return "PRIVATE KEY (encrypted)"
-        return {k: _without_ciphertext(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without_ciphertext(v) for v in value]
-    return value
 
 
 def _unusable(file: Path, problem: str, fix: str = "a Pulumi stack file with `config:`.") -> Finding:

@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from hybridmesh.istio.nested import at
 
 from .checks import check
 from .draft import Draft
+from .encrypted import Place, for_pulumi, shown, value_at
 from .findings import NAMESPACE, Finding, SettingsError
 from .models import Access, Network, Routing, Settings, Workload
 
@@ -79,6 +80,64 @@ def parse(mapping: Mapping[str, Any], read_file: ReadFile, decrypted: Collection
     if findings:
         raise SettingsError([_starred(f) if f.path.partition(".")[0] in decrypted else f for f in findings])
     return Settings.model_validate(plain)
+
+
+def refuse_encrypted(sections: Mapping[str, Any], places: Iterable[Place]) -> None:
+    """Raises `SettingsError` for what Pulumi has encrypted and nothing would keep secret from there on.
+
+    The findings of `parse` could show it.
+    """
+    findings = list(encrypted_findings(sections, places))
+    if findings:
+        raise SettingsError(findings)
+
+
+def encrypted_findings(sections: Mapping[str, Any], places: Iterable[Place]) -> Iterator[Finding]:
+    """Of what Pulumi has encrypted, all but private keys and their passphrases.
+
+    `places`: where; of what is not known better, as much as has it inside, which may have a key.
+    """
+    return filter(None, (_encrypted(place, value_at(sections, place)) for place in places))
+
+
+def _encrypted(place: Place, value: Any) -> Finding | None:
+    annotation: Any = Settings
+    for number, step in enumerate(place):
+        model = _model_of(annotation)
+        if model is not None and _field(model, str(step)) is None:
+            known = [_alias(name, field) for name, field in model.model_fields.items()]
+            return _unknown(str(step), shown(place[:number]), known) if number else _unknown_section(str(step))
+        annotation = _below(annotation, str(step))
+    if _keeps_secret(annotation, value):
+        return None
+    inside = isinstance(value, Mapping)
+    return Finding(
+        shown(place) or "settings",
+        "",
+        f"{'has something' if inside else 'is'} encrypted, and it is neither a private key nor the passphrase of one",
+        "Only these are kept secret: previews, the state and what reads it would show it in plain text.",
+        "encrypt single keys and passphrases (`pulumi config set --secret --path`), and nothing else."
+        if inside
+        else "plain text, if it may be seen "
+        f"(`pulumi config set --plaintext --path '{NAMESPACE}:{for_pulumi(place)}'`); if not, leave it out: "
+        "docs/secrets.md says where it could be instead.",
+    )
+
+
+def _keeps_secret(annotation: Any, value: Any) -> bool:
+    """Whether a value is one that is kept secret, or has one inside."""
+    if not isinstance(value, Mapping):
+        return _may_hold_secret(annotation)
+    return any(_keeps_secret(_below(annotation, str(key)), inner) for key, inner in value.items())
+
+
+def _below(annotation: Any, step: str) -> Any:
+    """What belongs to a key or an index; None where there is no such setting."""
+    model = _model_of(annotation)
+    if model is None:
+        return _inside(annotation)
+    field = _field(model, step)
+    return None if field is None else field.annotation
 
 
 def _mapping(field: FieldInfo, section: str) -> Any:

@@ -1,15 +1,19 @@
 """The adapter for the program: settings from `pulumi.Config`."""
 
 import json
+import os
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pulumi.runtime.config
 
-from .files import read_below
+from .encrypted import Place, encrypted_places, is_written_so
+from .files import read_below, stack_file
 from .findings import NAMESPACE
+from .lost import STACK_FILE_VARIABLE, sections_of_file
 from .models import Settings
-from .parser import parse, sections_in
+from .parser import parse, refuse_encrypted, sections_in
 
 
 def from_pulumi_config(root: Path) -> Settings:
@@ -26,7 +30,20 @@ def from_pulumi_config(root: Path) -> Settings:
     decrypted = {
         key.removeprefix(prefix) for key in config if key in secret or pulumi.runtime.config.is_config_secret(key)
     }
+    refuse_encrypted(sections, _decrypted_places(root, sections, decrypted & sections.keys()))
     return parse(sections, read_below(root), decrypted)
+
+
+def _decrypted_places(root: Path, sections: Mapping[str, Any], decrypted: Collection[str]) -> Iterator[Place]:
+    """Where something was encrypted. Pulumi tells the section alone, and the stack file more, if it is the one that
+    the settings are from."""
+    written: dict[str, Any] = {}
+    if decrypted:
+        file = os.environ.get(STACK_FILE_VARIABLE) or stack_file(pulumi.get_stack())
+        written = sections_of_file(root / file)
+    for section in sorted(decrypted):
+        places = list(encrypted_places(written.get(section), (section,)))
+        yield from places if places and is_written_so(sections[section], written[section]) else [(section,)]
 
 
 def _decoded(text: str) -> Any:

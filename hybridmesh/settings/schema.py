@@ -9,6 +9,8 @@ from .models import Settings
 _SCALARS = {"string", "integer", "number", "boolean"}
 _WORDS = ("description", "default", "examples")
 _NOT_FOR_EDITORS = ("title", "wrong", "fix")
+_KEPT_SECRET = "password"
+"""The format of a `SecretStr`."""
 _PLAIN = {"ge": "minimum", "le": "maximum"}
 """Limits that pydantic leaves in its own words where a validator stands before them."""
 _AS_THEY_ARE = ("examples", "default", "required", "propertyNames", "enum", "const")
@@ -58,7 +60,7 @@ def schema_text() -> str:
 
 
 def _stack_values(node: Any) -> Any:
-    """The schema of a value as it stands in a stack file, where a scalar may come from a file or be encrypted."""
+    """The schema of a value as it stands in a stack file: a scalar may come from a file, and a key be encrypted."""
     if isinstance(node, list):
         return [_stack_values(item) for item in node]
     if not isinstance(node, dict):
@@ -66,7 +68,8 @@ def _stack_values(node: Any) -> Any:
     found = {_PLAIN.get(key, key): value for key, value in node.items() if key not in _NOT_FOR_EDITORS}
     if found.get("type") in _SCALARS:
         words = {key: found.pop(key) for key in _WORDS if key in found}
-        return {**words, "anyOf": [found, {"$ref": "#/$defs/fromFile"}, {"$ref": "#/$defs/secure"}]}
+        secure = [{"$ref": "#/$defs/secure"}] if found.get("format") == _KEPT_SECRET else []
+        return {**words, "anyOf": [found, {"$ref": "#/$defs/fromFile"}, *secure]}
     if "patternProperties" in found:
         found["additionalProperties"] = False
     return {key: value if key in _AS_THEY_ARE else _inside(str(key), value) for key, value in found.items()}

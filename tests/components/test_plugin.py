@@ -153,14 +153,50 @@ def test_the_whole_mesh_refuses_what_is_not_known_yet_by_name(tmp_path: Any) -> 
 
 
 def test_no_value_of_a_section_with_a_secret_is_shown(tmp_path: Any) -> None:
-    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+    def change(sections: dict[str, Any]) -> None:
+        with_the_key_as(pulumi.Output.secret(KEY))(sections)
+        sections["workloads"]["echo"]["namespace"] = "S3CRET"
 
-    def program() -> Any:
-        return mesh("mesh", {"settings": {"mtls": pulumi.Output.secret("S3CRET")}, "root": str(tmp_path)})
-
-    with pytest.raises(pulumi.RunError, match=r"hybrid-mesh:mtls = \*+: ") as refused:
-        run(program)
+    with pytest.raises(pulumi.RunError, match=r"hybrid-mesh:workloads\.echo\.namespace = \*+: ") as refused:
+        run(lambda: whole_mesh(tmp_path, change))
     assert "S3CRET" not in str(refused.value)
+
+
+def whole_mesh(folder: Any, change: Any, wrapped: Any = lambda sections: sections) -> Any:
+    write_files(folder)
+    mesh: Any = next(each for each in twins() if each.__name__ == "HybridMesh")
+    sections = dev_sections()
+    change(sections)
+    return mesh("mesh", {"settings": wrapped(sections), "root": str(folder)})
+
+
+def with_the_key_as(value: Any) -> Any:
+    def change(sections: dict[str, Any]) -> None:
+        ssh = sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]
+        del ssh["privateKeyFile"]
+        ssh["privateKey"] = value
+
+    return change
+
+
+def test_a_secret_that_would_not_be_kept_is_refused_by_name(tmp_path: Any) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["sidecar"]["environment"]["TOKEN"] = pulumi.Output.secret("S3CRET")
+        sections["workloads"]["echo"]["ports"][0]["port"] = pulumi.Output.secret("S3CRET")
+
+    with pytest.raises(pulumi.RunError, match=r"2 settings are wrong") as refused:
+        run(lambda: whole_mesh(tmp_path, change))
+    assert "hybrid-mesh:sidecar.environment.TOKEN: is encrypted, " in str(refused.value)
+    assert "hybrid-mesh:workloads.echo.ports[0].port: is encrypted, " in str(refused.value)
+    assert "S3CRET" not in str(refused.value)
+
+
+def test_settings_that_are_secret_as_a_whole_are_good_if_there_is_a_key_in_them(tmp_path: Any) -> None:
+    """As they come where Pulumi does not tell which of them is the secret."""
+    world = run(lambda: whole_mesh(tmp_path, with_the_key_as(KEY), pulumi.Output.secret))
+    assert "Sidecar" in {resource.type.rpartition(":")[2] for resource in world.found}
+    with pytest.raises(pulumi.RunError, match="hybrid-mesh:settings: has something encrypted, "):
+        run(lambda: whole_mesh(tmp_path, lambda _: None, pulumi.Output.secret))
 
 
 @pytest.mark.parametrize(

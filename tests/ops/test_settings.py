@@ -49,11 +49,17 @@ def test_every_finding_is_a_line_and_the_status_is_one(file: Path) -> None:
     assert "hybrid-mesh:cluster.netwrk: is not a setting. Nothing would read it. Fix: did you mean `network`?" in lines
 
 
-def test_what_pulumi_has_encrypted_is_no_finding_wherever_it_stands(file: Path) -> None:
+def test_a_key_that_pulumi_has_encrypted_is_no_finding_and_all_else_is(file: Path) -> None:
     secure = {"secure": "v1:abc"}
-    changes = (at(f"{VM_1}/ssh/privateKey", secure), at(f"{VM_1}/ssh/port", secure), at("cluster/network", secure))
-    assert check(changed(file, *changes)) == (0, [f"{file}: good"])
-    status, lines = check(changed(file, at("cluster/network", "A"), at(f"{VM_1}/ssh/privateKeyFile", "")))
+    assert check(changed(file, at(f"{VM_1}/ssh/privateKey", secure))) == (0, [f"{file}: good"])
+    status, lines = check(changed(file, at(f"{VM_1}/ssh/port", secure), at("cluster/network", secure)))
+    assert status == 1
+    assert [line.partition(": is encrypted, ")[0] for line in lines] == [
+        "hybrid-mesh:cluster.network",
+        "hybrid-mesh:workloads.echo.machines.hosts.vm-1.ssh.port",
+    ]
+    changes = (at("cluster/network", "A"), at(f"{VM_1}/ssh/port", 22), at(f"{VM_1}/ssh/privateKeyFile", ""))
+    status, lines = check(changed(file, *changes))
     assert (status, len(lines)) == (1, 2), "a setting whose name begins with that of an encrypted one is another"
 
 

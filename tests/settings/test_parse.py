@@ -180,21 +180,24 @@ def test_a_path_may_have_what_parts_a_user_from_a_host(url: str) -> None:
     assert message(sections) == ""
 
 
+def with_a_key(**echo: Any) -> dict[str, Any]:
+    ssh = {"address": "192.0.2.11", "hostKey": "ssh-ed25519 AAAA", "privateKey": KEY}
+    return {"echo": {"machines": {"hosts": {"vm-1": {"ssh": ssh}}}, **echo}}
+
+
 @pytest.mark.parametrize(
-    ("section", "value"),
+    "workloads",
     [
-        ("cluster", {**MINIMAL["cluster"], "network": "S3CRET"}),
-        ("sidecar", {"capture": {"outboundCidrs": ["S3CRET"]}}),
-        ("gateway", {"mode": "install", "values": {"networkGateway": "S3CRET"}}),
-        ("workloads", "S3CRET"),
+        with_a_key(namespace="S3CRET"),
+        with_a_key(service={"hosts": ["S3CRET"]}),
+        with_a_key(probe={"httpGet": {"path": "/", "port": "S3CRET"}}),
+        "S3CRET",
     ],
 )
-def test_no_value_is_shown_of_a_section_in_which_pulumi_decrypted_something(
-    section: str, value: Any, project: Path
-) -> None:
-    config = {**MINIMAL, section: value}
+def test_no_value_is_shown_of_a_section_in_which_pulumi_decrypted_something(workloads: Any, project: Path) -> None:
+    config = {**MINIMAL, "workloads": workloads}
     texts = {f"hybrid-mesh:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in config.items()}
-    pulumi.runtime.config.set_all_config(texts, [f"hybrid-mesh:{section}"])
+    pulumi.runtime.config.set_all_config(texts, ["hybrid-mesh:workloads"])
     try:
         with pytest.raises(SettingsError, match=r" = \*\*\*") as error:
             from_pulumi_config(project)
@@ -204,10 +207,10 @@ def test_no_value_is_shown_of_a_section_in_which_pulumi_decrypted_something(
 
 
 def test_nor_of_one_that_pulumi_up_says_to_be_secret(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = {**MINIMAL, "cluster": {**MINIMAL["cluster"], "network": "S3CRET"}}
+    config = {**MINIMAL, "workloads": with_a_key(namespace="S3CRET")}
     monkeypatch.setenv("PULUMI_CONFIG", json.dumps({f"hybrid-mesh:{k}": json.dumps(v) for k, v in config.items()}))
-    monkeypatch.setenv("PULUMI_CONFIG_SECRET_KEYS", '["hybrid-mesh:cluster"]')
-    with pytest.raises(SettingsError, match=r"cluster\.network = \*\*\*") as error:
+    monkeypatch.setenv("PULUMI_CONFIG_SECRET_KEYS", '["hybrid-mesh:workloads"]')
+    with pytest.raises(SettingsError, match=r"workloads\.echo\.namespace = \*\*\*") as error:
         from_pulumi_config(project)
     assert "S3CRET" not in str(error.value)
 

@@ -54,6 +54,7 @@ def test_what_pulumi_and_others_keep_in_a_stack_file_fits() -> None:
         at("cluster/name", {"fromFile": "name"}),
         at(f"{VM_1}/ssh/port", {"fromFile": "port"}),
         at(f"{VM_1}/ssh/privateKey", {"secure": "v1:abc"}),
+        at(f"{VM_1}/ssh/privateKeyPassphrase", {"secure": "v1:abc"}),
         at("mtls", "PERMISSIVE"),
         at("sidecar/capture", {"inboundPorts": [8080]}),
         at(f"{ECHO}/sidecar", {"egress": None}),
@@ -77,6 +78,9 @@ def test_what_is_good_fits(change: Callable[[dict[str, Any]], object]) -> None:
         at(f"{ECHO}/ports/0/port", 70000),
         at(f"{ECHO}/labels", {"-": "x"}),
         at(f"{VM_1}/ssh/port", {"fromfile": "port"}),
+        at(f"{VM_1}/ssh/port", {"secure": "v1:abc"}),
+        at("mtls", {"secure": "v1:abc"}),
+        at("sidecar/environment", {"TOKEN": {"secure": "v1:abc"}}),
     ],
 )
 def test_what_is_wrong_in_itself_does_not(change: Callable[[dict[str, Any]], object]) -> None:
