@@ -38,10 +38,11 @@ def stack_settings(stack: str | None, file: Path | None = None, root: Path | Non
     name = stack if stack and file else selected_stack(stack)
     file = file or stack_file(name)
     sections = sections_of(file)
-    if any(encrypted_places(sections)):
+    encrypted = {str(section) for section, *_ in encrypted_places(sections)}
+    if encrypted:
         text = run_pulumi("config", "--json", "--show-secrets", "--stack", name, "--config-file", str(file))
         sections = _decrypted(json.loads(text))
-    return parse(sections, read_below(root or Path.cwd()))
+    return parse(sections, read_below(root or Path.cwd()), encrypted)
 
 
 def _decrypted(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -131,3 +131,21 @@ def test_wrong_settings_are_all_said(project: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(project)
     with pytest.raises(SettingsError, match=r"ssh\.port(?s:.*)ssh\.user|ssh\.user(?s:.*)ssh\.port"):
         stack_settings("dev", Path("Pulumi.dev.yaml"))
+
+
+def test_no_value_of_a_section_in_which_something_is_encrypted_is_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = dev_sections()
+    sections["cluster"]["network"] = {"secure": "v1:abc"}
+    write(project, sections)
+
+    def pulumi(*_: str) -> str:
+        sections["cluster"]["network"] = "S3CRET"
+        return json.dumps({f"hybrid-mesh:{name}": {"objectValue": value} for name, value in sections.items()})
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(machines, "run_pulumi", pulumi)
+    with pytest.raises(SettingsError, match=r"cluster\.network = \*\*\*") as error:
+        stack_settings("dev", Path("Pulumi.dev.yaml"))
+    assert "S3CRET" not in str(error.value)
