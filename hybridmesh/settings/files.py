@@ -1,6 +1,7 @@
 """The adapter for the console: settings from `Pulumi.<stack>.yaml`, with no Pulumi about."""
 
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from .encrypted import encrypted_places, shown, without_ciphertext
 from .findings import Finding, SettingsError
 from .models import Settings
 from .parser import ReadFile, encrypted_findings, parse, sections_in
+
+_NAMED = re.compile(r"\b(alias|anchor|tag|handle) ['\"].*", re.DOTALL)
+"""What YAML takes a text without quotes for, which may be a passphrase, and what it was."""
 
 
 def read_below(root: Path) -> ReadFile:
@@ -80,6 +84,9 @@ def stack_document(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
         raise SettingsError([_unusable(file, f"cannot be read: {reason}")]) from error
+    except ValueError:  # PyYAML's: a date with a month 13, hexadecimal digits that are none
+        reason = "what looks like a date or a number there is none"
+        raise SettingsError([_unusable(file, f"cannot be read: {reason}", "put that value in quotes.")]) from None
     config = at(document, "config")
     if not isinstance(config, dict):
         raise SettingsError([_unusable(file, "has no `config`")])
@@ -103,7 +110,7 @@ class _EachKeyOnce(yaml.SafeLoader):
 def _reason(error: yaml.YAMLError) -> str:
     """What YAML found and where, without the line itself: it may hold a secret."""
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
+    problem = _NAMED.sub(r"\1", getattr(error, "problem", None) or "not YAML")
     return f"{problem}, line {mark.line + 1}" if mark is not None else problem
 
 

@@ -78,7 +78,7 @@ def sections_of_file(file: Path) -> dict[str, Any]:
     """The sections of a stack file; nothing where there is no such file."""
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     prefix = f"{NAMESPACE}:"
     config = at(document, "config")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from hybridmesh.settings import Settings, SettingsError, from_stack_file, parse
 from hybridmesh.settings import models as given
+from hybridmesh.settings.lost import sections_of_file
 from hybridmesh.settings.pulumi_config import from_pulumi_config
 from tests.components.harness import FILES, KEY, PROJECT_ROOT, dev_sections, read_file, write_files
 
@@ -284,12 +285,22 @@ def test_a_file_that_is_no_stack_file_is_said_to_be_none(tmp_path: Path, text: s
         from_stack_file(file)
 
 
-def test_a_line_that_is_no_yaml_is_named_and_not_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phrase", ["S3CRET: x", "*S3CRET", "!S3CRET x", "!a'S3CRET'!b x", "!S3CRET!b x", "'S3CRET'x"])
+def test_a_line_that_is_no_yaml_is_named_and_not_shown(phrase: str, tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.bad.yaml"
-    file.write_text("config:\n  hybrid-mesh:workloads:\n    privateKeyPassphrase: S3CRET: x\n")
+    file.write_text(f"config:\n  hybrid-mesh:workloads:\n    privateKeyPassphrase: {phrase}\n")
     with pytest.raises(SettingsError, match=r"cannot be read: .*, line 3\.") as error:
         from_stack_file(file)
     assert "S3CRET" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["2024-13-01", "2024-01-01 25:00:00", "0x_"])
+def test_what_looks_like_a_date_or_a_number_and_is_none_wants_quotes(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.bad.yaml"
+    file.write_text(f"config:\n  hybrid-mesh:workloads:\n    echo: {{ labels: {{ build: {value} }} }}\n")
+    with pytest.raises(SettingsError, match=r"Pulumi\.bad\.yaml: cannot be read: .* Fix: put that value in quotes\."):
+        from_stack_file(file)
+    assert sections_of_file(file) == {}
 
 
 @pytest.mark.parametrize("value", [None, 1, "x", [], [1], {"a": {"b": []}}, True])
