@@ -22,7 +22,7 @@ from pulumi.runtime.sync_await import _sync_await
 from hybridmesh.settings import Finding, SettingsError, parse
 from hybridmesh.settings.encrypted import Place, shown
 from hybridmesh.settings.files import read_below
-from hybridmesh.settings.parser import refuse_encrypted
+from hybridmesh.settings.parser import encrypted_findings, refuse_encrypted
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .control_plane import ControlPlane, ControlPlaneArgs
@@ -90,10 +90,12 @@ def twin(component: type[pulumi.ComponentResource], args_type: type) -> type[pul
 def _mesh() -> type[pulumi.ComponentResource]:
     def init(self: Any, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
         root = Path(args.get("root") or ".").resolve()
-        secret: list[Place] = []
+        secret: dict[Place, bool] = {}
         try:
             sections = _plain(args["settings"], (), secret)
-            refuse_encrypted(sections, secret)
+            refuse_encrypted(sections, [place for place, own in secret.items() if own])
+            for finding in encrypted_findings(sections, [place for place, own in secret.items() if not own]):
+                pulumi.log.warn(str(finding))
             hidden = {str(section) for place in secret for section in place[:1] or sections}
             settings = parse(sections, read_below(root), hidden)
         except SettingsError as error:
@@ -103,8 +105,9 @@ def _mesh() -> type[pulumi.ComponentResource]:
     return _named_like(HybridMesh, init, StackSettings)
 
 
-def _plain(value: Any, place: Place, secret: list[Place]) -> Any:
-    """Settings without outputs: a secret that is known arrives as one. Notes where.
+def _plain(value: Any, place: Place, secret: dict[Place, bool]) -> Any:
+    """Settings without outputs: a secret that is known arrives as one. Notes where, and whether it is of the
+    configuration: what a resource or another stack makes a secret of, a program in YAML cannot show.
 
     Raises:
         SettingsError: what an output will be is not known yet.
@@ -115,7 +118,7 @@ def _plain(value: Any, place: Place, secret: list[Place]) -> Any:
         if not data.is_known:
             raise SettingsError([_not_known_yet(shown(place))])
         if data.is_secret:
-            secret.append(place)
+            secret[place] = not data.resources
         return _plain(data.value, place, secret)
     if isinstance(value, Mapping):
         return {key: _plain(item, (*place, str(key)), secret) for key, item in value.items()}

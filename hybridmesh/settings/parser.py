@@ -118,8 +118,8 @@ def _encrypted(place: Place, value: Any) -> Finding | None:
         "Only these are kept secret: previews, the state and what reads it would show it in plain text.",
         "encrypt single keys and passphrases (`pulumi config set --secret --path`), and nothing else."
         if inside
-        else "plain text, if it may be seen "
-        f"(`pulumi config set --plaintext --path '{NAMESPACE}:{for_pulumi(place)}'`); if not, leave it out: "
+        else "plain text, if it may be seen (in a stack file by "
+        f"`pulumi config set --plaintext --path '{NAMESPACE}:{for_pulumi(place)}'`); if not, leave it out: "
         "docs/secrets.md says where it could be instead.",
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi.output import _OutputData
 from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.resource import DependencyResource
 
 import components
 from components.access_policy import AccessPolicyArgs
@@ -189,6 +192,26 @@ def test_a_secret_that_would_not_be_kept_is_refused_by_name(tmp_path: Any) -> No
     assert "hybrid-mesh:sidecar.environment.TOKEN: is encrypted, " in str(refused.value)
     assert "hybrid-mesh:workloads.echo.ports[0].port: is encrypted, " in str(refused.value)
     assert "S3CRET" not in str(refused.value)
+
+
+def test_what_another_resource_takes_for_secret_is_taken_with_a_warning(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in YAML has no way to make it plain, such as an address that another stack gives as a secret."""
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda message, *_: warned.append(message))
+
+    def change(sections: dict[str, Any]) -> None:
+        data: asyncio.Future[Any] = asyncio.Future()
+        owner: Any = DependencyResource("urn:pulumi:dev::shop::pulumi:pulumi:StackReference::owner")
+        data.set_result(_OutputData(resources={owner}, value="192.0.2.77", is_known=True, is_secret=True))
+        sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]["address"] = pulumi.Output._from_data(data)
+
+    world = run(lambda: whole_mesh(tmp_path, change))
+    assert "192.0.2.77" in str([resource.plain for resource in world.found])
+    (warning,) = [message for message in warned if "encrypted" in message]
+    assert warning.startswith("hybrid-mesh:workloads.echo.machines.hosts.vm-1.ssh.address: is encrypted, ")
+    assert "192.0.2.77" not in warning
 
 
 def test_settings_that_are_secret_as_a_whole_are_good_if_there_is_a_key_in_them(tmp_path: Any) -> None:

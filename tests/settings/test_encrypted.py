@@ -90,8 +90,8 @@ def test_what_would_not_be_kept_secret_is_refused_by_name_and_not_shown(
     assert refusal == (
         f"hybrid-mesh:{path}: is encrypted, and it is neither a private key nor the passphrase of one. Only these are "
         "kept secret: previews, the state and what reads it would show it in plain text. Fix: plain text, if it may be "
-        f"seen (`pulumi config set --plaintext --path 'hybrid-mesh:{path}'`); if not, leave it out: docs/secrets.md "
-        "says where it could be instead."
+        f"seen (in a stack file by `pulumi config set --plaintext --path 'hybrid-mesh:{path}'`); if not, leave it out: "
+        "docs/secrets.md says where it could be instead."
     )
     assert refusal in map(str, findings_in(sections, read_file)), "without Pulumi, too"
 
