@@ -7,6 +7,7 @@ set; defaults are dropped only when it is written.
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -183,7 +184,7 @@ def _read_double(value: Json, path: str) -> Json:
     if value in ("NaN", "Infinity", "-Infinity"):
         return value
     number = _number(value)
-    if isinstance(number, bool) or not isinstance(number, int | float) or math.isinf(float(number)):
+    if isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > sys.float_info.max:
         raise _wrong(path, value, "a number")
     return float(number)
 

@@ -446,6 +446,7 @@ def test_a_wrong_group_is_named(path: str, value: Any, said: str) -> None:
         ("defaultConfig: {extraStatTags: x}", "defaultConfig.extraStatTags = 'x': is not a list"),
         ("defaultConfig: {runtimeValues: x}", "defaultConfig.runtimeValues = 'x': is not a mapping"),
         ("defaultConfig: {tracing: {sampling: high}}", "tracing.sampling = 'high': is not a number"),
+        (f"defaultConfig: {{tracing: {{sampling: 1{'0' * 400}}}}}", "tracing.sampling = '1000.*: is not a number"),
     ],
 )
 def test_a_wrong_mesh_config_is_named(mesh: str, said: str) -> None:
