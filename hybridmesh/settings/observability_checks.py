@@ -126,15 +126,12 @@ def _agent(
             "What the agent scrapes would go nowhere.",
             "the URL of a remote-write receiver in the mesh.",
         )
-    own = f"{PROMETHEUS}.{observability.namespace}.svc"
-    if (
-        agent.write_to is not None
-        and observability.prometheus is not None
-        and f"{urlsplit(agent.write_to).hostname}.".startswith(f"{own}.")
-    ):
+    cluster = draft.section("cluster", Cluster)
+    receiver = _service(agent.write_to, cluster.domain) if agent.write_to is not None and cluster is not None else None
+    if observability.prometheus is not None and receiver == (PROMETHEUS, observability.namespace):
         yield Finding(
             f"{path}.writeTo",
-            agent.write_to,
+            agent.write_to or "",
             "is the Prometheus of the stack's own, which takes what agents without `writeTo` write",
             "It would refuse what this one does.",
             "leave it out.",
@@ -182,8 +179,8 @@ def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, d
     called = {f"{SERVER}.{place}.svc.{cluster.domain}": place}
     if agent.write_to is None:
         called[f"{PROMETHEUS}.{place}.svc.{cluster.domain}"] = place
-    elif receiver := re.match(r"([^.]+)\.([^.]+)\.svc(?=\.|$)", urlsplit(agent.write_to).hostname or ""):
-        called[f"{receiver[0]}.{cluster.domain}"] = receiver[2]
+    elif receiver := _service(agent.write_to, cluster.domain):
+        called[f"{receiver[0]}.{receiver[1]}.svc.{cluster.domain}"] = receiver[1]
     missing = {
         host: there
         for host, there in called.items()
@@ -198,6 +195,12 @@ def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, d
             "The agent could not call it: nothing would be seen of its network.",
             f"add {places} to `egress.hosts` of that workload, or take a machine of another.",
         )
+
+
+def _service(url: str, domain: str) -> tuple[str, str] | None:
+    """The Service of the cluster that a URL is of, and its namespace; None: another host."""
+    found = re.fullmatch(rf"([^.]+)\.([^.]+)\.svc(\.{re.escape(domain)})?\.?", urlsplit(url).hostname or "")
+    return None if found is None else (found[1], found[2])
 
 
 def _machines(workloads: Mapping[str, Workload], network: str) -> set[str]:

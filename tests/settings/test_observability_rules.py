@@ -168,6 +168,8 @@ def test_a_tag_may_be_of_a_variable_and_of_no_second_source() -> None:
     [
         ("http://mimir.metrics.svc.cluster.local:9009/api/v1/push", "mimir.metrics.svc.cluster.local"),
         ("http://mimir.metrics.svc/api/v1/push", "mimir.metrics.svc.cluster.local"),
+        ("http://mimir.metrics.svc.cluster.local./api/v1/push", "mimir.metrics.svc.cluster.local"),
+        ("http://mimir.metrics.svc.corp.example/api/v1/push", ""),
         ("http://prometheus.monitoring.svc.cluster.local:9090/api/v1/write", ""),
         ("https://metrics.example.com/push", ""),
     ],
@@ -178,6 +180,15 @@ def test_an_agent_may_call_the_service_that_it_writes_to(receiver: str, left_out
     found = findings(both(writing, at("workloads/remote/sidecar", egress)))
     assert [f.problem.partition("leaves out ")[2] for f in found] == [left_out] * bool(left_out)
     assert all("add `metrics/*` to `egress.hosts`" in f.fix for f in found)
+
+
+@pytest.mark.parametrize(
+    ("domain", "refused"), [("", True), (".cluster.local", True), (".cluster.local.", True), (".corp.example", False)]
+)
+def test_a_prometheus_of_the_same_name_in_another_cluster_is_not_the_stack_s_own(domain: str, refused: bool) -> None:
+    host = f"hybrid-mesh-prometheus.hybrid-mesh-metrics.svc{domain}"
+    found = findings(both(seen, at("observability/agents/far/writeTo", f"http://{host}:9090/api/v1/write")))
+    assert [f.path for f in found] == ["observability.agents.far.writeTo"] * refused
 
 
 def test_of_an_agent_whose_machine_may_know_the_mesh_s_names_by_itself_no_more_is_said_than_is_known() -> None:
