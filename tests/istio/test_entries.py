@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.istio.entries import health, is_reported, is_stale, must_have_spoken, report_is_lost
+from hybridmesh.istio.entries import (
+    awaits_report,
+    group_of,
+    has_proxy,
+    health,
+    is_connected,
+    is_probed,
+    is_reported,
+    is_stale,
+    must_have_spoken,
+    report_is_lost,
+    workload_of,
+)
 
 CONNECTED = datetime(2026, 11, 29, 16, 4, 10, 271090, tzinfo=UTC)
 
@@ -90,3 +102,32 @@ def test_an_agent_has_spoken_by_then_whatever_was_noted() -> None:
     stale = entry(noted("True", "2026-11-29T16:00:00Z"))
     assert not must_have_spoken(stale, group(), CONNECTED + timedelta(seconds=26))
     assert must_have_spoken(stale, group(), CONNECTED + timedelta(seconds=27))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"annotations": None, "labels": None}])
+def test_an_entry_that_somebody_wrote_is_read_and_has_no_proxy(metadata: dict[str, Any]) -> None:
+    written = {"metadata": {"name": "db", **metadata}, "spec": {"address": "192.0.2.30"}}
+    for said in (is_connected, is_reported, is_stale, is_probed, awaits_report, has_proxy):
+        assert said(written) is False, said.__name__
+    assert health(written) == (False, "the probe has not answered yet")
+    assert group_of(written) == ""
+    assert workload_of(written) == workload_of({"metadata": written["metadata"]}) == ("db", "latest")
+
+
+def test_an_entry_that_goes_or_that_istiod_has_let_go_stands_for_no_connection() -> None:
+    assert is_connected(entry())
+    going = entry()
+    going["metadata"]["deletionTimestamp"] = "2026-11-29T16:05:10Z"
+    assert not is_connected(going)
+    assert not is_connected(entry(annotations={**SINCE, "istio.io/disconnectedAt": "2026-11-29T16:05:10Z"}))
+    assert not is_connected(None)
+
+
+def test_the_workload_of_an_entry_is_told_by_its_labels_those_of_its_spec_first() -> None:
+    registered = {"istio.io/autoRegistrationGroup": "echo"}
+    made = entry(annotations=registered)
+    made["metadata"] |= {"name": "echo-192.0.2.11", "labels": {"version": "old", "app": "shop"}}
+    assert workload_of({**made, "spec": {"labels": {"version": "vm"}}}) == ("shop", "vm")
+    assert workload_of(entry(annotations=registered)) == ("echo", "latest")
+    assert has_proxy(entry(annotations=registered))
+    assert has_proxy(entry(annotations={"proxy.istio.io/health-checks-enabled": "false"})), "a static one"

@@ -9,6 +9,7 @@ from hybridmesh.istio import (
     canonical_service,
     dns_label,
     dns_subdomain,
+    injection_annotations,
     ip_address,
     istiod_address,
     istiod_host,
@@ -20,6 +21,7 @@ from hybridmesh.istio import (
     spiffe_id,
     workload_entry_name,
 )
+from hybridmesh.istio.names import injection_labels
 
 
 @pytest.mark.parametrize(
@@ -54,8 +56,20 @@ def test_istiod_is_named_after_its_revision() -> None:
 def test_spiffe_ids() -> None:
     assert spiffe_id("cluster.local", "demo", "echo") == "spiffe://cluster.local/ns/demo/sa/echo"
     assert spiffe_id("me@example.org", "demo", "echo") == "spiffe://me.example.org/ns/demo/sa/echo"
-    with pytest.raises(BootstrapError, match="service account of a SPIFFE id = '': is empty"):
-        spiffe_id("cluster.local", "demo", "")
+    for field, parts in {
+        "trust domain": ("", "demo", "echo"),
+        "namespace": ("cluster.local", "", "echo"),
+        "service account": ("cluster.local", "demo", ""),
+    }.items():
+        with pytest.raises(BootstrapError, match=f"{field} of a SPIFFE id = '': is empty"):
+            spiffe_id(*parts)
+
+
+def test_a_namespace_says_which_istiod_injects_its_pods_and_pods_what_they_were_told() -> None:
+    assert injection_labels("default") == injection_labels("") == {"istio-injection": "enabled"}
+    assert injection_labels("canary") == {"istio.io/rev": "canary"}
+    assert injection_annotations("cluster one") == {"hybrid-mesh/injected-as": "cluster one"}
+    assert injection_annotations("") == {}, "pods of whom nothing is said do not roll"
 
 
 def test_workload_entry_names_are_those_of_istiod() -> None:
