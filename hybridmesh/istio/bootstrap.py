@@ -156,7 +156,6 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
         "ISTIO_NAMESPACE": parsed.namespace,
         "ISTIO_SERVICE": f"{parsed.name}.{parsed.namespace}",
         "ISTIO_SERVICE_CIDR": "*",
-        "SERVICE_ACCOUNT": parsed.service_account,
     }
     if is_revisioned(options.revision):
         environment["CA_ADDR"] = istiod_address(options.istio_namespace, options.revision)

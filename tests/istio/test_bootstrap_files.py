@@ -175,6 +175,9 @@ def test_a_host_name_as_ingress_is_an_error_and_not_an_empty_file() -> None:
 def test_a_template_of_hosts_may_have_a_host_name_which_the_vm_resolves() -> None:
     assert hosts_template("GW.example.com.", revision="canary") == "gw.example.com istiod-canary.istio-system.svc\n"
     assert hosts_template("192.0.2.1") == hosts_file(["192.0.2.1"])
+    for address in ("192.0.2.1", "gw.example.com"):
+        line = hosts_template(address, istio_namespace="mesh", revision="canary")
+        assert line == f"{address} istiod-canary.mesh.svc\n"
 
 
 @pytest.mark.parametrize("address", ["", "192.0.2.300", "gw_1.example.com", "gw.example.com; reboot", "a..b", "-gw.x"])
@@ -212,6 +215,15 @@ def test_without_ports_all_incoming_connections_go_through_the_proxy() -> None:
     group = changed("spec.template.ports", {})
     assert variables(group)["ISTIO_INBOUND_PORTS"] == "*"
     assert "ISTIO_META_POD_PORTS" not in variables(group)
+
+
+@pytest.mark.parametrize("ports", [None, {}])
+def test_ports_of_the_options_hold_over_those_of_the_group_and_over_none(ports: dict[str, int] | None) -> None:
+    group = GROUP if ports is None else changed("spec.template.ports", ports)
+    for listed, said in (((9100, 80, 9100), "80,9100"), ((), "")):
+        assert variables(group, options=BootstrapOptions(inbound_ports=listed))["ISTIO_INBOUND_PORTS"] == said
+    everything = BootstrapOptions(inbound_ports=(80,), all_inbound_ports=True)
+    assert variables(group, options=everything)["ISTIO_INBOUND_PORTS"] == "*"
 
 
 @pytest.mark.parametrize(
@@ -361,6 +373,12 @@ def test_dns_is_captured_as_the_vm_s_own_word_has_it_and_not_the_mesh_s(capture:
     assert f"ISTIO_META_DNS_CAPTURE='{said}'" in cluster_env(GROUP, mesh, options).splitlines()
 
 
+def test_what_neither_mesh_nor_group_names_is_empty_as_by_istioctl() -> None:
+    metadata = default_config(changed("spec.template.network", None), "", BootstrapOptions())["proxyMetadata"]
+    for name in ("CLUSTER_ID", "MESH_ID", "NETWORK"):
+        assert metadata[f"ISTIO_META_{name}"] == ""
+
+
 def test_a_trust_domain_of_the_options_holds() -> None:
     options = BootstrapOptions(trust_domain="other.org")
     assert default_config(GROUP, options=options)["proxyMetadata"]["TRUST_DOMAIN"] == "other.org"
@@ -464,6 +482,7 @@ def test_a_wrong_mesh_config_is_named(mesh: str, said: str) -> None:
         ({"external_ip": "x"}, "external IP = 'x'"),
         ({"internal_ip": "10.0.0.1", "external_ip": "10.0.0.2"}, "internal IP and external IP .* are both given"),
         ({"local_exclude_ports": (0,)}, "local exclude ports = 0: is not a port"),
+        ({"inbound_ports": (8080, 65536)}, "inbound ports = 65536: is not a port"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], said: str) -> None:
