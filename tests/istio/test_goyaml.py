@@ -42,6 +42,13 @@ def test_infinities_are_known_and_refused(plain: str, value: float) -> None:
         goyaml.load(f"a:\n- {plain}", "here")
 
 
+@pytest.mark.parametrize("plain", [".nan", ".NaN", ".NAN"])
+def test_what_is_no_number_is_refused_too(plain: str) -> None:
+    with pytest.raises(BootstrapError, match=f"here: holds {plain} in line 1, which is no number in JSON"):
+        goyaml.load(f"a: {plain}", "here")
+    assert goyaml.load(f"a: '{plain}'", "here") == {"a": plain}
+
+
 @pytest.mark.parametrize(
     ("text", "data"),
     [

@@ -332,6 +332,7 @@ def test_a_workload_s_rule_does_not_overwrite_its_namespace_s() -> None:
         "Fix: another name for the workload, or leave one of the two out."
     )
     assert findings(change) == []
+    assert findings(change, at("routing/namespace-default", ...), at("namespaces/demo", policy)) == []
 
 
 def test_a_wider_locality_may_follow_those_in_it() -> None:

@@ -690,6 +690,9 @@ GOOD = {
     "one account's name in two namespaces": both(
         at("workloads/client/namespace", "shop"), at("workloads/client/serviceAccount", "echo")
     ),
+    "a machine that SSH reaches by its name, and the mesh at an address": both(
+        at(f"{VM_1}/ssh/address", "vm-1.example.com"), at(f"{VM_1}/meshAddress", "192.0.2.11")
+    ),
     "flags of the agent that no setting has": at("sidecar/environment", {"ISTIO_AGENT_FLAGS": "--concurrency=2"}),
     "a probe that finds a VM healthy just in time for up": at(f"{ECHO}/probe/initialDelaySeconds", 119),
     "an app at the port that sshd had on a machine that is lost": both(
