@@ -233,7 +233,7 @@ def weights_add_up(resource: Resource, _: Config) -> Iterator[str]:
     for protocol in ("http", "tls", "tcp"):
         for index, route in enumerate(_list(resource.spec.get(protocol))):
             weights = [_at(target, "weight") for target in _list(_mapping(route).get("route"))]
-            if {UNKNOWN, SECRET} & {*weights} or (len(weights) < 2 and weights in ([], [None])):
+            if {UNKNOWN, SECRET} & {*weights} or weights in ([], [None]):
                 continue
             total = sum(int(weight or 0) for weight in weights)
             if total != 100:
@@ -259,8 +259,6 @@ def secrets_are_secret(resource: Resource, _: Config) -> Iterator[str]:
     """Keys and tokens are kept as secrets, wherever they are."""
     fix = "Fix: `pulumi config set --secret`, or pulumi.Output.secret in a program."
     for path, text in _texts(resource.inputs):
-        if text == SECRET:
-            continue
         for what, pattern in _CREDENTIALS.items():
             if pattern.search(text):
                 yield f"{path} holds {what} in plain text: it would be in the state, and in every preview. {fix}"

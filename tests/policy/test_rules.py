@@ -117,7 +117,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [gateway("istiod.istio-system.svc", "demo/shop.example.com")],
         [gateway("*.local", mode="AUTO_PASSTHROUGH")],
         [gateway("*.cluster.local", "shop.vm.internal", mode="AUTO_PASSTHROUGH")],
-        [istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh"]})],
+        [istio("VirtualService", {"hosts": ["*"], "gateways": ["mesh"]}), istio("VirtualService", {"hosts": ["*"]})],
         [istio("VirtualService", {"hosts": ["shop.example.com"], "gateways": ["edge"]})],
         [istio("ServiceEntry", {"hosts": SECRET}), istio("Sidecar", {"egress": [{"hosts": ["*/*"]}]})],
         [istio("VirtualService", {"hosts": ["a"], "http": [{"headers": {"request": {"set": {"x-key": SECRET}}}}]})],
@@ -142,6 +142,7 @@ PASSES: dict[str, list[list[Resource]]] = {
         [split(100)],
         [split(UNKNOWN, 10), split(SECRET, 10)],
         [routes(UNKNOWN)],
+        [other("pkg:index:Thing", spec={"http": [{"route": [{"weight": 1}, {"weight": 2}]}]})],
         [istio("VirtualService", {"http": [{"redirect": {"uri": "/new"}}, {"directResponse": {"status": 404}}]})],
     ],
     "vm-probe": [
