@@ -218,6 +218,7 @@ RULES: list[tuple[str, Change, str, str]] = [
     ("a limit is zero", at("sidecar/timeouts", {"syncSeconds": 0}), "sidecar.timeouts.syncSeconds", "1"),
     ("a variable is no name", at("sidecar/environment", {"A-B": "c"}), "sidecar.environment.A-B", "variable"),
     ("mTLS is a boolean", at("mtls", True), "mtls", "STRICT"),
+    ("a namespace is misspelt inside", at("namespaces/demo", {"existng": True}), "namespaces.demo.existng", "setting"),
     ("a namespace is nobody's", at("namespaces", {"shop": {}}), "namespaces.shop", "of no workload"),
     ("a workload's name is no label", at("workloads/Echo", {"namespace": "x"}), "workloads.Echo", "RFC 1123"),
     (
@@ -692,6 +693,9 @@ GOOD = {
     ),
     "a machine that SSH reaches by its name, and the mesh at an address": both(
         at(f"{VM_1}/ssh/address", "vm-1.example.com"), at(f"{VM_1}/meshAddress", "192.0.2.11")
+    ),
+    "no package where there is no machine": both(
+        both(at(f"{ECHO}/machines", ...), at("routing", {})), at("sidecar/package", ...)
     ),
     "flags of the agent that no setting has": at("sidecar/environment", {"ISTIO_AGENT_FLAGS": "--concurrency=2"}),
     "a probe that finds a VM healthy just in time for up": at(f"{ECHO}/probe/initialDelaySeconds", 119),
