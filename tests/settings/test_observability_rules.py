@@ -9,7 +9,7 @@ import pytest
 from hybridmesh.settings import parse
 from tests.components.harness import PROJECT_ROOT, dev_sections, read_file
 from tests.settings.test_network_rules import far, host
-from tests.settings.test_rules import Change, at, both, findings
+from tests.settings.test_rules import IN_ISTIO, INJECTED, Change, at, both, findings
 
 GIVEN: dict[str, Any] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"], "prometheus": {"image": "prometheus:1"}}
 AGENT = {"machine": "far-1", "package": {"url": "http://192.0.2.1/p.tar.gz", "sha256": "ab" * 32}}
@@ -258,6 +258,18 @@ def test_scraping_too_seldom_for_the_alerts_is_refused_with_the_reason() -> None
     (found,) = findings(both(seen, at("observability/scrapeSeconds", 600)))
     assert "five minutes" in found.consequence
     assert found.fix == "seconds, 1 to 120."
+
+
+def test_istiod_must_look_at_the_namespaces_of_gateways_and_metrics_too() -> None:
+    def selected(*selectors: dict[str, Any], **namespaces: dict[str, Any]) -> list[str]:
+        own = at("controlPlane/values/meshConfig/discoverySelectors", list(selectors))
+        return [f.problem for f in findings(both(seen, both(own, at("namespaces", namespaces))))]
+
+    made = [f"selects no namespace {name}, which" for name in ("demo", "hybrid-mesh-metrics", "network-gateways")]
+    assert [problem.rpartition(" this stack")[0] for problem in selected(IN_ISTIO)] == made
+    assert selected(IN_ISTIO, demo={}) == selected(IN_ISTIO), "described, and made all the same"
+    assert selected(IN_ISTIO, demo={"existing": True}) == selected(IN_ISTIO)[1:]
+    assert selected(IN_ISTIO, INJECTED) == []
 
 
 def test_all_of_it_together_is_good() -> None:
