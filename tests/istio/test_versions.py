@@ -47,6 +47,15 @@ def test_an_objection_says_which_way_it_is_wrong_and_what_may_break() -> None:
         assert objection.fix == "one of 1.31, 1.30"
 
 
+def test_of_what_is_outside_the_table_no_more_is_said_than_can_be_known() -> None:
+    (unknown,) = versions.objections("1.31.0", "latest")
+    assert unknown.problem == "cannot be compared with istiod 1.31.0"
+    istiod, sidecar = versions.objections("2.0.0", "1.31.0")
+    assert istiod.problem == "is not in the table of supported versions (1.31, 1.30)"
+    assert istiod.consequence == versions.MAY_BREAK["istiod"]
+    assert (istiod.fix, sidecar.fix) == ("one of 1.31, 1.30", "one of 2.0"), "before a first minor version is none"
+
+
 def test_systems_are_words_that_a_shell_can_split() -> None:
     words = versions.systems_line().split(" ")
     assert len(words) == len(set(words)) == len(versions.SYSTEMS)
