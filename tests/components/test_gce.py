@@ -254,9 +254,47 @@ def test_what_is_kept_from_the_proxy_adds_to_the_metadata_server() -> None:
     assert "ISTIO_SERVICE_EXCLUDE_CIDR='192.0.2.0/24,169.254.169.254/32'\n" in script
 
 
+def shown(**changes: Any) -> dict[str, Any]:
+    """What a preview shows of machines that join by themselves."""
+    join = replace(JOIN, accounts=[EMAIL], **changes)
+    plain: dict[str, Any] = run(lambda: SelfJoin("echo-fleet", join).startup_script).one("echo-fleet", "SelfJoin").plain
+    return plain
+
+
+def test_proxies_are_told_what_they_are_told_of_machines_that_somebody_logs_in_to() -> None:
+    def lines(**changes: Any) -> set[str]:
+        return set(shown(**changes)["cluster.env"].splitlines())
+
+    listed = SidecarCapture(inbound_ports=[8080, 9100], exclude_inbound_ports=[9100], exclude_outbound_ports=[5432])
+    assert lines(capture=listed) >= {"ISTIO_INBOUND_PORTS='8080'", "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE='5432'"}
+    everything = SidecarCapture(all_inbound_ports=True, exclude_inbound_ports=[9100])
+    assert lines(capture=everything) >= {
+        "ISTIO_INBOUND_PORTS='*'",
+        "ISTIO_LOCAL_EXCLUDE_PORTS='22,15090,15021,15020,9100'",
+    }
+    assert "ISTIO_AGENT_FLAGS='--proxyLogLevel=debug'" in lines(log_level="debug")
+    assert "ISTIO_META_DNS_CAPTURE='true'" in lines()
+    assert not {line for line in lines(dns_capture=False) if "DNS_CAPTURE" in line}
+    assert lines() >= {"ISTIO_META_CLUSTER_ID='gke'", "ISTIO_META_AUTO_REGISTER_GROUP='echo'"}
+
+
+def test_a_revision_s_istiod_in_another_namespace_is_the_one_that_they_ask() -> None:
+    files = shown(revision="canary", istio_namespace="mesh")
+    assert files["hosts"] == "10.2.0.9 istiod-canary.mesh.svc\n"
+    assert "CA_ADDR='istiod-canary.mesh.svc:15012'" in files["cluster.env"].splitlines()
+    assert "discoveryAddress: istiod-canary.mesh.svc:15012" in files["mesh.yaml"]
+
+
+def test_what_they_install_and_whom_they_ask_as_whom_is_shown_beside_the_files() -> None:
+    assert {name: value for name, value in shown().items() if name in ("package", "serviceAccount", "apiServer")} == {
+        "package": f"https://mirror.example/istio.deb 1.31.0 sha256:{'ab' * 32}",
+        "serviceAccount": "echo",
+        "apiServer": "https://10.1.0.2",
+    }
+
+
 def test_the_agent_s_ports_are_those_that_the_machines_firewall_and_scripts_know() -> None:
-    join = replace(JOIN, accounts=[EMAIL], mesh_config="defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}\n")
-    files = run(lambda: SelfJoin("echo-fleet", join).startup_script).one("echo-fleet", "SelfJoin").plain
+    files = shown(mesh_config="defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}\n")
     assert "15030" not in files["cluster.env"] + files["mesh.yaml"]
     assert "15100" not in files["mesh.yaml"]
 
@@ -266,10 +304,10 @@ def test_each_file_is_shown_as_a_property_of_its_own_and_one_unknown_hides_no_ot
         reserved = compute.Address("gateway", project="my-project", region="europe-west3")
         return SelfJoin("echo-fleet", replace(JOIN, accounts=[EMAIL], gateway_address=reserved.address)).startup_script
 
-    shown = run(program, preview=True).one("echo-fleet", "SelfJoin").inputs
-    assert {"cluster.env", "mesh.yaml", "root-cert.pem", "kubernetes-ca.pem"} <= shown.keys()
-    assert not isinstance(shown.get("hosts"), str), "the address is not reserved yet"
-    assert shown["cluster.env"].endswith("TRUST_DOMAIN='cluster.local'\n")
+    inputs = run(program, preview=True).one("echo-fleet", "SelfJoin").inputs
+    assert {"cluster.env", "mesh.yaml", "root-cert.pem", "kubernetes-ca.pem"} <= inputs.keys()
+    assert not isinstance(inputs.get("hosts"), str), "the address is not reserved yet"
+    assert inputs["cluster.env"].endswith("TRUST_DOMAIN='cluster.local'\n")
 
 
 def test_the_group_heals_by_readiness_and_rolls_with_a_surge(world: World) -> None:
