@@ -38,6 +38,10 @@ def through(data: Any, message: str = "ProxyConfig") -> Any:
         ),
         ({"tracing": {"sampling": "NaN"}}, {"tracing": {"sampling": "NaN"}}),
         (
+            {"tracing": {"openCensusAgent": {"context": []}, "customTags": {}}},
+            {"tracing": {"openCensusAgent": {}}},
+        ),
+        (
             {"extraStatTags": [None, "a"], "runtimeValues": {"a": None}},
             {"extraStatTags": ["", "a"], "runtimeValues": {"a": ""}},
         ),
