@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hybridmesh.istio import protojson
+from hybridmesh.istio import BootstrapError, protojson
 from hybridmesh.istio.protojson import parse_duration
 from hybridmesh.istio.schema import ENUMS, MESSAGES
 
@@ -41,6 +41,8 @@ def through(data: Any, message: str = "ProxyConfig") -> Any:
             {"tracing": {"openCensusAgent": {"context": []}, "customTags": {}}},
             {"tracing": {"openCensusAgent": {}}},
         ),
+        ({"concurrency": "null", "proxyAdminPort": " 8000 "}, {"concurrency": 0, "proxyAdminPort": 8000}),
+        ({"tracing": {"sampling": 0.0}}, {"tracing": {}}),
         (
             {"extraStatTags": [None, "a"], "runtimeValues": {"a": None}},
             {"extraStatTags": ["", "a"], "runtimeValues": {"a": ""}},
@@ -51,6 +53,32 @@ def through(data: Any, message: str = "ProxyConfig") -> Any:
 )
 def test_messages_are_normalised(data: Any, expected: Any) -> None:
     assert through(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "low", "high"), [("concurrency", -(2**31), 2**31 - 1), ("fileFlushMinSizeKb", 0, 2**32 - 1)]
+)
+def test_whole_numbers_have_the_range_of_their_type(field: str, low: int, high: int) -> None:
+    assert through({field: high}) == {field: high}
+    assert through({field: low}) == ({field: low} if low else {})
+    for outside in (low - 1, high + 1):
+        with pytest.raises(
+            BootstrapError, match=f"here.{field} = {outside}: is not a whole number from {low} to {high}"
+        ):
+            through({field: outside})
+
+
+def test_whole_numbers_of_64_bits_are_written_as_text() -> None:
+    def attributes(number: int) -> Any:
+        return through({"tracing": {"stackdriver": {"maxNumberOfAttributes": number}}})
+
+    for number in (-(2**63), 2**63 - 1):
+        assert attributes(number)["tracing"]["stackdriver"] == {"maxNumberOfAttributes": str(number)}
+    for outside in (-(2**63) - 1, 2**63):
+        with pytest.raises(
+            BootstrapError, match="is not a whole number from -9223372036854775808 to 92233720368547758"
+        ):
+            attributes(outside)
 
 
 def test_merging_a_oneof_leaves_the_last() -> None:
