@@ -18,6 +18,7 @@ from hybridmesh.settings import Settings
 from hybridmesh.settings.adopted import asked_of_adopted
 from tests.components.harness import PROJECT_ROOT, SECRETS, World, dev_settings, run
 from tests.settings.test_network_rules import far
+from tests.settings.test_observability_rules import seen
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
 
@@ -59,6 +60,35 @@ def test_every_kubernetes_object_goes_through_the_stack_s_own_provider(preview: 
     objects = [r for r in world.found if r.type.startswith("kubernetes:")]
     assert len(objects) > 15
     assert {r.provider.rpartition("::")[0] for r in objects} == {provider.urn}
+
+
+@pytest.mark.parametrize("delivery", ["files", "operator"])
+def test_so_does_what_only_some_stacks_have_and_nothing_is_without_a_place_in_the_stack(delivery: str) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        seen(sections)
+        if delivery == "operator":
+            sections["observability"] |= {"delivery": delivery, "agents": {}}
+            del sections["observability"]["prometheus"]
+        sections["workloads"]["echo"]["machines"]["registration"] = "static"
+        sections["sidecar"] |= {"accessLog": "all", "egress": {"hosts": ["*/*"]}}
+        sections["namespaces"] = {"demo": {"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}}
+        sections["access"] = {"echo": {"default": "deny", "allow": [{"from": ["client"]}]}}
+        sections["controlPlane"]["revisions"] = {"canary": {}}
+
+    world = run(mesh(dev_settings(change)))
+    provider = world.one("mesh-kubernetes")
+    objects = [r for r in world.found if r.type.startswith("kubernetes:")]
+    assert {r.type.rpartition(":")[2] for r in objects} >= {
+        "WorkloadEntry",
+        "Telemetry",
+        "Sidecar",
+        "AuthorizationPolicy",
+        "RoleBinding",
+        "Deployment" if delivery == "files" else "ScrapeConfig",
+    }
+    assert [r.name for r in objects if r.provider.rpartition("::")[0] != provider.urn] == []
+    parents = {r.urn for r in world.found}
+    assert [r.name for r in world.found if r.parent not in parents] == ["mesh"]
 
 
 def test_every_way_to_the_cluster_is_by_the_context_of_the_settings() -> None:

@@ -43,6 +43,7 @@ def through(data: Any, message: str = "ProxyConfig") -> Any:
         ),
         ({"concurrency": "null", "proxyAdminPort": " 8000 "}, {"concurrency": 0, "proxyAdminPort": 8000}),
         ({"tracing": {"sampling": 0.0}}, {"tracing": {}}),
+        ({"tracing": {"sampling": 12.5}}, {"tracing": {"sampling": 12.5}}),
         (
             {"extraStatTags": [None, "a"], "runtimeValues": {"a": None}},
             {"extraStatTags": ["", "a"], "runtimeValues": {"a": ""}},

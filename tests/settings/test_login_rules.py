@@ -41,9 +41,10 @@ def test_a_key_an_agent_and_a_bastion_are_good(good: dict[str, Any]) -> None:
 
 
 def test_a_key_that_is_none_inside_is_for_ssh_to_refuse() -> None:
-    mangled = "-----BEGIN OPENSSH PRIVATE KEY-----\nbüffel\n-----END OPENSSH PRIVATE KEY-----\n"
-    assert not is_encrypted(mangled)
-    assert findings(privateKeyFile=None, privateKey=mangled) == []
+    for body in ("büffel", "aGVsbG8sIEkgYW0gbm8ga2V5"):
+        mangled = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n"
+        assert not is_encrypted(mangled)
+        assert findings(privateKeyFile=None, privateKey=mangled) == []
 
 
 @pytest.mark.parametrize(
