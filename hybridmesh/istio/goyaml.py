@@ -163,9 +163,6 @@ class _Dumper(yaml.SafeDumper):
             return _TAG + "null"
         return tag
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
-        return True
-
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # Line separators and the like are written as escapes: in any other style a reader may fold or trim them.

@@ -76,6 +76,8 @@ def test_documents(text: str, data: Any) -> None:
         ("a: &a [*a]", "here: is nested too deeply, or contains itself"),
         ("a: \x07", r"here: holds the character U\+0007"),
         ("a: !!int x", "here: tags 'x' in line 1 as int, which it is not"),
+        ("a: !!float x", "here: tags 'x' in line 1 as float, which it is not"),
+        ("a: !!bool 5", "here: tags '5' in line 1 as bool, which it is not"),
         ("<<: 5", "here: merges something other than a mapping in line 1"),
         ('"\\ud800"', "here: holds half of a surrogate pair in line 1"),
         ("{~: a}", "here: is a key in line 1, and neither text nor a whole number"),
