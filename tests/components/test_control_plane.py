@@ -153,6 +153,7 @@ def test_the_root_certificate_is_awaited_and_nothing_is_only_read() -> None:
     world = installed()
     awaited = world.one("plane-root-certificate")
     assert (awaited.value("name"), awaited.value("key")) == ("istio-ca-root-cert", "root-cert.pem")
+    assert "its log, `kubectl logs -n istio-system -l app=istiod`" in awaited.value("remedy")
     assert world.is_after(awaited, world.one("plane-istiod"))
     assert not [r.name for r in world.found if r.read], "the engine writes its state twice for each"
 
@@ -211,3 +212,4 @@ def test_merged_goes_key_by_key_and_changes_neither() -> None:
     below, above = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": 3}, "d": [2], "e": {}}
     assert merged(below, above) == {"a": {"b": 1, "c": 3}, "d": [2], "e": {}}
     assert below == {"a": {"b": 1, "c": 2}, "d": [1]}
+    assert merged(below, {"a": 5, "d": {"e": 1}}) == {"a": 5, "d": {"e": 1}}
