@@ -26,6 +26,7 @@ from . import cases
         (".5", 0.5),
         ("08", 8.0),
         ("-9223372036854775808", -(2**63)),
+        ("-9223372036854775809", -(2.0**63)),
         ("18446744073709551615", 2**64 - 1),
         ("18446744073709551616", 2.0**64),
         ("+9223372036854775808", 2.0**63),
@@ -72,6 +73,7 @@ def test_documents(text: str, data: Any) -> None:
     ("text", "said"),
     [
         ("a: b: c", r"here: is not YAML: .* in line 1, column 5"),
+        ("a: 1\nb: c: d", r"here: is not YAML: .* in line 2, column 5"),
         ("a: *b", "here: is not YAML: found undefined alias"),
         ("a: &a [*a]", "here: is nested too deeply, or contains itself"),
         ("a: \x07", r"here: holds the character U\+0007"),
