@@ -5,25 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .names import GATEWAY_PORT_LABEL, NAME_LABEL, NETWORK_LABEL, is_revisioned, istiod_address, istiod_host
+from .names import GATEWAY_PORT_LABEL, NAME_LABEL, NETWORK_LABEL, is_revisioned
+from .needs import Lack, Needs, lacks
 from .nested import at
 from .ports import EAST_WEST_TLS
 from .versions import minor
 
 Labels = Mapping[str, str]
 
-_NO = frozenset(("0", "f", "F", "false", "False", "FALSE"))
-"""What Go reads as false (strconv.ParseBool)."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(Needs):
     """What a stack says of the Istio that it adopts, and needs of it."""
 
-    namespace: str
-    """istiod's namespace."""
-    revision: str
-    """istiod's revision."""
     version: str
     """Its version."""
     version_at: str
@@ -32,8 +26,6 @@ class Asked:
     """Istio's cluster id."""
     network: str
     """The network of the cluster's pods."""
-    domain: str
-    """The cluster's DNS domain."""
     networks: Sequence[str]
     """Other networks that have VMs."""
     gateway: str | None
@@ -43,16 +35,6 @@ class Asked:
     """The namespaces that it uses, with the labels that they will have; none where they are somebody else's."""
     pods_in: Sequence[str]
     """Those of them in which it has pods."""
-    registers: str
-    """A setting by which VMs register themselves; empty if none does."""
-    probe: str
-    """A setting by which the health of VMs counts; empty if there is none."""
-    joins: bool
-    """Whether VMs join it."""
-    signs: bool
-    """Whether VMs get their certificates of istiod."""
-    watched: str
-    """A setting of VMs of which istiod is asked whether they are in sync; empty if there is none."""
     routed: Mapping[str, tuple[str, Sequence[str]]]
     """Workloads with a routing, each with its namespace and its hosts, full names."""
 
@@ -84,9 +66,10 @@ class Istiod:
 def misfits(there: Istiod, asked: Asked) -> Iterator[str]:
     """What keeps the two from going together, each with the setting, the consequence and the fix."""
     yield from _version(there, asked)
-    yield from _variables(there, asked)
+    yield from _cluster(there, asked)
+    yield from map(_of_adopted, lacks(there.environment or {}, there.mesh, asked))
     yield from _network(there, asked)
-    yield from _mesh(there, asked)
+    yield from _root(there, asked)
     for namespace in sorted({asked.namespace, *asked.namespaces}):
         yield from _namespace(namespace, there, asked)
 
@@ -156,42 +139,20 @@ def _version(there: Istiod, asked: Asked) -> Iterator[str]:
         )
 
 
-def _variables(there: Istiod, asked: Asked) -> Iterator[str]:
-    environment = there.environment
-    if environment is None:
-        return
-    cluster = environment.get("CLUSTER_ID", "")
+def _cluster(there: Istiod, asked: Asked) -> Iterator[str]:
+    cluster = (there.environment or {}).get("CLUSTER_ID", "")
     aliases = " ".join(there.arguments).partition("--clusterAliases")[2]
     if asked.joins and cluster not in ("", asked.cluster) and asked.cluster not in re.split("[ =,]", aliases):
         yield (
             f"cluster.name = {asked.cluster}: the adopted istiod calls its cluster {cluster}. It would refuse every "
             f"VM's token. Fix: `cluster.name: {cluster}`."
         )
-    # With a revision, a VM's CA is its istiod, whatever the mesh config says.
-    told = not is_revisioned(asked.revision) and at(there.mesh, "defaultConfig", "proxyMetadata", "CA_ADDR")
-    if asked.signs and not told and environment.get("ENABLE_CA_SERVER") in _NO:
-        yield (
-            "controlPlane.mode = adopt: the adopted istiod signs no certificates (ENABLE_CA_SERVER is false). VMs "
-            "would get none, and not join. Fix: in `sidecar.environment.CA_ADDR`, where VMs reach the CA that signs in "
-            "its place; or an istiod that signs."
-        )
-    if asked.registers and environment.get("PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION") in _NO:
-        yield (
-            f"{asked.registers}: the adopted istiod registers no VM (PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION is "
-            "false). Nobody would call its VMs. Fix: `registration: static`, for machines of a workload; or let "
-            "Istio's owner take the variable away."
-        )
-    if asked.probe and environment.get("PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS") in _NO:
-        yield (
-            f"{asked.probe}: the adopted istiod hears of no VM's health (PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS is "
-            "false). VMs with a probe would never count as healthy. Fix: leave the probe out; or let Istio's owner "
-            "take the variable away."
-        )
-    if asked.watched and environment.get("ENABLE_DEBUG_ON_HTTP") in _NO:
-        yield (
-            f"{asked.watched}: the adopted istiod tells nobody whether VMs are in sync (ENABLE_DEBUG_ON_HTTP is "
-            "false). `up` would give up on each VM that joins. Fix: let Istio's owner take the variable away."
-        )
+
+
+def _of_adopted(lack: Lack) -> str:
+    subject = "istiod" if lack.place[0] == "env" else "mesh config"
+    fix = "; or ".join(filter(None, (lack.instead, f"let Istio's owner {lack.repair}")))
+    return f"{lack.setting}: the adopted {subject} {lack.what}. {lack.consequence} Fix: {fix}."
 
 
 def _network(there: Istiod, asked: Asked) -> Iterator[str]:
@@ -224,18 +185,7 @@ def _network(there: Istiod, asked: Asked) -> Iterator[str]:
         )
 
 
-def _mesh(there: Istiod, asked: Asked) -> Iterator[str]:
-    address = str(at(there.mesh, "defaultConfig", "discoveryAddress") or "")
-    host, expected = address.rpartition(":")[0], istiod_host(asked.namespace, asked.revision)
-    custom = ((there.environment or {}).get("ISTIOD_CUSTOM_HOST") or "").split(",")
-    inside = "." not in host or host.endswith((".svc", f".svc.{asked.domain}"))
-    if host and inside and host not in (expected, *custom):
-        yield (
-            f"controlPlane.revision = {asked.revision}: the adopted mesh config sends proxies to {address}, a name "
-            f"that leads nowhere on a VM: there istiod is {expected}. VMs would not find it. Fix: "
-            "`controlPlane.namespace` and `controlPlane.revision` of the istiod that is meant; or let Istio's owner "
-            f"set `meshConfig.defaultConfig.discoveryAddress` to {istiod_address(asked.namespace, asked.revision)}."
-        )
+def _root(there: Istiod, asked: Asked) -> Iterator[str]:
     root = there.mesh.get("rootNamespace")
     if root in asked.namespaces:
         yield (

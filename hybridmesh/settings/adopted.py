@@ -1,10 +1,12 @@
 """What a stack asks of the istiods that it adopts."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 from hybridmesh.istio.adopted import Asked
 from hybridmesh.istio.names import injection_labels
 
+from .istiod_checks import needs_of
 from .models import Gateway, Settings, Workload
 
 
@@ -17,39 +19,32 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
     namespaces |= {name: {} for name, there in settings.namespaces.items() if there.existing}
     if settings.observability is not None:
         namespaces[settings.observability.namespace] = made
-    of_machines = [(name, w) for name, w in sorted(settings.workloads.items()) if w.machines is not None]
-    registers = [
-        f"workloads.{name}.machines.registration"
-        for name, workload in of_machines
-        if workload.machines is not None and workload.machines.registration == "auto"
-    ]
-    registers += [f"networks.{name}.gateway" for name in sorted(settings.gateways)]
-    joining = [f"workloads.{name}.machines.hosts" for name, workload in of_machines if workload.hosts]
-    joining += [f"networks.{name}.gateway.hosts" for name in sorted(settings.gateways)]
-    probes = [f"workloads.{name}.probe" for name, workload in of_machines if workload.probe is not None]
     versions_at = {plane.revision: (plane.version, "controlPlane.version")}
     for name, revision in plane.revisions.items():
         versions_at[name] = (revision.version or plane.version, f"controlPlane.revisions.{name}.version")
     pods_in = sorted({w.namespace for w in settings.workloads.values() if _goes_by_namespace(w)})
-    joins = bool(of_machines) or bool(settings.gateways) or settings.google is not None
+    needs = needs_of(
+        plane,
+        settings.cluster,
+        settings.sidecar,
+        workloads=settings.workloads,
+        networks=settings.networks,
+        namespaces=settings.namespaces,
+        routing=settings.routing,
+        strict=settings.mtls == "STRICT",
+        google=settings.google is not None,
+    )
     return {
         revision: Asked(
-            namespace=plane.namespace,
-            revision=revision,
+            **asdict(replace(needs, revision=revision)),
             version=version,
             version_at=place,
             cluster=settings.cluster.name,
             network=settings.cluster.network,
-            domain=settings.cluster.domain,
             networks=sorted(settings.networks),
             gateway=_adopted_gateway(settings.gateway),
             namespaces=namespaces,
             pods_in=pods_in if revision == plane.revision else [],
-            registers=next(iter(registers), ""),
-            probe=next(iter(probes), ""),
-            joins=joins,
-            signs=joins and "CA_ADDR" not in settings.sidecar.environment,
-            watched=next(iter(joining), ""),
             routed={name: (settings.workloads[name].namespace, _hosts(settings, name)) for name in settings.routing},
         )
         for revision, (version, place) in versions_at.items()

@@ -9,6 +9,7 @@ from .control_plane_checks import check_control_plane
 from .draft import Draft
 from .findings import Finding, one_of
 from .google_checks import check_google
+from .istiod_checks import check_istiods
 from .machine_checks import check_entries, check_hosts, host_findings
 from .models import Access, Cluster, ControlPlane, Namespace, Sidecar, Versions, Workload
 from .network_checks import check_networks
@@ -29,6 +30,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     for name, workload in draft.workloads.items():
         yield from _workload(f"workloads.{name}", name, workload, control_plane)
     if control_plane is not None:
+        yield from check_istiods(draft, control_plane)
         yield from revision_findings(control_plane, draft.workloads, draft.networks)
         yield from _versions(draft, control_plane)
     yield from _shapes(draft)

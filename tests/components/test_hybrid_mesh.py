@@ -385,12 +385,36 @@ def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
         joins=True,
         signs=True,
         watched="workloads.echo.machines.hosts",
+        inbound_port="15006",
+        plain="",
         routed={"echo": ("demo", ["echo.demo.svc.cluster.local"])},
     )
     place = "controlPlane.revisions.next.version"
     beside = replace(asked["default"], pods_in=[])
     assert asked["next"] == replace(beside, revision="next", version="1.30.1", version_at=place)
     assert asked["same"] == replace(beside, revision="same", version_at="controlPlane.revisions.same.version")
+
+
+def test_a_rule_that_says_nothing_of_tls_is_named_where_plain_text_is_refused() -> None:
+    def plain(change: Callable[[dict[str, Any]], object]) -> str:
+        def both(sections: dict[str, Any]) -> None:
+            adopted(sections)
+            change(sections)
+
+        return asked_of_adopted(dev_settings(both))["default"].plain
+
+    mutual = {"tls": {"mode": "ISTIO_MUTUAL"}}
+    assert plain(lambda _: None) == "routing.echo"
+    assert plain(lambda s: s["routing"]["echo"].update(mutual)) == ""
+    assert plain(lambda s: s.update(namespaces={"demo": {"trafficPolicy": mutual}})) == ""
+    assert plain(lambda s: s.update(namespaces={"demo": {"existing": True}})) == "", "its owner says what is refused"
+    assert plain(lambda s: s.update(mtls="PERMISSIVE")) == ""
+
+    def for_all(sections: dict[str, Any]) -> None:
+        sections["routing"]["echo"].update(mutual)
+        sections["namespaces"] = {"demo": {"trafficPolicy": {"loadBalancer": {}}}}
+
+    assert plain(for_all) == "namespaces.demo.trafficPolicy"
 
 
 def test_what_no_machine_needs_is_not_asked_of_an_istio_that_is_adopted() -> None:

@@ -29,6 +29,8 @@ ASKED = Asked(
     joins=True,
     signs=True,
     watched="workloads.echo.machines.hosts",
+    inbound_port="15006",
+    plain="routing.echo",
     routed={"echo": ("shop", ["echo.shop.svc.cluster.local"])},
 )
 MESH: dict[str, Any] = {
@@ -190,6 +192,35 @@ def test_an_address_of_istiod_that_a_vm_has_no_way_to_is_refused(
     tell(istio, defaultConfig={"discoveryAddress": address})
     said = f"the adopted mesh config sends proxies to {address}, a name that leads nowhere on a VM"
     assert [said in refused for refused in refusals()] == ([True] if is_refused else [])
+
+
+@pytest.mark.parametrize(
+    ("mesh", "said"),
+    [
+        (
+            {"proxyListenPort": 15101},
+            "controlPlane.mode = adopt: the adopted mesh config has proxies take what goes out at port 15101",
+        ),
+        (
+            {"proxyInboundListenPort": 15106},
+            "controlPlane.mode = adopt: the adopted mesh config has proxies take what comes in at port 15106",
+        ),
+        (
+            {"enableAutoMtls": False},
+            "routing.echo: the adopted mesh config has callers speak mTLS only where a DestinationRule says so",
+        ),
+    ],
+)
+def test_a_mesh_config_by_which_no_vm_could_serve(istio: FakeCluster, mesh: dict[str, Any], said: str) -> None:
+    tell(istio, **mesh)
+    assert refusal().startswith(said)
+    assert refusals(replace(ASKED, joins=False, plain="")) == [], "nothing needs it"
+
+
+def test_what_vms_and_the_mesh_config_agree_on_is_taken(istio: FakeCluster) -> None:
+    tell(istio, proxyListenPort=15001, proxyInboundListenPort=15106, enableAutoMtls=True)
+    assert '`sidecar.environment.INBOUND_CAPTURE_PORT: "15106"`; or let Istio\'s owner take it away.' in refusal()
+    assert refusals(replace(ASKED, inbound_port="15106")) == []
 
 
 def test_the_mesh_s_root_namespace_is_nobody_s_own(istio: FakeCluster) -> None:

@@ -73,6 +73,7 @@ def behind_two_bastions(sections: dict[str, Any]) -> None:
 
 IN_ISTIO = {"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}}
 INJECTED = {"matchExpressions": [{"key": "istio-injection", "operator": "Exists"}]}
+REGISTERS = "PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION"
 # What is changed, where the finding is, and a word of the problem.
 RULES: list[tuple[str, Change, str, str]] = [
     ("a gateway's name is none for Helm", at("gateway/name", "g" * 54), "gateway.name", "is too long"),
@@ -138,6 +139,43 @@ RULES: list[tuple[str, Change, str, str]] = [
             ("meshConfig/trustDomain", "controlPlane.trustDomain"),
             ("meshConfig/rootNamespace", "controlPlane.namespace"),
         )
+    ),
+    *(
+        (
+            f"istiod's {value} leaves VMs without what they need",
+            at(f"controlPlane/values/{value}", said),
+            f"controlPlane.values.{value.replace('/', '.')}",
+            problem,
+        )
+        for value, said, problem in (
+            ("env/ENABLE_CA_SERVER", "false", "makes an istiod that signs no certificates"),
+            ("env/PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION", False, "registers no VM"),
+            ("env/PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS", "0", "hears of no VM's health"),
+            ("env/ENABLE_DEBUG_ON_HTTP", "false", "tells nobody whether VMs are in sync"),
+            (
+                "meshConfig/defaultConfig/discoveryAddress",
+                "istiod.mesh.svc:15012",
+                "makes a mesh config that sends proxies to istiod.mesh.svc:15012, a name that leads nowhere on a VM",
+            ),
+            ("meshConfig/proxyListenPort", 15101, "has proxies take what goes out at port 15101"),
+            ("meshConfig/proxyInboundListenPort", 15106, "has proxies take what comes in at port 15106"),
+            ("meshConfig/enableAutoMtls", False, "has callers speak mTLS only where a DestinationRule says so"),
+        )
+    ),
+    (
+        "a second istiod registers no VM",
+        at("controlPlane/revisions", {"next": {"values": {"env": {REGISTERS: "false"}}}}),
+        f"controlPlane.revisions.next.values.env.{REGISTERS}",
+        "registers no VM",
+    ),
+    (
+        "VMs of a second istiod are sent to the first",
+        both(
+            at("controlPlane/revisions", {"next": {}}),
+            at("controlPlane/values/meshConfig/defaultConfig/discoveryAddress", "istiod.istio-system.svc:15012"),
+        ),
+        "controlPlane.values.meshConfig.defaultConfig.discoveryAddress",
+        "there istiod is istiod-next.istio-system.svc",
     ),
     (
         "istiod does not look at a namespace of the stack's",
@@ -698,6 +736,43 @@ GOOD = {
         both(at(f"{ECHO}/machines", ...), at("routing", {})), at("sidecar/package", ...)
     ),
     "flags of the agent that no setting has": at("sidecar/environment", {"ISTIO_AGENT_FLAGS": "--concurrency=2"}),
+    "an istiod that registers no VM, for VMs that need not": both(
+        at(f"controlPlane/values/env/{REGISTERS}", "false"), at(f"{ECHO}/machines/registration", "static")
+    ),
+    "an istiod that signs nothing, beside a CA that does": both(
+        at("controlPlane/values/env/ENABLE_CA_SERVER", "false"),
+        at("sidecar/environment/CA_ADDR", "ca.example.com:443"),
+    ),
+    "istiod by its own name, and by one that VMs may resolve": both(
+        at("controlPlane/values/meshConfig/defaultConfig/discoveryAddress", "istiod.istio-system.svc:15012"),
+        at(
+            "controlPlane/revisions",
+            {"next": {"values": {"meshConfig": {"defaultConfig": {"discoveryAddress": "istiod.example.com:443"}}}}},
+        ),
+    ),
+    "a port for what comes in that VMs are told of": both(
+        at("controlPlane/values/meshConfig/proxyInboundListenPort", 15106),
+        at("sidecar/environment/INBOUND_CAPTURE_PORT", "15106"),
+    ),
+    "no mTLS of itself, where the rule asks for it": both(
+        at("controlPlane/values/meshConfig/enableAutoMtls", False), at("routing/echo/tls", {"mode": "ISTIO_MUTUAL"})
+    ),
+    "values that have another form than the chart's": at("controlPlane/values", {"env": [], "meshConfig": "x"}),
+    "a gateway that is reached at another address than its Service's": both(
+        at("gateway/address", "192.0.2.100"),
+        at(
+            "gateway/values",
+            {"service": {"type": "NodePort"}, "networkGatewayPorts": {"tls-istiod": {"port": 443}}},
+        ),
+    ),
+    "ports that a gateway's pods have otherwise": at(
+        "gateway/values",
+        {
+            "service": {"type": "LoadBalancer"},
+            "networkGatewayPorts": {"tls": {"port": 15443, "targetPort": 16443}, "status-port": {"port": 80}},
+        },
+    ),
+    "a variable that leaves a port where it is": at("sidecar/environment", {"ENVOY_STATUS_PORT": "15021"}),
     "a probe that finds a VM healthy just in time for up": at(f"{ECHO}/probe/initialDelaySeconds", 119),
     "an app at the port that sshd had on a machine that is lost": both(
         both(at(f"{VM_1}/ssh/port", 2222), at(f"{VM_1}/lost", True)), at(f"{ECHO}/ports/0/targetPort", 2222)

@@ -1,0 +1,162 @@
+"""What VMs need of an istiod, whoever installs it: what its variables and its mesh config may not say."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .names import is_revisioned, istiod_address, istiod_host
+from .nested import at
+from .ports import PROXY_OUTBOUND
+
+_NO = frozenset(("0", "f", "F", "false", "False", "FALSE"))
+"""What Go reads as false (strconv.ParseBool)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a stack needs of an istiod that its VMs may follow."""
+
+    namespace: str
+    """istiod's namespace."""
+    revision: str
+    """istiod's revision."""
+    domain: str
+    """The cluster's DNS domain."""
+    registers: str
+    """A setting by which VMs register themselves; empty if none does."""
+    probe: str
+    """A setting by which the health of VMs counts; empty if there is none."""
+    joins: bool
+    """Whether VMs join it."""
+    signs: bool
+    """Whether VMs get their certificates of istiod."""
+    watched: str
+    """A setting of VMs of which istiod is asked whether they are in sync; empty if there is none."""
+    inbound_port: str
+    """Where VMs' iptables lead what comes in."""
+    plain: str
+    """A setting by which callers would speak plain text, unless Istio finds out that they must not, to what takes none;
+    empty if there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """What VMs lack with an istiod."""
+
+    place: tuple[str, ...]
+    """Where that is said, as the values of the istiod chart have it."""
+    value: str
+    """What is said there."""
+    setting: str
+    """What in the stack's settings does not go with it, where they adopt that istiod."""
+    what: str
+    """What such an istiod, or mesh config, does: begins with a verb."""
+    consequence: str
+    """What follows."""
+    instead: str = ""
+    """What the stack may have in its place; empty: nothing."""
+    repair: str
+    """What Istio's owner may do."""
+
+
+def lacks(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
+    """What VMs lack with an istiod of these variables and this mesh config."""
+    yield from _turned_off(environment, mesh, needs)
+    if needs.joins:
+        yield from _address(environment, mesh, needs)
+        yield from _listeners(mesh, needs)
+    if needs.plain and mesh.get("enableAutoMtls") is False:
+        yield Lack(
+            place=("meshConfig", "enableAutoMtls"),
+            value="false",
+            setting=needs.plain,
+            what="has callers speak mTLS only where a DestinationRule says so (enableAutoMtls is false)",
+            consequence=f"That of `{needs.plain}` says nothing of TLS, and `mtls` is STRICT: every call would be "
+            "refused.",
+            instead=f"`{needs.plain}.tls: {{mode: ISTIO_MUTUAL}}`",
+            repair="take it away",
+        )
+
+
+def _turned_off(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
+    # With a revision, a VM's CA is its istiod, whatever the mesh config says.
+    told = not is_revisioned(needs.revision) and at(mesh, "defaultConfig", "proxyMetadata", "CA_ADDR")
+    for variable, setting, what, consequence, instead in (
+        (
+            "ENABLE_CA_SERVER",
+            "controlPlane.mode = adopt" if needs.signs and not told else "",
+            "signs no certificates",
+            "VMs would get none, and not join.",
+            "in `sidecar.environment.CA_ADDR`, where VMs reach the CA that signs in its place",
+        ),
+        (
+            "PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION",
+            needs.registers,
+            "registers no VM",
+            "Nobody would call VMs that are to register themselves.",
+            "`registration: static`, for machines of a workload",
+        ),
+        (
+            "PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS",
+            needs.probe,
+            "hears of no VM's health",
+            "VMs with a probe would never count as healthy.",
+            "leave the probe out",
+        ),
+        (
+            "ENABLE_DEBUG_ON_HTTP",
+            needs.watched,
+            "tells nobody whether VMs are in sync",
+            "`up` would give up on each VM that joins.",
+            "",
+        ),
+    ):
+        value = str(environment.get(variable))
+        if setting and value in _NO:
+            yield Lack(
+                place=("env", variable),
+                value=value.lower(),
+                setting=setting,
+                what=f"{what} ({variable} is false)",
+                consequence=consequence,
+                instead=instead,
+                repair="take the variable away",
+            )
+
+
+def _address(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
+    address = str(at(mesh, "defaultConfig", "discoveryAddress") or "")
+    host, expected = address.rpartition(":")[0], istiod_host(needs.namespace, needs.revision)
+    custom = str(environment.get("ISTIOD_CUSTOM_HOST") or "").split(",")
+    inside = "." not in host or host.endswith((".svc", f".svc.{needs.domain}"))
+    if host and inside and host not in (expected, *custom):
+        ours = istiod_address(needs.namespace, needs.revision)
+        yield Lack(
+            place=("meshConfig", "defaultConfig", "discoveryAddress"),
+            value=address,
+            setting=f"controlPlane.revision = {needs.revision}",
+            what=f"sends proxies to {address}, a name that leads nowhere on a VM: there istiod is {expected}",
+            consequence="VMs would not find it.",
+            instead="`controlPlane.namespace` and `controlPlane.revision` of the istiod that is meant",
+            repair=f"set `meshConfig.defaultConfig.discoveryAddress` to {ours}",
+        )
+
+
+def _listeners(mesh: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
+    # On a VM istio-iptables takes the one port from a variable, and the other from nowhere
+    # (tools/istio-iptables/pkg/cmd/root.go, tools/packaging/common/istio-start.sh).
+    for key, traffic, led_to, variable in (
+        ("proxyListenPort", "goes out", str(PROXY_OUTBOUND), ""),
+        ("proxyInboundListenPort", "comes in", needs.inbound_port, "INBOUND_CAPTURE_PORT"),
+    ):
+        port = mesh.get(key)
+        if port is not None and str(port) != led_to:
+            yield Lack(
+                place=("meshConfig", key),
+                value=str(port),
+                setting="controlPlane.mode = adopt",
+                what=f"has proxies take what {traffic} at port {port} ({key})",
+                consequence=f"On a VM it is led to {led_to}, where nobody would take it: its connections would fail.",
+                instead=f'`sidecar.environment.{variable}: "{port}"`' if variable else "",
+                repair="take it away",
+            )

@@ -1,0 +1,102 @@
+"""What a stack's VMs need of its istiods, and whether the Helm values of those that it installs leave it to them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from hybridmesh.istio.needs import Needs, lacks
+from hybridmesh.istio.nested import at, merged
+from hybridmesh.istio.ports import PROXY_INBOUND
+
+from .draft import Draft
+from .findings import Finding
+from .models import Cluster, ControlPlane, Namespace, Network, Routing, Sidecar, Workload
+
+
+def needs_of(
+    plane: ControlPlane,
+    cluster: Cluster,
+    sidecar: Sidecar,
+    *,
+    workloads: Mapping[str, Workload],
+    networks: Mapping[str, Network],
+    namespaces: Mapping[str, Namespace],
+    routing: Mapping[str, Routing],
+    strict: bool,
+    google: bool,
+) -> Needs:
+    """What is needed of the control plane's istiod. `strict`: whether `mtls` is STRICT; `google`: whether machines of
+    Google Cloud may join."""
+    machines = {name: w.machines for name, w in sorted(workloads.items()) if w.machines is not None}
+    gateways = [name for name, network in sorted(networks.items()) if network.gateway is not None]
+    registers = [f"workloads.{n}.machines.registration" for n, m in machines.items() if m.registration == "auto"]
+    registers += [f"networks.{name}.gateway" for name in gateways]
+    watched = [f"workloads.{name}.machines.hosts" for name, m in machines.items() if m.hosts]
+    watched += [f"networks.{name}.gateway.hosts" for name in gateways]
+    probes = [f"workloads.{name}.probe" for name in machines if workloads[name].probe is not None]
+    plain = _without_tls(workloads, namespaces, routing) if strict else iter(())
+    joins = bool(machines or gateways) or google
+    return Needs(
+        namespace=plane.namespace,
+        revision=plane.revision,
+        domain=cluster.domain,
+        registers=next(iter(registers), ""),
+        probe=next(iter(probes), ""),
+        joins=joins,
+        signs=joins and "CA_ADDR" not in sidecar.environment,
+        watched=next(iter(watched), ""),
+        inbound_port=sidecar.environment.get("INBOUND_CAPTURE_PORT", str(PROXY_INBOUND)),
+        plain=next(plain, ""),
+    )
+
+
+def _without_tls(
+    workloads: Mapping[str, Workload], namespaces: Mapping[str, Namespace], routing: Mapping[str, Routing]
+) -> Iterator[str]:
+    """What makes a DestinationRule without a word of TLS, in a namespace of the stack's own."""
+    for name, route in sorted(routing.items()):
+        namespace = namespaces.get(workloads[name].namespace, Namespace()) if name in workloads else None
+        if namespace is not None and not namespace.existing and route.over(namespace.traffic_policy).tls is None:
+            yield f"routing.{name}"
+    for name, namespace in sorted(namespaces.items()):
+        if namespace.traffic_policy is not None and namespace.traffic_policy.tls is None:
+            yield f"namespaces.{name}.trafficPolicy"
+
+
+def check_istiods(draft: Draft, plane: ControlPlane) -> Iterator[Finding]:
+    """What VMs lack with the istiods that this stack installs. An adopted one is looked at where it is."""
+    cluster, sidecar = draft.section("cluster", Cluster), draft.section_or_default("sidecar", Sidecar)
+    if plane.mode == "adopt" or cluster is None or sidecar is None:
+        return
+    given = draft.sections.get("namespaces") or {}
+    needs = needs_of(
+        plane,
+        cluster,
+        sidecar,
+        workloads=draft.workloads,
+        networks=draft.networks,
+        namespaces={name: there for name, there in given.items() if isinstance(there, Namespace)},
+        routing=draft.routing,
+        strict=draft.sections.get("mtls", "STRICT") == "STRICT",
+        google="google" in draft.sections,
+    )
+    seen: set[str] = set()
+    for name in (plane.revision, *plane.revisions):
+        own = plane.revisions[name].values if name in plane.revisions else {}
+        values = merged(plane.values, own)
+        environment, mesh = at(values, "env"), at(values, "meshConfig")
+        for lack in lacks(
+            environment if isinstance(environment, Mapping) else {},
+            mesh if isinstance(mesh, Mapping) else {},
+            replace(needs, revision=name),
+        ):
+            of = "controlPlane" if at(own, *lack.place) is None else f"controlPlane.revisions.{name}"
+            path = ".".join((of, "values", *lack.place))
+            if path not in seen:
+                yield Finding(
+                    path,
+                    lack.value,
+                    f"makes {'an istiod' if lack.place[0] == 'env' else 'a mesh config'} that {lack.what}",
+                    lack.consequence,
+                    "; or ".join(filter(None, ("leave it out", lack.instead))) + ".",
+                )
+            seen.add(path)
