@@ -112,9 +112,6 @@ class ProxyChoices(Protocol):
 def agent_environment(args: ProxyChoices) -> dict[str, str]:
     """Variables that the machine's settings ask for. Source: tools/packaging/common/istio-start.sh."""
     environment, capture = dict(args.environment), args.capture
-    if args.log_level is not None:
-        flags = environment.get("ISTIO_AGENT_FLAGS", "")
-        environment["ISTIO_AGENT_FLAGS"] = f"{flags} --proxyLogLevel={args.log_level}".strip()
     if capture.outbound_cidrs is not None:
         environment["ISTIO_SERVICE_CIDR"] = ",".join(capture.outbound_cidrs)
     if capture.exclude_outbound_cidrs:
@@ -122,6 +119,11 @@ def agent_environment(args: ProxyChoices) -> dict[str, str]:
     if capture.exclude_outbound_ports:
         environment["ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE"] = ",".join(map(str, capture.exclude_outbound_ports))
     return environment
+
+
+def agent_flags(args: ProxyChoices) -> str:
+    """Flags that the machine's settings ask for."""
+    return "" if args.log_level is None else f"--proxyLogLevel={args.log_level}"
 
 
 def join_settings(

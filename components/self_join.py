@@ -24,6 +24,7 @@ from .proxy_choices import (
     SidecarPackage,
     SidecarResources,
     agent_environment,
+    agent_flags,
     join_settings,
     package_text,
 )
@@ -203,6 +204,7 @@ def options(args: SelfJoinArgs, known: Mapping[str, Any]) -> BootstrapOptions:
         inbound_ports=None if capture.inbound_ports is None else tuple(capture.inbound_ports),
         all_inbound_ports=capture.all_inbound_ports,
         environment=agent_environment(replace(args, capture=capture)),
+        agent_flags=agent_flags(args),
     )
 
 

@@ -46,6 +46,7 @@ from .proxy_choices import (
     SidecarPackage,
     SidecarResources,
     agent_environment,
+    agent_flags,
     join_settings,
     package_text,
     resource_settings,
@@ -460,6 +461,7 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
         standard_ports=True,
         # The proxy's name in istiod, which else is the machine's own host name.
         environment={**agent_environment(args), "POD_NAME": args.machine},
+        agent_flags=agent_flags(args),
         **more,
     )
 

@@ -28,6 +28,7 @@ from .names import (
 from .ports import AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, SSH
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_AGENT_FLAGS = "ISTIO_AGENT_FLAGS"
 _DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
 _NEEDS_QUOTES = re.compile(r"[^w@%+=:,./-]")
 """As istioctl has it, where the letter w is safe and others are not; but for the backslash, which it leaves bare: a
@@ -72,6 +73,8 @@ class BootstrapOptions:
     """Whether those of every port do, but for the excluded."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for `cluster.env`, over all others: settings of the agent, such as `CLOUD_PLATFORM` or `PROXY_GID`."""
+    agent_flags: str = ""
+    """Flags of the agent, after those that it has by a variable."""
 
     def __post_init__(self) -> None:
         if is_revisioned(self.revision):
@@ -164,6 +167,8 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
     if options.external_ip:
         environment["REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"] = "true"
     environment |= options.environment
+    if options.agent_flags:
+        environment[_AGENT_FLAGS] = f"{environment.get(_AGENT_FLAGS, '')} {options.agent_flags}".strip()
     for name in environment:
         if not _ENVIRONMENT_NAME.fullmatch(name):
             raise BootstrapError(

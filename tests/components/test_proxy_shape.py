@@ -94,6 +94,18 @@ def test_a_workload_s_own_word_reaches_its_machines() -> None:
     assert "--proxyLogLevel=info" in files["cluster.env"]
 
 
+def test_a_log_level_joins_flags_of_the_mesh_s_own() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        metadata = {"ISTIO_AGENT_FLAGS": "--concurrency=2"}
+        sections["controlPlane"]["values"]["meshConfig"]["defaultConfig"]["proxyMetadata"] = metadata
+        sections["sidecar"]["logLevel"] = "debug"
+
+    settings = dev_settings(change)
+    world = run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology)
+    lines = world.one("mesh-vm-1", "Sidecar").plain["cluster.env"].splitlines()
+    assert "ISTIO_AGENT_FLAGS='--concurrency=2 --proxyLogLevel=debug'" in lines
+
+
 def test_what_the_settings_say_of_proxies_reaches_the_machines() -> None:
     limits = {"cpuPercent": 150, "memory": "512M", "memoryHigh": "384M", "tasks": 512}
     capture = {
