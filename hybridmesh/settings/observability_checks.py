@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from hybridmesh.istio.ports import AGENT_DNS, AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, PROXY_ADMIN
+from hybridmesh.istio.ports import PROXY_PORTS
 from hybridmesh.metrics.scrape import PROMETHEUS, SERVER
 
 from .draft import Draft
@@ -13,7 +13,6 @@ from .findings import Finding
 from .models import Cluster, ControlPlane, MetricsAgent, Observability, Sidecar, Tag, Workload
 from .shapes import in_scope, proxy_shape
 
-_PROXY_PORTS = {PROXY_ADMIN, AGENT_STATUS, AGENT_HEALTH, AGENT_DNS, ENVOY_METRICS}
 _RENEWED_AT_HOURS = 12
 _SOURCES = ("literal", "header", "environment")
 
@@ -214,12 +213,12 @@ def _machines(workloads: Mapping[str, Workload], network: str) -> set[str]:
 
 
 def _metrics(path: str, workload: Workload) -> Iterator[Finding]:
-    if workload.metrics is not None and workload.metrics.port in _PROXY_PORTS:
+    if workload.metrics is not None and workload.metrics.port in PROXY_PORTS:
         yield Finding(
             f"{path}.port",
             str(workload.metrics.port),
             "is one of Istio's own",
-            "The agent would ask itself for the app's metrics.",
+            "Istio would be asked for the app's metrics, and not the app.",
             "the port of the app.",
         )
 

@@ -138,7 +138,7 @@ def test_a_namespace_of_its_own_is_nobody_else_s(namespace: str, whose: str) -> 
     assert (found.path, found.problem) == ("observability.namespace", f"is the namespace of {whose} too")
 
 
-@pytest.mark.parametrize("port", [15000, 15020, 15021, 15053, 15090])
+@pytest.mark.parametrize("port", [15000, 15001, 15004, 15006, 15020, 15021, 15053, 15090])
 def test_no_port_of_istio_s_is_the_app_s(port: int) -> None:
     (found,) = findings(both(seen, at("workloads/echo/metrics", {"port": port})))
     assert found.path == "workloads.echo.metrics.port"
