@@ -18,14 +18,21 @@ from hybridmesh.istio import injection_annotations
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS, ISTIOD_MONITORING
 from hybridmesh.metrics.dashboard import dashboard_text
 from hybridmesh.metrics.rules import Agent, Gateway, Thresholds, rules
-from hybridmesh.metrics.scrape import PROMETHEUS, RULES_FILE, SERVER, jobs, prometheus_config, scrape_config_spec
+from hybridmesh.metrics.scrape import (
+    PROMETHEUS,
+    PROMETHEUS_PORT,
+    RULES_FILE,
+    SERVER,
+    jobs,
+    prometheus_config,
+    scrape_config_spec,
+)
 from hybridmesh.metrics.server import PORT
 from hybridmesh.providers.token import AUDIENCE
 
 from .after import after
 
 DASHBOARD = "hybrid-mesh-dashboard"
-PROMETHEUS_PORT = 9090
 WRITE_PATH = "/api/v1/write"
 
 _MONITORING = "monitoring.coreos.com"

@@ -12,6 +12,8 @@ SERVER = "hybrid-mesh-metrics"
 """What the metrics server is called in the cluster; its label `app`, too."""
 PROMETHEUS = "hybrid-mesh-prometheus"
 """The same of a Prometheus of the stack's own."""
+PROMETHEUS_PORT = 9090
+"""Where that answers."""
 RULES_FILE = "hybrid-mesh.rules.yml"
 _LEAST_REFRESH = 15
 

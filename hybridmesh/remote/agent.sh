@@ -88,7 +88,7 @@ wait_until_written() {
     within "$LIMIT" written || {
         timeout 10 journalctl -u "$AGENT_UNIT" -n 15 --no-pager -o cat 2>/dev/null | scrub | cut -c 1-400 >&2 || :
         fail "nothing was written after ${LIMIT}s" \
-            'see the lines above: the metrics server and the receiver must be services of the mesh that this VM may call'
+            'see the lines above: the metrics server and the receiver must be services of the mesh that this VM may call, and whose names it knows (sidecar.dnsCapture, or its own resolver)'
     }
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from hybridmesh.istio.ports import PROXY_PORTS
-from hybridmesh.metrics.scrape import PROMETHEUS, SERVER
+from hybridmesh.metrics.scrape import PROMETHEUS, PROMETHEUS_PORT, SERVER
 
 from .draft import Draft
 from .findings import Finding
@@ -157,7 +157,7 @@ def _agent(
 
 
 def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, draft: Draft) -> Iterator[Finding]:
-    """Whether an agent finds what it calls, which only the mesh has a name for."""
+    """Whether an agent calls what it must as its workload, and is told of it."""
     name, workload = next(
         (name, workload) for name, workload in draft.workloads.items() if agent.machine in workload.hosts
     )
@@ -165,14 +165,18 @@ def _agent_calls(path: str, agent: MetricsAgent, observability: Observability, d
     if sidecar is None or cluster is None:
         return
     shape = proxy_shape(sidecar, workload)
-    if not shape.dns_capture:
+    past = None
+    if shape.capture.outbound_cidrs == ():
+        past = "`outboundCidrs` is empty"
+    elif PROMETHEUS_PORT in shape.capture.exclude_outbound_ports:
+        past = f"`excludeOutboundPorts` has {PROMETHEUS_PORT}"
+    if past is not None and agent.write_to is None:
         yield Finding(
             f"{path}.machine",
             agent.machine,
-            f"is of workload `{name}`, whose `dnsCapture` is false",
-            "The agent would have to find the metrics server by the machine's own resolver, of which no setting says "
-            "that it knows the cluster's services: it might scrape nothing.",
-            f"`workloads.{name}.sidecar.dnsCapture: true`, or a machine of another workload.",
+            f"is of workload `{name}`, of whose `capture` {past}",
+            f"What the agent writes to {PROMETHEUS} would leave past the proxy, without its identity, and be refused.",
+            "let the proxy take it, or take a machine of another workload.",
         )
     place = observability.namespace
     called = {f"{SERVER}.{place}.svc.{cluster.domain}": place}

@@ -7,6 +7,7 @@ from hybridmesh.istio import versions
 from .access import has_source
 from .lost import lost_machines
 from .models import Settings
+from .shapes import proxy_shape
 from .version_checks import outside_the_table
 
 
@@ -19,7 +20,7 @@ def accepted_risks(settings: Settings) -> list[str]:
     ]
     if "system" in settings.versions.accept:
         risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
-    return [*risks, *_plain_text_elsewhere(settings)]
+    return [*risks, *_plain_text_elsewhere(settings), *_names_of_others(settings)]
 
 
 def _plain_text_elsewhere(settings: Settings) -> Iterator[str]:
@@ -30,6 +31,18 @@ def _plain_text_elsewhere(settings: Settings) -> Iterator[str]:
             yield (
                 f"access.{name}.deny refuses callers by identity in namespace {namespace}, which is another's. Callers "
                 "in plain text have none: they pass, unless its owner's mTLS is STRICT."
+            )
+
+
+def _names_of_others(settings: Settings) -> Iterator[str]:
+    """Agents that find services of the mesh if a resolver knows them of which no setting says anything."""
+    agents = settings.observability.agents if settings.observability is not None else {}
+    for network, agent in sorted(agents.items()):
+        name = settings.workload_of(agent.machine)
+        if not proxy_shape(settings.sidecar, settings.workloads[name]).dns_capture:
+            yield (
+                f"observability.agents.{network}: {agent.machine} is of workload `{name}`, whose `dnsCapture` is "
+                "false. Its own resolver must know the services of the cluster, or the agent scrapes nothing."
             )
 
 

@@ -10,6 +10,7 @@ from hybridmesh.istio import versions
 from hybridmesh.settings.risks import accepted_risks
 from tests.components.harness import World, dev_settings, run
 from tests.remote.unpacked import texts
+from tests.settings.test_observability_rules import seen
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
 LIMITS_ON_A_VM = ("download-timeout", "install-timeout", "ready-timeout", "drain", "cut-off")
@@ -184,3 +185,13 @@ def test_rules_by_identity_in_a_namespace_of_others_are_said_to_need_its_owner()
     assert accepted_risks(dev_settings(change)) == []
     (risk,) = accepted_risks(dev_settings(of_others))
     assert risk.startswith("access.echo.deny refuses callers by identity in namespace demo, which is another's.")
+
+
+def test_an_agent_that_must_find_services_by_its_own_resolver_is_said_to() -> None:
+    def change(sections: dict[str, Any]) -> None:
+        seen(sections)
+        sections["workloads"]["remote"]["sidecar"] = {"dnsCapture": False}
+
+    assert accepted_risks(dev_settings(seen)) == []
+    (risk,) = accepted_risks(dev_settings(change))
+    assert risk.startswith("observability.agents.far: far-1 is of workload `remote`, whose `dnsCapture` is false.")

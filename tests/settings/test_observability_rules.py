@@ -81,10 +81,10 @@ REFUSED: list[tuple[str, Change, str, str]] = [
         "not a machine of a workload in network `far`",
     ),
     (
-        "an agent of a workload whose proxies do not answer DNS",
-        at("workloads/remote/sidecar", {"dnsCapture": False}),
+        "an agent that would write past the proxy to the stack's own Prometheus",
+        at("workloads/remote/sidecar", {"capture": {"excludeOutboundPorts": [5432, 9090]}}),
         "observability.agents.far.machine",
-        "whose `dnsCapture` is false",
+        "of whose `capture` `excludeOutboundPorts` has 9090",
     ),
     (
         "an agent of a workload that is not told of what it calls",
@@ -191,9 +191,16 @@ def test_a_prometheus_of_the_same_name_in_another_cluster_is_not_the_stack_s_own
     assert [f.path for f in found] == ["observability.agents.far.writeTo"] * refused
 
 
-def test_of_an_agent_whose_machine_may_know_the_mesh_s_names_by_itself_no_more_is_said_than_is_known() -> None:
-    (found,) = findings(both(seen, at("workloads/remote/sidecar", {"dnsCapture": False})))
-    assert "by the machine's own resolver, of which no setting says that it knows" in found.consequence
+def test_an_agent_may_find_what_it_calls_by_its_machine_s_own_resolver() -> None:
+    assert findings(both(seen, at("workloads/remote/sidecar", {"dnsCapture": False}))) == []
+
+
+def test_an_agent_that_no_proxy_captures_writes_to_nobody_who_asks_who_it_is() -> None:
+    nothing = at("workloads/remote/sidecar", {"capture": {"outboundCidrs": []}})
+    (found,) = findings(both(seen, nothing))
+    assert "`outboundCidrs` is empty" in found.problem
+    elsewhere = at("observability/agents/far/writeTo", "http://10.0.0.9:9090/api/v1/write")
+    assert findings(both(seen, both(nothing, elsewhere))) == []
 
 
 def test_vms_of_a_network_with_an_agent_need_no_other_scraper() -> None:
