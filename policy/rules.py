@@ -91,7 +91,7 @@ def strict_mtls(resource: Resource, _: Config) -> Iterator[str]:
     """No peer may be taken in plain text, and no client may send it."""
     fix = "Fix: STRICT (setting `mtls`)."
     if resource.kind in ("PeerAuthentication", "DestinationRule"):
-        yield from _hidden(resource, resource.inputs.get("spec"))
+        yield from _hidden(resource.inputs.get("spec"))
     if resource.kind == "PeerAuthentication":
         mode = _at(resource.inputs, "spec", "mtls", "mode")
         if mode not in ("STRICT", UNKNOWN, SECRET) and not (mode is None and resource.is_patch):
@@ -140,7 +140,7 @@ def no_allow_all(resource: Resource, _: Config) -> Iterator[str]:
     """No AuthorizationPolicy may let everyone do everything."""
     if resource.kind != "AuthorizationPolicy":
         return
-    hidden = list(_hidden(resource, resource.inputs.get("spec")))
+    hidden = list(_hidden(resource.inputs.get("spec")))
     yield from hidden
     if hidden or resource.spec.get("action", "ALLOW") != "ALLOW":
         return
@@ -156,7 +156,7 @@ def no_wildcard_host(resource: Resource, config: Config) -> Iterator[str]:
     """A gateway lets through only hosts that are named."""
     fix = "Fix: the host's full name."
     if resource.kind == "Gateway":
-        yield from _hidden(resource, resource.inputs.get("spec"))
+        yield from _hidden(resource.inputs.get("spec"))
         for server in _list(resource.spec.get("servers")):
             passes_services = _mapping(_mapping(server).get("tls")).get("mode") == "AUTO_PASSTHROUGH"
             for host in _list(_mapping(server).get("hosts")):
@@ -177,7 +177,7 @@ def no_wildcard_host(resource: Resource, config: Config) -> Iterator[str]:
                     yield f"lets through {host}: every host that anyone adds would be open to the outside. {fix}"
     if resource.kind == "VirtualService":
         judged = [_at(resource.inputs, "spec", key) for key in ("gateways", "hosts")]
-        yield from _hidden(resource, judged, "gateways and hosts")
+        yield from _hidden(judged, "gateways and hosts")
     if resource.kind == "VirtualService" and _list(resource.spec.get("gateways")) not in ([], ["mesh"]):
         for host in _list(resource.spec.get("hosts")):
             if str(host).startswith("*"):
@@ -188,20 +188,27 @@ def no_public_address(resource: Resource, _: Config) -> Iterator[str]:
     """A VM is reached from inside only."""
     fix = "Fix: an internal address; for the way out, a NAT."
     if resource.type.startswith("gcp:compute/"):
-        for interface in _list(resource.inputs.get("networkInterfaces")):
+        interfaces = resource.inputs.get("networkInterfaces")
+        yield from _hidden(interfaces, "networkInterfaces")
+        for interface in _list(interfaces):
             for key in ("accessConfigs", "ipv6AccessConfigs"):
                 if _list(_mapping(interface).get(key)):
                     yield f"has a public address ({key}): the whole internet could try its ports. {fix}"
-    if resource.type == "hybridmesh:sidecar:Sidecar" and _is_public(resource.inputs.get("address")):
-        yield f"is in the mesh at {resource.inputs['address']}, a public address: its traffic would leave yours. {fix}"
+    if resource.type == "hybridmesh:sidecar:Sidecar":
+        address = resource.inputs.get("address")
+        yield from _hidden(address, "address")
+        if _is_public(address):
+            yield f"is in the mesh at {address}, a public address: its traffic would leave yours. {fix}"
 
 
 def package_checksum(resource: Resource, _: Config) -> Iterator[str]:
     """What is installed on a VM is what was meant."""
     package = resource.inputs.get("package")
-    if resource.type not in _WITH_PACKAGE or package in (None, UNKNOWN, SECRET):
+    if resource.type not in _WITH_PACKAGE or package in (None, UNKNOWN):
         return
-    if not all(re.search(r" sha256:[0-9a-f]{64}$", file) for file in str(package).splitlines()):
+    hidden = list(_hidden(package, "package"))
+    yield from hidden
+    if not hidden and not all(re.search(r" sha256:[0-9a-f]{64}$", file) for file in str(package).splitlines()):
         yield (
             f"installs {package!r} unchecked: whoever can change that download runs on the VM as root. "
             "Fix: `sidecar.package.sha256`, 64 hexadecimal digits."
@@ -216,10 +223,13 @@ def supported_versions(resource: Resource, _: Config) -> Iterator[str]:
     # a chart of a repository, too.
     if (chart and not any(f"{owner}$" in resource.urn for owner in _WITH_ISTIOD)) or resource.type in _WITH_ISTIOD:
         version = resource.inputs.get("version")
-        if version not in (None, UNKNOWN):
+        yield from _hidden(version, "version")
+        if version not in (None, UNKNOWN, SECRET):
             for objection in versions.objections(str(version), None):
                 yield f"istiod {version} {objection.problem}. {objection.consequence} {known}"
     package = resource.inputs.get("package")
+    if resource.type in _WITH_PACKAGE:
+        yield from _hidden(package, "package")
     if resource.type in _WITH_PACKAGE and isinstance(package, str) and len(package.split()) > 1:
         version = package.split()[1]
         if versions.minor(version) not in {sidecar for release in versions.RELEASES for sidecar in release.sidecars}:
@@ -230,14 +240,15 @@ def weights_add_up(resource: Resource, _: Config) -> Iterator[str]:
     """The shares of a canary are percents of the whole."""
     if resource.kind != "VirtualService":
         return
-    for protocol in ("http", "tls", "tcp"):
-        for index, route in enumerate(_list(resource.spec.get(protocol))):
-            weights = [_at(target, "weight") for target in _list(_mapping(route).get("route"))]
-            if {UNKNOWN, SECRET} & {*weights} or weights in ([], [None]):
+    routes = {protocol: _at(resource.inputs, "spec", protocol) for protocol in ("http", "tls", "tcp")}
+    yield from _hidden([_weights(found) for found in routes.values()], "weights")
+    for protocol, found in routes.items():
+        for index, weights in enumerate(_weights(found)):
+            if not isinstance(weights, list) or {UNKNOWN, SECRET} & {*weights} or weights in ([], [None]):
                 continue
             total = sum(int(weight or 0) for weight in weights)
             if total != 100:
-                name = _mapping(route).get("name") or f"{protocol} route {index}"
+                name = _mapping(found[index]).get("name") or f"{protocol} route {index}"
                 yield (
                     f"{name}: the weights add up to {total:g}, not 100: the shares are not what they look like. "
                     "Fix: percents that add up to 100 (setting `routing.<name>.weights`)."
@@ -400,6 +411,14 @@ def _traffic_policies(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[st
             yield f"{place}, port {port}", _mapping(setting)
 
 
+def _weights(routes: Any) -> list[Any]:
+    """The weights of each route; instead of them, what hides them, or None."""
+    if not isinstance(routes, list | tuple):
+        return [routes]
+    targets = [_at(route, "route") for route in routes]
+    return [[_at(target, "weight") for target in many] if isinstance(many, list | tuple) else many for many in targets]
+
+
 def _is_public(address: Any) -> bool:
     try:
         return ipaddress.ip_address(str(address)).is_global
@@ -428,12 +447,12 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-def _hidden(resource: Resource, value: Any, what: str = "spec") -> Iterator[str]:
+def _hidden(value: Any, what: str = "spec") -> Iterator[str]:
     """What is wrong with something that is, or holds, a secret, where it must be judged."""
     if any(text == SECRET for _, text in _texts(value)):
         yield (
-            f"keeps its {what} as a secret, or a part of it: neither this pack nor who reads a preview can tell what "
-            f"{resource.kind} it is. Fix: leave what is no credential out of pulumi.Output.secret."
+            f"keeps its {what} as a secret, or a part of it: neither this pack nor who reads a preview can judge that. "
+            "Fix: leave what is no credential out of pulumi.Output.secret."
         )
 
 

@@ -140,7 +140,8 @@ PASSES: dict[str, list[list[Resource]]] = {
         [split(90, 10)],
         [split(None)],
         [split(100)],
-        [split(UNKNOWN, 10), split(SECRET, 10)],
+        [split(UNKNOWN, 10), istio("VirtualService", UNKNOWN), istio("VirtualService", {"http": UNKNOWN})],
+        [istio("VirtualService", {"http": [{"route": [{"weight": 100}], "headers": SECRET}]})],
         [routes(UNKNOWN)],
         [other("pkg:index:Thing", spec={"http": [{"route": [{"weight": 1}, {"weight": 2}]}]})],
         [istio("VirtualService", {"http": [{"redirect": {"uri": "/new"}}, {"directResponse": {"status": 404}}]})],
@@ -260,12 +261,18 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ),
         ([other(SIDECAR, address="8.8.8.8")], "at 8.8.8.8"),
         ([other(SIDECAR, address="2600:1900::1")], "at 2600:1900::1"),
+        ([other(SIDECAR, address=SECRET)], "keeps its address as a secret"),
+        (
+            [other("gcp:compute/instance:Instance", networkInterfaces=[{"accessConfigs": SECRET}])],
+            "keeps its networkInterfaces as a secret",
+        ),
     ],
     "package-checksum": [
         ([other(SIDECAR, package="http://mirror/x.deb 1.31.0")], "unchecked"),
         ([other(SIDECAR, package="http://mirror/x.deb 1.31.0 sha256:abcd")], "unchecked"),
         ([other(SIDECAR, package=f"{CHECKED}\nhttp://mirror/x.rpm 1.31.0 sha256:")], "unchecked"),
         ([other(FLEET, package="http://mirror/x.deb 1.31.0 sha256:")], "unchecked"),
+        ([other(SIDECAR, package=SECRET)], "keeps its package as a secret"),
     ],
     "supported-versions": [
         ([other(RELEASE, chart="istiod", version="1.18.0")], "istiod 1.18.0 is not in the table"),
@@ -273,6 +280,8 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([other(REVISION, version="1.25.0")], "istiod 1.25.0 is not in the table"),
         ([other(SIDECAR, package=CHECKED.replace("1.31.0", "1.18.0"))], "sidecar 1.18.0"),
         ([other(FLEET, package=CHECKED.replace("1.31.0", "1.18.0"))], "sidecar 1.18.0"),
+        ([other(FLEET, package=SECRET)], "keeps its package as a secret"),
+        ([other(PLANE, version=SECRET)], "keeps its version as a secret"),
     ],
     "weights-add-up": [
         ([split(90, 20)], "others: the weights add up to 110"),
@@ -280,6 +289,16 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([split(99, None)], "add up to 99"),
         ([istio("VirtualService", {"tcp": [{"route": [{"weight": 1}, {}]}]})], "tcp route 0"),
         ([istio("VirtualService", {"tls": [{"route": [{"weight": 50}, {"weight": 40}]}]})], "tls route 0"),
+        *(
+            ([hidden], "keeps its weights as a secret")
+            for hidden in (
+                split(SECRET, 10),
+                routes(SECRET),
+                istio("VirtualService", SECRET),
+                istio("VirtualService", {"tcp": SECRET}),
+                istio("VirtualService", {"http": [{"route": SECRET}]}),
+            )
+        ),
     ],
     "vm-probe": [([group(HTTP)], "has no probe"), ([group(HTTP, probe={})], "has no probe")],
     "secrets-are-secret": [
