@@ -7,6 +7,7 @@ from hybridmesh.istio import istiod_host
 from hybridmesh.istio.adopted import selects
 from hybridmesh.istio.names import NAME_LABEL, NETWORK_LABEL, injection_labels
 from hybridmesh.istio.nested import at
+from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
 
 from .draft import Draft
 from .findings import Finding, one_of
@@ -149,6 +150,8 @@ def _is_selector(given: Any) -> bool:
 def _gateway(gateway: Gateway) -> Iterator[Finding]:
     if gateway.mode == "install":
         yield from _release("gateway.name", gateway.name, gateway.name)
+    if gateway.mode == "install" and gateway.address is None:
+        yield from _way_of_vms(gateway.values)
     for key in ("networkGateway", "name", "revision"):
         if key in gateway.values:
             yield Finding(

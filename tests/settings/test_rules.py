@@ -210,6 +210,24 @@ RULES: list[tuple[str, Change, str, str]] = [
         )
         for value in ("networkGateway", "name", "revision", "labels/istio", "labels/app")
     ),
+    *(
+        (
+            f"the gateway's Service is a {kind} without an address",
+            at("gateway/values/service", {"type": kind}),
+            "gateway.values.service.type",
+            "is none to which a load balancer gives an address",
+        )
+        for kind in ("ClusterIP", "NodePort")
+    ),
+    *(
+        (
+            f"the gateway's port {name} is not where VMs ask for it",
+            at("gateway/values/networkGatewayPorts", {name: {"port": 443}}),
+            f"gateway.values.networkGatewayPorts.{name}.port",
+            f"is not {port}, at which VMs ask for it",
+        )
+        for name, port in (("tls-istiod", 15012), ("tls", 15443))
+    ),
     ("the gateway's address is no name", at("gateway/address", "gw example"), "gateway.address", "neither an IP"),
     (
         "a unit is no unit",
