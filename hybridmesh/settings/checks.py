@@ -60,7 +60,25 @@ def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Findin
     for name, access in draft.entries.get("access", {}).items():
         if isinstance(access, Access):
             yield from check_access(f"access.{name}", name, access, callers)
+            yield from _without_proxy(f"access.{name}", name, draft)
             yield from _policy_names(f"access.{name}", name, access, draft.entries["access"])
+
+
+def _without_proxy(path: str, name: str, draft: Draft) -> Iterator[Finding]:
+    """Rules for pods that nothing enforces them on. In a namespace of others, ztunnel might."""
+    workload = draft.workloads.get(name)
+    if workload is None or workload.pods is None or workload.labels.get("sidecar.istio.io/inject") != "false":
+        return
+    namespace = (draft.sections.get("namespaces") or {}).get(workload.namespace)
+    others = isinstance(namespace, Namespace) and namespace.existing
+    if not others and "istio.io/dataplane-mode" not in workload.labels:
+        yield Finding(
+            path,
+            "",
+            f"is for pods that have no proxy, by the label `sidecar.istio.io/inject: false` of `workloads.{name}`",
+            "Nobody would be kept out of them.",
+            "leave the label out, or the rules.",
+        )
 
 
 def _policy_names(path: str, name: str, access: Access, others: Mapping[str, Access | None]) -> Iterator[Finding]:

@@ -171,6 +171,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         "access.echo.deny[0]",
         "`mtls` is not STRICT",
     ),
+    (
+        "the pods have no proxy",
+        both(at("workloads/echo/labels", {"sidecar.istio.io/inject": "false"}), access(allow=[CLIENT])),
+        "access.echo",
+        "is for pods that have no proxy",
+    ),
     ("a key is misspelt", access(allow=[{"frm": ["client"]}]), "access.echo.allow[0].frm", "not a setting"),
 ]
 
@@ -186,6 +192,14 @@ def test_nonsense_is_refused_where_it_is_once_and_with_a_fix(change: Change, pat
 
 
 SENSE = {
+    "pods without a proxy, in a namespace of others who may see to it": both(
+        both(at("workloads/echo/labels", {"sidecar.istio.io/inject": "false"}), access(allow=[CLIENT])),
+        at("namespaces", {"demo": {"existing": True}}),
+    ),
+    "VMs alone, which have a proxy whatever pods have": both(
+        both(at("workloads/echo/labels", {"sidecar.istio.io/inject": "false"}), access(allow=[CLIENT])),
+        both(at("workloads/echo/pods", ...), at("routing", {})),
+    ),
     "nobody may call": access(),
     "a client is not called": at("access", {"client": {}}),
     "one caller": access(allow=[CLIENT]),
