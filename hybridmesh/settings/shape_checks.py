@@ -10,7 +10,7 @@ from hybridmesh.istio.ports import SSH
 from .findings import Finding
 from .models import ProxyShape, Sidecar, Workload
 from .models.base import memory_bytes
-from .shapes import MACHINES_ONLY, RESERVED_VARIABLES, VM_VARIABLES, proxy_shape
+from .shapes import FIXED_PORTS, MACHINES_ONLY, RESERVED_VARIABLES, VM_VARIABLES, proxy_shape
 
 
 def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
@@ -36,6 +36,14 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
                 f"is set by {VM_VARIABLES[name]}",
                 "Every VM would be told this one value, whatever its own is: istiod would refuse it, or take it for "
                 "another.",
+                "leave it out.",
+            )
+        if name in FIXED_PORTS and sidecar.environment[name] != str(FIXED_PORTS[name]):
+            yield Finding(
+                f"sidecar.environment.{name}",
+                sidecar.environment[name],
+                f"moves a port that `up` and the metrics know as {FIXED_PORTS[name]}",
+                "`up` would not see that a VM is ready, or nobody its metrics.",
                 "leave it out.",
             )
         if changes_user(name, sidecar.environment[name]):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hybridmesh.istio.ports import AGENT_HEALTH, ENVOY_METRICS
+
 from .models import Egress, ProxyShape, Workload
 
 _SHAPE = frozenset(field.alias or name for name, field in ProxyShape.model_fields.items())
@@ -17,6 +19,8 @@ RESERVED_VARIABLES: Mapping[str, str] = {
     "ISTIO_META_DNS_CAPTURE": "dnsCapture",
 }
 """Variables of `cluster.env` that have a setting of their own."""
+FIXED_PORTS: Mapping[str, int] = {"ENVOY_STATUS_PORT": AGENT_HEALTH, "ENVOY_PROMETHEUS_PORT": ENVOY_METRICS}
+"""Variables that move a port which scripts, firewall and metrics know."""
 VM_VARIABLES: Mapping[str, str] = {
     "CANONICAL_REVISION": "`machines.version`",
     "CANONICAL_SERVICE": "the workload's name",

@@ -581,6 +581,15 @@ RULES: list[tuple[str, Change, str, str]] = [
     ),
     *(
         (
+            f"{variable} moves a port that is known",
+            at("sidecar/environment", {variable: "16000"}),
+            f"sidecar.environment.{variable}",
+            f"know as {port}",
+        )
+        for variable, port in (("ENVOY_STATUS_PORT", 15021), ("ENVOY_PROMETHEUS_PORT", 15090))
+    ),
+    *(
+        (
             f"pods are given {field} of VMs",
             at("workloads/client/sidecar", {field: value}),
             f"workloads.client.sidecar.{field}",
