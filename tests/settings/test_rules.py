@@ -241,6 +241,15 @@ RULES: list[tuple[str, Change, str, str]] = [
         "workloads.echo.machines.units[0]",
         "for a socket, what it starts",
     ),
+    *(
+        (
+            f"the application is {unit}",
+            at("workloads/echo/machines/units", [unit]),
+            "workloads.echo.machines.units[0]",
+            "starts before the proxy, or is the proxy's own",
+        )
+        for unit in ("istio.service", "hybrid-mesh-ready.service", "network-online.target")
+    ),
     ("an adopted gateway has values", at("gateway/mode", "adopt"), "gateway.values", "is not used"),
     ("the sidecar's package is missing", at("sidecar/package", ...), "sidecar.package", "is missing"),
     ("sidecar is missing", at("sidecar", ...), "sidecar.package", "is missing"),

@@ -34,6 +34,7 @@ _HOST = re.compile(
     r"(?=.{4,253}$)(?!.*\.\d+$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+"
 )
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|target|timer)")
+_BEFORE_THE_PROXY = {"istio.service", "sysinit.target", "basic.target", "network.target", "network-online.target"}
 _DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m|h)")
 _HEADER = re.compile(r"[a-z0-9]([-a-z0-9_]*[a-z0-9])?")
 _PLACE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -145,6 +146,13 @@ def _lost(value: object) -> object:
     return tuple(value)
 
 
+def _unit(value: str) -> str:
+    # A cycle at boot, of which systemd leaves out one or the other.
+    if value in _BEFORE_THE_PROXY or value.startswith("hybrid-mesh-"):
+        raise ValueError("starts before the proxy, or is the proxy's own, and cannot wait for it")
+    return value
+
+
 def _not_empty(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
@@ -194,6 +202,7 @@ UnitName = Annotated[
     str,
     # One of those that basic.target waits for would be a cycle at boot, with a service that waits for the proxy.
     _matches(_UNIT, "a systemd service, target or timer such as `shop.service`; for a socket, what it starts"),
+    AfterValidator(_unit),
 ]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 MemorySize = Annotated[str, _matches(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]
