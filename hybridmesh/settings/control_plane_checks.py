@@ -179,3 +179,26 @@ def _gateway(gateway: Gateway) -> Iterator[Finding]:
             "An adopted gateway is never changed, so this would have no effect.",
             "leave it out, or `mode: install`.",
         )
+
+
+def _way_of_vms(values: Mapping[str, Any]) -> Iterator[Finding]:
+    """VMs reach a gateway that has an address by a load balancer, at Istio's own ports."""
+    kind = at(values, "service", "type")
+    if kind not in (None, "LoadBalancer"):
+        yield Finding(
+            "gateway.values.service.type",
+            str(kind),
+            "is none to which a load balancer gives an address, and there is no `gateway.address`",
+            "VMs would not reach istiod.",
+            "leave it out; or `gateway.address`, where VMs reach it.",
+        )
+    for name, port in (("tls-istiod", ISTIOD_XDS), ("tls", EAST_WEST_TLS)):
+        given = at(values, "networkGatewayPorts", name, "port")
+        if given is not None and str(given) != str(port):
+            yield Finding(
+                f"gateway.values.networkGatewayPorts.{name}.port",
+                str(given),
+                f"is not {port}, at which VMs ask for it, and there is no `gateway.address`",
+                "VMs would find nobody there.",
+                f"leave it out; or `gateway.address`, where something leads {port} to {given}.",
+            )

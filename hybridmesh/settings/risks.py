@@ -48,8 +48,29 @@ def _names_of_others(settings: Settings) -> Iterator[str]:
 
 def losses(settings: Settings) -> list[str]:
     """What it means that machines are declared lost."""
-    return [
+    lost = [
         f"{machine} is declared lost ({place}): it is no part of the mesh and of this stack, and nobody asks it. "
         "Should it still run, it would come back into the mesh by its certificate: switch it off."
         for machine, place in sorted(lost_machines(settings).items())
     ]
+    return [*lost, *_shares_of_lost(settings)]
+
+
+def _shares_of_lost(settings: Settings) -> Iterator[str]:
+    """Requests for machines of which none is left."""
+    for name, routing in sorted(settings.routing.items()):
+        workload = settings.workloads[name]
+        machines, pods, labels = workload.machines, workload.pods, {**workload.labels, "app": name}
+        if machines is None or machines.fleets or machines.instances:
+            continue
+        if not all(host.gone for host in machines.hosts.values()):
+            continue
+        of_machines = {**labels, "version": machines.version}
+        of_pods = {**labels, "version": pods.version} if pods is not None else {}
+        for subset, selected in sorted(routing.subsets_of(workload).items()):
+            weight = routing.weights.get(subset, 0)
+            if weight and selected.items() <= of_machines.items() and not selected.items() <= of_pods.items():
+                yield (
+                    f"routing.{name}.weights.{subset} = {weight}: the machines of `{name}` are all declared lost, so "
+                    f"{weight} percent of the requests fail with 503 as long as nobody else takes them."
+                )

@@ -117,3 +117,18 @@ def texts(sections: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_file_that_is_not_there_declares_nobody_lost(tmp_path: Path) -> None:
     assert sections_of_file(tmp_path / "none.yaml") == {}
+
+
+def test_a_share_of_the_requests_for_machines_that_are_all_lost_is_said_to_fail() -> None:
+    def said_of(*machines: str, **weights: int) -> list[str]:
+        def change(sections: dict[str, Any]) -> None:
+            for machine in machines:
+                sections["workloads"]["echo"]["machines"]["hosts"][machine]["lost"] = True
+            sections["routing"]["echo"]["weights"] = weights
+
+        return losses(dev_settings(change))
+
+    assert len(said_of("vm-1", k8s=90, vm=10)) == 1, "vm-2 takes its share"
+    *_, said = said_of("vm-1", "vm-2", k8s=90, vm=10)
+    assert said.startswith("routing.echo.weights.vm = 10: the machines of `echo` are all declared lost")
+    assert len(said_of("vm-1", "vm-2", k8s=100, vm=0)) == 2
