@@ -6,8 +6,12 @@ from typing import Any
 
 from .names import is_revisioned, istiod_address, istiod_host
 from .nested import at
-from .ports import PROXY_OUTBOUND
+from .ports import PROXY_INBOUND, PROXY_OUTBOUND
 
+INBOUND = "INBOUND_CAPTURE_PORT"
+"""The variable by which istio-iptables is told where to lead what comes in."""
+PILOT = frozenset(("PILOT_ADDRESS", "ISTIO_PILOT_PORT"))
+"""Those by which istio-start.sh finds istiod elsewhere than the mesh config says."""
 _NO = frozenset(("0", "f", "F", "false", "False", "FALSE"))
 """What Go reads as false (strconv.ParseBool)."""
 
@@ -32,8 +36,10 @@ class Needs:
     """Whether VMs get their certificates of istiod."""
     watched: str
     """A setting of VMs of which istiod is asked whether they are in sync; empty if there is none."""
+    finds: bool
+    """Whether VMs find it by what the mesh config says."""
     inbound_port: str
-    """Where VMs' iptables lead what comes in."""
+    """Where the stack has VMs' iptables lead what comes in; empty: it says nothing of that."""
     plain: str
     """A setting by which callers would speak plain text, unless Istio finds out that they must not, to what takes none;
     empty if there is none."""
@@ -62,8 +68,9 @@ class Lack:
 def lacks(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
     """What VMs lack with an istiod of these variables and this mesh config."""
     yield from _turned_off(environment, mesh, needs)
-    if needs.joins:
+    if needs.finds:
         yield from _address(environment, mesh, needs)
+    if needs.joins:
         yield from _listeners(mesh, needs)
     if needs.plain and mesh.get("enableAutoMtls") is False:
         yield Lack(
@@ -145,12 +152,13 @@ def _address(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Nee
 def _listeners(mesh: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
     # On a VM istio-iptables takes the one port from a variable, and the other from nowhere
     # (tools/istio-iptables/pkg/cmd/root.go, tools/packaging/common/istio-start.sh).
+    inbound = needs.inbound_port or at(mesh, "defaultConfig", "proxyMetadata", INBOUND) or PROXY_INBOUND
     for key, traffic, led_to, variable in (
-        ("proxyListenPort", "goes out", str(PROXY_OUTBOUND), ""),
-        ("proxyInboundListenPort", "comes in", needs.inbound_port, "INBOUND_CAPTURE_PORT"),
+        ("proxyListenPort", "goes out", PROXY_OUTBOUND, ""),
+        ("proxyInboundListenPort", "comes in", inbound, INBOUND),
     ):
         port = mesh.get(key)
-        if port is not None and str(port) != led_to:
+        if port is not None and str(port) != str(led_to):
             yield Lack(
                 place=("meshConfig", key),
                 value=str(port),

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from hybridmesh.istio.needs import Needs, lacks
+from hybridmesh.istio.needs import INBOUND, PILOT, Needs, lacks
 from hybridmesh.istio.nested import at, merged
-from hybridmesh.istio.ports import PROXY_INBOUND
 
 from .draft import Draft
 from .findings import Finding
@@ -44,7 +43,8 @@ def needs_of(
         joins=joins,
         signs=joins and "CA_ADDR" not in sidecar.environment,
         watched=next(iter(watched), ""),
-        inbound_port=sidecar.environment.get("INBOUND_CAPTURE_PORT", str(PROXY_INBOUND)),
+        finds=joins and not PILOT & sidecar.environment.keys(),
+        inbound_port=sidecar.environment.get(INBOUND, ""),
         plain=next(plain, ""),
     )
 

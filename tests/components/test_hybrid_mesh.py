@@ -385,7 +385,8 @@ def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
         joins=True,
         signs=True,
         watched="workloads.echo.machines.hosts",
-        inbound_port="15006",
+        finds=True,
+        inbound_port="",
         plain="",
         routed={"echo": ("demo", ["echo.demo.svc.cluster.local"])},
     )

@@ -29,7 +29,8 @@ ASKED = Asked(
     joins=True,
     signs=True,
     watched="workloads.echo.machines.hosts",
-    inbound_port="15006",
+    finds=True,
+    inbound_port="",
     plain="routing.echo",
     routed={"echo": ("shop", ["echo.shop.svc.cluster.local"])},
 )
@@ -221,6 +222,9 @@ def test_what_vms_and_the_mesh_config_agree_on_is_taken(istio: FakeCluster) -> N
     tell(istio, proxyListenPort=15001, proxyInboundListenPort=15106, enableAutoMtls=True)
     assert '`sidecar.environment.INBOUND_CAPTURE_PORT: "15106"`; or let Istio\'s owner take it away.' in refusal()
     assert refusals(replace(ASKED, inbound_port="15106")) == []
+    told = {"proxyMetadata": {"INBOUND_CAPTURE_PORT": "15106"}}
+    tell(istio, proxyInboundListenPort=15106, defaultConfig=told)
+    assert refusals() == [], "VMs are told of it by the mesh config, too"
 
 
 def test_the_mesh_s_root_namespace_is_nobody_s_own(istio: FakeCluster) -> None:

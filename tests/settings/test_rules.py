@@ -790,6 +790,10 @@ GOOD = {
         at("controlPlane/values/meshConfig/proxyInboundListenPort", 15106),
         at("sidecar/environment/INBOUND_CAPTURE_PORT", "15106"),
     ),
+    "an address of istiod's that VMs are told over the mesh's": both(
+        at("controlPlane/values/meshConfig/defaultConfig/discoveryAddress", "istiod:15012"),
+        at("sidecar/environment/PILOT_ADDRESS", "istiod.example.com:15012"),
+    ),
     "no mTLS of itself, where the rule asks for it": both(
         at("controlPlane/values/meshConfig/enableAutoMtls", False), at("routing/echo/tls", {"mode": "ISTIO_MUTUAL"})
     ),
