@@ -1,11 +1,13 @@
 """Rules of metrics, alerts and traces: docs/metrics.md has them as a table."""
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from hybridmesh.istio.ports import PROXY_PORTS
+from hybridmesh.istio.protojson import parse_duration
 from hybridmesh.metrics.scrape import PROMETHEUS, PROMETHEUS_PORT, SERVER
 
 from .draft import Draft
@@ -14,6 +16,8 @@ from .models import Cluster, ControlPlane, MetricsAgent, Observability, Sidecar,
 from .shapes import in_scope, proxy_shape
 
 _RENEWED_AT_HOURS = 12
+_HOUR = 3600 * 10**9
+"""In nanoseconds."""
 _SOURCES = ("literal", "header", "environment")
 
 
@@ -101,16 +105,21 @@ def _namespace(observability: Observability, draft: Draft) -> Iterator[Finding]:
 def _certificate_hours(observability: Observability, draft: Draft) -> Iterator[Finding]:
     """Certificates last as long as Istio's agent asks for, if it is told otherwise: SECRET_TTL."""
     sidecar, plane = draft.section("sidecar", Sidecar), draft.section("controlPlane", ControlPlane)
-    hours = observability.alerts.certificate_hours
-    if sidecar is None or plane is None or hours < _RENEWED_AT_HOURS:
+    if sidecar is None or plane is None or "SECRET_GRACE_PERIOD_RATIO" in f"{sidecar.environment}{plane.values}":
         return
-    if plane.mode == "install" and "SECRET_TTL" not in f"{sidecar.environment}{plane.values}":
+    own = parse_duration(sidecar.environment.get("SECRET_TTL", ""))
+    if own is None and (plane.mode == "adopt" or "SECRET_TTL" in f"{sidecar.environment}{plane.values}"):
+        return
+    left = _RENEWED_AT_HOURS if own is None else own / _HOUR / 2
+    hours = observability.alerts.certificate_hours
+    # With certificates of two hours or less there is no number of hours to be told at.
+    if hours >= left > 1:
         yield Finding(
             "observability.alerts.certificateHours",
             str(hours),
-            f"is not less than the {_RENEWED_AT_HOURS} hours that are left when Istio renews a certificate",
-            "The alert would come for every certificate, every day.",
-            f"1 to {_RENEWED_AT_HOURS - 1}; or certificates that last longer, by SECRET_TTL in `sidecar.environment`.",
+            f"is not less than the {left:g} hours that are left when Istio renews a certificate",
+            "The alert would come for every certificate, again and again.",
+            f"1 to {math.ceil(left) - 1}; or certificates that last longer, by SECRET_TTL in `sidecar.environment`.",
         )
 
 

@@ -261,6 +261,22 @@ def test_certificates_that_last_longer_may_be_told_of_earlier() -> None:
     assert findings(both(seen, both(long, at("observability/alerts", {"certificateHours": 300})))) == []
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "hours", "fix"),
+    [("2h30m", 2, "1 to 1; or"), ("8h", 6, "1 to 3; or"), ("25h", 13, "1 to 12; or")],
+)
+def test_certificates_that_last_shorter_are_not_told_of_all_the_time(lifetime: str, hours: int, fix: str) -> None:
+    short = at("sidecar/environment", {"SECRET_TTL": lifetime})
+    (found,) = findings(both(seen, both(short, at("observability/alerts", {"certificateHours": hours}))))
+    assert found.path == "observability.alerts.certificateHours"
+    assert found.fix.startswith(fix)
+
+
+@pytest.mark.parametrize("variables", [{"SECRET_TTL": "8h", "SECRET_GRACE_PERIOD_RATIO": "0.9"}, {"SECRET_TTL": "2h"}])
+def test_of_certificates_that_no_whole_hours_are_for_nothing_is_said(variables: dict[str, str]) -> None:
+    assert findings(both(seen, at("sidecar/environment", variables))) == []
+
+
 def test_scraping_too_seldom_for_the_alerts_is_refused_with_the_reason() -> None:
     (found,) = findings(both(seen, at("observability/scrapeSeconds", 600)))
     assert "five minutes" in found.consequence
