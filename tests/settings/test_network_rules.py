@@ -261,6 +261,10 @@ def test_several_gateway_machines_may_stand_behind_one_address_or_each_for_itsel
     assert findings(both(more, at(f"{GATEWAY}/address", "192.0.2.77"))) == []
 
 
+def test_a_gateway_machine_may_have_a_mesh_address_of_its_own() -> None:
+    assert findings(at(f"{GATEWAY}/hosts/gw-1/meshAddress", "198.51.100.77")) == []
+
+
 def test_one_address_may_lead_to_two_networks_by_two_ports() -> None:
     def ports(sections: dict[str, Any]) -> None:
         second(sections)

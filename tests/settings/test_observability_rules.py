@@ -295,6 +295,11 @@ def test_istiod_must_look_at_the_namespaces_of_gateways_and_metrics_too() -> Non
     assert selected(IN_ISTIO, INJECTED) == []
 
 
+@pytest.mark.parametrize("section", ["cluster", "controlPlane", "gateway", "sidecar", "observability", "versions"])
+def test_a_section_that_is_wrong_in_itself_is_told_alone_whatever_else_hangs_on_it(section: str) -> None:
+    assert [f.path for f in findings(both(seen, at(f"{section}/bogus", 1)))] == [f"{section}.bogus"]
+
+
 def test_all_of_it_together_is_good() -> None:
     sections = dev_sections()
     seen(sections)
