@@ -178,7 +178,7 @@ def _together(sidecar: Sidecar, workload: Workload | None, path: str) -> Iterato
 
 
 def _sets(own: ProxyShape, part: str, name: str) -> bool:
-    return part in own.model_fields_set and name in getattr(own, part).model_fields_set
+    return name in getattr(own, part).model_fields_set
 
 
 def _place(own: ProxyShape | None, path: str, part: str, name: str) -> str:

@@ -771,6 +771,9 @@ GOOD = {
     "no package where there is no machine": both(
         both(at(f"{ECHO}/machines", ...), at("routing", {})), at("sidecar/package", ...)
     ),
+    "a package for each kind of machine, and none for all": at(
+        "sidecar/package", {"version": "1.31.0", "files": {"deb-amd64": {"sha256": "ab" * 32}}}
+    ),
     "flags of the agent that no setting has": at("sidecar/environment", {"ISTIO_AGENT_FLAGS": "--concurrency=2"}),
     "an istiod that registers no VM, for VMs that need not": both(
         at(f"controlPlane/values/env/{REGISTERS}", "false"), at(f"{ECHO}/machines/registration", "static")
@@ -823,6 +826,17 @@ GOOD = {
 @pytest.mark.parametrize("change", GOOD.values(), ids=GOOD)
 def test_what_a_rule_is_not_about_is_taken(change: Change) -> None:
     assert findings(change) == []
+
+
+def test_what_the_stack_says_wrongly_is_not_told_again_of_a_workload_that_says_something_else() -> None:
+    else_ = at(f"{ECHO}/sidecar", {"concurrency": 2, "capture": {"excludeOutboundPorts": [5432]}})
+    for capture in (
+        {"allInboundPorts": True, "inboundPorts": [8080]},
+        {"outboundCidrs": ["10.0.0.0/8"], "excludeOutboundCidrs": ["10.1.0.0/16"]},
+    ):
+        assert len(findings(at("sidecar/capture", capture), else_)) == 1
+    assert len(findings(at("sidecar/limits", {"memory": "512M", "memoryHigh": "1G"}), else_)) == 1
+    assert len(findings(at("sidecar/tracing", {"tags": {"team": {}}}), else_)) == 1
 
 
 def test_all_findings_come_at_once_whatever_else_is_wrong() -> None:
