@@ -186,6 +186,19 @@ def test_a_preview_that_fails_fails_the_step_without_a_comment(runner: Runner) -
     assert not (runner.checkout / "preview.md").exists()
 
 
+def test_a_preview_that_a_policy_refuses_is_commented_on_and_fails_the_step(runner: Runner) -> None:
+    refused = "Policies:\n    - [mandatory]  strict-mtls"
+    program(runner.bin, "pulumi", PULUMI.replace("pulumi says something", refused))
+    assert runner.run(the("pull-request-preview-Preview"), FAIL="--diff").returncode == 1
+    assert "❌ A policy refuses this" in (runner.checkout / "preview.md").read_text()
+
+
+def test_a_preview_that_fails_under_the_policies_for_another_reason_has_no_comment(runner: Runner) -> None:
+    done = runner.run(the("pull-request-preview-Preview"), FAIL="--diff", SAYS="error: no such policy pack")
+    assert (done.returncode, "Error: pulumi says something\nerror: no such policy pack" in done.said) == (1, True)
+    assert not (runner.checkout / "preview.md").exists()
+
+
 def test_an_update_is_under_the_policies_and_looks_at_the_machines(runner: Runner) -> None:
     assert runner.run(the("up-up-Up")).returncode == 0
     called = calls(runner.bin)
@@ -253,6 +266,14 @@ def test_drift_opens_an_issue_and_fails(runner: Runner) -> None:
         assert [issue["title"] for issue in runner.github.issues] == ["Drift in gcp"]
 
 
+def test_of_much_drift_the_end_is_told_as_far_as_github_takes_it(runner: Runner) -> None:
+    said = f"{'x' * 70_000}\nerror: no changes were expected but changes were proposed"
+    assert runner.run(the("nightly-drift-Drift"), FAIL="--refresh", SAYS=said).returncode == 1
+    (issue,) = runner.github.issues
+    assert len(issue["body"]) < 65_536
+    assert "no changes were expected" in issue["body"]
+
+
 def test_what_an_earlier_update_left_is_drift(runner: Runner) -> None:
     left = {"urn": "urn:pulumi:gcp::hybrid-mesh::pulumi-python:dynamic:Departure::mesh-vm-1-departure", "delete": True}
     state = json.dumps({"deployment": {"resources": [left]}})
@@ -298,17 +319,23 @@ def test_a_cluster_that_does_not_answer_after_an_update_is_said(runner: Runner) 
 
 
 def test_a_pull_request_s_mesh_has_names_of_its_own(runner: Runner) -> None:
+    base = runner.checkout / "Pulumi.gcp.yaml"
+    base.write_text(f"{base.read_text()}\n  gcp:project: ours\n")
     assert runner.run(the("mesh-up-Up")).returncode == 0
     content = (runner.checkout / "Pulumi.pr-7.yaml").read_text()
     assert "demo-pr-7" in content
     assert "vm-2-pr-7" in content
+    assert "gcp:project: ours" in content, "what is said to others stays"
     assert any("stack select --create pr-7" in call for call in calls(runner.bin))
 
 
 def test_a_closed_pull_request_s_mesh_goes_and_with_it_its_stack(runner: Runner) -> None:
+    file = runner.checkout / "Pulumi.pr-7.yaml"
+    file.write_text("config: {}\n")
     assert runner.run(the("mesh-down-Down")).returncode == 0
     called = "\n".join(calls(runner.bin))
     assert called.index("destroy --stack pr-7") < called.index("stack rm --stack pr-7")
+    assert not file.exists()
 
 
 def test_the_sweep_takes_down_what_is_closed_and_nothing_else(runner: Runner) -> None:
@@ -324,6 +351,27 @@ def test_one_mesh_that_does_not_go_keeps_no_other_and_fails_the_sweep(runner: Ru
     assert done.returncode == 1
     assert "not removed: pr-7" in done.said
     assert any("destroy --stack pr-8" in call for call in calls(runner.bin))
+
+
+def test_a_sweep_whose_time_is_over_begins_with_no_other_and_fails(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ci.engine, "_BEGUN", time.monotonic() - 90 * 60)
+    done = runner.run(the("nightly-sweep-Sweep"), GITHUB_WORKFLOW_REF=ref("nightly"), GITHUB_JOB="sweep")
+    assert (done.returncode, "not removed: pr-7, pr-8" in done.said) == (1, True), done.said
+    assert not [call for call in calls(runner.bin) if " destroy " in call]
+
+
+def test_the_stack_that_owns_istio_is_no_pull_request_s(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runner.checkout)
+    monkeypatch.setenv("PATH", str(runner.bin), prepend=os.pathsep)
+    monkeypatch.setattr(sys, "argv", ["ci", "mesh-down", "7", "--base", "pr-7"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (1, "Error: pr-7 is no base.\n")
+    assert not [call for call in calls(runner.bin) if " destroy " in call]
 
 
 def test_without_github_the_sweep_destroys_nothing(runner: Runner) -> None:
