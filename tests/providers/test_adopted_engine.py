@@ -46,6 +46,10 @@ ASKED: dict[str, Any] = {
     "joins": True,
     "signs": True,
     "watched": "",
+    "finds": True,
+    "inbound_port": "15006",
+    "plain": "",
+    "gateway": None,
     "routed": {"echo": ["demo", ["echo.demo.svc.cluster.local"]]},
 }
 
