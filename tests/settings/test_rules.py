@@ -658,6 +658,11 @@ RULES: list[tuple[str, Change, str, str]] = [
 ]
 
 
+@pytest.mark.parametrize("given", ["x", [], 1])
+def test_workloads_that_are_none_are_told_alone_and_not_that_others_name_none_of_them(given: object) -> None:
+    assert [f.path for f in findings(at("workloads", given))] == ["workloads"]
+
+
 @pytest.mark.parametrize(("change", "path", "problem"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
 def test_a_broken_rule_is_found_where_it_is(change: Change, path: str, problem: str) -> None:
     found = findings(change)
