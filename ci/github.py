@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -88,7 +89,10 @@ class Github:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise GithubError(f"{method} {path}: GitHub answered {error.code}: {error.read().decode()[:500]}") from None
+            said = ""
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                said = error.read(2000).decode(errors="replace")[:500]
+            raise GithubError(f"{method} {path}: GitHub answered {error.code}: {said}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise GithubError(f"{method} {path}: GitHub cannot be reached, or its answer be read: {error}") from None
 

@@ -22,7 +22,7 @@ LINE = 600
 SHORT = 100
 """So many lines are shown without being asked for."""
 _LOSSES = ("replace", "delete")
-_MEANS_SOMETHING = re.compile(r"[\\`*_~\[\]<&|@#$]|^[>+=-]|:(?=[\w+-]+:)")
+_MEANS_SOMETHING = re.compile(r"[\\`*_~\[\]<&|@#$]|^[>+=-]|:(?=[\w+-]+:|//)|\bGH(?=-\d)")
 """What Markdown, or GitHub, takes for more than itself within a line."""
 ROWS = 100
 """So many components stand in the table."""
@@ -123,13 +123,16 @@ def _plain(found: re.Match[str]) -> str:
     """It is looked for in what is shown: an escape would still call who is named, and link what is numbered."""
     if found[0] == "$":
         return "<span>$</span>"
-    return f"{found[0]}<!-- -->" if found[0] in "@#:" else f"\\{found[0]}"
+    return f"{found[0]}<!-- -->" if found[0] in ("@", "#", ":", "GH") else f"\\{found[0]}"
 
 
 def fenced(text: str, language: str = "") -> str:
     """A text as it is, in a block that nothing in it ends: a line of backticks alone is set in."""
-    inner = re.sub(r"^ {0,3}(?=`{3,}[ \t]*$)", "    ", text, flags=re.MULTILINE)
-    return f"```{language}\n{inner}\n```"
+    return f"```{language}\n{_set_in(text)}\n```"
+
+
+def _set_in(text: str) -> str:
+    return re.sub(r"^ {0,3}(?=`{3,}[ \t]*$)", "    ", text, flags=re.MULTILINE)
 
 
 def _short(text: str) -> str:
@@ -154,6 +157,7 @@ def _drawing(when: str, drawing: str | None) -> str:
 def _details(title: str, lines: Sequence[str], room: int) -> str:
     # Coloured as a change; and whoever reviews it sees what is there, in the order in which it is.
     text = legible("\n".join(f"!{line[1:]}" if line.startswith("~") else line for line in lines))
+    text = _set_in(text)
     cut = text if len(text) < room - 200 else text[: max(room - 300, 0)] + "\n… cut here; the run's log has all of it"
     opened = " open" if len(lines) <= SHORT else ""
     return f"<details{opened}><summary>{title}</summary>\n\n{fenced(cut, 'diff')}\n\n</details>"

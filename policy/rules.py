@@ -189,7 +189,8 @@ def no_public_address(resource: Resource, _: Config) -> Iterator[str]:
     fix = "Fix: an internal address; for the way out, a NAT."
     if resource.type.startswith("gcp:compute/"):
         interfaces = resource.inputs.get("networkInterfaces")
-        yield from _hidden(interfaces, "networkInterfaces")
+        ways_out = [_at(each, key) for each in _list(interfaces) for key in ("accessConfigs", "ipv6AccessConfigs")]
+        yield from _hidden(ways_out or interfaces, "networkInterfaces")
         for interface in _list(interfaces):
             for key in ("accessConfigs", "ipv6AccessConfigs"):
                 if _list(_mapping(interface).get(key)):
@@ -452,7 +453,7 @@ def _hidden(value: Any, what: str = "spec") -> Iterator[str]:
     if any(text == SECRET for _, text in _texts(value)):
         yield (
             f"keeps its {what} as a secret, or a part of it: neither this pack nor who reads a preview can judge that. "
-            "Fix: leave what is no credential out of pulumi.Output.secret."
+            "Fix: leave what is no credential out of pulumi.Output.secret; what another stack gives, make plain there."
         )
 
 

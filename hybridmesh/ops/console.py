@@ -28,10 +28,10 @@ class Console(RichConsole):
 
 def try_to_write(file: Path, option: str) -> None:
     """Refuses a file that cannot be written, before anything is looked at, which takes its time."""
-    if file.is_fifo():
-        return  # whoever reads it would take this for the end
-    there = file.exists()
     try:
+        if file.is_fifo():
+            return  # whoever reads it would take this for the end
+        there = file.exists() or file.is_symlink()
         file.open("ab").close()
         if not there:
             file.unlink()

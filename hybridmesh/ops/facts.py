@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
@@ -200,7 +201,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         system=f"{system[2]}:{system[3]}",
         units=_units(found["units"]),
         starting=bool(found["starting"].strip()),
-        addresses=tuple(found["addresses"].split()),
+        addresses=tuple(str(ip_address(address)) for address in found["addresses"].split()),
         accepted=tuple(found["accepted"].split()),
         version=found["version"].strip(),
         joined=found["joined"].strip() == "yes",

@@ -79,7 +79,7 @@ def _without_proxy(path: str, name: str, draft: Draft) -> Iterator[Finding]:
             "",
             f"is for pods that have no proxy, by the label `sidecar.istio.io/inject: false` of `workloads.{name}`",
             "Nobody would be kept out of them.",
-            "leave the label out, or the rules.",
+            "leave the label out; or the rules, or give machines that they are for a workload of their own.",
         )
 
 

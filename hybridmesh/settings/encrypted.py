@@ -24,7 +24,7 @@ def encrypted_places(value: Any, place: Place = ()) -> Iterator[Place]:
 
 def is_ciphertext(value: Any) -> bool:
     """Whether it is a value as Pulumi encrypts it."""
-    return isinstance(value, dict) and set(value) == {"secure"}
+    return isinstance(value, dict) and set(value) == {"secure"} and isinstance(value["secure"], str)
 
 
 def without_ciphertext(value: Any) -> Any:

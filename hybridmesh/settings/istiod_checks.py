@@ -58,7 +58,8 @@ def _without_tls(
         if namespace is not None and not namespace.existing and route.over(namespace.traffic_policy).tls is None:
             yield f"routing.{name}"
     for name, namespace in sorted(namespaces.items()):
-        if namespace.traffic_policy is not None and namespace.traffic_policy.tls is None:
+        policy = namespace.traffic_policy
+        if policy is not None and policy.tls is None and not namespace.existing:
             yield f"namespaces.{name}.trafficPolicy"
 
 
@@ -91,12 +92,14 @@ def check_istiods(draft: Draft, plane: ControlPlane) -> Iterator[Finding]:
         ):
             of = "controlPlane" if at(own, *lack.place) is None else f"controlPlane.revisions.{name}"
             path = ".".join((of, "values", *lack.place))
+            # Which istiod is meant, only who adopts one must say.
+            instead = "" if lack.place[-1] == "discoveryAddress" else lack.instead
             if path not in seen:
                 yield Finding(
                     path,
                     lack.value,
                     f"makes {'an istiod' if lack.place[0] == 'env' else 'a mesh config'} that {lack.what}",
                     lack.consequence,
-                    "; or ".join(filter(None, ("leave it out", lack.instead))) + ".",
+                    "; or ".join(filter(None, ("leave it out", instead))) + ".",
                 )
             seen.add(path)

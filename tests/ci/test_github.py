@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import urllib.error
 import urllib.request
 
 import pytest
@@ -69,6 +70,22 @@ def test_a_refusal_is_said_without_the_token() -> None:
             client(fake).comment(1, "x", "y")
     with pytest.raises(GithubError, match="cannot be reached"):
         client(fake).open_pull_requests("mesh")
+
+
+@pytest.mark.parametrize("body", [b"\xff", http.client.IncompleteRead(b"")])
+def test_a_refusal_that_cannot_be_read_is_one(monkeypatch: pytest.MonkeyPatch, body: bytes | Exception) -> None:
+    class Body(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            if isinstance(body, Exception):
+                raise body
+            return body
+
+    def refuses(*_: object, **__: object) -> None:
+        raise urllib.error.HTTPError("", 502, "", http.client.HTTPMessage(), Body())
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuses)
+    with pytest.raises(GithubError, match="GitHub answered 502"):
+        Github("o/r", TOKEN, "http://127.0.0.1:1").open_pull_requests("mesh")
 
 
 def test_outside_a_workflow_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ ODD = [
     "a | b ` c `` d ` e",
     "<details><summary>x</summary> &lt; <img src=x> <!-- y",
     "*a* __b__ ~~c~~ [d](https://x.invalid) ![e](f) \\* \\| a_b_c",
-    "@acme/team @mallory (#12) GH-12 acme/x#12",
+    "@acme/team @mallory (#12) GH-12 acme/x#12 https://github.com/acme/x/issues/12",
     "price $5, $HOME and $6; fe80:100:2 is :tada:",
     "--- # - 1. ===",
 ]
@@ -158,7 +158,7 @@ def test_a_value_looks_as_it_is_written_and_calls_nobody(odd: str) -> None:
     assert f"vm-2 has {without_code}" in seen
     assert "changed\nService next\nn: 0 => 1\n" in seen, "the rows after it are rows"
     told = said.partition("<details")[0].partition("✅")[2]
-    active = r"[@#](?=\w)|(?<!\\)<(?!!-- -->|/?code>|/?span>)|\$(?!<)|:(?=[\w+-]+:)"
+    active = r"[@#](?=\w)|(?<!\\)<(?!!-- -->|/?code>|/?span>)|\$(?!<)|:(?=[\w+-]+:|//)|\bGH(?=-\d)"
     assert re.findall(active, told) == []
 
 
@@ -215,6 +215,8 @@ def test_a_long_preview_is_cut_to_what_github_takes() -> None:
     assert len(said) < 65_000
     assert "cut here" in said
     assert said.rstrip().endswith("</details>")
+    fences = {"file": "```\n" * 100_000}
+    assert len(body(plan={"steps": [step("update", "hybridmesh:sidecar:Sidecar", "vm-1", new=fences)]})) < 65_000
 
 
 def test_a_thousand_machines_fit_into_a_comment() -> None:

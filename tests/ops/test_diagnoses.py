@@ -272,6 +272,7 @@ def left(share: int) -> str:
         ({"rules": "", "cluster.env": f"{ENVIRONMENT}ISTIO_CUSTOM_IP_TABLES=true\n"}, []),
         ({"addresses": ""}, []),
         ({"addresses": "127.0.0.1\n192.0.2.12", "accepted": "address clock"}, []),
+        ({"addresses": "127.0.0.1\n192.0.2.12", "joined": ""}, ["never-joined"]),
         ({"mesh-name": ""}, ["dns-broken"]),
         ({"mesh-name": "", "cluster.env": ENVIRONMENT.replace("'true'", "'false'")}, []),
     ],

@@ -81,6 +81,7 @@ def test_an_answer_without_one_of_its_parts_is_refused() -> None:
     "changes",
     [
         {"clock": "noon"},
+        {"addresses": "none"},
         {"clock": "9" * 30},
         {"system": "vm-1"},
         {"certs": "<html>"},

@@ -401,6 +401,16 @@ def test_the_verb_writes_the_file_or_prints(monkeypatch: pytest.MonkeyPatch, tmp
     assert CliRunner().invoke(app, ["report", "--output", "-"]).stdout == path.read_text()
 
 
+def test_a_link_to_where_the_page_goes_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "look", lambda *_, **__: view())
+    monkeypatch.setattr(Source, "topology", lambda _self: TOPOLOGY)
+    link = tmp_path / "page.html"
+    link.symlink_to(tmp_path / "not-there-yet.html")
+    assert CliRunner().invoke(app, ["report", "--output", str(link)]).exit_code == 0
+    assert link.is_symlink()
+    assert link.stat().st_size > 0
+
+
 def test_a_page_that_cannot_be_written_is_said_before_anything_is_looked_at(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", "--output", str(tmp_path / "nowhere" / "page.html")])
     assert result.exit_code == 2

@@ -124,6 +124,7 @@ PASSES: dict[str, list[list[Resource]]] = {
     ],
     "no-public-address": [
         [other("gcp:compute/instance:Instance", networkInterfaces=[{"network": "vpc"}])],
+        [other("gcp:compute/instance:Instance", networkInterfaces=[{"network": "vpc", "subnetwork": SECRET}])],
         [other(SIDECAR, address="10.0.0.7"), other(SIDECAR, address=UNKNOWN), other(SIDECAR, address="vm.internal")],
         [other("kubernetes:core/v1:Service", address="8.8.8.8")],
     ],

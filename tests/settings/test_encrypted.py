@@ -96,6 +96,10 @@ def test_what_would_not_be_kept_secret_is_refused_by_name_and_not_shown(
     assert refusal in map(str, findings_in(sections, read_file)), "without Pulumi, too"
 
 
+def test_a_setting_that_is_called_secure_is_no_ciphertext() -> None:
+    assert findings_in(sections_with(at("controlPlane/values/ingress", {"secure": True})), read_file) == ()
+
+
 def leaves(value: Any, place: Place = ()) -> Iterator[Place]:
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in inside:

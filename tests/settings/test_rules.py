@@ -246,9 +246,13 @@ RULES: list[tuple[str, Change, str, str]] = [
             f"the application is {unit}",
             at("workloads/echo/machines/units", [unit]),
             "workloads.echo.machines.units[0]",
-            "starts before the proxy, or is the proxy's own",
+            problem,
         )
-        for unit in ("istio.service", "hybrid-mesh-ready.service", "network-online.target")
+        for unit, problem in {
+            "istio.service": "starts before the proxy, or is the proxy's own",
+            "network-online.target": "starts before the proxy, or is the proxy's own",
+            "hybrid-mesh-ready.service": "has the name of a unit that this program puts on a VM",
+        }.items()
     ),
     ("an adopted gateway has values", at("gateway/mode", "adopt"), "gateway.values", "is not used"),
     ("the sidecar's package is missing", at("sidecar/package", ...), "sidecar.package", "is missing"),
@@ -656,6 +660,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         "'istiod', 'sidecar' or 'system'",
     ),
 ]
+
+
+def test_of_an_istiod_that_the_stack_installs_the_address_is_left_out_and_no_other_meant() -> None:
+    own = at("controlPlane/values/meshConfig/defaultConfig/discoveryAddress", "istiod.istio-system.svc:15012")
+    (found,) = findings(both(own, at("controlPlane/revisions", {"canary": {}})))
+    assert (found.path.rpartition(".")[2], found.fix) == ("discoveryAddress", "leave it out.")
 
 
 @pytest.mark.parametrize("given", ["x", [], 1])

@@ -36,7 +36,7 @@ def _gateway_unreachable(facts: MachineFacts, _: Case) -> Iterator[Found]:
 
 
 def _address_gone(facts: MachineFacts, case: Case) -> Iterator[Found]:
-    if not facts.addresses or "address" in facts.accepted:
+    if not facts.joined or not facts.addresses or "address" in facts.accepted:
         return
     wanted = case.machine["meshAddress"]
     if ip_address(wanted) not in {ip_address(address) for address in facts.addresses}:

@@ -148,8 +148,10 @@ def _lost(value: object) -> object:
 
 def _unit(value: str) -> str:
     # A cycle at boot, of which systemd leaves out one or the other.
-    if value in _BEFORE_THE_PROXY or value.startswith("hybrid-mesh-"):
+    if value in _BEFORE_THE_PROXY:
         raise ValueError("starts before the proxy, or is the proxy's own, and cannot wait for it")
+    if value.startswith("hybrid-mesh-"):
+        raise ValueError("has the name of a unit that this program puts on a VM (hybrid-mesh-…)")
     return value
 
 
