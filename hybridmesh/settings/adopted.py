@@ -28,7 +28,7 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
         settings.cluster,
         settings.sidecar,
         workloads=settings.workloads,
-        networks=settings.networks,
+        gateways=settings.gateways,
         namespaces=settings.namespaces,
         routing=settings.routing,
         strict=settings.mtls == "STRICT",

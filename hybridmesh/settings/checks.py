@@ -11,7 +11,7 @@ from .findings import Finding, one_of
 from .google_checks import check_google
 from .istiod_checks import check_istiods
 from .machine_checks import check_entries, check_hosts, host_findings
-from .models import Access, Cluster, ControlPlane, Namespace, Sidecar, Versions, Workload
+from .models import Access, Cluster, ControlPlane, Sidecar, Versions, Workload
 from .network_checks import check_networks
 from .observability_checks import check_observability
 from .revision_checks import revision_findings
@@ -57,7 +57,7 @@ def _access(draft: Draft, control_plane: ControlPlane | None) -> Iterator[Findin
         trust_domain=control_plane.trust_domain if control_plane else "",
         workloads=draft.workloads,
         names=frozenset(draft.entries.get("workloads", {})),
-        strict=draft.sections.get("mtls", "STRICT") == "STRICT",
+        strict=draft.strict,
     )
     for name, access in draft.entries.get("access", {}).items():
         if isinstance(access, Access):
@@ -71,8 +71,8 @@ def _without_proxy(path: str, name: str, draft: Draft) -> Iterator[Finding]:
     workload = draft.workloads.get(name)
     if workload is None or workload.pods is None or workload.labels.get("sidecar.istio.io/inject") != "false":
         return
-    namespace = (draft.sections.get("namespaces") or {}).get(workload.namespace)
-    others = isinstance(namespace, Namespace) and namespace.existing
+    namespace = draft.namespaces.get(workload.namespace)
+    others = namespace is not None and namespace.existing
     if not others and "istio.io/dataplane-mode" not in workload.labels:
         yield Finding(
             path,
@@ -206,10 +206,9 @@ def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
 
 def _namespaces(draft: Draft) -> Iterator[Finding]:
     used = draft.used_namespaces
-    namespaces = draft.sections.get("namespaces") or {}
     complete = draft.complete and len(draft.networks) == len(draft.network_names)
-    for name, namespace in namespaces.items():
-        policy = namespace.traffic_policy if isinstance(namespace, Namespace) else None
+    for name, namespace in draft.namespaces.items():
+        policy = namespace.traffic_policy
         if policy is not None:
             yield from traffic_policy_findings(f"namespaces.{name}.trafficPolicy", policy)
         if policy is not None and namespace.existing:
@@ -220,7 +219,7 @@ def _namespaces(draft: Draft) -> Iterator[Finding]:
                 "It would change services of others in it.",
                 "give the policy in `routing.<workload>`, or leave it out.",
             )
-        if isinstance(namespace, Namespace) and complete and name not in used:
+        if complete and name not in used:
             yield Finding(
                 f"namespaces.{name}",
                 "",
@@ -234,8 +233,8 @@ def _rule_names(draft: Draft) -> Iterator[Finding]:
     workload = draft.workloads.get(NAMESPACE_RULE)
     if workload is None or NAMESPACE_RULE not in draft.routing:
         return
-    namespace = (draft.sections.get("namespaces") or {}).get(workload.namespace)
-    if isinstance(namespace, Namespace) and namespace.traffic_policy is not None:
+    namespace = draft.namespaces.get(workload.namespace)
+    if namespace is not None and namespace.traffic_policy is not None:
         yield Finding(
             f"routing.{NAMESPACE_RULE}",
             "",

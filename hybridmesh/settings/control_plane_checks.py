@@ -11,7 +11,7 @@ from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
 
 from .draft import Draft
 from .findings import Finding, one_of
-from .models import Cluster, ControlPlane, Gateway, Namespace, Observability
+from .models import Cluster, ControlPlane, Gateway, Observability
 
 RELEASE_NAME = 53
 """How long a Helm release's name may be."""
@@ -113,9 +113,7 @@ def _discovered(draft: Draft, control_plane: ControlPlane) -> Iterator[Finding]:
     cluster = draft.section("cluster", Cluster)
     if control_plane.mode == "adopt" or cluster is None:
         return
-    given = draft.sections.get("namespaces") or {}
-    made = draft.used_namespaces
-    made -= {name for name, there in given.items() if not isinstance(there, Namespace) or there.existing}
+    made = draft.used_namespaces - {name for name, there in draft.namespaces.items() if there.existing}
     observability = draft.section("observability", Observability)
     made |= {observability.namespace} if observability is not None else set()
     labels = dict.fromkeys(sorted(made), injection_labels(control_plane.revision))

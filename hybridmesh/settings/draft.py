@@ -1,9 +1,10 @@
 """What the rules that need more than one field are given: the settings, as far as they could be read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .models import Network, NetworkGateway, Routing, Workload, gateways_of, used_namespaces
+from .models import Namespace, Network, NetworkGateway, Routing, Workload, gateways_of, used_namespaces
 
 _Section = TypeVar("_Section")
 
@@ -50,6 +51,16 @@ class Draft:
     def used_namespaces(self) -> set[str]:
         """The namespaces of workloads and gateways that could be read."""
         return used_namespaces(self.workloads, self.gateways)
+
+    @property
+    def namespaces(self) -> Mapping[str, Namespace]:
+        """What is said of namespaces, by name; nothing where that could not be read."""
+        return self.sections.get("namespaces") or {}
+
+    @property
+    def strict(self) -> bool:
+        """Whether `mtls` is STRICT, as it is by default."""
+        return bool(self.sections.get("mtls", "STRICT") == "STRICT")
 
     @property
     def network_names(self) -> list[str]:

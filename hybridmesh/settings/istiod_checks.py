@@ -1,6 +1,6 @@
 """What a stack's VMs need of its istiods, and whether the Helm values of those that it installs leave it to them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from hybridmesh.istio.needs import INBOUND, PILOT, Needs, lacks
@@ -8,7 +8,7 @@ from hybridmesh.istio.nested import at, merged
 
 from .draft import Draft
 from .findings import Finding
-from .models import Cluster, ControlPlane, Namespace, Network, Routing, Sidecar, Workload
+from .models import Cluster, ControlPlane, Namespace, Routing, Sidecar, Workload
 
 
 def needs_of(
@@ -17,20 +17,19 @@ def needs_of(
     sidecar: Sidecar,
     *,
     workloads: Mapping[str, Workload],
-    networks: Mapping[str, Network],
+    gateways: Collection[str],
     namespaces: Mapping[str, Namespace],
     routing: Mapping[str, Routing],
     strict: bool,
     google: bool,
 ) -> Needs:
-    """What is needed of the control plane's istiod. `strict`: whether `mtls` is STRICT; `google`: whether machines of
-    Google Cloud may join."""
+    """What is needed of the control plane's istiod. `gateways`: the networks that have one; `strict`: whether `mtls` is
+    STRICT; `google`: whether machines of Google Cloud may join."""
     machines = {name: w.machines for name, w in sorted(workloads.items()) if w.machines is not None}
-    gateways = [name for name, network in sorted(networks.items()) if network.gateway is not None]
     registers = [f"workloads.{n}.machines.registration" for n, m in machines.items() if m.registration == "auto"]
-    registers += [f"networks.{name}.gateway" for name in gateways]
+    registers += [f"networks.{name}.gateway" for name in sorted(gateways)]
     watched = [f"workloads.{name}.machines.hosts" for name, m in machines.items() if m.hosts]
-    watched += [f"networks.{name}.gateway.hosts" for name in gateways]
+    watched += [f"networks.{name}.gateway.hosts" for name in sorted(gateways)]
     probes = [f"workloads.{name}.probe" for name in machines if workloads[name].probe is not None]
     plain = _without_tls(workloads, namespaces, routing) if strict else iter(())
     joins = bool(machines or gateways) or google
@@ -68,16 +67,15 @@ def check_istiods(draft: Draft, plane: ControlPlane) -> Iterator[Finding]:
     cluster, sidecar = draft.section("cluster", Cluster), draft.section_or_default("sidecar", Sidecar)
     if plane.mode == "adopt" or cluster is None or sidecar is None:
         return
-    given = draft.sections.get("namespaces") or {}
     needs = needs_of(
         plane,
         cluster,
         sidecar,
         workloads=draft.workloads,
-        networks=draft.networks,
-        namespaces={name: there for name, there in given.items() if isinstance(there, Namespace)},
+        gateways=draft.gateways,
+        namespaces=draft.namespaces,
         routing=draft.routing,
-        strict=draft.sections.get("mtls", "STRICT") == "STRICT",
+        strict=draft.strict,
         google="google" in draft.sections,
     )
     seen: set[str] = set()
