@@ -10,7 +10,7 @@ from .findings import Finding, one_of
 from .login_checks import check_login
 from .lost import check_lost
 from .models import Cluster, Command, Host, Sidecar, Ssh, Workload
-from .network_checks import gateway_hosts
+from .network_checks import gateway_hosts, mesh_address
 
 
 def check_hosts(draft: Draft) -> Iterator[Finding]:
@@ -106,11 +106,10 @@ def _mesh_addresses(draft: Draft) -> Iterator[Finding]:
     seen: dict[tuple[str | None, str], list[tuple[str, str, Workload, Host]]] = {}
     for workload_name, workload in draft.workloads.items():
         for name, host in workload.hosts.items():
-            address = host.mesh_address or (host.ssh.address if host.ssh is not None else None)
-            if address is None or host.gone:
+            said = mesh_address(f"workloads.{workload_name}.machines.hosts.{name}", host)
+            if said is None or host.gone:
                 continue
-            key = "meshAddress" if host.mesh_address is not None else "ssh.address"
-            path = f"workloads.{workload_name}.machines.hosts.{name}.{key}"
+            path, address = said
             there = seen.setdefault((workload.network or own, canonical_address(address)), [])
             for first, of, theirs, other in there:
                 consequence = _mixed_up(workload, theirs, one=of == workload_name)

@@ -230,10 +230,11 @@ def _addresses(draft: Draft) -> Iterator[Finding]:
 
 def _mesh_addresses(path: str, hosts: Mapping[str, Host]) -> dict[str, str]:
     """Where the mesh reaches machines, as far as the settings say so, by the place that says it."""
-    found: dict[str, str] = {}
-    for name, host in hosts.items():
-        if host.mesh_address is not None:
-            found[f"{path}.{name}.meshAddress"] = host.mesh_address
-        elif host.ssh is not None:
-            found[f"{path}.{name}.ssh.address"] = host.ssh.address
-    return found
+    return dict(filter(None, (mesh_address(f"{path}.{name}", host) for name, host in hosts.items())))
+
+
+def mesh_address(path: str, host: Host) -> tuple[str, str] | None:
+    """The place that says where the mesh reaches a machine, and what it says; None where no setting does."""
+    if host.mesh_address is not None:
+        return f"{path}.meshAddress", host.mesh_address
+    return (f"{path}.ssh.address", host.ssh.address) if host.ssh is not None else None
