@@ -21,7 +21,7 @@ from hybridmesh.remote import (
 )
 
 from .cluster import Cluster, ClusterAccess, connect
-from .inputs import changed, is_unknown, number, text
+from .inputs import changed, is_unknown, its_entry, number, text
 from .packs import pack, takes_packs
 from .reach import ask, found_at, host_key, machine_itself
 
@@ -137,17 +137,13 @@ after none."""
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
     if _is_known(news["connection"]) and not is_unknown(news["entry"]):
-        _STAYING.update(dict.fromkeys([_its_entry(news), *_signs(news)], news))
+        _STAYING.update(dict.fromkeys([its_entry(news), *_signs(news)], news))
 
 
 def _signs(props: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
     """What tells a machine from another: where SSH finds it or where the mesh does, and its host key. Machines that
     are copies of one may share that alone."""
     return machine_itself(props), (text(props, "namespace"), _place(props), host_key(props["connection"]))
-
-
-def _its_entry(props: Mapping[str, Any]) -> tuple[str, ...]:
-    return text(props, "namespace"), text(props, "entry")
 
 
 def _place(props: Mapping[str, Any]) -> str:
@@ -157,8 +153,8 @@ def _place(props: Mapping[str, Any]) -> str:
 
 def _delete_entry(cluster: Cluster, props: Mapping[str, Any]) -> None:
     """Takes a machine out of rotation; a static entry is a resource of the stack, and gone already."""
-    if not props.get("staticEntry") and _its_entry(props) not in _STAYING:
-        cluster.delete_workload_entry(*_its_entry(props))
+    if not props.get("staticEntry") and its_entry(props) not in _STAYING:
+        cluster.delete_workload_entry(*its_entry(props))
 
 
 def _address(props: Mapping[str, Any]) -> str:
@@ -229,7 +225,7 @@ def _refuse_removal_of_heir(props: Mapping[str, Any], heir: str) -> None:
 def _refuse_removal_of_one_found_there(props: Mapping[str, Any]) -> None:
     """The same for one of which another host key is given: where one is found, there is no second."""
     for other in _STAYING.values():
-        if found_at(other["connection"]) == found_at(props["connection"]) or _its_entry(other) == _its_entry(props):
+        if found_at(other["connection"]) == found_at(props["connection"]) or its_entry(other) == its_entry(props):
             _refuse_removal_of_heir(props, text(other, "machine"))
 
 
@@ -254,7 +250,7 @@ def _forget(props: Mapping[str, Any]) -> None:
 
 def _leave(props: Mapping[str, Any]) -> None:
     cluster = connect(props)
-    served = bool(props.get("staticEntry")) or cluster.workload_entry(*_its_entry(props)) is not None
+    served = bool(props.get("staticEntry")) or cluster.workload_entry(*its_entry(props)) is not None
     _delete_entry(cluster, props)
     if served:
         time.sleep(number(props, "rotationSeconds"))

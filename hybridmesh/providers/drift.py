@@ -8,7 +8,7 @@ from typing import Any
 
 from pulumi.dynamic import ResourceProvider
 
-from .inputs import number, text
+from .inputs import its_entry, number, text
 from .reach import reachable
 
 
@@ -61,19 +61,15 @@ dynamic resources of a run, and refreshes all of them before it compares the fir
 
 def note_what_runs(props: Mapping[str, Any], generation: str) -> None:
     """Notes which join a VM runs."""
-    _RUNS[_its_entry(props)] = generation
+    _RUNS[its_entry(props)] = generation
 
 
 def note_what_was_left(props: Mapping[str, Any], joined: str) -> None:
     """Notes what `Sidecar.joined` said once the mesh had the VM."""
-    _LEFT[_its_entry(props)] = joined.partition(" ")[0]
+    _LEFT[its_entry(props)] = joined.partition(" ")[0]
 
 
 def runs_another_join(props: Mapping[str, Any]) -> bool:
     """Whether a VM, looked at in this run, runs another join than the last one that the stack has made."""
-    entry = _its_entry(props)
+    entry = its_entry(props)
     return bool(_LEFT.get(entry)) and _RUNS.get(entry, _LEFT[entry]) != _LEFT[entry]
-
-
-def _its_entry(props: Mapping[str, Any]) -> tuple[str, str]:
-    return text(props, "namespace"), text(props, "entry")

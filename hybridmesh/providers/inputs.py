@@ -26,6 +26,11 @@ def text(properties: Properties, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def its_entry(properties: Properties) -> tuple[str, str]:
+    """Namespace and name of a VM's WorkloadEntry."""
+    return text(properties, "namespace"), text(properties, "entry")
+
+
 def number(properties: Properties, key: str) -> int:
     """A whole number: the engine hands every number over as a float."""
     return int(properties[key])

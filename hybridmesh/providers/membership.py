@@ -14,7 +14,7 @@ from hybridmesh.legible import legible
 from .cluster import Cluster, ClusterAccess, ClusterError, UnansweredError, connect
 from .drift import note_what_was_left
 from .entries import entry_patch, lacks_report, may_still_speak
-from .inputs import changed, number, text
+from .inputs import changed, its_entry, number, text
 from .packs import pack, takes_packs
 from .waiting import wait_until
 
@@ -53,7 +53,7 @@ class MembershipProvider(ResourceProvider):
         """Under `--refresh`: an entry that somebody has edited must be brought up to date, as after a join."""
         note_what_was_left(props, text(props, "joined"))
         try:
-            entry = connect(props).workload_entry(text(props, "namespace"), text(props, "entry"))
+            entry = connect(props).workload_entry(*its_entry(props))
         except ClusterError:
             return ReadResult(id_, props)
         edited = entry is not None and not props.get("staticEntry") and bool(_patch(entry, props))
@@ -72,7 +72,7 @@ class MembershipProvider(ResourceProvider):
         def objection(*, thorough: bool = False) -> str:
             wrong = objection_to(cluster, props, thorough=thorough)
             if not wrong:
-                entries.append(cluster.workload_entry(text(props, "namespace"), text(props, "entry")) or {})
+                entries.append(cluster.workload_entry(*its_entry(props)) or {})
             return wrong
 
         try:
@@ -95,7 +95,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
     Brings the VM's WorkloadEntry up to date on the way. istiod, which answers by way of API server and kubelet, is
     asked once the app is healthy, or where `thorough` wants to know all.
     """
-    namespace, name = text(props, "namespace"), text(props, "entry")
+    namespace, name = its_entry(props)
     entry = cluster.workload_entry(namespace, name)
     if entry is None and props.get("staticEntry"):
         return (

@@ -10,10 +10,10 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 
 from hybridmesh.remote import SCRIPTS_FOLDER
 
-from .cluster import Cluster, ClusterAccess, connect
+from .cluster import ClusterAccess, connect
 from .drift import DriftError, look_at, note_what_runs, runs_another_join
 from .entries import is_in, was_in_recently
-from .inputs import Properties, changed, number, text
+from .inputs import changed, its_entry, number, text
 from .packs import takes_packs
 from .scripts import bring
 
@@ -68,14 +68,14 @@ class IstioTokenProvider(ResourceProvider):
             return DiffResult(changes=True)
         if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_SCRIPTS, *_KEPT)):
             return DiffResult(changes=True)
-        return DiffResult(changes=not was_in_recently(*_its_entry(news)))
+        return DiffResult(changes=not was_in_recently(connect(news), *its_entry(news)))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Mints anew, except where the VM is in and only what is around the token changed."""
         # A state that an earlier version wrote knows no trust.
         trust = _TRUST if olds.get("trust") else ()
         made = {**news, "token": olds["token"], "expires": olds["expires"]}
-        anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not is_in(*_its_entry(news))
+        anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not is_in(connect(news), *its_entry(news))
         another = runs_another_join(olds)
         if anew or another or _are_changed(olds) or changed(olds, news, _SCRIPTS):
             bring(news)
@@ -92,11 +92,6 @@ class IstioTokenProvider(ResourceProvider):
             text(props, "namespace"), text(props, "serviceAccount"), AUDIENCE, number(props, "expirationSeconds")
         )
         return {**props, "token": token, "expires": expires}
-
-
-def _its_entry(props: Properties) -> tuple[Cluster, str, str]:
-    """Where its VM's WorkloadEntry is."""
-    return connect(props), text(props, "namespace"), text(props, "entry")
 
 
 def _are_changed(olds: Mapping[str, Any]) -> bool:
