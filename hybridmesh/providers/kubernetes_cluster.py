@@ -236,24 +236,19 @@ class KubernetesCluster:
         )
         return list(found["items"]) if found else []
 
-    def objects_labelled(self, group: str, version: str, plural: str, selector: str) -> Sequence[Mapping[str, Any]]:
-        found = self._ask(
-            f"list {plural}",
-            self._custom.list_cluster_custom_object,
-            group,
-            version,
-            plural,
-            label_selector=selector,
-        )
+    def _everywhere(self, group: str, version: str, plural: str, **options: Any) -> Sequence[Mapping[str, Any]]:
+        found = self._ask(f"list {plural}", self._custom.list_cluster_custom_object, group, version, plural, **options)
         return list(found["items"]) if found else []
+
+    def objects_labelled(self, group: str, version: str, plural: str, selector: str) -> Sequence[Mapping[str, Any]]:
+        return self._everywhere(group, version, plural, label_selector=selector)
 
     def services_labelled(self, selector: str) -> Sequence[Mapping[str, Any]]:
         found = self._ask("list Services", self._get_core, f"services?labelSelector={quote(selector, safe='')}")
         return list(found["items"]) if found else []
 
     def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
-        found = self._ask(f"list {plural}", self._custom.list_cluster_custom_object, group, version, plural)
-        return [item["metadata"]["namespace"] for item in found["items"]] if found else []
+        return [item["metadata"]["namespace"] for item in self._everywhere(group, version, plural)]
 
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         found = self._ask(f"read Namespace {name}", self._get_core, f"namespaces/{name}")
@@ -297,15 +292,8 @@ class KubernetesCluster:
     def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
         spec = crd["spec"]
         version = next(v["name"] for v in spec["versions"] if v["storage"])
-        found = self._ask(
-            f"list {spec['names']['plural']}",
-            self._custom.list_cluster_custom_object,
-            spec["group"],
-            version,
-            spec["names"]["plural"],
-        )
         kind = spec["names"]["kind"]
-        items = found["items"] if found else []
+        items = self._everywhere(spec["group"], version, spec["names"]["plural"])
         return [f"{kind} {i['metadata'].get('namespace', '')}/{i['metadata']['name']}" for i in items]
 
     def namespaces_labelled(self, selector: str) -> Mapping[str, str]:
