@@ -99,7 +99,7 @@ class MachineFacts(_Facts):
     starting: bool
     """Whether a start that a join asked for is under way."""
     addresses: tuple[str, ...]
-    """Those of its interfaces that are up."""
+    """Those of its interfaces that are up, as `canonical_address` writes them."""
     accepted: tuple[str, ...]
     """Checks of a preflight whose findings do not count."""
     version: str

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import ip_address
 
+from hybridmesh.istio.names import canonical_address
+
 from ..facts import MachineFacts
 from .model import Case, Diagnosis, Found, duration, of_facts
 
@@ -38,8 +40,8 @@ def _gateway_unreachable(facts: MachineFacts, _: Case) -> Iterator[Found]:
 def _address_gone(facts: MachineFacts, case: Case) -> Iterator[Found]:
     if not facts.joined or not facts.addresses or "address" in facts.accepted:
         return
-    wanted = case.machine["meshAddress"]
-    if ip_address(wanted) not in {ip_address(address) for address in facts.addresses}:
+    wanted = canonical_address(case.machine["meshAddress"])
+    if wanted not in facts.addresses:
         there = ", ".join(a for a in facts.addresses if not ip_address(a).is_loopback)
         yield Found(f"the mesh sends its requests to {wanted}, which is on no interface of it ({there})", "ip address")
 
