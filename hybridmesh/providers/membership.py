@@ -110,7 +110,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
     if not is_connected(entry):
         return (
             f"WorkloadEntry {namespace}/{name} is there, but its proxy is not connected to istiod. Check the way from "
-            "the VM to the gateway's port 15012."
+            "the VM to the gateway's port 15012; if it is free, `systemctl restart istio` on the VM."
         )
     patch = _patch(entry, props)
     # A static entry is a resource of the stack, which brings it up to date itself.

@@ -1,5 +1,5 @@
 """What a VM joins with, token and scripts, and the sense that it has to join again: it fell out, or was changed by
-hand."""
+hand. A join restarts no proxy that serves for a token alone (join.sh, `find_reasons`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

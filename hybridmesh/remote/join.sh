@@ -202,19 +202,22 @@ deliver_authorities() {
     [ ! -f files/kubernetes-ca.pem ] || cp files/kubernetes-ca.pem "$STATE/kubernetes-ca.pem"
 }
 
+has_our_token() {
+    [ "$(cat "$STATE/delivered/token-sha256" 2>/dev/null)" = "$(digest files/istio-token)" ]
+}
+
 # A new token is for a VM that is out. One that a reboot took away is needed by nobody, and restarts nothing.
 deliver_token() {
     if gets_own_token; then return; fi
     token=/run/secrets/tokens/istio-token
     delivered=$STATE/delivered/token-sha256
-    sum=$(digest files/istio-token)
     if [ ! -f "$delivered" ] && [ -f "$token" ]; then digest "$token" >"$delivered"; fi
-    if [ "$(cat "$delivered" 2>/dev/null)" != "$sum" ]; then : >"$STATE/restart-needed"; fi
+    has_our_token || [ "${NEEDS_NO_TOKEN-}" ] || : >"$STATE/restart-needed"
     cmp -s files/istio-token "$token" || {
         log "write $token"
         write_file files/istio-token "$token" 600 istio-proxy:istio-proxy
     }
-    printf '%s\n' "$sum" >"$delivered"
+    digest files/istio-token >"$delivered"
 }
 
 # The agent reads it as it connects, so that it restarts nothing.
@@ -476,13 +479,12 @@ record_manifest() {
     cmp -s manifest "$STATE/manifest" || write_file manifest "$STATE/manifest" 600 root:root
 }
 
-# What differs from what this proxy runs with, and that it would read only when it starts; a line each
+# What differs from what this proxy runs with, and that it would read only when it starts, but the token; a line each
 reasons_to_restart() {
     delivered=$STATE/delivered
     has_our_package || echo "package $VERSION"
     [ "$(cat "$delivered/spiffe-id" 2>/dev/null)" = "$SPIFFE_ID" ] || echo identity
     cmp -s files/root-cert.pem "$delivered/root-cert.pem" || echo 'root certificate'
-    [ "$(cat "$delivered/token-sha256" 2>/dev/null)" = "$(digest files/istio-token)" ] || echo token
     is_delivered files/mesh.yaml /etc/istio/config/mesh 640 root:istio-proxy || echo mesh.yaml
     is_delivered files/cluster.env /var/lib/istio/envoy/cluster.env 640 root:istio-proxy || echo cluster.env
     tracker_unit >tracker
@@ -490,6 +492,24 @@ reasons_to_restart() {
     is_delivered tracker "/etc/systemd/system/$TRACKER" 644 root:root || echo "$TRACKER"
     is_delivered drop-in "$DROP_IN/hybrid-mesh.conf" 644 root:root || echo hybrid-mesh.conf
     [ ! -e "$STATE/restart-needed" ] || echo 'an earlier change'
+}
+
+# Why a proxy that serves restarts, in its turn, go to the file `reasons`. A machine that joins by itself does so at
+# boot, and has nobody to give it a turn. One of which nobody knows what is installed has no way back that a switch
+# could take. A new token alone is none: the machine was taken for one that is out, since it was for a moment, or
+# istiod has lost sight of it, or is away itself.
+find_reasons() {
+    : >reasons
+    if gets_own_token || ! is_ready; then return; fi
+    takes_turns=
+    if [ -f "$STATE/package" ] && is_connected; then takes_turns=yes; fi
+    [ ! "$takes_turns" ] || reasons_to_restart >reasons
+    if [ -s reasons ] || has_our_token; then return; fi
+    if has_good_certificate && connect_anew; then
+        NEEDS_NO_TOKEN=yes
+    elif [ "$takes_turns" ]; then
+        echo token >reasons
+    fi
 }
 
 # The file of the package that is installed; a member of old, which kept none, gets it from where it had it.
@@ -539,10 +559,7 @@ rm -rf "$STATE/download"
 undo_half_switch back || log 'note: what ran before cannot be put back; this join replaces it'
 record_before
 add_missing_packages
-: >reasons
-# A machine that joins by itself does so at boot, and has nobody to give it a turn. One of which nobody knows what is
-# installed has no way back that a switch could take.
-if ! gets_own_token && [ -f "$STATE/package" ] && is_serving; then reasons_to_restart >reasons; fi
+find_reasons
 if [ -s reasons ]; then
     stage reasons
     outcome=staged

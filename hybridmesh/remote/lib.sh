@@ -412,6 +412,29 @@ is_gone_over() {
     is_connected && [ -z "$(old_peers)" ]
 }
 
+# The agent's own ends of its connections to istiod
+connections() {
+    ss -Hnt state established dport = :15012 | awk '{ print $3 }'
+}
+
+# istiod notes a VM, and the agent tells of its app's health, as it connects: its connections are closed, as in
+# leave_old_addresses, and it makes others. Fails as that does.
+connect_anew() {
+    connections >closed
+    if [ ! -s closed ]; then
+        log "the agent has no connection to istiod at this moment: it makes one by itself, and needs no restart"
+        return
+    fi
+    log "close the agent's connections to istiod: it connects anew, and needs no restart"
+    timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
+    within 10 is_connected_anew || ! connections | grep -qxFf closed
+}
+
+is_connected_anew() {
+    connections >found
+    [ -s found ] && ! grep -qxFf closed found
+}
+
 agent_is_ready() {
     fetch GET http://127.0.0.1:15021/healthz/ready 5 >/dev/null 2>&1
 }
@@ -441,9 +464,9 @@ has_ended() {
     [ -n "$end" ] && [ "$(date +%s)" -ge "$end" ]
 }
 
-# Whether a restart would interrupt anything: a proxy that is ready, and that istiod knows of
-is_serving() {
-    [ -d "$STATE/before" ] && systemctl is-active --quiet istio && agent_is_ready && is_connected
+# Whether the proxy of a join serves: by what it knows, where istiod is away
+is_ready() {
+    [ -d "$STATE/before" ] && systemctl is-active --quiet istio && agent_is_ready
 }
 
 # From Envoy's /certs: the lines "SPIFFE-ID EXPIRY" of its own certificates, not of the authorities'
@@ -453,6 +476,12 @@ own_certificates() {
         $2 == "cert_chain" { own = 1 }
         own && $2 == "uri" { uri = $4 }
         own && $2 == "expiration_time" && uri != "" { print uri, $4; uri = "" }'
+}
+
+# Whether Envoy's certificate is of this machine's identity, and has not ended
+has_good_certificate() {
+    stamp
+    own_certificates | awk -v id="$SPIFFE_ID" -v now="$STAMP" '$1 == id && $2 > now { good = 1 } END { exit !good }'
 }
 
 # What switch.sh keeps out while it is at it: the agent's way to istiod, and callers of a port that no proxy guards

@@ -10,7 +10,8 @@ import pytest
 
 from lab.cluster import wait_for
 from tests.e2e.load import Load, Request
-from tests.e2e.mesh import objects
+from tests.e2e.machine import running
+from tests.e2e.mesh import kubectl, objects
 from tests.e2e.stack import PulumiError, Stack
 from tests.environment import Lab
 
@@ -98,6 +99,26 @@ def test_up_believes_no_health_of_before_a_join(lab: Lab, bare: Stack) -> None:
     bare.change("workloads.echo.probe", {**PROBES["httpGet"], "periodSeconds": PERIOD})
     bare.up()
     assert {health(lab, m) for m in ("vm-1", "vm-2")} == {"True"}
+
+
+def test_a_report_that_istiod_lost_is_given_again_with_nothing_restarted(lab: Lab, bare: Stack) -> None:
+    bare.change("workloads.echo.probe", {**PROBES["httpGet"], "periodSeconds": PERIOD})
+    bare.up()
+    machine = lab.machine("vm-1")
+    namespace, entry = bare.outputs()["topology"]["machines"]["vm-1"]["entry"].split("/")
+    before = running(machine)
+    nothing = '{"status":{"conditions":[]}}'
+    kubectl(
+        lab, "patch", "workloadentry", entry, f"-n={namespace}", "--subresource=status", "--type=merge", f"-p={nothing}"
+    )
+    assert health(lab, "vm-1") is None
+    wait_for("its agent to have no more to say", lambda: "mesh-vm-1-token" in {step.name for step in bare.steps()}, 60)
+    assert health(lab, "vm-1") is None
+    bare.up()
+    assert health(lab, "vm-1") == "True"
+    after = running(machine)
+    assert (after.agent, after.envoy) == (before.agent, before.envoy)
+    assert bare.steps() == []
 
 
 def test_a_pod_with_strict_mtls_gets_ready_by_a_probe_through_its_agent(lab: Lab, stack: Stack) -> None:

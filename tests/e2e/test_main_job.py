@@ -14,7 +14,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.machines import Machine
 from lab.traffic import Answers, ask, in_pod, on_machine
-from tests.e2e.machine import connections
+from tests.e2e.machine import connections, running
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
 from tests.e2e.processes import CommandLines
 from tests.e2e.stack import PulumiError, Stack, console
@@ -326,6 +326,23 @@ def test_a_machine_that_fell_out_is_seen_by_kubernetes_and_healed_by_up(lab: Lab
     assert connections(machine) == count
     stack.up()
     assert entry in objects(lab, "workloadentries")
+    assert stack.steps() == []
+
+
+def test_a_machine_that_serves_and_was_lost_sight_of_is_in_again_with_nothing_restarted(
+    lab: Lab, stack: Stack, joined: Joined
+) -> None:
+    assert joined.output
+    machine = lab.machine("vm-1")
+    namespace, entry = stack.outputs()["topology"]["machines"]["vm-1"]["entry"].split("/")
+    before = running(machine)
+    kubectl(lab, "delete", "workloadentry", entry, "-n", namespace)
+    assert "it joins anew, having been out or put back" in stack.preview()
+    stack.up()
+    assert entry in objects(lab, "workloadentries")
+    after = running(machine)
+    assert (after.agent, after.envoy) == (before.agent, before.envoy)
+    assert 1 <= after.connections - before.connections <= 3
     assert stack.steps() == []
 
 

@@ -383,6 +383,39 @@ def test_connections_that_the_kernel_does_not_close_are_given_up_after_a_while(t
     assert (code, len(closed) > 5) == (1, True)
 
 
+CONNECTIONS = """STATE=.
+timeout() { shift; "$@"; }
+is_past() { return 0; }
+ss() {
+    if [ "$1" != -K ]; then cat sockets; return; fi
+    echo closed >>closings
+    [ ! -f after ] || mv after sockets
+}
+"""
+ONE = "0 0 192.0.2.5:4000 192.0.2.1:15012\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "closings"),
+    [
+        (ONE, ONE.replace("4000", "4001"), 0, 1),
+        (ONE, "", 0, 1),
+        (ONE, ONE, 1, 1),
+        (ONE + ONE.replace("4000", "4001"), ONE, 1, 1),
+        ("", "", 0, 0),
+    ],
+    ids=["another", "not yet", "the kernel closes none", "not all", "there was none"],
+)
+def test_an_agent_connects_anew_once_what_it_had_is_closed(
+    tmp_path: Path, before: str, after: str, code: int, closings: int
+) -> None:
+    (tmp_path / "sockets").write_text(before)
+    (tmp_path / "after").write_text(after)
+    assert sh(f"{CONNECTIONS}connect_anew && echo 0 || echo 1", folder=tmp_path) == f"{code}\n"
+    log = tmp_path / "closings"
+    assert (log.read_text().count("closed") if log.exists() else 0) == closings
+
+
 @pytest.mark.parametrize(
     ("release", "family"),
     [
@@ -484,6 +517,76 @@ def test_own_certificates_are_told_from_those_of_authorities(tmp_path: Path, ind
     assert sh(text, folder=tmp_path) == "spiffe://cluster.local/ns/demo/sa/echo 2026-01-02T00:00:00Z\n"
     (tmp_path / "certs").write_text('{"certificates":[]}')
     assert sh(text, folder=tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("certificates", "good"),
+    [
+        ("spiffe://x 2026-01-02T00:00:01Z\n", True),
+        ("spiffe://x 2026-01-02T00:00:00Z\n", False),
+        ("spiffe://x/y 2027-01-01T00:00:00Z\n", False),
+        ("spiffe://x/y 2027-01-01T00:00:00Z\nspiffe://x 2027-01-01T00:00:00Z\n", True),
+        ("", False),
+    ],
+)
+def test_a_certificate_is_good_until_it_ends_and_for_its_identity_alone(
+    tmp_path: Path, certificates: str, good: bool
+) -> None:
+    (tmp_path / "certificates").write_text(certificates)
+    fake = "stamp() { STAMP=2026-01-02T00:00:00Z; }; own_certificates() { cat certificates; }; SPIFFE_ID=spiffe://x\n"
+    text = f"{fake}if has_good_certificate; then echo yes; else echo no; fi"
+    assert sh(text, folder=tmp_path) == ("yes\n" if good else "no\n")
+
+
+TRUE, FALSE = "return 0", "return 1"
+
+
+@pytest.mark.parametrize(
+    ("differs", "facts", "reasons", "restarts"),
+    [
+        ("", {}, "", "no"),
+        ("", {"has_our_token": FALSE}, "", "no"),
+        ("", {"has_our_token": FALSE, "is_connected": FALSE}, "", "no"),
+        ("", {"has_our_token": FALSE, "has_good_certificate": FALSE}, "token\n", "no"),
+        ("", {"has_our_token": FALSE, "has_good_certificate": FALSE, "is_connected": FALSE}, "", "yes"),
+        ("", {"has_our_token": FALSE, "connect_anew": FALSE}, "token\n", "no"),
+        ("", {"has_our_token": FALSE, "is_ready": FALSE}, "", "yes"),
+        (r"mesh.yaml\n", {"has_our_token": FALSE}, "mesh.yaml\n", "no"),
+        (r"mesh.yaml\n", {"has_our_token": FALSE, "is_connected": FALSE}, "", "no"),
+    ],
+    ids=[
+        "nothing",
+        "it serves",
+        "istiod is away",
+        "its certificate has ended",
+        "it has, and the VM is out",
+        "the kernel closes no connection",
+        "its proxy is not ready",
+        "with a change",
+        "with a change, while it is out",
+    ],
+)
+def test_a_new_token_restarts_a_proxy_that_cannot_do_without_it_and_no_other(
+    tmp_path: Path, differs: str, facts: dict[str, str], reasons: str, restarts: str
+) -> None:
+    (tmp_path / "package").touch()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "istio-token").write_text(TOKEN)
+    (tmp_path / "delivered").mkdir()
+    names = ("is_ready", "is_connected", "has_our_token", "has_good_certificate", "connect_anew")
+    fakes = "".join(f"{name}() {{ {facts.get(name, TRUE)}; }}\n" for name in names)
+    fakes += f"reasons_to_restart() {{ printf '{differs}'; }}\n"
+    scripts = function("join.sh", "find_reasons") + function("join.sh", "deliver_token")
+    for there, here in (
+        ("/run/secrets/tokens/istio-token", "token"),
+        ("istio-proxy:istio-proxy", "$(id -un):$(id -gn)"),
+    ):
+        scripts = scripts.replace(there, here)
+    said = "if [ -e restart-needed ]; then echo yes; else echo no; fi"
+    text = f"STATE=.\n{scripts}{fakes}find_reasons; cat reasons; [ -s reasons ] || deliver_token; {said}"
+    assert sh(text, folder=tmp_path) == f"{reasons}{restarts}\n"
+    if not reasons:
+        assert (tmp_path / "token").read_text() == TOKEN
 
 
 @pytest.mark.parametrize("value", ["plain", 'say "hi"', "back\\slash\\n", "%s $(id)", "東京", "tab\tbell\a", ""])
