@@ -31,7 +31,6 @@ BASE_RELEASE = "istio-base"
 _NAME_LABELS = (CANONICAL_NAME_LABEL, "app.kubernetes.io/name", "app")
 _REVISION_LABELS = (CANONICAL_REVISION_LABEL, "app.kubernetes.io/version", "version")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_LABEL_TEXT = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _WORKLOAD_ENTRY_NAME_MAX = 253
 _Told = TypeVar("_Told")
 
@@ -154,35 +153,6 @@ def dns_subdomain(value: str, field: str) -> str:
     return value
 
 
-def label_value(value: str, field: str) -> str:
-    """`value`, if it may be the value of a label. Raises `BootstrapError`."""
-    if value and (len(value) > 63 or not _LABEL_TEXT.fullmatch(value)):
-        raise BootstrapError(
-            field,
-            value,
-            "is not a label's value",
-            "Kubernetes would refuse it.",
-            "empty, or at most 63 letters, digits, -, _ and ., with a letter or digit at both ends.",
-        )
-    return value
-
-
-def label_key(value: str, field: str) -> str:
-    """`value`, if it may be the key of a label, `name` or `prefix/name`. Raises `BootstrapError`."""
-    prefix, slash, name = value.rpartition("/")
-    if slash:
-        dns_subdomain(prefix, f"{field} (before the slash)")
-    if len(name) > 63 or not _LABEL_TEXT.fullmatch(name):
-        raise BootstrapError(
-            field,
-            value,
-            "is not a label's key",
-            "Kubernetes would refuse it.",
-            "at most 63 letters, digits, -, _ and ., with a letter or digit at both ends; before it maybe `domain/`.",
-        )
-    return value
-
-
 def port_number(value: int, field: str) -> int:
     """`value`, if it is a TCP port, 1 to 65535. Raises `BootstrapError`."""
     if not 1 <= value <= 65535:
@@ -221,14 +191,6 @@ def ip_address(value: str, field: str) -> str:
 def canonical_address(address: str) -> str:
     """An IP address as proxies report it and istiod names entries after it; anything else as it is."""
     return str(ipaddress.ip_address(address)) if is_ip_address(address) else address
-
-
-def label_map(labels: Mapping[str, str], field: str) -> Mapping[str, str]:
-    """`labels`, if each key and value may be one. Raises `BootstrapError` for the first that may not."""
-    for key, value in labels.items():
-        label_key(key, f"{field}: key")
-        label_value(value, f"{field}.{key}")
-    return labels
 
 
 def ip_addresses(values: Iterable[str], field: str) -> tuple[str, ...]:

@@ -13,9 +13,6 @@ from hybridmesh.istio import (
     ip_address,
     istiod_address,
     istiod_host,
-    label_key,
-    label_map,
-    label_value,
     mesh_config_map,
     port_number,
     spiffe_id,
@@ -83,8 +80,6 @@ def test_workload_entry_names_are_those_of_istiod() -> None:
     [
         (dns_label, ["a", "a-1", "0", "x" * 63], ["", "A", "-a", "a-", "a.b", "x" * 64, "a\n", "é"]),
         (dns_subdomain, ["a", "a.b-c.0", "x" * 253], ["", "A", ".a", "a.", "a..b", "a.-b", "x" * 254, "a\n"]),
-        (label_value, ["", "a", "A_b.c-0", "x" * 63], ["-a", "a-", "a b", "é", "x" * 64, "a/b", "a\n"]),
-        (label_key, ["a", "A_b.c", "a.b/C", "x" * 63], ["", "/a", "a/", "A/b", "a/b/c", "-a", "x" * 64, "a\n"]),
         (
             ip_address,
             ["10.0.0.1", "fd00::1", "::ffff:10.0.0.1"],
@@ -106,11 +101,3 @@ def test_ports_are_1_to_65535() -> None:
     for number in (0, -1, 65536):
         with pytest.raises(BootstrapError, match=f"p = {number}: is not a port"):
             port_number(number, "p")
-
-
-def test_a_wrong_label_is_named() -> None:
-    assert label_map({"app": "echo"}, "labels") == {"app": "echo"}
-    with pytest.raises(BootstrapError, match=r"labels\.app = 'a b'"):
-        label_map({"app": "a b"}, "labels")
-    with pytest.raises(BootstrapError, match="labels: key = 'a b'"):
-        label_map({"a b": ""}, "labels")
