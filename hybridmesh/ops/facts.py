@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -79,22 +79,10 @@ class Disk(_Facts):
     free: int
 
 
-class Token(_Facts):
-    """What a token says of itself; never the token."""
-
-    subject: str
-    audiences: tuple[str, ...]
-    expires: datetime
-
-
 class MachineFacts(_Facts):
     """One machine, as the probe found it."""
 
     clock: datetime
-    hostname: str
-    architecture: str
-    system: str
-    """`ID:VERSION_ID` of /etc/os-release."""
     units: Mapping[str, Unit]
     starting: bool
     """Whether a start that a join asked for is under way."""
@@ -122,14 +110,13 @@ class MachineFacts(_Facts):
     """Of /etc/certs/root-cert.pem."""
     envoy_expiry: Mapping[str, AwareDatetime]
     """End of the certificate that Envoy uses, by identity."""
-    token: Token | None
+    token_expiry: datetime | None
+    """End of its token; None where it has none that says so."""
     ready: bool
     """Whether the agent says that the proxy is ready."""
     rules: int
     """How many rules lead to Istio's chains; a flush leaves the chains, and not these."""
     listeners: tuple[Listener, ...]
-    peers: tuple[str, ...]
-    """Whom it has connections to, on port 15012."""
     gateways: tuple[Reach, ...]
     nameservers: tuple[Reach, ...]
     mesh_name: tuple[str, ...]
@@ -144,8 +131,6 @@ class MachineFacts(_Facts):
     """Lines of the access log about requests that a policy refused."""
     drift: tuple[str, ...]
     """What was changed by hand since the last join."""
-    manifest: bool
-    """Whether the last join noted what it left, so that `drift` means something."""
     log: tuple[str, ...]
     """The last lines of the agent's log."""
 
@@ -192,13 +177,9 @@ def facts(output: str) -> MachineFacts:
 
 
 def _facts(found: Mapping[str, str]) -> MachineFacts:
-    system = found["system"].split("\n")
     chain = certificates(found["certificate"])
     return MachineFacts(
         clock=datetime.fromtimestamp(int(found["clock"]), UTC),
-        hostname=system[0],
-        architecture=system[1],
-        system=f"{system[2]}:{system[3]}",
         units=_units(found["units"]),
         starting=bool(found["starting"].strip()),
         addresses=tuple(str(ip_address(address)) for address in found["addresses"].split()),
@@ -213,11 +194,10 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         key_mode=found["key"].strip(),
         roots=certificates(found["root-certificate"]),
         envoy_expiry=_envoy_expiry(found["certs"]),
-        token=_token(found["claims"].strip()),
+        token_expiry=_expiry(found["claims"].strip()),
         ready=found["ready"].strip() == "yes",
         rules=len(set(re.findall(r"^-A (?:PREROUTING|OUTPUT) .*-j ISTIO_.*$", found["rules"], re.MULTILINE))),
         listeners=_listeners(found["listeners"]),
-        peers=tuple(line.rpartition(":")[0].strip("[]") for line in found["connections"].splitlines()),
         gateways=_reached(found["gateways"]),
         nameservers=_reached(found["nameservers"]),
         mesh_name=tuple(found["mesh-name"].split()),
@@ -227,7 +207,6 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         outbound=requests_by_cluster(found["outbound"]),
         denied=tuple(found["denied"].splitlines()),
         drift=drift(found["manifest-recorded"], found["manifest"]),
-        manifest=bool(found["manifest-recorded"].strip()),
         log=tuple((found["agent-log"] + found["agent-errors"]).splitlines()),
     )
 
@@ -332,15 +311,10 @@ def _envoy_expiry(text: str) -> dict[str, datetime]:
     return found
 
 
-def _token(claims: str) -> Token | None:
-    if not claims:
-        return None
+def _expiry(claims: str) -> datetime | None:
     try:
         read: Any = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-        audiences: Sequence[str] = [read["aud"]] if isinstance(read["aud"], str) else read["aud"]
-        return Token(
-            subject=read["sub"], audiences=tuple(audiences), expires=datetime.fromtimestamp(int(read["exp"]), UTC)
-        )
+        return datetime.fromtimestamp(int(read["exp"]), UTC)
     except (ArithmeticError, ValueError, KeyError, TypeError):
         return None
 

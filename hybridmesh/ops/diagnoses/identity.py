@@ -46,11 +46,11 @@ def _certificate_ending(facts: MachineFacts, case: Case) -> Iterator[Found]:
 
 def _token_expired(facts: MachineFacts, case: Case) -> Iterator[Found]:
     """A token that has ended matters to nobody who has a certificate."""
-    if facts.token is None or facts.token.expires > case.now:
+    if facts.token_expiry is None or facts.token_expiry > case.now:
         return
     if facts.certificate is None or facts.certificate.not_after <= case.now:
         yield Found(
-            f"its token ended at {facts.token.expires:%Y-%m-%d %H:%M:%S} UTC, and it has no valid certificate: it "
+            f"its token ended at {facts.token_expiry:%Y-%m-%d %H:%M:%S} UTC, and it has no valid certificate: it "
             "cannot prove who it is",
             "/run/secrets/tokens/istio-token",
         )
