@@ -8,12 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 
 from ci.ephemeral import EphemeralError, ephemeral, pull_request_of, stack_name
 from hybridmesh.settings import parse
-from tests.components.harness import FILES, PROJECT_ROOT, dev_sections, read_file
+from tests.components.harness import FILES, dev_sections, gcp_sections, read_file
 from tests.fuzz import MANY, random
 from tests.settings.configurations import configurations
 from tests.settings.test_network_rules import host
@@ -39,8 +38,7 @@ def test_the_dev_stack_s_is_valid_and_shares_no_name_with_it() -> None:
 
 
 def test_the_google_cloud_example_s_fleets_and_instances_are_its_own() -> None:
-    document = yaml.safe_load((PROJECT_ROOT / "Pulumi.gcp.yaml").read_text())["config"]
-    sections = {k.removeprefix("hybrid-mesh:"): v for k, v in document.items() if k.startswith("hybrid-mesh:")}
+    sections = gcp_sections()
     files = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "ab" * 32}
     sections["workloads"]["shop"]["machines"]["instances"]["shop-canary"]["protect"] = True
     machines = parse(ephemeral(sections, 7, files.__getitem__), files.__getitem__).workloads["shop"].machines

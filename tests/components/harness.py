@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,11 @@ import pulumi
 import pulumi.runtime
 import pulumi.runtime.mocks
 import pulumi.runtime.settings
-import yaml
 from pulumi.runtime import rpc
 
 from hybridmesh.providers.packs import unpacked
 from hybridmesh.settings import Settings, parse
+from hybridmesh.settings.files import sections_of
 
 PROJECT_ROOT = Path(__file__).parents[2]
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nS3CRET-KEY\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -70,10 +72,19 @@ def ssh_changed(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+@functools.cache
+def _written(file: str) -> dict[str, Any]:
+    return sections_of(PROJECT_ROOT / file)
+
+
 def dev_sections() -> dict[str, Any]:
-    """The settings of the committed dev stack, as they are written."""
-    document = yaml.safe_load((PROJECT_ROOT / "Pulumi.dev.yaml").read_text())
-    return {key.removeprefix("hybrid-mesh:"): value for key, value in document["config"].items()}
+    """The settings of the committed dev stack, as they are written; each caller's to change."""
+    return deepcopy(_written("Pulumi.dev.yaml"))
+
+
+def gcp_sections() -> dict[str, Any]:
+    """The same of the committed example for Google Cloud."""
+    return deepcopy(_written("Pulumi.gcp.yaml"))
 
 
 def dev_settings(change: Callable[[dict[str, Any]], object] | None = None) -> Settings:

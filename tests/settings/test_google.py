@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 
 from hybridmesh.settings import Finding, Settings, SettingsError, parse
-from tests.components.harness import PROJECT_ROOT
+from tests.components.harness import gcp_sections
 from tests.istio.test_inputs import certificate
 from tests.settings.test_rules import at, both
 
@@ -19,13 +18,6 @@ INSTANCE = "workloads/shop/machines/instances/shop-canary"
 PEM, PEM_KEY = certificate()
 SHARED = {"stack": "my-org/network/prod"}
 HOST = {"ssh": {"address": "192.0.2.11", "hostKey": "ssh-ed25519 A", "agent": True}}
-
-
-def gcp_sections() -> dict[str, Any]:
-    """The settings of the committed stack file, as they are written."""
-    document = yaml.safe_load((PROJECT_ROOT / "Pulumi.gcp.yaml").read_text())
-    own = "hybrid-mesh:"
-    return {key.removeprefix(own): value for key, value in document["config"].items() if key.startswith(own)}
 
 
 def gcp_settings(*changes: Callable[[dict[str, Any]], object]) -> Settings:
