@@ -37,6 +37,7 @@ MOST_MIB = 128
 _PART = 65536
 _DIALS = 4
 """An sshd that has too many logins under way drops new ones unheard (MaxStartups): so often it is tried in all."""
+_LONGEST_PAUSE_SECONDS = 4
 
 Kind = Literal["unreachable", "host key", "login", "key", "agent", "sudo", "limit", "cut off"]
 
@@ -294,7 +295,7 @@ async def _open(
             patiently = AsyncRetrying(
                 retry=retry_if_exception_type((asyncssh.ConnectionLost, ConnectionResetError)),
                 stop=stop_after_attempt(_DIALS),
-                wait=wait_random_exponential(max=4),
+                wait=wait_random_exponential(max=_LONGEST_PAUSE_SECONDS),
                 reraise=True,
             )
             return await patiently(dial)

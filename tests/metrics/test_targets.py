@@ -320,7 +320,7 @@ def served(tmp_path: Path) -> Iterator[tuple[FakeMesh, str, Path]]:
         )
     )
     server = serve(mesh, file, 0)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield mesh, f"http://127.0.0.1:{server.server_address[1]}", file
     server.shutdown()

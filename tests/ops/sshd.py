@@ -18,7 +18,8 @@ def key() -> asyncssh.SSHKey:
 
 
 def private(made: asyncssh.SSHKey, passphrase: str | None = None) -> str:
-    return made.export_private_key("openssh", passphrase).decode()
+    # bcrypt takes half a second for the usual number of rounds.
+    return made.export_private_key("openssh", passphrase, rounds=16, ignore_few_rounds=True).decode()
 
 
 def public(made: asyncssh.SSHKey) -> str:

@@ -18,7 +18,7 @@ from hybridmesh.ops.ssh import Answer, Door, Kind, Limits, Reachable, SshError, 
 from tests.ops.sshd import Sshd, closed_port, key, private, public, silent
 
 PATIENT = Limits(connect=8, command=8)
-"""Long enough for a busy machine; what is silent takes all of it."""
+"""Long enough for a busy machine; what is silent takes all of it, and so has a shorter one."""
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,24 @@ def sshd() -> Iterator[Sshd]:
         yield server
 
 
-def ask(door: Door, command: str = "echo", *, bastion: Door | None = None, stdin: str = "hello") -> Answer | SshError:
+def ask(
+    door: Door,
+    command: str = "echo",
+    *,
+    bastion: Door | None = None,
+    stdin: str = "hello",
+    limits: Limits = PATIENT,
+) -> Answer | SshError:
     machine = Reachable(name="vm-1", door=door, bastion=bastion)
-    return run_on_all({"vm-1": machine}, command, stdin, PATIENT)["vm-1"]
+    return run_on_all({"vm-1": machine}, command, stdin, limits)["vm-1"]
 
 
-def refusal(kind: Kind, door: Door, command: str = "echo", *, bastion: Door | None = None) -> str:
+def refusal(
+    kind: Kind, door: Door, command: str = "echo", *, bastion: Door | None = None, limits: Limits = PATIENT
+) -> str:
     """What is said; it names the machine, what follows and what to do, and comes in time."""
     began = time.monotonic()
-    error = ask(door, command, bastion=bastion)
+    error = ask(door, command, bastion=bastion, limits=limits)
     assert time.monotonic() - began < PATIENT.connect + PATIENT.command
     assert isinstance(error, SshError), error
     assert error.kind == kind, error
@@ -97,7 +106,8 @@ def test_no_more_machines_are_asked_at_a_time_than_the_limit_says(sshd: Sshd, mo
 
 def test_a_host_that_is_silent_or_not_there_is_unreachable(sshd: Sshd) -> None:
     with silent() as port:
-        assert f"127.0.0.1:{port} (no answer within 8 s)" in refusal("unreachable", sshd.door(port=port))
+        said = refusal("unreachable", sshd.door(port=port), limits=replace(PATIENT, connect=0.5))
+        assert f"127.0.0.1:{port} (no answer within 0.5 s)" in said
     assert "refused" in refusal("unreachable", sshd.door(port=closed_port())).lower()
     assert "name" in refusal("unreachable", sshd.door(address="no-such-host.invalid")).lower()
 
@@ -183,7 +193,9 @@ def test_a_bastion_is_gone_through_and_named_where_it_is_at_fault(sshd: Sshd) ->
         assert "vm-1: its bastion: " in refusal("host key", sshd.door(), bastion=other)
         assert "vm-1: SSH does not answer" in refusal("unreachable", sshd.door(port=closed_port()), bastion=way)
         with silent() as port:
-            assert "vm-1: SSH does not answer" in refusal("unreachable", sshd.door(port=port), bastion=way)
+            hasty = replace(PATIENT, connect=3)  # in which the bastion does answer
+            said = refusal("unreachable", sshd.door(port=port), bastion=way, limits=hasty)
+            assert "vm-1: SSH does not answer" in said
     assert "its bastion: SSH does not answer" in refusal(
         "unreachable", sshd.door(), bastion=bastion.door(port=closed_port())
     )
@@ -203,7 +215,10 @@ def test_many_machines_behind_one_bastion_are_one_login_there(sshd: Sshd) -> Non
     }
 
 
-def test_an_sshd_that_drops_logins_for_there_are_too_many_is_tried_again(sshd: Sshd) -> None:
+def test_an_sshd_that_drops_logins_for_there_are_too_many_is_tried_again(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_LONGEST_PAUSE_SECONDS", 0.1)
     sshd.drops = 2
     assert ask(sshd.door()) == Answer("vm-1", 0, "hello", "")
     sshd.drops = 20
@@ -214,8 +229,8 @@ def test_an_sshd_that_drops_logins_for_there_are_too_many_is_tried_again(sshd: S
 
 
 def test_a_command_that_does_not_end_or_is_cut_off_is_said_to_be(sshd: Sshd) -> None:
-    said = refusal("limit", sshd.door(), "sleep")
-    assert "did not end within 8 s" in said
+    said = refusal("limit", sshd.door(), "sleep", limits=replace(PATIENT, command=0.5))
+    assert "did not end within 0.5 s" in said
     assert f"`ssh -p {sshd.port} root@127.0.0.1 ps -ef`" in said
     assert "was lost while the command ran" in refusal("cut off", sshd.door(), "drop")
 

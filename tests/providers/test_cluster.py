@@ -486,7 +486,7 @@ def test_a_pod_s_page_is_whole_or_none(server: Server, said: bytes, heard: str) 
 def test_a_pod_that_never_ends_what_it_says_is_no_longer_listened_to(
     server: Server, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
-    monkeypatch.setattr(kubernetes_cluster, "PAGE_SECONDS", 2)
+    monkeypatch.setattr(kubernetes_cluster, "PAGE_SECONDS", 0.5)
     forwarding(server, head, then=b"x")
     began = time.monotonic()
     assert server.cluster().ask_pod("demo", "echo-1", 15000, "/clusters") == ""

@@ -470,7 +470,7 @@ def answering(
             del format, args
 
     server = HTTPServer(("127.0.0.1", 0), Mirror)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/istio-sidecar.deb"
     finally:

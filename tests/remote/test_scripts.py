@@ -339,9 +339,9 @@ def test_a_limit_is_not_over_because_the_clock_was_set(tmp_path: Path) -> None:
     """At boot, above all, a clock may jump by a day."""
     (tmp_path / "day").write_text("1")
     jumps = 'date() { day=$(($(cat day) + 1)); echo $day >day; /bin/date -d "now + $day days" "$@"; }\n'
-    wait = "now; end=$((NOW + 3)); is_past $end && echo over; sleep 1.1; is_past $end && echo over; echo waits"
+    wait = "now; end=$((NOW + 3)); is_past $end && echo over; is_past $end && echo over; echo waits"
     assert sh(f"{jumps}{wait}", folder=tmp_path) == "waits\n"
-    assert sh(f"{jumps}now; end=$((NOW + 1)); sleep 2; is_past $end && echo over", folder=tmp_path) == "over\n"
+    assert sh(f"{jumps}now; end=$((NOW + 1)); sleep 1.1; is_past $end && echo over", folder=tmp_path) == "over\n"
 
 
 def test_connections_to_addresses_that_the_gateway_no_longer_has_are_found(tmp_path: Path) -> None:
@@ -358,6 +358,8 @@ def left(folder: Path, *peers: str) -> tuple[int, list[str]]:
     (folder / "etc-hosts").write_text("# BEGIN hybrid-mesh\n192.0.2.1 istiod\n# END hybrid-mesh\n")
     (folder / "sockets").write_text("".join(f"0 0 192.0.2.5:4000 {peer}:15012\n" for peer in peers))
     fake = """HOSTS=etc-hosts
+now() { NOW=$((${NOW-0} + 1)); }
+sleep() { :; }
 timeout() { shift; "$@"; }
 ss() {
     if [ "$1" != -K ]; then head -n 1 sockets; return; fi
