@@ -57,7 +57,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 
 @dataclass(frozen=True)
-class _Pattern:
+class Matching:
     """A text that a pattern matches, for the parser and in the JSON schema."""
 
     pattern: re.Pattern[str]
@@ -75,11 +75,7 @@ class _Pattern:
         return value
 
 
-def _matches(pattern: re.Pattern[str], meaning: str) -> _Pattern:
-    return _Pattern(pattern, meaning)
-
-
-def no_bool(value: object) -> object:
+def _no_bool(value: object) -> object:
     # YAML's `yes` and `on` are booleans, which pydantic would take for 1.
     if isinstance(value, bool):
         # A TypeError would not become a finding.
@@ -162,21 +158,21 @@ def _not_empty(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_not_empty)]
-Name = Annotated[str, _matches(_LABEL, "an RFC 1123 label (1 to 63 of a-z, 0-9 and -, no - at either end)")]
+Name = Annotated[str, Matching(_LABEL, "an RFC 1123 label (1 to 63 of a-z, 0-9 and -, no - at either end)")]
 ClusterId = Annotated[
-    str, _matches(_CLUSTER_ID, "a cluster id (1 to 63 of A-Z, a-z, 0-9, -_., none of -_. at either end)")
+    str, Matching(_CLUSTER_ID, "a cluster id (1 to 63 of A-Z, a-z, 0-9, -_., none of -_. at either end)")
 ]
-PortName = Annotated[str, _matches(_PORT_NAME, "a port name (1 to 15 of a-z, 0-9 and -, with a letter)")]
-LabelKey = Annotated[str, _matches(_LABEL_KEY, "a Kubernetes label key")]
-LabelValue = Annotated[str, _matches(_LABEL_VALUE, "a Kubernetes label value (at most 63 of A-Z, a-z, 0-9, -_.)")]
-Domain = Annotated[str, _matches(_DOMAIN, "a domain in lower case")]
-EnvironmentName = Annotated[str, _matches(_ENVIRONMENT_NAME, "the name of a variable")]
+PortName = Annotated[str, Matching(_PORT_NAME, "a port name (1 to 15 of a-z, 0-9 and -, with a letter)")]
+LabelKey = Annotated[str, Matching(_LABEL_KEY, "a Kubernetes label key")]
+LabelValue = Annotated[str, Matching(_LABEL_VALUE, "a Kubernetes label value (at most 63 of A-Z, a-z, 0-9, -_.)")]
+Domain = Annotated[str, Matching(_DOMAIN, "a domain in lower case")]
+EnvironmentName = Annotated[str, Matching(_ENVIRONMENT_NAME, "the name of a variable")]
 Principal = Annotated[
-    str, _matches(_PRINCIPAL, "an identity `<trust domain>/ns/<namespace>/sa/<service account>` without `*`")
+    str, Matching(_PRINCIPAL, "an identity `<trust domain>/ns/<namespace>/sa/<service account>` without `*`")
 ]
 HttpPath = Annotated[
     str,
-    _matches(
+    Matching(
         _HTTP_PATH,
         "a path such as `/orders`, `/orders/*` (all below), `*/health` (all that end so) or `/orders/{*}/items`",
     ),
@@ -184,48 +180,50 @@ HttpPath = Annotated[
 Url = Annotated[
     str,
     # VMs get it as an argument of curl, and previews show it.
-    _matches(
+    Matching(
         _URL,
         "an http or https URL without user and password, which previews, the state and lists of processes would show",
     ),
     AfterValidator(_splits),
 ]
-Version = Annotated[str, _matches(_VERSION, "a full version such as 1.31.0")]
+Version = Annotated[str, Matching(_VERSION, "a full version such as 1.31.0")]
 Sha256 = Annotated[
     str,
     BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v),
-    _matches(_SHA256, "64 hexadecimal digits"),
+    Matching(_SHA256, "64 hexadecimal digits"),
 ]
-HostKey = Annotated[str, _matches(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
+HostKey = Annotated[str, Matching(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
 IpAddress = Annotated[str, AfterValidator(_ip)]
 Address = Annotated[str, AfterValidator(_address)]
 Lost = Annotated[bool | tuple[str, ...], BeforeValidator(_lost)]
 UnitName = Annotated[
     str,
     # One of those that basic.target waits for would be a cycle at boot, with a service that waits for the proxy.
-    _matches(_UNIT, "a systemd service, target or timer such as `shop.service`; for a socket, what it starts"),
+    Matching(_UNIT, "a systemd service, target or timer such as `shop.service`; for a socket, what it starts"),
     AfterValidator(_unit),
 ]
 Cidr = Annotated[str, AfterValidator(_cidr)]
-MemorySize = Annotated[str, _matches(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]
-EgressHost = Annotated[str, _matches(_EGRESS_HOST, "`namespace/host`, such as `./*`")]
-LogLevel = Annotated[str, _matches(_LOG_LEVEL, "a log level of Envoy's")]
-Port = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=65535)]
-Count = Annotated[int, BeforeValidator(no_bool), Field(ge=0)]
-Seconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=86400)]
-Percent = Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=100)]
+MemorySize = Annotated[str, Matching(_MEMORY, "a size such as 512M (K, M, G or T)"), AfterValidator(_memory)]
+EgressHost = Annotated[str, Matching(_EGRESS_HOST, "`namespace/host`, such as `./*`")]
+LogLevel = Annotated[str, Matching(_LOG_LEVEL, "a log level of Envoy's")]
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Port = Annotated[Whole, Field(ge=1, le=65535)]
+Count = Annotated[Whole, Field(ge=0)]
+Seconds = Annotated[Whole, Field(ge=1, le=86400)]
+Percent = Annotated[Whole, Field(ge=0, le=100)]
 Labels = Mapping[LabelKey, LabelValue]
-HostName = Annotated[str, _matches(_HOST, "a full host name such as `shop.vm.internal`, in lower case, no `*`")]
-Duration = Annotated[str, _matches(_DURATION, "a duration such as `30ms`, `2s`, `5m` or `1h`")]
-HeaderName = Annotated[str, _matches(_HEADER, "a header's name in lower case, such as `x-tester`")]
+HostName = Annotated[str, Matching(_HOST, "a full host name such as `shop.vm.internal`, in lower case, no `*`")]
+Duration = Annotated[str, Matching(_DURATION, "a duration such as `30ms`, `2s`, `5m` or `1h`")]
+HeaderName = Annotated[str, Matching(_HEADER, "a header's name in lower case, such as `x-tester`")]
 Locality = Annotated[
-    str, Field(max_length=63), _matches(_LOCALITY, "a locality such as `europe-west3/a`: region, zone and subzone")
+    str, Field(max_length=63), Matching(_LOCALITY, "a locality such as `europe-west3/a`: region, zone and subzone")
 ]
 LocalityMatch = Annotated[
-    str, _matches(_LOCALITY_MATCH, "a locality such as `europe-west3/a/*`: region, zone and subzone, or `*`")
+    str, Matching(_LOCALITY_MATCH, "a locality such as `europe-west3/a/*`: region, zone and subzone, or `*`")
 ]
-Region = Annotated[str, _matches(_LABEL, "a region's name such as `europe-west3`, without zone")]
-AtLeastOne = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=2**31 - 1)]
+Region = Annotated[str, Matching(_LABEL, "a region's name such as `europe-west3`, without zone")]
+AtLeastOne = Annotated[Whole, Field(ge=1, le=2**31 - 1)]
 
 
 def milliseconds(duration: str) -> int:
@@ -238,15 +236,9 @@ def setting(
     default: Any = ..., *, meaning: str, example: Any = None, wrong: str = "", fix: str = "", **more: Any
 ) -> Any:
     """A field with all that a person needs to set it, or to put it right."""
-    if "default_factory" in more:
-        return Field(description=meaning, examples=[example], json_schema_extra={"wrong": wrong, "fix": fix}, **more)
-    return Field(
-        default,
-        description=meaning,
-        examples=[example],
-        json_schema_extra={"wrong": wrong, "fix": fix},
-        **more,
-    )
+    if "default_factory" not in more:
+        more["default"] = default
+    return Field(description=meaning, examples=[example], json_schema_extra={"wrong": wrong, "fix": fix}, **more)
 
 
 class Model(BaseModel):

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from hybridmesh.istio import pem_problem
 
-from .base import AtLeastOne, Cidr, Labels, Model, Name, Percent, Port, Seconds, Text, _matches, no_bool, setting
+from .base import AtLeastOne, Cidr, Labels, Matching, Model, Name, Percent, Port, Seconds, Text, Whole, setting
 
 _PROJECT = re.compile(r"([a-z][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]+")
@@ -38,23 +38,23 @@ def _ipv4(value: str) -> str:
     return value
 
 
-Project = Annotated[str, _matches(_PROJECT, "a project's id (6 to 30 of a-z, 0-9 and -, a letter first)")]
-GceRegion = Annotated[str, _matches(_REGION, "a region such as `europe-west3`")]
-GceZone = Annotated[str, _matches(_ZONE, "a zone such as `europe-west3-a`")]
-MachineType = Annotated[str, _matches(_MACHINE_TYPE, "a machine type such as `e2-small` or `n2-standard-4`")]
-Resource = Annotated[str, _matches(_RESOURCE, "a name, or the self link of one such as `projects/p/global/networks/n`")]
-Image = Annotated[str, _matches(_IMAGE, "an image such as `projects/debian-cloud/global/images/family/debian-12`")]
+Project = Annotated[str, Matching(_PROJECT, "a project's id (6 to 30 of a-z, 0-9 and -, a letter first)")]
+GceRegion = Annotated[str, Matching(_REGION, "a region such as `europe-west3`")]
+GceZone = Annotated[str, Matching(_ZONE, "a zone such as `europe-west3-a`")]
+MachineType = Annotated[str, Matching(_MACHINE_TYPE, "a machine type such as `e2-small` or `n2-standard-4`")]
+Resource = Annotated[str, Matching(_RESOURCE, "a name, or the self link of one such as `projects/p/global/networks/n`")]
+Image = Annotated[str, Matching(_IMAGE, "an image such as `projects/debian-cloud/global/images/family/debian-12`")]
 ApiServerUrl = Annotated[
-    str, _matches(_API_SERVER, "an address such as `https://10.0.0.2` or `https://10.0.0.2:6443`, of a name or IPv4")
+    str, Matching(_API_SERVER, "an address such as `https://10.0.0.2` or `https://10.0.0.2:6443`, of a name or IPv4")
 ]
 CertificateAuthority = Annotated[str, AfterValidator(_pem)]
 Ipv4Range = Annotated[Cidr, AfterValidator(_ipv4)]
 FleetName = Annotated[
-    str, _matches(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
+    str, Matching(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
-BootSeconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=3600)]
-DiskSize = Annotated[int, BeforeValidator(no_bool), Field(ge=10, le=65536)]
-Size = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=1000)]
+BootSeconds = Annotated[Whole, Field(ge=1, le=3600)]
+DiskSize = Annotated[Whole, Field(ge=10, le=65536)]
+Size = Annotated[Whole, Field(ge=1, le=1000)]
 
 
 class GoogleWay(Model):
@@ -90,7 +90,7 @@ class Gke(Model):
         wrong="the cluster could not be found.",
         fix="the name that `gcloud container clusters list` shows.",
     )
-    location: Annotated[str, _matches(re.compile(rf"{_REGION.pattern}(-[a-z])?"), "a region or a zone")] = setting(
+    location: Annotated[str, Matching(re.compile(rf"{_REGION.pattern}(-[a-z])?"), "a region or a zone")] = setting(
         meaning="Its region, or its zone.",
         example="europe-west3",
         wrong="the cluster could not be found.",
@@ -347,7 +347,7 @@ class Fleet(GceHardware):
         wrong="the fleet could not be made.",
         fix="the number of zones, 3 by default, or more.",
     )
-    ready_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=3600)] = setting(
+    ready_seconds: Annotated[Whole, Field(ge=0, le=3600)] = setting(
         15,
         meaning="In an update, from when a new machine's proxy is ready until an old one may go: the time that the "
         "application takes to start after that, and to be found healthy by the workload's probe.",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from .base import Cidr, Labels, Model, Name, Sha256, Text, Url, no_bool, setting
+from .base import Cidr, Labels, Model, Name, Port, Sha256, Text, Url, Whole, setting
 
 
 def _page(url: str) -> str:
@@ -14,7 +14,7 @@ def _page(url: str) -> str:
     return url
 
 
-Share = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=99)]
+Share = Annotated[Whole, Field(ge=1, le=99)]
 
 
 class Prometheus(Model):
@@ -26,7 +26,7 @@ class Prometheus(Model):
         wrong="it could not start.",
         fix="an image that the cluster's nodes can pull, or have.",
     )
-    retention_hours: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=8760)] = setting(
+    retention_hours: Annotated[Whole, Field(ge=1, le=8760)] = setting(
         48,
         meaning="How long it keeps what it has scraped. It keeps that in its pod: a change of its configuration, or "
         "another node, starts with nothing.",
@@ -103,7 +103,7 @@ class Alerts(Model):
         wrong="a bad canary would go on, or a good one would be taken for bad.",
         fix="1 to 99: an alert is about more than that.",
     )
-    certificate_hours: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=720)] = setting(
+    certificate_hours: Annotated[Whole, Field(ge=1, le=720)] = setting(
         6,
         meaning="How long before its end a proxy's certificate should have been renewed. Istio renews at half its "
         "time, 12 of 24 hours.",
@@ -176,7 +176,7 @@ class Observability(Model):
         fix="a list of CIDR ranges: where Prometheus' connections come from, as VMs see it (its pods' range, or the "
         "nodes' where those are translated).",
     )
-    scrape_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=120)] = setting(
+    scrape_seconds: Annotated[Whole, Field(ge=1, le=120)] = setting(
         15,
         meaning="How often is scraped, and rules are evaluated.",
         example=15,
@@ -209,7 +209,7 @@ class Observability(Model):
 class AppMetrics(Model):
     """Metrics of an app's own, which its proxy's agent adds to the proxy's."""
 
-    port: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=65535)] = setting(
+    port: Port = setting(
         meaning="The app's port that serves them, in plain HTTP.",
         example=9100,
         wrong="they would be missing.",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from .base import Duration, HeaderName, Labels, Model, Name, Percent, Seconds, Text, is_name, no_bool, setting
+from .base import Duration, HeaderName, Labels, Model, Name, Number, Percent, Seconds, Text, Whole, is_name, setting
 from .traffic import OutlierDetection, TrafficPolicy
 from .workload import Workload
 
@@ -13,7 +13,7 @@ from .workload import Workload
 class Retries(Model):
     """What a client's proxy tries again: requests that are safe to repeat (GET, PUT, …) after a reset too."""
 
-    attempts: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=10)] = setting(
+    attempts: Annotated[Whole, Field(ge=0, le=10)] = setting(
         3,
         meaning="How often; 0 for never.",
         example=3,
@@ -56,7 +56,7 @@ class Mirror(Model):
         wrong="the copies would go nowhere.",
         fix="one of the subsets.",
     )
-    percentage: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=100)] = setting(
+    percentage: Annotated[Number, Field(gt=0, le=100)] = setting(
         100,
         meaning="Percent of the requests that are copied.",
         example=10,

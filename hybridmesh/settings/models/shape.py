@@ -2,16 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from .base import Cidr, EgressHost, LogLevel, MemorySize, Model, Port, no_bool, setting
+from .base import Cidr, EgressHost, LogLevel, MemorySize, Model, Port, Whole, setting
 from .tracing import Tracing
 
 
 class Limits(Model):
     """What the proxy may use of a VM: systemd's resource control of `istio.service`."""
 
-    cpu_percent: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=100000)] | None = setting(
+    cpu_percent: Annotated[Whole, Field(ge=1, le=100000)] | None = setting(
         None,
         meaning="Share of one CPU's time (`CPUQuota`); 200 is two CPUs. Default: no limit.",
         example=100,
@@ -33,7 +33,7 @@ class Limits(Model):
         wrong="the proxy would be slowed down for nothing, or never.",
         fix="a size below `memory`, or leave it out.",
     )
-    tasks: Annotated[int, BeforeValidator(no_bool), Field(ge=64, le=1000000)] | None = setting(
+    tasks: Annotated[Whole, Field(ge=64, le=1000000)] | None = setting(
         None,
         meaning="Most threads of agent and proxy (`TasksMax`). Default: systemd's own.",
         example=512,
@@ -120,7 +120,7 @@ class ProxyShape(Model):
         wrong="apps on VMs could not find services by name.",
         fix="`true` or `false`.",
     )
-    concurrency: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=1024)] | None = setting(
+    concurrency: Annotated[Whole, Field(ge=0, le=1024)] | None = setting(
         None,
         meaning="Worker threads of the proxy on VMs; 0 is one per CPU. Default: Istio's own.",
         example=2,

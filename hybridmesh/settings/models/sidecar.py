@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from .base import AtLeastOne, EnvironmentName, Model, Seconds, Sha256, Text, Url, no_bool, setting
+from .base import AtLeastOne, EnvironmentName, Model, Seconds, Sha256, Text, Url, Whole, setting
 from .shape import ProxyShape
 
 Check = Literal[
@@ -111,7 +111,7 @@ class SidecarTimeouts(Model):
         wrong="an unreachable VM would hold up the whole run.",
         fix="seconds, 1 to 86400.",
     )
-    dial_attempts: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=100)] = setting(
+    dial_attempts: Annotated[Whole, Field(ge=1, le=100)] = setting(
         4,
         meaning="How often to try to connect by SSH.",
         example=4,
@@ -200,7 +200,7 @@ class Upgrade(Model):
         wrong="all VMs could be out at once.",
         fix="1 or more.",
     )
-    cut_off_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=600)] = setting(
+    cut_off_seconds: Annotated[Whole, Field(ge=0, le=600)] = setting(
         15,
         meaning="How long a VM serves on after its agent has let go of istiod, until nobody calls it any more: "
         "istiod's `PILOT_WORKLOAD_ENTRY_GRACE_PERIOD` (10 s) and 5 more. 0: it is stopped at once.",
@@ -231,7 +231,7 @@ class Sidecar(ProxyShape):
         wrong="the shell that starts Istio on the VM would stop at it.",
         fix="names of letters, digits and _, and texts.",
     )
-    token_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=600, le=86400)] = setting(
+    token_seconds: Annotated[Whole, Field(ge=600, le=86400)] = setting(
         3600,
         meaning="How long the token that a VM joins with is valid. Kubernetes refuses less than 600.",
         example=3600,

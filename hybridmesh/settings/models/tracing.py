@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from .base import EnvironmentName, HeaderName, Model, Text, no_bool, setting
+from .base import EnvironmentName, HeaderName, Model, Number, Text, setting
 
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,62}$")]
 
@@ -46,7 +46,7 @@ class Tag(Model):
 class Tracing(Model):
     """Which requests are traced, and what a trace says besides."""
 
-    sampling_percent: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=100)] = setting(
+    sampling_percent: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0,
         meaning="Share of the requests that are traced, where the caller has not decided.",
         example=1.0,

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from .base import AtLeastOne, Duration, LocalityMatch, Model, Percent, Region, Seconds, no_bool, setting
+from .base import AtLeastOne, Duration, LocalityMatch, Model, Percent, Region, Seconds, Whole, setting
 
 
 class OutlierDetection(Model):
     """When a client's proxy stops using an endpoint that fails."""
 
-    consecutive_errors: Annotated[int, BeforeValidator(no_bool), Field(ge=1)] = setting(
+    consecutive_errors: Annotated[Whole, Field(ge=1)] = setting(
         5,
         meaning="Gateway errors (502, 503, 504, resets) in a row after which it is left out.",
         example=5,
