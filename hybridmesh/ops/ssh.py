@@ -141,12 +141,6 @@ async def _run_on_all(
     return dict(zip(machines, answers, strict=True))
 
 
-async def run_on(machine: Reachable, command: str, stdin: str = "", limits: Limits = Limits()) -> Answer:
-    """Run `command` on one machine. Raises SshError; a command that ends with another status than 0 is an answer."""
-    async with _bastions(limits) as bastions:
-        return await _run_on(machine, command, stdin, limits, bastions)
-
-
 class _EndlessError(Exception):
     """A command prints more than is kept."""
 

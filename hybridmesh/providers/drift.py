@@ -35,19 +35,17 @@ class Seen:
 def look_at(props: Mapping[str, Any]) -> Seen:
     """Looks at a VM. Raises DriftError."""
     # Imported here, for programs import this package only to name its classes.
-    import asyncio
-
     from hybridmesh import remote
     from hybridmesh.ops.facts import ProbeError, drift, sections
-    from hybridmesh.ops.ssh import Limits, SshError, run_on
+    from hybridmesh.ops.ssh import Limits, SshError, run_on_all
 
     machine = reachable(text(props, "machine"), props["connection"])
     limits = Limits(connect=number(props, "dialSeconds"))
+    answer = run_on_all({machine.name: machine}, remote.COMMAND_PROBE, remote.MANIFESTS, limits)[machine.name]
+    if isinstance(answer, SshError):
+        raise DriftError(str(answer)) from answer
     try:
-        answer = asyncio.run(run_on(machine, remote.COMMAND_PROBE, remote.MANIFESTS, limits))
         found = sections(answer.stdout)
-    except SshError as error:
-        raise DriftError(str(error)) from error
     except ProbeError as error:
         raise DriftError(f"{error}. Fix: try again") from error
     return Seen(list(drift(found["manifest-recorded"], found["manifest"])), found["generation"].strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -25,12 +26,13 @@ class Machines:
         self.answer = answer
         self.asked: list[tuple[ssh.Reachable, str, str]] = []
 
-    async def run_on(self, machine: ssh.Reachable, command: str, stdin: str, limits: ssh.Limits) -> ssh.Answer:
+    def run_on_all(
+        self, machines: Mapping[str, ssh.Reachable], command: str, stdin: str, limits: ssh.Limits
+    ) -> dict[str, ssh.Answer | ssh.SshError]:
         assert limits.connect == 15
+        ((name, machine),) = machines.items()
         self.asked.append((machine, command, stdin))
-        if isinstance(self.answer, ssh.SshError):
-            raise self.answer
-        return ssh.Answer(machine.name, 0, self.answer, "")
+        return {name: ssh.Answer(name, 0, self.answer, "") if isinstance(self.answer, str) else self.answer}
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def member(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def machines(monkeypatch: pytest.MonkeyPatch, answer: str | ssh.SshError) -> Machines:
     made = Machines(answer)
-    monkeypatch.setattr(ssh, "run_on", made.run_on)
+    monkeypatch.setattr(ssh, "run_on_all", made.run_on_all)
     return made
 
 
