@@ -122,7 +122,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             istiods={revision: sum(pod.ready for pod in found.result()) for revision, found in istiods.items()},
             gateways=gateways.result(),
             roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
-            requests=_requests(callers.result()),
+            requests=requests_by_cluster("\n".join(callers.result())),
             passed_over=passed_over(callers.result()),
         )
 
@@ -196,14 +196,6 @@ def _callers(cluster: Cluster, topology: Mapping[str, Any]) -> list[str]:
     ]
     with ThreadPoolExecutor(CALLERS) as pool:
         return list(pool.map(lambda pod: cluster.ask_pod(pod[0], pod[1], PROXY_ADMIN, "/clusters"), pods))
-
-
-def _requests(pages: Sequence[str]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for page in pages:
-        for name, count in requests_by_cluster(page).items():
-            counted[name] = counted.get(name, 0) + count
-    return counted
 
 
 def shares(workload: Mapping[str, Any], requests: Mapping[str, int]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -187,7 +188,7 @@ def workload_statuses(view: View, since: Mapping[str, int] | None = None) -> lis
     counted = requests(view)
     fresh = {name: count - (since or {}).get(name, 0) for name, count in counted.items()}
     if any(count < 0 for count in fresh.values()):  # a proxy started anew
-        fresh = dict(counted)
+        fresh = counted
     return [
         WorkloadStatus(name=name, host=workload["host"], wanted=workload["weights"], requests=shares(workload, fresh))
         for name, workload in sorted(view.topology["workloads"].items())
@@ -195,12 +196,11 @@ def workload_statuses(view: View, since: Mapping[str, int] | None = None) -> lis
     ]
 
 
-def requests(view: View) -> dict[str, int]:
+def requests(view: View) -> Counter[str]:
     """Requests that all proxies have sent, by Envoy cluster."""
-    counted = dict(view.mesh.requests) if view.mesh else {}
+    counted = Counter(view.mesh.requests if view.mesh else {})
     for seen in view.machines.values():
-        for name, count in (seen.facts.outbound if seen.facts else {}).items():
-            counted[name] = counted.get(name, 0) + count
+        counted.update(seen.facts.outbound if seen.facts else {})
     return counted
 
 
