@@ -27,6 +27,8 @@ PAGE_SECONDS = 60
 PAGE_MIB = 256
 """More than that is no answer."""
 
+_CRDS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+_WEBHOOKS = ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations")
 _TAG = "istio.io/tag"
 """Label of the webhook of a revision tag: its name (istio, the istiod chart's revision-tags-mwc.yaml)."""
 
@@ -97,14 +99,6 @@ class KubernetesCluster:
     @functools.cached_property
     def _custom(self) -> Any:
         return client.CustomObjectsApi(self._api)
-
-    @functools.cached_property
-    def _apps(self) -> Any:
-        return client.AppsV1Api(self._api)
-
-    @functools.cached_property
-    def _extensions(self) -> Any:
-        return client.ApiextensionsV1Api(self._api)
 
     def mint_token(self, namespace: str, account: str, audience: str, seconds: int) -> tuple[str, str]:
         request = client.AuthenticationV1TokenRequest(
@@ -255,16 +249,8 @@ class KubernetesCluster:
         return None if found is None else found["metadata"].get("labels") or {}
 
     def revision_tags(self, namespace: str) -> Mapping[str, str]:
-        found = self._ask(
-            "list Istio's revision tags",
-            self._custom.list_cluster_custom_object,
-            "admissionregistration.k8s.io",
-            "v1",
-            "mutatingwebhookconfigurations",
-            label_selector=_TAG,
-        )
         tags: dict[str, str] = {}
-        for tag in found["items"] if found else []:
+        for tag in self._everywhere(*_WEBHOOKS, label_selector=_TAG):
             services = [webhook["clientConfig"].get("service") or {} for webhook in tag.get("webhooks") or ()]
             if any(service.get("namespace") == namespace for service in services):
                 labels = tag["metadata"]["labels"]
@@ -272,22 +258,14 @@ class KubernetesCluster:
         return tags
 
     def istiods(self) -> Sequence[str]:
-        found = self._ask(
-            "list istiod's Deployments",
-            self._apps.list_deployment_for_all_namespaces,
-            label_selector="app=istiod",
-        )
-        return [f"{d.metadata.namespace}/{d.metadata.name}" for d in found.items] if found else []
+        found = self._everywhere("apps", "v1", "deployments", label_selector="app=istiod")
+        return [f"{d['metadata']['namespace']}/{d['metadata']['name']}" for d in found]
 
     def istio_crds(self) -> Sequence[Mapping[str, Any]]:
-        found = self._ask(
-            "list CustomResourceDefinitions", self._extensions.list_custom_resource_definition, _preload_content=False
-        )
-        crds = json.loads(found.data)["items"] if found else []
-        return [crd for crd in crds if crd["spec"]["group"].endswith(".istio.io")]
+        return [crd for crd in self._everywhere(*_CRDS) if crd["spec"]["group"].endswith(".istio.io")]
 
     def delete_crd(self, name: str) -> None:
-        self._ask(f"delete CustomResourceDefinition {name}", self._extensions.delete_custom_resource_definition, name)
+        self._ask(f"delete CustomResourceDefinition {name}", self._custom.delete_cluster_custom_object, *_CRDS, name)
 
     def objects_of(self, crd: Mapping[str, Any]) -> Sequence[str]:
         spec = crd["spec"]
