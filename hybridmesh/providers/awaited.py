@@ -140,25 +140,41 @@ class AwaitedAddressProvider(_Awaiting):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AwaitedConfigMapArgs:
-    """Inputs of `AwaitedConfigMap`."""
-
+class _AwaitedArgs:
     cluster: ClusterAccess
     """The cluster."""
     namespace: pulumi.Input[str]
-    """The ConfigMap's namespace."""
+    """The namespace of what is waited for."""
     name: str
-    """The ConfigMap's name."""
-    key: str
-    """The key that it must have."""
+    """Its name."""
     limit_seconds: int = 0
     """How long to wait; default not at all."""
     remedy: str
     """What to do if it does not come; a sentence."""
-    optional: bool = False
-    """Whether the key may be missing; its text is empty then."""
     adopted: bool = False
     """Whether it is there before the stack is: a first preview has it, and refuses a cluster without it."""
+
+    def properties(self) -> dict[str, Any]:
+        """These as inputs of a dynamic resource, and the place of what it gives."""
+        return {
+            **self.cluster.properties(),
+            "namespace": self.namespace,
+            "name": self.name,
+            "limitSeconds": self.limit_seconds,
+            "remedy": self.remedy,
+            "adopted": self.adopted,
+            FOUND: None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AwaitedConfigMapArgs(_AwaitedArgs):
+    """Inputs of `AwaitedConfigMap`."""
+
+    key: str
+    """The key that it must have."""
+    optional: bool = False
+    """Whether the key may be missing; its text is empty then."""
 
 
 class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
@@ -168,33 +184,17 @@ class AwaitedConfigMap(Resource, name="AwaitedConfigMap"):
     """The key's text."""
 
     def __init__(self, name: str, args: AwaitedConfigMapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(
-            AwaitedConfigMapProvider(),
-            name,
-            {**_inputs(args), "key": args.key, "optional": args.optional},
-            opts,
-        )
+        inputs = {**args.properties(), "key": args.key, "optional": args.optional}
+        super().__init__(AwaitedConfigMapProvider(), name, inputs, opts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AwaitedAddressArgs:
+class AwaitedAddressArgs(_AwaitedArgs):
     """Inputs of `AwaitedAddress`."""
 
-    cluster: ClusterAccess
-    """The cluster."""
-    namespace: pulumi.Input[str]
-    """The Service's namespace."""
-    name: str
-    """The Service's name."""
     service: pulumi.Input[str]
     """What is asked of the Service, as one text: where another thing is asked, the address may be another, and a
     preview does not know it."""
-    limit_seconds: int = 0
-    """How long to wait; default not at all."""
-    remedy: str
-    """What to do if it does not come; a sentence."""
-    adopted: bool = False
-    """Whether it is there before the stack is: a first preview has it, and refuses a cluster without it."""
 
 
 class AwaitedAddress(Resource, name="AwaitedAddress"):
@@ -204,22 +204,4 @@ class AwaitedAddress(Resource, name="AwaitedAddress"):
     """The IP address, or the host name of one that has none."""
 
     def __init__(self, name: str, args: AwaitedAddressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(
-            AwaitedAddressProvider(),
-            name,
-            {**_inputs(args), "service": args.service},
-            opts,
-        )
-
-
-def _inputs(args: AwaitedConfigMapArgs | AwaitedAddressArgs) -> dict[str, Any]:
-    """What both are given, and the place of what they give."""
-    return {
-        **args.cluster.properties(),
-        "namespace": args.namespace,
-        "name": args.name,
-        "limitSeconds": args.limit_seconds,
-        "remedy": args.remedy,
-        "adopted": args.adopted,
-        FOUND: None,
-    }
+        super().__init__(AwaitedAddressProvider(), name, {**args.properties(), "service": args.service}, opts)
