@@ -46,28 +46,21 @@ class Connection(SshAccess):
         Only the keys are wrapped here. pulumi-command's SDK makes the whole connection one secret, always; a caller
         that does so at times and at times not gets replacements out of nothing (pulumi-command #447).
         """
-        return pulumi_command.remote.ConnectionArgs(
-            host=self.address,
-            port=_port(self.port),
-            user=self.user,
-            host_key=self.host_key,
-            private_key=secret(self.private_key),
-            private_key_password=secret(self.passphrase),
-            per_dial_timeout=dial_seconds,
-            dial_error_limit=dial_attempts,
-            proxy=None
-            if self.bastion is None
-            else pulumi_command.remote.ProxyConnectionArgs(
-                host=self.bastion.address,
-                port=_port(self.bastion.port),
-                user=self.bastion.user,
-                host_key=self.bastion.host_key,
-                private_key=secret(self.bastion.private_key),
-                private_key_password=secret(self.bastion.passphrase),
-                per_dial_timeout=dial_seconds,
-                dial_error_limit=dial_attempts,
-            ),
-        )
+
+        def door(to: SshAccess) -> dict[str, Any]:
+            return {
+                "host": to.address,
+                "port": _port(to.port),
+                "user": to.user,
+                "host_key": to.host_key,
+                "private_key": secret(to.private_key),
+                "private_key_password": secret(to.passphrase),
+                "per_dial_timeout": dial_seconds,
+                "dial_error_limit": dial_attempts,
+            }
+
+        proxy = None if self.bastion is None else pulumi_command.remote.ProxyConnectionArgs(**door(self.bastion))
+        return pulumi_command.remote.ConnectionArgs(**door(self), proxy=proxy)
 
     def packed(self, dial_seconds: int, dial_attempts: int) -> pulumi.Output[str]:
         """This, with limits, as one input of a dynamic resource; a secret where it has keys."""
