@@ -439,7 +439,7 @@ def cluster_env_of(args: SidecarArgs, known: Mapping[str, Any], address: str, ss
             known,
             internal_ip=address,
             local_exclude_ports=(int(ssh_port), *args.capture.exclude_inbound_ports),
-            inbound_ports=None if args.capture.inbound_ports is None else tuple(args.capture.inbound_ports),
+            inbound_ports=args.capture.inbound_ports,
             all_inbound_ports=args.capture.all_inbound_ports,
         ),
     )

@@ -6,7 +6,7 @@ file must not hide another. Source: istioctl/pkg/workload/workload.go of Istio 1
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +65,9 @@ class BootstrapOptions:
     firewall, metrics and scripts of the VM know."""
     trust_domain: str | None = None
     """Default: the mesh config's."""
-    local_exclude_ports: tuple[int, ...] = ()
+    local_exclude_ports: Sequence[int] = ()
     """Ports besides SSH's 22 and Istio's own whose incoming connections bypass the proxy, such as another SSH port."""
-    inbound_ports: tuple[int, ...] | None = None
+    inbound_ports: Sequence[int] | None = None
     """Ports whose incoming connections go to the proxy. None: those of the group, all where it has none."""
     all_inbound_ports: bool = False
     """Whether those of every port do, but for the excluded."""

@@ -141,7 +141,7 @@ def _redirected(shape: given.ProxyShape, ports: Mapping[str, int], ssh_port: int
     spec = {"metadata": {"labels": {"app": "any"}}, "template": {"serviceAccount": "any", "ports": dict(ports)}}
     options = BootstrapOptions(
         local_exclude_ports=(ssh_port, *capture.exclude_inbound_ports),
-        inbound_ports=None if capture.inbound_ports is None else tuple(capture.inbound_ports),
+        inbound_ports=capture.inbound_ports,
         all_inbound_ports=capture.all_inbound_ports,
     )
     return cluster_env(group_manifest("any", "any", spec), "defaultConfig: {}\n", options)
