@@ -183,27 +183,20 @@ def namespaces_of_pods(settings: Settings) -> list[str]:
 
 def server_config(settings: Settings, hosts: Mapping[str, SshHost | CommandHost]) -> pulumi.Output[dict[str, Any]]:
     """What the metrics server is told; see `hybridmesh.metrics.server.Config`."""
+    owners: list[tuple[str, given.Workload | given.NetworkGateway, str]] = [
+        *((key, workload, settings.network_of(workload)) for key, workload in sorted(settings.workloads.items())),
+        *((gateway_group(key), gateway, key) for key, gateway in sorted(settings.gateways.items())),
+    ]
     machines = [
         {
             "name": machine,
-            "namespace": workload.namespace,
-            "workload": key,
-            "network": settings.network_of(workload),
+            "namespace": owner.namespace,
+            "workload": group,
+            "network": network,
             "address": hosts[machine].mesh_address,
         }
-        for key, workload in sorted(settings.workloads.items())
-        for machine in sorted(workload.hosts)
-    ]
-    machines += [
-        {
-            "name": machine,
-            "namespace": gateway.namespace,
-            "workload": gateway_group(key),
-            "network": key,
-            "address": hosts[machine].mesh_address,
-        }
-        for key, gateway in sorted(settings.gateways.items())
-        for machine in sorted(gateway.hosts)
+        for group, owner, network in owners
+        for machine in sorted(owner.hosts)
     ]
     agents = settings.observability.agents if settings.observability is not None else {}
     revisions = sorted(settings.control_plane.revisions)
