@@ -347,21 +347,6 @@ RULES: Final[tuple[Rule | StackRule, ...]] = (
 )
 
 
-def violations(
-    resources: Sequence[Resource], config: Mapping[str, Config] | None = None
-) -> Iterator[tuple[str, Resource, str]]:
-    """Everything that is wrong with a stack: rule, resource, message."""
-    for rule in RULES:
-        mine = (config or {}).get(rule.name, {})
-        if isinstance(rule, StackRule):
-            for resource, message in rule.check(resources, mine):
-                yield rule.name, resource, message
-        else:
-            for resource in resources:
-                for message in rule.check(resource, mine):
-                    yield rule.name, resource, message
-
-
 def _selects_metrics_server(resource: Resource) -> bool:
     return _mapping(resource.spec.get("selector")).get("matchLabels") == {"app": SERVER}
 

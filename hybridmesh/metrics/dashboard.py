@@ -1,7 +1,7 @@
 """The Grafana dashboard, as code."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,20 +134,6 @@ PANELS: Sequence[tuple[str, Sequence[Panel]]] = (
     ),
 )
 """Rows of panels."""
-
-
-def queries() -> Iterator[tuple[str, str]]:
-    """Each panel's title and query."""
-    for _, panels in PANELS:
-        for panel in panels:
-            yield panel.title, panel.query
-
-
-def filled(query: str, values: Mapping[str, str] | None = None) -> str:
-    """A query as Grafana sends it; default: all namespaces and workloads."""
-    for name, value in {"namespace": ".*", "workload": ".*", **(values or {})}.items():
-        query = query.replace(f"${name}", value)
-    return query
 
 
 def dashboard() -> dict[str, Any]:

@@ -5,7 +5,7 @@ has none of that, and counts them by listener (`envoy_http_downstream_rq`, as Is
 The recording rules make one of both: alerts and dashboard read the recorded series alone, and so work on either.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -303,8 +303,3 @@ def _alert(
             "description": description,
         },
     }
-
-
-def alert_names(document: Mapping[str, Any]) -> set[str]:
-    """The alerts of a rule file."""
-    return {rule["alert"] for group in document["groups"] for rule in group["rules"] if "alert" in rule}

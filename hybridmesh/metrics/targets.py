@@ -71,10 +71,10 @@ def vms(entries: Sequence[Mapping[str, Any]], machines: Sequence[Machine], netwo
     return sorted(found, key=lambda vm: (vm.namespace, vm.name)) + sorted(missing, key=lambda vm: vm.name)
 
 
-def targets(known: Sequence[Vm], networks: Sequence[str] | None) -> list[dict[str, Any]]:
+def targets(known: Sequence[Vm], networks: Sequence[str]) -> list[dict[str, Any]]:
     """Targets as Prometheus reads them (https://prometheus.io/docs/prometheus/latest/http_sd/).
 
-    networks: whose VMs; None is all.
+    networks: whose VMs.
     """
     return [
         {
@@ -82,7 +82,7 @@ def targets(known: Sequence[Vm], networks: Sequence[str] | None) -> list[dict[st
             "labels": {**vm.labels, "platform": "vm", "__metrics_path__": METRICS_PATH},
         }
         for vm in known
-        if vm.entry is not None and (networks is None or vm.network in networks)
+        if vm.entry is not None and vm.network in networks
     ]
 
 

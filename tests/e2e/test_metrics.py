@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from hybridmesh.metrics.dashboard import filled, queries
 from hybridmesh.metrics.rules import CERTIFICATE, SERVED, SHARE
 from hybridmesh.providers.adopters import AdoptersProvider
 from lab.cluster import wait_for
@@ -20,6 +19,7 @@ from tests.e2e.machine import running
 from tests.e2e.mesh import ask_kubectl, kubectl
 from tests.e2e.stack import Stack, Step
 from tests.environment import Lab
+from tests.ops.test_metrics import queries
 
 pytestmark = pytest.mark.lab
 
@@ -124,7 +124,7 @@ def test_every_query_of_the_dashboard_has_an_answer(lab: Lab, seen: Seen) -> Non
     assert seen
     traffic(lab)
     wait_for("rates", lambda: prometheus.values(lab, f"{SERVED} > 0", "version").keys() == {"k8s", "vm"}, 60)
-    empty = [title for title, query in queries() if not prometheus.ask(lab, filled(query))]
+    empty = [title for title, query in queries().items() if not prometheus.ask(lab, query)]
     assert empty == []
 
 

@@ -37,6 +37,9 @@ MACHINES = (
 )
 
 
+NETWORKS = ["embedded", "far"]
+
+
 def entry(name: str, address: str, network: str = "", **more: Any) -> dict[str, Any]:
     """A WorkloadEntry as istiod makes it, its proxy connected."""
     annotations = {"istio.io/autoRegistrationGroup": "echo", "istio.io/connectedAt": "2026-01-01T00:00:00Z"}
@@ -53,7 +56,9 @@ def labels(page: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def test_a_target_says_which_vm_workload_version_and_network_it_is() -> None:
-    (target,) = targets(vms([entry("echo-192.0.2.11-embedded", "192.0.2.11", "embedded")], MACHINES, "embedded"), None)
+    (target,) = targets(
+        vms([entry("echo-192.0.2.11-embedded", "192.0.2.11", "embedded")], MACHINES, "embedded"), ["embedded"]
+    )
     assert target == {
         "targets": ["192.0.2.11:15020"],
         "labels": {
@@ -69,7 +74,7 @@ def test_a_target_says_which_vm_workload_version_and_network_it_is() -> None:
 
 
 def test_a_vm_of_a_fleet_is_a_target_by_the_name_of_its_entry() -> None:
-    assert labels(targets(vms([entry("echo-192.0.2.99", "192.0.2.99")], MACHINES, "embedded"), None)) == {
+    assert labels(targets(vms([entry("echo-192.0.2.99", "192.0.2.99")], MACHINES, "embedded"), NETWORKS)) == {
         "echo-192.0.2.99": "embedded"
     }
 
@@ -77,7 +82,7 @@ def test_a_vm_of_a_fleet_is_a_target_by_the_name_of_its_entry() -> None:
 def test_one_address_in_two_networks_is_two_vms() -> None:
     entries = [entry("a", "192.0.2.11", "embedded"), entry("b", "192.0.2.11", "far")]
     known = vms(entries, MACHINES, "embedded")
-    assert labels(targets(known, None)) == {"vm-1": "embedded", "far-1": "far"}
+    assert labels(targets(known, NETWORKS)) == {"vm-1": "embedded", "far-1": "far"}
     assert labels(targets(known, ["far"])) == {"far-1": "far"}
 
 
@@ -96,11 +101,11 @@ def test_what_has_no_proxy_or_is_going_away_is_no_target() -> None:
     by_hand["metadata"]["annotations"] = {}
     going = entry("going", "192.0.2.51")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert targets(vms([by_hand, going, entry("nowhere", "")], (), "embedded"), None) == []
+    assert targets(vms([by_hand, going, entry("nowhere", "")], (), "embedded"), NETWORKS) == []
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
-    assert targets(vms([entry("a", "2001:db8::1")], (), "embedded"), None)[0]["targets"] == ["[2001:db8::1]:15020"]
+    assert targets(vms([entry("a", "2001:db8::1")], (), "embedded"), NETWORKS)[0]["targets"] == ["[2001:db8::1]:15020"]
 
 
 def pod(name: str, **changes: Any) -> dict[str, Any]:
@@ -171,7 +176,7 @@ def test_a_vm_whose_entry_names_no_network_is_in_the_cluster_s() -> None:
         ("far-1", "far", False),
         ("vm-1", "embedded", False),
     ]
-    assert labels(targets(known, None)) == {"vm-2": "embedded"}, "one that the mesh does not have is no target"
+    assert labels(targets(known, NETWORKS)) == {"vm-2": "embedded"}, "one that the mesh does not have is no target"
     assert vms([{"metadata": {"name": "e", "namespace": "demo"}, "spec": {}}], (), "embedded") == []
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from policy.rules import LABELS, RULES, SECRET, UNKNOWN, Resource, Rule, StackRule, violations
+from policy.rules import LABELS, RULES, SECRET, UNKNOWN, Config, Resource, Rule, StackRule
 from tests.components.harness import PROJECT_ROOT, Registered, World, dev_settings, run
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n"
@@ -317,6 +318,21 @@ REFUSES: dict[str, list[tuple[list[Resource], str]]] = {
         ([istio("Deployment", {"template": labelled(app="", version="k8s")})], "no label app"),
     ],
 }
+
+
+def violations(
+    resources: Sequence[Resource], config: Mapping[str, Config] | None = None
+) -> Iterator[tuple[str, Resource, str]]:
+    """Everything that is wrong with a stack: rule, resource, message."""
+    for rule in RULES:
+        mine = (config or {}).get(rule.name, {})
+        if isinstance(rule, StackRule):
+            for resource, message in rule.check(resources, mine):
+                yield rule.name, resource, message
+        else:
+            for resource in resources:
+                for message in rule.check(resource, mine):
+                    yield rule.name, resource, message
 
 
 def found(rule: str, resources: list[Resource]) -> list[str]:
