@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridmesh.settings import NAMESPACE, Settings, parse, read_below
+from hybridmesh.settings import Settings, parse, read_below
 from hybridmesh.settings import models as given
 from hybridmesh.settings.encrypted import encrypted_places
 from hybridmesh.settings.files import sections_of, stack_file
+from hybridmesh.settings.parser import sections_in
 
 from .ssh import Door, Limits, Reachable
 from .topology import StackError, by_number, run_pulumi
@@ -41,17 +42,9 @@ def stack_settings(stack: str | None, file: Path | None = None, root: Path | Non
     encrypted = {str(section) for section, *_ in encrypted_places(sections)}
     if encrypted:
         text = run_pulumi("config", "--json", "--show-secrets", "--stack", name, "--config-file", str(file))
-        sections = _decrypted(json.loads(text))
+        config = json.loads(text)
+        sections = sections_in({key: value.get("objectValue", value.get("value")) for key, value in config.items()})
     return parse(sections, read_below(root or Path.cwd()), encrypted)
-
-
-def _decrypted(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    prefix = f"{NAMESPACE}:"
-    return {
-        key.removeprefix(prefix): value.get("objectValue", value.get("value"))
-        for key, value in config.items()
-        if key.startswith(prefix)
-    }
 
 
 def hosts(settings: Settings) -> dict[str, given.Host]:

@@ -123,6 +123,24 @@ def test_what_is_encrypted_is_pulumis_to_decrypt(project: Path, monkeypatch: pyt
     assert asked == [("config", "--json", "--show-secrets", "--stack", "dev", "--config-file", "Pulumi.dev.yaml")]
 
 
+def test_a_section_under_a_misspelt_name_is_said_also_where_something_is_encrypted(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = dev_sections()
+    host(sections)["ssh"]["privateKey"] = {"secure": "v1:abc"}
+    write(project, sections)
+
+    def pulumi(*_: str) -> str:
+        host(sections)["ssh"]["privateKey"] = KEY
+        shown = {f"hybrid-mesh:{name}": {"objectValue": value} for name, value in sections.items()}
+        return json.dumps({**shown, "hybridmesh:mtls": {"value": "PERMISSIVE"}})
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(machines, "run_pulumi", pulumi)
+    with pytest.raises(SettingsError, match=r"mtls: stands under `hybridmesh`, which is not this program's name"):
+        stack_settings("dev", Path("Pulumi.dev.yaml"))
+
+
 def test_wrong_settings_are_all_said(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sections = dev_sections()
     host(sections)["ssh"]["port"] = 0
