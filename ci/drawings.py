@@ -26,9 +26,9 @@ def planned_drawing(settings: Settings, current: Mapping[str, Any] | None = None
         name: _machine(name, host, known, key, workload.machines.version, settings.network_of(workload))
         for key, workload in settings.workloads.items()
         if workload.machines is not None
-        for name, host in workload.machines.hosts.items()
+        for name, host in workload.hosts.items()
     }
-    gateways = {key: network.gateway for key, network in settings.networks.items() if network.gateway is not None}
+    gateways = settings.gateways
     for key, gateway in gateways.items():
         group = gateway_group(key)
         machines |= {name: _machine(name, host, known, group, "", key) for name, host in gateway.hosts.items()}
@@ -74,10 +74,8 @@ def _by_themselves(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def _workload(key: str, settings: Settings) -> dict[str, Any]:
     workload, routing = settings.workloads[key], settings.routing.get(key)
-    of_service = f"{key}.{workload.namespace}.svc.{settings.cluster.domain}"
-    host = next(iter(workload.service.hosts), of_service)
     return {
-        "host": host if workload.ports else None,
+        "host": settings.service_hosts(key)[0] if workload.ports else None,
         "pods": workload.pods and {"replicas": workload.pods.replicas, "version": workload.pods.version},
         "machines": sorted(workload.hosts),
         "weights": dict(routing.weights) if routing is not None and routing.weights else None,

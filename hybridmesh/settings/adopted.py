@@ -1,6 +1,5 @@
 """What a stack asks of the istiods that it adopts."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from hybridmesh.istio.adopted import Asked
@@ -45,7 +44,9 @@ def asked_of_adopted(settings: Settings) -> dict[str, Asked]:
             gateway=_adopted_gateway(settings.gateway),
             namespaces=namespaces,
             pods_in=pods_in if revision == plane.revision else [],
-            routed={name: (settings.workloads[name].namespace, _hosts(settings, name)) for name in settings.routing},
+            routed={
+                name: (settings.workloads[name].namespace, settings.service_hosts(name)) for name in settings.routing
+            },
         )
         for revision, (version, place) in versions_at.items()
     }
@@ -61,9 +62,3 @@ def _adopted_gateway(gateway: Gateway) -> str | None:
 def _goes_by_namespace(workload: Workload) -> bool:
     """Whether its pods are injected by their namespace's label, and not, nor kept out, by one of their own."""
     return workload.pods is not None and not workload.labels.keys() & {"sidecar.istio.io/inject", "istio.io/rev"}
-
-
-def _hosts(settings: Settings, name: str) -> Sequence[str]:
-    """The full host names of a workload's service."""
-    workload = settings.workloads[name]
-    return workload.service.hosts or [f"{name}.{workload.namespace}.svc.{settings.cluster.domain}"]

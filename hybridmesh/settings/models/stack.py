@@ -1,6 +1,6 @@
 """All settings of one stack."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from .access import Access
@@ -131,6 +131,11 @@ class Settings(Model):
     def network_of(self, workload: Workload) -> str:
         """The network of a workload's machines."""
         return workload.network or self.cluster.network
+
+    def service_hosts(self, name: str) -> Sequence[str]:
+        """The full host names of a workload's service; the first is the workload's own."""
+        workload = self.workloads[name]
+        return workload.service.hosts or [f"{name}.{workload.namespace}.svc.{self.cluster.domain}"]
 
     def namespace(self, name: str) -> Namespace:
         """What is said of a namespace; the defaults where nothing is."""
