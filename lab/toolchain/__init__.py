@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.toolchain import debian, images, istio, monitoring, pins, pulumi
-from lab.toolchain.builder import Builder, expected_seconds
+from lab.toolchain.builder import Builder
 from lab.toolchain.catalogue import catalogue
 from lab.toolchain.job import Artifact, BuildError
 from lab.toolchain.progress import Progress
@@ -30,7 +30,6 @@ __all__ = [
     "build_machine_root",
     "build_sidecar",
     "check_system",
-    "expected_build_seconds",
     "installed",
     "prune",
 ]
@@ -59,14 +58,14 @@ class Sidecar:
     """Of the file, in hex."""
 
 
-def build_machine_root(release: str, progress: Progress | None = None, *, store: Store | None = None) -> Path:
+def build_machine_root(release: str) -> Path:
     """The root of a machine of another release than the one that everything is made of; built when asked for.
 
     Raises:
         BuildError: it could not be made.
     """
     name = debian.root_name(release)
-    return debian.root_of(build([name], progress, store=store).folders[name])
+    return debian.root_of(build([name]).folders[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +184,7 @@ def installed(names: Iterable[str] | None = None, *, store: Store | None = None)
     return _toolset(known, used, wanted)
 
 
-def build_sidecar(
-    version: str,
-    progress: Progress | None = None,
-    *,
-    store: Store | None = None,
-    family: istio.Family = "deb",
-    broken: bool = False,
-) -> Sidecar:
+def build_sidecar(version: str, *, family: istio.Family = "deb", broken: bool = False) -> Sidecar:
     """The package for VMs under another version, of the same content: what an upgrade is tried with.
 
     Args:
@@ -204,17 +196,10 @@ def build_sidecar(
     known = dict(catalogue())
     package = istio.sidecar(version, family=family, broken=broken)
     known[package.name] = package
-    used = store or Store()
-    builder = Builder(known, used, progress or Progress())
+    builder = Builder(known, Store(), Progress())
     builder.build([package.name], host_packages=False)
     folder = builder.folder(package.name)
     return Sidecar(folder / istio.file_name(family), version, (folder / "sha256").read_text())
-
-
-def expected_build_seconds(names: Iterable[str] | None = None, *, store: Store | None = None) -> int:
-    """How long `build(names)` would take on two cores with nothing in Go's own cache; 0 if all is there."""
-    known = catalogue()
-    return expected_seconds(Builder(known, store or Store(), Progress()).missing(_wanted(known, names)))
 
 
 def prune(*, store: Store | None = None) -> list[Path]:
