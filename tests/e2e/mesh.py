@@ -47,9 +47,9 @@ def proxy_config(lab: Lab, deployment: str, resource: str, namespace: str = "dem
     return configs
 
 
-def localities(lab: Lab, cluster_name: str, deployment: str = "client") -> dict[str, str]:
-    """The endpoints that a pod's proxy has for a cluster: where each is, by its address."""
-    statuses = json.loads(ask_proxy(lab, deployment, "clusters?format=json"))["cluster_statuses"]
+def localities(lab: Lab, cluster_name: str) -> dict[str, str]:
+    """The endpoints that the client's proxy has for a cluster: where each is, by its address."""
+    statuses = json.loads(ask_proxy(lab, "client", "clusters?format=json"))["cluster_statuses"]
     (found,) = [status for status in statuses if status["name"] == cluster_name]
     return {
         host["address"]["socket_address"]["address"]: "/".join(host.get("locality", {}).values())

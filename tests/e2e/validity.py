@@ -29,14 +29,14 @@ class Known:
         return same and str(finding["message"]).startswith(self.about)
 
 
-def only_vms_in_subset(workload: str, subset: str = "vm") -> Known:
-    """A subset that no pod is in."""
-    return Known("IST0173", f"DestinationRule demo/{workload}", f"The Subset {subset} ")
+def only_vms_in_subset(workload: str) -> Known:
+    """A subset `vm` that no pod is in."""
+    return Known("IST0173", f"DestinationRule demo/{workload}", "The Subset vm ")
 
 
-def only_vms_under(policy: str, namespace: str = "demo") -> Known:
+def only_vms_under(policy: str) -> Known:
     """An AuthorizationPolicy for a workload without pods."""
-    return Known("IST0127", f"AuthorizationPolicy {namespace}/{policy}")
+    return Known("IST0127", f"AuthorizationPolicy demo/{policy}")
 
 
 def wildcard_host(namespace: str) -> Known:

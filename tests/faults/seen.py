@@ -91,11 +91,11 @@ def wait_until_in(lab: Lab, machine: Machine, seconds: float = 90) -> None:
     wait_for(f"{machine.name} to be in the mesh", lambda: is_in(lab, machine), seconds)
 
 
-def wait_until_served_by(seen: Seen, source: str, machine: Machine, seconds: float = 90) -> None:
-    """Until requests that begin now come to a machine."""
+def wait_until_served_by(seen: Seen, machine: Machine) -> None:
+    """Until requests of the pod that begin now come to a machine."""
     now = time.time()
-    seen.loads[source].wait(
+    seen.loads["pod"].wait(
         f"answers of {machine.name}",
         lambda requests: any(r.instance == machine.name and r.began > now for r in requests),
-        seconds,
+        90,
     )

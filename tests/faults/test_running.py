@@ -72,7 +72,7 @@ def assert_costs_no_request_and_comes_back(lab: Lab, fault: str, command: str) -
         came_back(machine, since)
         wait_until_in(lab, machine)
         seen.note("vm-1 is in")
-        wait_until_served_by(seen, "pod", machine)
+        wait_until_served_by(seen, machine)
         seen.note("it serves")
     assert_none_failed(seen)
 
@@ -114,7 +114,7 @@ def test_a_machine_whose_plug_is_pulled_costs_no_request_and_comes_back(lab: Lab
         machine.start()
         wait_until_in(lab, machine)
         seen.note("it is in")
-        wait_until_served_by(seen, "pod", machine)
+        wait_until_served_by(seen, machine)
         seen.note("it serves")
     assert_none_failed(seen)
     assert resilient.steps() == []
@@ -169,7 +169,7 @@ def test_a_machine_that_is_cut_off_from_the_gateway_for_a_minute_costs_no_reques
         back = time.time()
         wait_until_in(lab, machine)
         seen.notes.append(f"vm-1 is in {time.time() - back:.1f} s after the cut's end")
-        wait_until_served_by(seen, "pod", machine)
+        wait_until_served_by(seen, machine)
     assert_none_failed(seen)
     assert resilient.steps() == []
 

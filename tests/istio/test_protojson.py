@@ -9,9 +9,9 @@ from hybridmesh.istio.protojson import parse_duration
 from hybridmesh.istio.schema import ENUMS, MESSAGES
 
 
-def through(data: Any, message: str = "ProxyConfig") -> Any:
-    """`data` read and written again."""
-    return protojson.written(message, protojson.read(message, data, "here", lambda _: None))
+def through(data: Any) -> Any:
+    """A ProxyConfig read and written again."""
+    return protojson.written("ProxyConfig", protojson.read("ProxyConfig", data, "here", lambda _: None))
 
 
 @pytest.mark.parametrize(

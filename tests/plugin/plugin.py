@@ -240,12 +240,12 @@ def file_asset(path: Path) -> dict[str, str]:
     }
 
 
-def file_archive(path: str, version: str = "1") -> dict[str, str]:
-    """A file or folder to copy as it is. `version` stands for the engine's hash of the content."""
+def file_archive(path: str) -> dict[str, str]:
+    """A file or folder to copy as it is."""
     return {
         rpc._special_sig_key: rpc._special_archive_sig,
         "path": path,
-        "hash": hashlib.sha256(version.encode()).hexdigest(),
+        "hash": hashlib.sha256(b"as the engine has it").hexdigest(),
     }
 
 

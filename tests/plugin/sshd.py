@@ -131,10 +131,10 @@ class Sshd:
             time.sleep(0.02)
 
 
-def make_key(path: Path, passphrase: str = "") -> str:
+def make_key(path: Path) -> str:
     """Make an SSH key pair at `path`; returns the public key, type and key without comment."""
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", path],
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
         check=True,
         timeout=_START_SECONDS,
     )

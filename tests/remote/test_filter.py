@@ -34,12 +34,10 @@ def verdict(
     return done.stdout.strip()
 
 
-def iptables(
-    rules: str, policy: str = "ACCEPT", port: int = 8080, chain: str = "INPUT", interface: str = "eth0"
-) -> str:
+def iptables(rules: str, policy: str = "ACCEPT", port: int = 8080, chain: str = "INPUT") -> str:
     head = f"*nat\n:INPUT DROP [0:0]\n-A INPUT -j DROP\nCOMMIT\n*filter\n:INPUT {policy} [5:300]\n:FORWARD DROP [0:0]\n"
     text = f"{head}:OUTPUT {policy} [0:0]\n{rules}COMMIT\n# Completed\n"
-    return verdict("iptables_verdict", chain, port, text, interface)
+    return verdict("iptables_verdict", chain, port, text)
 
 
 @pytest.mark.parametrize(
