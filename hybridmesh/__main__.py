@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from .istio import BootstrapError
 from .ops.bootstrap import GoSwitches, bootstrap
-from .ops.console import Console
+from .ops.console import for_lines
 from .ops.doctor import doctor
 from .ops.metrics import app as metrics
 from .ops.preflight import preflight
@@ -33,7 +33,7 @@ class _Verbs(TyperGroup):
         except BrokenPipeError:
             raise  # who read has seen enough: `| head`; typer ends quietly
         except (BootstrapError, ClusterError, SettingsError, StackError, OSError) as error:
-            Console(stderr=True).print(f"Error: {error}", soft_wrap=True, markup=False, highlight=False, style="red")
+            for_lines(stderr=True).print(f"Error: {error}", markup=False, style="red")
             raise typer.Exit(1) from error
 
 

@@ -26,6 +26,11 @@ class Console(RichConsole):
             yield segment if segment.control else Segment(legible(segment.text), segment.style)
 
 
+def for_lines(*, stderr: bool = False) -> Console:
+    """A terminal for lines: they stay whole, however long, and have no colours but those that they are given."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
 def try_to_write(file: Path, option: str) -> None:
     """Refuses a file that cannot be written, before anything is looked at, which takes its time."""
     try:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from .bundle import write_bundle
-from .console import Console, try_to_write
+from .console import for_lines, try_to_write
 from .diagnoses import Case, Finding, diagnose
 from .look import Source, View, look
 from .machines import chosen
@@ -46,7 +46,7 @@ def doctor(
         topology = source.topology()
         names = chosen(machines, topology["machines"])
     except StackError as error:
-        _console(stderr=True).print(f"Error: {error}", style="red", markup=False)
+        for_lines(stderr=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(BLIND) from error
     view = look(source, topology, names, whole=bundle is not None)
     findings = examine(view)
@@ -56,7 +56,7 @@ def doctor(
         _print(view, findings)
     if bundle is not None:
         write_bundle(bundle, view, findings)
-        _console(stderr=as_json).print(Text(f"Written: {bundle}"))
+        for_lines(stderr=as_json).print(Text(f"Written: {bundle}"))
     raise typer.Exit(exit_code(view, findings))
 
 
@@ -101,7 +101,7 @@ def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _print(view: View, findings: Sequence[Finding]) -> None:
-    console = _console()
+    console = for_lines()
     if view.mesh is None:
         console.print(Text(f"The mesh could not be looked at: {view.mesh_refusal}", "red"))
     for finding in findings:
@@ -122,7 +122,3 @@ def _print(view: View, findings: Sequence[Finding]) -> None:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from hybridmesh.settings.lost import present
 from hybridmesh.settings.shapes import proxy_shape
 from hybridmesh.settings.ways import gateway_ports, proxy_ports, proxy_ports_forwarded
 
-from .console import Console
+from .console import for_lines
 from .machines import chosen, hosts, limits, reachable, stack_settings
 from .ssh import Answer, Reachable, SshError, run_on_all
 from .topology import StackError, stack_topology
@@ -172,7 +172,7 @@ def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
 
 
 def _print(reports: list[Report], why_not: str) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = for_lines()
     for report in reports:
         # By shape too: a log has no colours.
         colour, shape = ("green", "●") if report.good else ("red", "✗")

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from .changes import counted, readable, remarks
-from .console import Console
+from .console import for_lines
 from .machines import selected_stack
 from .plan import planned
 
@@ -26,7 +26,7 @@ def preview(
     """
     name = selected_stack(stack)
     plan = planned(name, *(["--refresh"] if refresh else []), *(["--config-file", config_file] if config_file else []))
-    console = Console(highlight=False, soft_wrap=True)
+    console = for_lines()
     for line in readable(plan):
         console.print(Text(line, style=_STYLES.get(line[:1], "")))
     for remark in remarks(plan):

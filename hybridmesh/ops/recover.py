@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hybridmesh.ops.console import Console
+from hybridmesh.ops.console import for_lines
 from hybridmesh.ops.topology import StackError, run_pulumi
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, connect
@@ -172,7 +172,7 @@ def recover(
     were caught half-way, and clears the engine's notes of operations that did not end. It asks before it does
     anything. Then run again what was interrupted, `pulumi up` or `destroy`.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = for_lines()
     chosen = ["--stack", stack] if stack else []
     if half := cut_off_notes(json.loads(run_pulumi("whoami", "--verbose", "--json"))["url"]):
         for path in half:

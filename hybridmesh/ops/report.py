@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from hybridmesh.providers.cluster import ClusterError
 
-from .console import Console, try_to_write
+from .console import for_lines, try_to_write
 from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look
@@ -61,7 +61,7 @@ def report(
         sys.stdout.write(text)
         return
     output.write_text(text, encoding="utf-8")
-    Console(highlight=False, soft_wrap=True).print(f"Written: {output}", markup=False)
+    for_lines().print(f"Written: {output}", markup=False)
 
 
 def html(view: View, findings: Sequence[Finding]) -> str:

@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from hybridmesh.istio.names import BASE_RELEASE
-from hybridmesh.ops.console import Console
+from hybridmesh.ops.console import Console, for_lines
 from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
 from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
 from hybridmesh.ops.topology import StackError, ended_pulumi, run_pulumi, stack_topology
@@ -178,7 +178,7 @@ def teardown(
 
     Where the stack is empty already, it only looks for what is left.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = for_lines()
     name = selected_stack(stack)
     file = (config_file or stack_file(name)).absolute()
     deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", "--stack", name) or "{}")
