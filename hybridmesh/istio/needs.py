@@ -1,5 +1,6 @@
 """What VMs need of an istiod, whoever installs it: what its variables and its mesh config may not say."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,16 @@ from typing import Any
 from .names import is_revisioned, istiod_address, istiod_host
 from .nested import at
 from .ports import PROXY_INBOUND, PROXY_OUTBOUND
+from .protojson import parse_duration
 
 INBOUND = "INBOUND_CAPTURE_PORT"
 """The variable by which istio-iptables is told where to lead what comes in."""
 PILOT = frozenset(("PILOT_ADDRESS", "ISTIO_PILOT_PORT"))
 """Those by which istio-start.sh finds istiod elsewhere than the mesh config says."""
+_GRACE_SECONDS = 10
+"""istiod's PILOT_WORKLOAD_ENTRY_GRACE_PERIOD, if nobody sets it."""
+_MOST_SECONDS = 600
+"""The most that `sidecar.upgrade.cutOffSeconds` may be."""
 _NO = frozenset(("0", "f", "F", "false", "False", "FALSE"))
 """What Go reads as false (strconv.ParseBool)."""
 
@@ -40,6 +46,8 @@ class Needs:
     """Whether VMs find it by what the mesh config says."""
     inbound_port: str
     """Where the stack has VMs' iptables lead what comes in; empty: it says nothing of that."""
+    cut_off_seconds: int
+    """How long VMs serve on after they have let go of it; 0: they are stopped at once."""
     plain: str
     """A setting by which callers would speak plain text, unless Istio finds out that they must not, to what takes none;
     empty if there is none."""
@@ -72,6 +80,7 @@ def lacks(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Needs)
         yield from _address(environment, mesh, needs)
     if needs.joins:
         yield from _listeners(mesh, needs)
+        yield from _grace(environment, needs)
     if needs.plain and mesh.get("enableAutoMtls") is False:
         yield Lack(
             place=("meshConfig", "enableAutoMtls"),
@@ -146,6 +155,24 @@ def _address(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Nee
             consequence="VMs would not find it.",
             instead="`controlPlane.namespace` and `controlPlane.revision` of the istiod that is meant",
             repair=f"set `meshConfig.defaultConfig.discoveryAddress` to {ours}",
+        )
+
+
+def _grace(environment: Mapping[str, Any], needs: Needs) -> Iterator[Lack]:
+    variable = "PILOT_WORKLOAD_ENTRY_GRACE_PERIOD"
+    given = str(environment.get(variable))
+    seconds = math.ceil((parse_duration(given) or 0) / 1e9)
+    setting, enough = "sidecar.upgrade.cutOffSeconds", seconds + 5
+    if seconds > _GRACE_SECONDS and 0 < needs.cut_off_seconds < seconds:
+        yield Lack(
+            place=("env", variable),
+            value=given,
+            setting=f"{setting} = {needs.cut_off_seconds}",
+            what=f"takes a VM out of rotation {seconds} s after it has let go, and not {needs.cut_off_seconds} "
+            f"({variable} is {given})",
+            consequence="VMs that are restarted would be stopped while others still call them.",
+            instead=f"`{setting}: {enough}`" if enough <= _MOST_SECONDS else f"`{setting}: 0`, to stop them at once",
+            repair="take the variable away",
         )
 
 

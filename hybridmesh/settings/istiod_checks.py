@@ -44,6 +44,7 @@ def needs_of(
         watched=next(iter(watched), ""),
         finds=joins and not PILOT & sidecar.environment.keys(),
         inbound_port=sidecar.environment.get(INBOUND, ""),
+        cut_off_seconds=sidecar.upgrade.cut_off_seconds,
         plain=next(plain, ""),
     )
 

@@ -387,6 +387,7 @@ def test_what_is_asked_of_an_istio_that_is_adopted() -> None:
         watched="workloads.echo.machines.hosts",
         finds=True,
         inbound_port="",
+        cut_off_seconds=15,
         plain="",
         routed={"echo": ("demo", ["echo.demo.svc.cluster.local"])},
     )

@@ -31,6 +31,7 @@ ASKED = Asked(
     watched="workloads.echo.machines.hosts",
     finds=True,
     inbound_port="",
+    cut_off_seconds=15,
     plain="routing.echo",
     routed={"echo": ("shop", ["echo.shop.svc.cluster.local"])},
 )
@@ -117,6 +118,33 @@ def test_variables_by_which_no_vm_could_join(istio: FakeCluster, variables: dict
     without = replace(ASKED, cluster="Kubernetes", network="prod", registers="", probe="", signs=False, watched="")
     assert not refusals(without), "nothing needs it"
     assert not refusals(replace(without, cluster="prod", joins=False)), "nobody shows it a token"
+
+
+@pytest.mark.parametrize(
+    ("grace", "cut_off", "fix"),
+    [
+        ("30s", 15, "`sidecar.upgrade.cutOffSeconds: 35`"),
+        ("1m0.5s", 60, "`sidecar.upgrade.cutOffSeconds: 66`"),
+        ("595s", 15, "`sidecar.upgrade.cutOffSeconds: 600`"),
+        ("10m", 15, "`sidecar.upgrade.cutOffSeconds: 0`, to stop them at once"),
+        ("30s", 30, ""),
+        ("30s", 0, ""),
+        ("10s", 5, ""),
+        ("soon", 15, ""),
+    ],
+)
+def test_an_istiod_that_leaves_a_vm_in_rotation_for_longer_than_it_serves_on(
+    istio: FakeCluster, grace: str, cut_off: int, fix: str
+) -> None:
+    istio.custom["istio-system/deployments"] = [deployment(PILOT_WORKLOAD_ENTRY_GRACE_PERIOD=grace, CLUSTER_ID="prod")]
+    found = refusals(replace(ASKED, cut_off_seconds=cut_off))
+    assert [f" Fix: {fix}; or let Istio's owner take the variable away." in said for said in found] == (
+        [True] if fix else []
+    )
+    assert all(
+        said.startswith(f"sidecar.upgrade.cutOffSeconds = {cut_off}: the adopted istiod takes") for said in found
+    )
+    assert not refusals(replace(ASKED, joins=False))
 
 
 def test_another_ca_may_be_told_by_the_mesh_config(istio: FakeCluster) -> None:

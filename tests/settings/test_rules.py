@@ -153,6 +153,11 @@ RULES: list[tuple[str, Change, str, str]] = [
             ("env/PILOT_ENABLE_WORKLOAD_ENTRY_HEALTHCHECKS", "0", "hears of no VM's health"),
             ("env/ENABLE_DEBUG_ON_HTTP", "false", "tells nobody whether VMs are in sync"),
             (
+                "env/PILOT_WORKLOAD_ENTRY_GRACE_PERIOD",
+                "1m",
+                "makes an istiod that takes a VM out of rotation 60 s after it has let go, and not 15",
+            ),
+            (
                 "meshConfig/defaultConfig/discoveryAddress",
                 "istiod.mesh.svc:15012",
                 "makes a mesh config that sends proxies to istiod.mesh.svc:15012, a name that leads nowhere on a VM",
