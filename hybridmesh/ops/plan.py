@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
+
+from hybridmesh.settings.lost import STACK_FILE_VARIABLE
 
 from .topology import StackError, UnfinishedError, ended_pulumi, run_pulumi, with_fix
 
@@ -13,14 +16,19 @@ _STREAMING = "PULUMI_ENABLE_STREAMING_JSON_PREVIEW"
 """Would have the engine print a document for each event."""
 
 
-def planned(stack: str, *options: str, seconds: float = SECONDS) -> dict[str, Any]:
+def planned(stack: str, *options: str, config_file: str = "", seconds: float = SECONDS) -> dict[str, Any]:
     """What an update of a stack would do, as Pulumi tells it to machines, and what it does not tell them: `left_over`.
+
+    `config_file`: where its settings are; default Pulumi.<stack>.yaml.
 
     Raises:
         StackError: it would fail already now, and the message is what Pulumi says; or that cannot be read.
     """
     environment = {name: value for name, value in os.environ.items() if name != _STREAMING}
     arguments = ["preview", "--json", "--non-interactive", "--color=never", "--stack", stack, *options]
+    if config_file:
+        arguments += ["--config-file", config_file]
+        environment[STACK_FILE_VARIABLE] = str(Path(config_file).absolute())
     try:
         done = ended_pulumi(*arguments, seconds=seconds, env=environment)
     except UnfinishedError as error:

@@ -25,7 +25,7 @@ def preview(
     By VM and object, files as lines. Changes nothing.
     """
     name = selected_stack(stack)
-    plan = planned(name, *(["--refresh"] if refresh else []), *(["--config-file", config_file] if config_file else []))
+    plan = planned(name, *(["--refresh"] if refresh else []), config_file=config_file or "")
     console = for_lines()
     for line in readable(plan):
         console.print(Text(line, style=_STYLES.get(line[:1], "")))

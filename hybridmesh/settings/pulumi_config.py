@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pulumi.runtime.config
 
 from .encrypted import Place, encrypted_places, is_written_so
@@ -30,7 +31,16 @@ def from_pulumi_config(root: Path) -> Settings:
     decrypted = {
         key.removeprefix(prefix) for key in config if key in secret or pulumi.runtime.config.is_config_secret(key)
     }
-    refuse_encrypted(sections, _decrypted_places(root, sections, decrypted & sections.keys()))
+    places = list(_decrypted_places(root, sections, decrypted & sections.keys()))
+    refuse_encrypted(sections, places)
+    for section in (place[0] for place in places if len(place) == 1):
+        # No warning: one of no resource is the engine's own to the console.
+        pulumi.log.info(
+            f"{prefix}{section}: something in it is encrypted, and nobody tells what. Only private keys and their "
+            "passphrases are kept secret: anything else would be shown in plain text, in this preview, too. With "
+            f"`--config-file`, name the file in {STACK_FILE_VARIABLE}, too; of an environment of Pulumi ESC see that "
+            "it has no other secret there: docs/secrets.md."
+        )
     return parse(sections, read_below(root), decrypted)
 
 

@@ -474,6 +474,8 @@ def test_the_console_asks_pulumi_and_shows_lines_and_total(monkeypatch: pytest.M
     asked = (tmp_path / "asked").read_text()
     assert "preview --json" in asked
     assert "--stack dev --refresh --config-file x.yaml" in asked
+    told = f"HYBRID_MESH_STACK_FILE={Path('x.yaml').absolute()}\n"
+    assert told in (tmp_path / "env").read_text(), "the program asks that file what is encrypted"
 
 
 def test_the_console_shows_what_an_earlier_run_left_and_nothing_else_of_the_state(

@@ -43,7 +43,11 @@ def test_what_may_not_be_encrypted_is_refused_and_put_right_by_the_commands_that
     del config["hybrid-mesh:workloads"]["echo"]["machines"]["hosts"]["vm-1"]["ssh"]["privateKeyFile"]
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "config": config}))
     engine.run("config", "set", "--secret", "--path", "--", f"{SSH}.privateKey", KEY)
-    engine.run("preview")
+    unseen = "hybrid-mesh:workloads: something in it is encrypted"
+    assert unseen not in engine.run("preview").stdout
+    elsewhere = file.rename(project / "elsewhere.yaml")
+    assert unseen in engine.run("preview", "--config-file", str(elsewhere)).stdout
+    elsewhere.rename(file)
     for place in ENCRYPTED:
         engine.run("config", "set", "--secret", "--path", place, "S3CRET")
     assert "S3CRET" not in file.read_text()
