@@ -434,14 +434,7 @@ class HybridMesh(pulumi.ComponentResource):
         )
         lane = self._turns.of(len(gateway.hosts))
         for machine, host in sorted(gateway.hosts.items()):
-            member = self._make_sidecar(
-                machine,
-                host,
-                component,
-                lane,
-                network=network,
-                environment=router_environment(network, self._settings.sidecar.environment),
-            )
+            member = self._make_sidecar(machine, host, component, lane, network=network)
             self._facts.machines[machine] = machine_facts(
                 self._hosts[machine],
                 member,
@@ -463,12 +456,13 @@ class HybridMesh(pulumi.ComponentResource):
         network: str,
         workload: given.Workload | None = None,
         static: bool = False,
-        environment: Mapping[str, str] | None = None,
     ) -> Sidecar:
         settings, made = self._settings, self._hosts[machine]
         choices = proxy_choices(settings, workload)
         revision = revision_of(settings.control_plane, workload.machines if workload is not None else None, host)
-        choices["environment"] = {**choices["environment"], **(environment or {})}
+        is_gateway = workload is None
+        if is_gateway:
+            choices["environment"] |= router_environment(network)
         reads_others = runs_agent(settings, machine)
         if reads_others:
             # Metrics are plain text, and outside of the mesh.
@@ -497,6 +491,7 @@ class HybridMesh(pulumi.ComponentResource):
                 scrapers=scrapers_in(settings, network, self._hosts),
                 metrics_agent=reads_others,
                 **choices,
+                router=is_gateway,
                 gateway_ports=gateway_ports(settings, workload),
                 proxy_ports=proxy_ports(workload),
                 proxy_ports_forwarded=proxy_ports_forwarded(settings, machine),

@@ -42,8 +42,8 @@ class NetworkGatewayArgs:
 class NetworkGateway(pulumi.ComponentResource):
     """Owns what makes machines the gateway of their network: ServiceAccount, WorkloadGroup and Gateway.
 
-    It owns neither the machines nor their membership, which is `Sidecar`'s with the variables of `router_environment`;
-    nor that pods go this way, which istiod is told by `ControlPlane`.
+    It owns neither the machines nor their membership, which is `Sidecar`'s: of a router, with the variables of
+    `router_environment`; nor that pods go this way, which istiod is told by `ControlPlane`.
     """
 
     group: pulumi.Output[dict[str, Any]]
@@ -127,11 +127,10 @@ def services_server(domain: str, hosts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def router_environment(network: str, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The agent's variables on a gateway machine, in the place of those in `environment`: its proxy is a router that
-    sees this network alone, and takes over none of the machine's own connections. Other flags of the agent stay."""
+def router_environment(network: str) -> Mapping[str, str]:
+    """The agent's variables on a gateway machine, whose proxy is a router: it sees this network alone, and takes over
+    none of the machine's own connections."""
     return {
-        "ISTIO_AGENT_FLAGS": f"router {environment.get('ISTIO_AGENT_FLAGS', '')}".strip(),
         "ISTIO_CUSTOM_IP_TABLES": "true",
         "ISTIO_META_REQUESTED_NETWORK_VIEW": network,
     }

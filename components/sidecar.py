@@ -100,6 +100,8 @@ class SidecarArgs:
     """Whether the proxy answers DNS on the machine."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the agent; nothing secret."""
+    router: bool = False
+    """Whether the proxy is a router, as a network's gateway is; default: a sidecar."""
     log_level: str | None = None
     """Envoy's log level, with components' own after it; None: Istio's, warning."""
     capture: SidecarCapture = field(default_factory=SidecarCapture)
@@ -461,6 +463,7 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
         standard_ports=True,
         # The proxy's name in istiod, which else is the machine's own host name.
         environment={**agent_environment(args), "POD_NAME": args.machine},
+        agent_role="router" if args.router else "",
         agent_flags=agent_flags(args),
         **more,
     )

@@ -73,6 +73,8 @@ class BootstrapOptions:
     """Whether those of every port do, but for the excluded."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for `cluster.env`, over all others: settings of the agent, such as `CLOUD_PLATFORM` or `PROXY_GID`."""
+    agent_role: str = ""
+    """What the agent runs, such as `router`; default: a sidecar. Before the flags that it has by a variable."""
     agent_flags: str = ""
     """Flags of the agent, after those that it has by a variable."""
 
@@ -167,8 +169,9 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
     if options.external_ip:
         environment["REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"] = "true"
     environment |= options.environment
-    if options.agent_flags:
-        environment[_AGENT_FLAGS] = f"{environment.get(_AGENT_FLAGS, '')} {options.agent_flags}".strip()
+    if options.agent_role or options.agent_flags:
+        words = (options.agent_role, environment.get(_AGENT_FLAGS), options.agent_flags)
+        environment[_AGENT_FLAGS] = " ".join(filter(None, words))
     for name in environment:
         if not _ENVIRONMENT_NAME.fullmatch(name):
             raise BootstrapError(

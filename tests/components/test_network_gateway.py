@@ -122,11 +122,19 @@ def test_its_machines_are_routers_that_see_their_own_network_alone(preview: bool
 
 
 def test_flags_of_the_agent_count_on_its_machines_too() -> None:
-    def flags(sections: dict[str, Any]) -> None:
+    def of_the_mesh(sections: dict[str, Any]) -> None:
+        metadata = {"ISTIO_AGENT_FLAGS": "--concurrency=2"}
+        sections["controlPlane"]["values"]["meshConfig"]["defaultConfig"]["proxyMetadata"] = metadata
+
+    def of_vms(sections: dict[str, Any]) -> None:
+        of_the_mesh(sections)
         sections["sidecar"] |= {"environment": {"ISTIO_AGENT_FLAGS": "--concurrency=1"}, "logLevel": "debug"}
 
-    files = mesh(flags).one("mesh-gw-1", "Sidecar").plain["cluster.env"].splitlines()
-    assert "ISTIO_AGENT_FLAGS='router --concurrency=1 --proxyLogLevel=debug'" in files
+    for flags, said in (
+        (of_the_mesh, "ISTIO_AGENT_FLAGS='router --concurrency=2'"),
+        (of_vms, "ISTIO_AGENT_FLAGS='router --concurrency=1 --proxyLogLevel=debug'"),
+    ):
+        assert said in mesh(flags).one("mesh-gw-1", "Sidecar").plain["cluster.env"].splitlines()
 
 
 def test_a_preflight_of_its_machines_looks_at_the_port_of_their_proxies() -> None:
