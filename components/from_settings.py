@@ -109,6 +109,7 @@ def proxy_choices(settings: Settings, workload: given.Workload | None) -> dict[s
             download=timeouts.download_seconds,
             install=timeouts.install_seconds,
             ready=timeouts.ready_seconds,
+            boot=timeouts.boot_seconds,
             sync=timeouts.sync_seconds,
             rotation=timeouts.rotation_seconds,
             drain=timeouts.drain_seconds,

@@ -41,6 +41,8 @@ class SidecarLimits:
     """Each call of the machine's package manager."""
     ready: int = 120
     """Start of the proxy until it is ready."""
+    boot: int = 60
+    """At boot, the application's wait for a ready proxy."""
     sync: int = 120
     """Ready until istiod says that it is in sync."""
     rotation: int = 3
@@ -144,6 +146,7 @@ def join_settings(
         "download-timeout-seconds": str(args.limits.download),
         "install-timeout-seconds": str(args.limits.install),
         "ready-timeout-seconds": str(args.limits.ready),
+        "boot-timeout-seconds": str(args.limits.boot),
         "drain-seconds": str(args.limits.drain),
         "cut-off-seconds": str(args.limits.cut_off),
         **resource_settings(args.resources),

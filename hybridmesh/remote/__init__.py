@@ -109,6 +109,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "download-timeout-seconds": "limit of the package's download; default 300",
     "install-timeout-seconds": "limit of each call of the package manager, waiting for its lock included; default 300",
     "ready-timeout-seconds": "limit of the wait for a ready agent; default 90",
+    "boot-timeout-seconds": "limit of the wait for a ready proxy at boot, before the application's units; default 60",
     "drain-seconds": "time that open requests get before the proxy stops; default 5, 0 does not drain",
     "cpu-quota": "CPUQuota of istio.service, such as 150%; default none",
     "memory-max": "MemoryMax of istio.service, such as 512M; default none",

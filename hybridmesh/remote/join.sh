@@ -329,11 +329,12 @@ END
 
 # At boot: network, way to istiod and hosts, Istio, ready, applications.
 upkeep_units() {
+    boot_limit=$(setting boot-timeout-seconds 60)
     printf 'After=network.target network-online.target\nBefore=istio.service\n' |
         upkeep_unit 'a way to istiod, before Istio starts' network 900 >hybrid-mesh-network.service
     {
         printf 'After=istio.service\nBefore=%s\n' "$(setting app-units)" |
-            upkeep_unit 'the proxy is ready, before applications start' ready 90
+            upkeep_unit 'the proxy is ready, before applications start' "ready $boot_limit" $((boot_limit + 30))
         printf 'RemainAfterExit=yes\n\n[Install]\nWantedBy=multi-user.target\n'
     } >hybrid-mesh-ready.service
     metrics_unit >hybrid-mesh-metrics.service

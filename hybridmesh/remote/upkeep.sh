@@ -3,7 +3,8 @@
 #   network   before each start of Istio: undoes a switch that a reboot cut off, waits for a way to istiod, and puts
 #             our block into /etc/hosts
 #   follow    every half a minute, where the gateway is a host name: the addresses that the name has now
-#   ready     once at boot: waits until the proxy is ready, for the applications that are ordered after it
+#   ready N   once at boot: waits until the proxy is ready, for the applications that are ordered after it; at most N
+#             seconds, for one that starts before is better than none
 #   logs      every hour: Istio's logs and ours, where they have grown
 # Each ends well, whatever it finds: a machine boots without a mesh, too.
 SCRIPTS=$(cd -- "$(dirname -- "$0")" && pwd)
@@ -13,8 +14,7 @@ cp "$SCRIPTS/lib.sh" "$WORK" && cd "$WORK" || exit 0
 . ./lib.sh
 trap 'unexpected $?; rm -rf "$WORK"' EXIT
 
-WAY_LIMIT=30   # a network that comes up later finds an agent that tries again
-READY_LIMIT=60 # an application that starts before the proxy is ready is better than none
+WAY_LIMIT=30 # a network that comes up later finds an agent that tries again
 LOG_LIMIT=$((50 * 1024 * 1024))
 
 has_way() {
@@ -73,8 +73,8 @@ case ${1-} in
         ;;
     follow) follow ;;
     ready)
-        within "$READY_LIMIT" agent_is_ready || log "note: the proxy is not ready after ${READY_LIMIT}s; applications start nevertheless"
+        within "$2" agent_is_ready || log "note: the proxy is not ready after ${2}s; applications start nevertheless"
         ;;
     logs) rotate ;;
-    *) fail "unknown: ${1-}" 'upkeep.sh network, follow, ready or logs' ;;
+    *) fail "unknown: ${1-}" 'upkeep.sh network, follow, ready SECONDS or logs' ;;
 esac

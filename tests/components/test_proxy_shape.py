@@ -13,7 +13,7 @@ from tests.remote.unpacked import texts
 from tests.settings.test_observability_rules import seen
 
 MODES = pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
-LIMITS_ON_A_VM = ("download-timeout", "install-timeout", "ready-timeout", "drain", "cut-off")
+LIMITS_ON_A_VM = ("download-timeout", "install-timeout", "ready-timeout", "boot-timeout", "drain", "cut-off")
 
 
 def mesh(stack: dict[str, Any], own: dict[str, Any] | None = None, *, preview: bool = False, **more: Any) -> World:
@@ -139,7 +139,7 @@ def test_machines_of_any_system_join_where_that_is_accepted() -> None:
 
 
 def test_every_limit_of_the_settings_is_that_of_what_it_is_called_after() -> None:
-    names = ("dial", "download", "install", "ready", "sync", "rotation", "drain", "gateway", "api")
+    names = ("dial", "download", "install", "ready", "sync", "rotation", "drain", "gateway", "api", "boot")
     seconds = {f"{name}Seconds": number for number, name in enumerate(names, 11)}
     timeouts = {**seconds, "dialAttempts": 7}
     world = mesh({"timeouts": timeouts, "upgrade": {"cutOffSeconds": 31}, "tokenSeconds": 632})
@@ -148,6 +148,7 @@ def test_every_limit_of_the_settings_is_that_of_what_it_is_called_after() -> Non
         "download-timeout": "12",
         "install-timeout": "13",
         "ready-timeout": "14",
+        "boot-timeout": "20",
         "drain": "17",
         "cut-off": "31",
     }

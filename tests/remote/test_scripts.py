@@ -966,6 +966,21 @@ def test_a_switch_that_other_scripts_have_laid_ready_is_undone_by_a_verb_that_th
     assert sh("STATE=.; undo_half_switch before-start", folder=tmp_path) == f"{called}\n"
 
 
+@pytest.mark.parametrize(("given", "seconds"), [("", 60), ("45", 45)])
+def test_applications_wait_for_the_proxy_at_boot_as_long_as_they_are_told(
+    tmp_path: Path, given: str, seconds: int
+) -> None:
+    for folder in ("settings", "files"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "settings/boot-timeout-seconds").write_text(f"{given}\n")
+    (tmp_path / "files/hosts").touch()
+    names = ("upkeep_unit", "upkeep_timer", "metrics_unit", "upkeep_units")
+    sh(f"{''.join(function('join.sh', name) for name in names)}upkeep_units", folder=tmp_path)
+    unit = (tmp_path / "hybrid-mesh-ready.service").read_text().splitlines()
+    assert f"ExecStart=/bin/sh /var/lib/hybrid-mesh/scripts/upkeep.sh ready {seconds}" in unit
+    assert f"TimeoutStartSec={seconds + 30}" in unit
+
+
 def rotate(folder: Path, become: str, before: str = "") -> str:
     """Logs above ten bytes, in `folder`; `become` stands for what makes a process the proxy's. What it says of them."""
     text = function("upkeep.sh", "rotate").replace("/var/log/istio/", f"{folder}/")

@@ -250,7 +250,7 @@ class Machines(Model):
     units: Sequence[UnitName] = setting(
         (),
         meaning="The systemd units of the application on the machines: at boot they start once the proxy is ready, or "
-        "after a minute without it.",
+        "after `sidecar.timeouts.bootSeconds` without it.",
         example=["shop.service"],
         wrong="the application would start before the mesh is there, and its first calls would fail.",
         fix="`[shop.service]`, or leave it out.",

@@ -139,6 +139,14 @@ class SidecarTimeouts(Model):
         wrong="a VM that cannot join would hold up the whole run.",
         fix="seconds, 1 to 86400.",
     )
+    boot_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=600)] = setting(
+        60,
+        meaning="How long the application's units (`machines.units`) wait for the proxy to become ready, at boot. Then "
+        "they start without it. Until then the machine is still booting, and a preflight says so.",
+        example=60,
+        wrong="a machine without a mesh would boot without its application, or nobody could join it anew meanwhile.",
+        fix="seconds, 1 to 600.",
+    )
     sync_seconds: Seconds = setting(
         120,
         meaning="Limit for istiod to report a ready VM as in sync, and its app as healthy by the probe.",
