@@ -872,7 +872,7 @@ def test_a_change_whose_turn_comes_after_its_token_has_ended_is_not_tried_if_the
     assert (done.stdout == b"on\n", done.returncode == 0) == (goes_on, goes_on)
     said = done.stderr.decode()
     assert ("the token that came with the change has ended" in said) is not goes_on
-    assert ("(the identity was spiffe://x)" in said and "--replace '**-vm-7-token'" in said) is not goes_on
+    assert ("(the identity was spiffe://x)" in said and "--replace '**::mesh-vm-7-token'" in said) is not goes_on
 
 
 # ---------------------------------------------------------------- the way back, and upkeep
