@@ -35,6 +35,7 @@ from .statuses import (
 )
 
 _WORDS = {"good": "well", "warn": "well, but", "bad": "not well"}
+_WORSE = list(_WORDS)
 
 
 def report(
@@ -129,7 +130,7 @@ def tiles(
     assert view.mesh is not None
     well = sum(state_of(machine, findings) != "bad" for machine in machines)
     next_end = min(filter(None, (known_end(machine, view.now) for machine in machines)), default="")
-    left = hours_left(next_end, view.now) if next_end else LIFE_HOURS
+    expiries = [expiry_state(machine, findings, view.now) for machine in machines]
     requests = sum(sum(split.requests.values()) for split in splits)
     return [
         _tile(
@@ -138,12 +139,16 @@ def tiles(
             "in sync, healthy, seen",
             well == len(machines) and bool(machines or not view.topology.get("google")),
         ),
-        _tile(
-            "next certificate ends",
-            remaining(next_end, view.now).replace(" left", "") if next_end else "not known" if machines else "none",
-            "renewed at half its time",
-            left > 1,
-        ),
+        {
+            "what": "next certificate ends",
+            "value": remaining(next_end, view.now).replace(" left", "")
+            if next_end
+            else "not known"
+            if machines
+            else "none",
+            "detail": "renewed at half its time",
+            "state": max(expiries, key=_WORSE.index, default="good"),
+        },
         _tile(
             "control plane",
             _plane(view.mesh.istiods, view.mesh.gateways),
@@ -186,18 +191,24 @@ def _weighs(found: Finding) -> bool:
     return found.severity != "note" and found.id != "ssh-unreachable"
 
 
+def expiry_state(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> str:
+    """`good`, `warn` or `bad`, of its certificate. One that was not asked may have a certificate of days or of an hour:
+    in its last hour it is taken for one that should have been renewed."""
+    end = known_end(machine, now)
+    if not end:
+        return "good"
+    hours, asked = hours_left(end, now), machine.drift is not None
+    mine = {finding.id for finding in findings if finding.machine == machine.name}
+    late = bool(mine & {"certificate-ending", "certificate-expired"}) or (not asked and hours <= 1)
+    if hours <= 0 or (late and hours <= 1):
+        return "bad"
+    return "warn" if late else "good"
+
+
 def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
     """One machine of the table."""
     end = known_end(machine, now)
     hours = hours_left(end, now) if end else None
-    mine = {finding.id for finding in findings if finding.machine == machine.name}
-    expiry = (
-        "bad"
-        if hours is not None and hours <= 0
-        else "warn"
-        if mine & {"certificate-ending", "certificate-expired"}
-        else "good"
-    )
     trouble = [said for said in (machine.sync, machine.health) if said not in ("in sync", "connected", "healthy")]
     if machine.endpoint != "seen by all":
         trouble.append({"not seen": "no endpoint of its service"}.get(machine.endpoint, machine.endpoint))
@@ -216,7 +227,7 @@ def row(machine: MachineStatus, findings: Sequence[Finding], now: datetime) -> d
         "left": remaining(end, now) if end else "not known",
         "until": machine.certificate_expiry.replace("T", " ").removesuffix("Z"),
         "of": _of_join(known=bool(end)) if machine.certificate_of == "join" else "",
-        "expiry": expiry,
+        "expiry": expiry_state(machine, findings, now),
         "share": f"{min(max((hours or 0) / LIFE_HOURS, 0), 1) * 100:.0f}",
         "by_hand": "not asked" if machine.drift is None else "; ".join(machine.drift) or "nothing changed",
     }

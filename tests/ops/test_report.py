@@ -342,6 +342,30 @@ def test_a_certificate_of_the_join_and_one_that_ends_are_told_apart() -> None:
     assert 'class="bar good"' in page(view())
 
 
+@pytest.mark.parametrize(
+    ("asked", "left", "life", "state"),
+    [
+        (False, timedelta(minutes=50), None, "bad"),
+        (False, timedelta(hours=2), None, "good"),
+        (True, timedelta(minutes=50), timedelta(days=1), "bad"),
+        (True, timedelta(hours=2), timedelta(days=1), "warn"),
+        (True, timedelta(minutes=50), timedelta(hours=1), "good"),
+    ],
+)
+def test_a_certificate_is_as_urgent_at_a_glance_as_in_its_row(
+    asked: bool, left: timedelta, life: timedelta | None, state: str
+) -> None:
+    facts = machine_facts()
+    assert facts.certificate is not None
+    end = NOW + left
+    own = facts.certificate.model_copy(update={"not_before": end - (life or timedelta(days=1)), "not_after": end})
+    facts = facts.model_copy(update={"certificate": own, "envoy_expiry": dict.fromkeys(facts.envoy_expiry, end)})
+    machines = {"vm-1": Seen(facts=facts)} if asked else {}
+    text = page(view(machines=machines, certificates={"vm-1": end}))
+    assert f'<div class="tile {state}"><span>next certificate ends</span>' in text
+    assert f'class="bar {state}"' in text
+
+
 def test_a_stack_without_machines_or_traffic_has_a_page() -> None:
     topology = {**TOPOLOGY, "machines": {}, "workloads": {"client": TOPOLOGY["workloads"]["client"]}}
     empty = page(view(topology, {}))
