@@ -39,6 +39,11 @@ install_agent() {
     : >"$AGENT/restart-needed"
 }
 
+# With SELinux systemd may not start what is labelled as data, as all of /var/lib is. Elsewhere there are no labels.
+label_program() {
+    chcon -t bin_t "$AGENT/prometheus" 2>/dev/null || :
+}
+
 # 2.x has the mode as a feature, 3.x as a flag.
 mode() {
     case $("$AGENT/prometheus" --version 2>&1) in
@@ -98,6 +103,7 @@ step agent
 mkdir -p "$AGENT"
 chmod 755 "$AGENT"
 install_agent
+label_program
 place files/prometheus.yml "$AGENT/prometheus.yml"
 agent_unit >agent-unit
 place agent-unit "/etc/systemd/system/$AGENT_UNIT"

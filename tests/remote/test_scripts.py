@@ -981,6 +981,17 @@ def test_applications_wait_for_the_proxy_at_boot_as_long_as_they_are_told(
     assert f"TimeoutStartSec={seconds + 30}" in unit
 
 
+@pytest.mark.parametrize("has_labels", [True, False])
+def test_with_selinux_systemd_may_start_the_metrics_agent(tmp_path: Path, has_labels: bool) -> None:
+    chcon = f'chcon() {{ echo "$*"; {"" if has_labels else "return 1; "}}}'
+    text = f"set -e; AGENT=/agent; {chcon}\n{function('agent.sh', 'label_program')}label_program"
+    assert sh(text, folder=tmp_path) == "-t bin_t /agent/prometheus\n"
+    script = (SCRIPTS / "agent.sh").read_text()
+    assert script.index("\ninstall_agent\nlabel_program\n") < script.index(' restart "$AGENT_UNIT"'), (
+        "also one of before"
+    )
+
+
 def rotate(folder: Path, become: str, before: str = "") -> str:
     """Logs above ten bytes, in `folder`; `become` stands for what makes a process the proxy's. What it says of them."""
     text = function("upkeep.sh", "rotate").replace("/var/log/istio/", f"{folder}/")
