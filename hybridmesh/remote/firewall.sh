@@ -1,7 +1,7 @@
 #!/bin/sh
 # Who may read metrics here: 15020 and 15090 are outside of mutual TLS. Run by the unit hybrid-mesh-metrics.service,
 # from the scripts that the join has kept:
-#   set     this machine itself, and the addresses of the setting `scrapers`; nobody else
+#   set     this machine itself, and the addresses of the setting `scrapers`; nobody else. And connections are tracked
 #   clear   takes the rules away
 #   show    a line for each kind of address: what the kernel lets in now
 # Rules of a chain of our own, first in INPUT; nothing else of the machine's firewall is touched.
@@ -43,6 +43,15 @@ allow() {
     jump "$1" -C || "$1" -w 10 -I INPUT 1 -p tcp -m multiport --dports "$PORTS" -j "$CHAIN"
 }
 
+# What loads a host's own rules may have taken away that of hybrid-mesh-conntrack.service, by which connections are
+# tracked: the next start of Istio would cut those that are open.
+track() {
+    set -- "$1" -w 10 -t nat
+    if "$@" -C HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN 2>/dev/null; then return; fi
+    "$@" -N HYBRID_MESH 2>/dev/null || :
+    "$@" -A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN || :
+}
+
 clear() {
     while jump "$1" -D; do :; done
     "$1" -w 10 -F "$CHAIN" 2>/dev/null || return 0
@@ -76,6 +85,10 @@ case ${1-} in
     set)
         allow iptables 4
         if has_ipv6; then allow ip6tables 6; fi
+        if systemctl is-active --quiet hybrid-mesh-conntrack; then
+            track iptables
+            if has_ipv6; then track ip6tables; fi
+        fi
         ;;
     clear)
         clear iptables

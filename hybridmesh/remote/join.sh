@@ -356,6 +356,7 @@ Description=hybrid-mesh: who may read metrics here
 DefaultDependencies=no
 # What loads a host's own rules puts them in the place of all that are there.
 After=local-fs.target iptables.service ip6tables.service nftables.service netfilter-persistent.service ufw.service
+After=hybrid-mesh-conntrack.service
 Before=network-pre.target shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target

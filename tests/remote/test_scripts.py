@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridmesh import remote
-from tests.environment import as_root
+from tests.environment import as_root, needs_namespaces
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPTS = PROJECT / "hybridmesh" / "remote"
@@ -990,6 +990,26 @@ def test_with_selinux_systemd_may_start_the_metrics_agent(tmp_path: Path, has_la
     assert script.index("\ninstall_agent\nlabel_program\n") < script.index(' restart "$AGENT_UNIT"'), (
         "also one of before"
     )
+
+
+@as_root
+@needs_namespaces
+@pytest.mark.skipif(shutil.which("iptables") is None, reason="iptables is not installed")
+@pytest.mark.parametrize("tracked", [True, False])
+def test_connections_are_tracked_after_the_host_s_own_rules_are_loaded_in_the_place_of_all(tracked: bool) -> None:
+    rule = "-A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN"
+    loaded = r"printf '*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n' | iptables-restore"
+    systemctl = f"systemctl() {{ {str(tracked).lower()}; }}"
+    boot = f"iptables -t nat -N HYBRID_MESH; iptables -t nat {rule}; {loaded}; (. ./firewall.sh); (. ./firewall.sh)"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", f"{systemctl}; {boot}; iptables -t nat -S HYBRID_MESH", "firewall.sh", "set"],
+        cwd=SCRIPTS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.count(rule) == tracked, done.stderr
 
 
 def rotate(folder: Path, become: str, before: str = "") -> str:
