@@ -12,6 +12,7 @@ from pulumi.resource import DependencyResource
 from pulumi.runtime.settings import SETTINGS
 
 from hybridmesh.providers import PreflightCheck, PreflightVerdict
+from hybridmesh.remote.preflight import host_of
 
 LEAST_AT_ONCE = 32
 """Machines that may be in the making, however little the engine does at a time."""
@@ -54,6 +55,7 @@ class PreflightGate:
         self._name = name
         self._opts = opts
         self._preflights: dict[str, PreflightCheck] = {}
+        self._who: dict[str, pulumi.Output[str]] = {}
         self._verdict: asyncio.Future[Sequence[pulumi.Resource]] = asyncio.get_event_loop().create_future()
         self._room = asyncio.Semaphore(max(LEAST_AT_ONCE, SETTINGS.parallel or 0))
         self._one_by_one = asyncio.Lock()
@@ -71,9 +73,12 @@ class PreflightGate:
             await asyncio.sleep(0)  # what the one before asks for is on its way, before this one is made
         return verdict, Place(self._room)
 
-    def add(self, machine: str, preflight: PreflightCheck) -> None:
-        """One more preflight to wait for."""
+    def add(self, machine: str, preflight: PreflightCheck, mesh_address: pulumi.Input[str]) -> None:
+        """One more preflight to wait for, of a machine that the mesh reaches at `mesh_address`."""
         self._preflights[machine] = preflight
+        self._who[machine] = pulumi.Output.all(machine, mesh_address, preflight.who).apply(
+            lambda known: f"{host_of(known[0], known[1])} {known[2] or ''}".strip()
+        )
 
     async def _settle(self, verdict: pulumi.Resource) -> None:
         """Lets the joins go on, once the verdict is there.
@@ -97,7 +102,7 @@ class PreflightGate:
             self._verdict.set_exception(RuntimeError(f"no machine is joined: {error}"))
         elif self._preflights:
             findings = {machine: preflight.findings for machine, preflight in self._preflights.items()}
-            verdict = PreflightVerdict(self._name, findings, self._opts)
+            verdict = PreflightVerdict(self._name, findings, self._who, self._opts)
             asyncio.ensure_future(self._settle(verdict))  # noqa: RUF006 - pulumi waits for what depends on it
         else:
             self._verdict.set_result([])

@@ -380,7 +380,7 @@ class Sidecar(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        gate.add(args.machine, preflight)
+        gate.add(args.machine, preflight, args.mesh_address)
 
     def _make_entry(self, namespace: "pulumi.Output[str]") -> "pulumi.Output[str]":
         """The WorkloadEntry, which must be there before the proxy names it; and its name, once it is."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hybridmesh.istio import BootstrapOptions, cluster_env, group_manifest, versions
 from hybridmesh.remote import ANOTHER_RAN, ANOTHER_RAN_FIX, COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, has_run, payload
-from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in
+from hybridmesh.remote.preflight import Found, Preflight, findings_in, host_of, notes_in, twins, who_in
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.lost import present
@@ -91,12 +91,18 @@ def look(settings: Settings, topology: Mapping[str, Any] | None, names: list[str
         return payload({}, {**told[name].settings(), "machine": name}, PREFLIGHT_SCRIPTS)
 
     answers = run_on_all(there, COMMAND_PREFLIGHT, stdin, limits(settings))
+    same = twins({name: _who(name, told[name], answer) for name, answer in answers.items()})
     return [
-        _report(name, told[name], answers[name])
+        _report(name, told[name], answers[name], same.get(name))
         if name in answers
         else Report(machine=name, looked=True, notes=("not made yet: `pulumi up` makes it",))
         for name in names
     ]
+
+
+def _who(name: str, told: Preflight, answer: Answer | SshError) -> str:
+    said = "" if isinstance(answer, SshError) else who_in(answer.stderr)
+    return f"{host_of(name, told.mesh_address)} {said}"
 
 
 def preflight_of(settings: Settings, topology: Mapping[str, Any] | None, name: str, way: Reachable) -> Preflight:
@@ -147,7 +153,7 @@ def _redirected(shape: given.ProxyShape, ports: Mapping[str, int], ssh_port: int
     return cluster_env(group_manifest("any", "any", spec), "defaultConfig: {}\n", options)
 
 
-def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
+def _report(name: str, told: Preflight, answer: Answer | SshError, same: Found | None) -> Report:
     if isinstance(answer, SshError):
         found = Found("ssh", answer.problem, answer.consequence.rstrip("."), answer.fix.rstrip("."))
         return Report(machine=name, looked=False, findings=(found,))
@@ -155,6 +161,8 @@ def _report(name: str, told: Preflight, answer: Answer | SshError) -> Report:
         found = Found("ssh", ANOTHER_RAN, "nothing is known of the machine", ANOTHER_RAN_FIX)
         return Report(machine=name, looked=False, findings=(found,))
     findings, notes = findings_in(answer.stderr), notes_in(answer.stderr)
+    if same is not None:
+        findings += (same,)
     if not told.gateway:
         notes += ("the way to the gateway was not looked at: its address is not known before the first `pulumi up`",)
     if answer.code != 0 and not findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,10 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from hybridmesh.remote import ANOTHER_RAN, ANOTHER_RAN_FIX, COMMAND_PREFLIGHT, PREFLIGHT_SCRIPTS, has_run, payload
-from hybridmesh.remote.preflight import findings_in, notes_in
+from hybridmesh.remote.preflight import Found, findings_in, notes_in, twins, who_in
 
 from .cluster import load_ahead
-from .inputs import changed, text
+from .inputs import changed, is_unknown, text
 from .packs import pack, takes_packs
 from .reach import ask
 from .scripts import were_brought
@@ -39,7 +40,7 @@ class PreflightProvider(ResourceProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Looks."""
-        return CreateResult(f"preflight-of-{props['machine']}", {**props, "findings": look(props)})
+        return CreateResult(f"preflight-of-{props['machine']}", {**props, **look(props)})
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Whether to look: at something else, or again, for last time there was a finding. Other limits are noted."""
@@ -48,11 +49,11 @@ class PreflightProvider(ResourceProvider):
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Looks again, if there is a reason to."""
         again = bool(olds.get("findings")) or _looked_at(olds) != _looked_at(news)
-        return UpdateResult({**news, "findings": look(news) if again else []})
+        return UpdateResult({**news, **(look(news) if again else {"findings": [], "who": olds.get("who")})})
 
 
 class VerdictProvider(ResourceProvider):
-    """Fails if any VM has a finding, with all findings of all VMs."""
+    """Fails if any VM has a finding, or is one with another, with all findings of all VMs."""
 
     serialize_as_secret_always = False
 
@@ -63,7 +64,9 @@ class VerdictProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Whether there are findings, or other VMs."""
-        return DiffResult(changes=bool(changed(olds, news, ("findings",))))
+        # Where it is not known yet who they are, nor are their findings, but for VMs that earlier versions looked at.
+        known = () if is_unknown(news.get("who")) else ("who",)
+        return DiffResult(changes=bool(changed(olds, news, ("findings", *known))))
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """As at first."""
@@ -78,7 +81,9 @@ def _looked_at(props: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
 
 def judge(props: Mapping[str, Any]) -> None:
     """Raises PreflightError if there is a finding."""
-    found: Mapping[str, list[str]] = {name: lines for name, lines in sorted(props["findings"].items()) if lines}
+    same = {name: [_line(twin)] for name, twin in twins(json.loads(props.get("who") or "{}")).items()}
+    both = {name: [*lines, *same.get(name, ())] for name, lines in sorted(props["findings"].items())}
+    found = {name: lines for name, lines in both.items() if lines}
     if not found:
         return
     count = sum(len(lines) for lines in found.values())
@@ -91,8 +96,13 @@ def _count(number_of: int, what: str) -> str:
     return f"{number_of} {what}" if number_of == 1 else f"{number_of} {what}s"
 
 
-def look(props: Mapping[str, Any]) -> list[str]:
-    """Look at the VM. Returns everything that would keep it out, a line each; one that cannot be looked at is that.
+def _line(found: Found) -> str:
+    return f"{found.check}: {found.value}; {found.consequence}. Fix: {found.remedy}."
+
+
+def look(props: Mapping[str, Any]) -> dict[str, Any]:
+    """Look at the VM. Returns everything that would keep it out, a line each; one that cannot be looked at is that. And
+    what tells the VM from others.
 
     A VM without a finding gets the scripts of a join by the same connection.
     """
@@ -105,18 +115,24 @@ def look(props: Mapping[str, Any]) -> list[str]:
     stdin = payload({}, told, PREFLIGHT_SCRIPTS, bring=True)
     answer = ask(props, COMMAND_PREFLIGHT, stdin, LOOK_SECONDS + int(told.get(_WAIT, "30")))
     if isinstance(answer, SshError):
-        return [f"{answer.problem}. {answer.consequence} Fix: {answer.fix}"]
+        return _looked(f"{answer.problem}. {answer.consequence} Fix: {answer.fix}")
     if answer.code == 0 and not has_run(answer.stderr):
-        return [f"{ANOTHER_RAN}. Nothing is known of the machine. Fix: {ANOTHER_RAN_FIX}."]
+        return _looked(f"{ANOTHER_RAN}. Nothing is known of the machine. Fix: {ANOTHER_RAN_FIX}.")
     for note in notes_in(answer.stderr):
         # The engine shows what a plugin prints.
         print(f"{machine}: {note}", flush=True)
     if answer.code == 0:
         were_brought(props)
-        return []
-    lines = [f"{f.check}: {f.value}; {f.consequence}. Fix: {f.remedy}." for f in findings_in(answer.stderr)]
+        return _looked(who=who_in(answer.stderr))
+    lines = [_line(found) for found in findings_in(answer.stderr)]
     said = answer.stderr.strip().splitlines()[-5:]
-    return lines or [f"it could not be looked at, status {answer.code}: {' | '.join(said)}"]
+    return _looked(
+        *(lines or [f"it could not be looked at, status {answer.code}: {' | '.join(said)}"]), who=who_in(answer.stderr)
+    )
+
+
+def _looked(*findings: str, who: str = "") -> dict[str, Any]:
+    return {"findings": list(findings), "who": who}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +152,8 @@ class PreflightCheck(Resource, name="Preflight"):
 
     findings: pulumi.Output[list[str]]
     """What was found, a line each; not known in the preview of an update."""
+    who: pulumi.Output[str | None]
+    """What tells the VM from others, words; none where a version looked that did not ask."""
 
     def __init__(self, name: str, args: PreflightArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(
@@ -148,6 +166,7 @@ class PreflightCheck(Resource, name="Preflight"):
                     lambda settings: pack("looksAt", {"settings": settings})
                 ),
                 "findings": None,
+                "who": None,
             },
             opts,
         )
@@ -160,7 +179,9 @@ class PreflightVerdict(Resource, name="Preflights"):
         self,
         name: str,
         findings: Mapping[str, pulumi.Input[list[str]]],
+        who: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`findings`: of each VM, by its name."""
-        super().__init__(VerdictProvider(), name, {"findings": dict(findings)}, opts)
+        """`findings`: of each VM, by its name. `who`: words by each of which one VM is told from all others."""
+        told = pulumi.Output.all(**who).apply(lambda words: json.dumps(words, sort_keys=True))
+        super().__init__(VerdictProvider(), name, {"findings": dict(findings), "who": told}, opts)

@@ -97,5 +97,33 @@ def notes_in(stderr: str) -> tuple[str, ...]:
     return tuple(line.removeprefix(mark) for line in stderr.splitlines() if line.startswith(mark))
 
 
+def who_in(stderr: str) -> str:
+    """What tells the machine that a preflight has looked at from others, words; empty where it did not come so far."""
+    mark = "hybrid-mesh: who: "
+    return next((line.removeprefix(mark) for line in stderr.splitlines() if line.startswith(mark)), "")
+
+
+def host_of(name: str, mesh_address: str) -> str:
+    """A word that tells the host of the settings from others, as `who_in` has it of one that has joined."""
+    return f"{name}@{mesh_address}" if mesh_address else ""
+
+
+def twins(signs: Mapping[str, str]) -> dict[str, Found]:
+    """Hosts of the settings that are the same machine as another one: those that have one of its words."""
+    first: dict[str, str] = {}
+    found: dict[str, Found] = {}
+    for name, words in sorted(signs.items()):
+        there = next((first[word] for word in words.split() if word in first), None)
+        if there is not None:
+            found[name] = Found(
+                "machine",
+                f"it is the machine that {there} is, too: both addresses lead there",
+                "each of the two would take the other's place in the mesh",
+                f"take {name} or {there} out of the settings, or give it the address of its own machine",
+            )
+        first |= {word: name for word in words.split() if word not in first}
+    return found
+
+
 def _words(values: Iterable[object]) -> str:
     return " ".join(map(str, values))

@@ -232,10 +232,31 @@ check_clock() {
 
 # ---------------------------------------------------------------- who it is
 
+# What tells this machine from all others while it runs, a copy of its memory among them; and, unless it is a copy, who
+# it has joined as: its name and the address that the mesh has of it.
+who_it_is() {
+    {
+        cat /proc/sys/kernel/random/boot_id
+        readlink /proc/self/ns/net
+        for device in /sys/class/net/*/device; do
+            [ ! -e "$device" ] || cat "${device%device}address"
+        done | sort
+    } 2>/dev/null | sha256sum | cut -c 1-16
+    address=$(joined_with ISTIO_SVC_IP)
+    case $(interface_of "$address") in
+        '' | lo) ;;
+        *) echo "$(joined_with POD_NAME)@$address" ;;
+    esac
+}
+
+# joined_with VARIABLE, of its cluster.env
+joined_with() {
+    [ ! -d "$STATE/before" ] || sed -n "s/^$1=//p" "$CLUSTER_ENV" 2>/dev/null | tr -d "'"
+}
+
 # To istiod a copy of a member is that member, by its name, address and key, until it joins itself.
 tell_of_another_name() {
-    [ -d "$STATE/before" ] || return 0
-    name=$(sed -n "s/^POD_NAME=//p" "$CLUSTER_ENV" 2>/dev/null | tr -d "'")
+    name=$(joined_with POD_NAME)
     case $name in '' | "$(setting machine)") return 0 ;; esac
     log "note: it has joined as $name before: it had that name, or is a copy of $name, for which istiod takes it until it joins"
 }
@@ -258,6 +279,7 @@ check_firewall
 check_detours
 check_package
 tell_of_another_name
+log "who: $(who_it_is | paste -sd ' ' -)"
 report
 if [ -d brought ]; then /bin/sh ./bring.sh; fi
 step end 'nothing was found'

@@ -83,6 +83,15 @@ def test_a_good_stack_ends_well_and_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     assert "0 finding(s) on 0 of 2 machine(s); nothing was changed." in done.output
 
 
+def test_two_hosts_that_are_one_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = f"{GOOD}hybrid-mesh: who: a1 vm-1@192.0.2.11\n"
+    answers(monkeypatch, vm_1=Answer("vm-1", 0, "", one), vm_2=Answer("vm-2", 0, "", one))
+    done = console(monkeypatch)
+    assert done.exit_code == 1
+    assert "✗ vm-2: cannot join\n  machine: it is the machine that vm-1 is, too: both addresses lead" in done.output
+    assert "● vm-1: can join" in done.output
+
+
 def test_every_machine_is_looked_at_for_what_up_would_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = answers(monkeypatch)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
@@ -24,8 +26,11 @@ INPUTS: dict[str, Any] = {
     "dialSeconds": 15.0,
     "dialAttempts": 3.0,
     "findings": None,
+    "who": None,
 }  # fmt: skip
-GOOD = Answer("vm-1", 0, "", "hybrid-mesh: note: systemd is degraded: x.service\nhybrid-mesh: step: end\n")
+GOOD = Answer(
+    "vm-1", 0, "", "hybrid-mesh: note: systemd is degraded: x.service\nhybrid-mesh: who: a1b2\nhybrid-mesh: step: end\n"
+)
 BAD = Answer(
     "vm-1",
     1,
@@ -69,7 +74,7 @@ def sent(payload: str) -> dict[str, str]:
 
 def test_a_good_machine_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = machines(monkeypatch, GOOD).asked
-    assert PreflightProvider().create(dict(INPUTS)).outs == {**INPUTS, "findings": []}
+    assert PreflightProvider().create(dict(INPUTS)).outs == {**INPUTS, "findings": [], "who": "a1b2"}
     [(machine, stdin, limits)] = asked
     assert str(machine.door) == "admin@192.0.2.11:22"
     assert machine.door.private_key == "S3CRET"
@@ -136,7 +141,7 @@ def test_it_looks_again_for_what_it_looks_at_or_another_way_there_and_not_for_li
 ) -> None:
     asked = machines(monkeypatch, GOOD).asked
     provider = PreflightProvider()
-    state = {**INPUTS, "findings": []}
+    state = {**INPUTS, "findings": [], "who": "of before"}
     assert not provider.diff("id", state, dict(INPUTS)).changes
     for change, looks in (
         ({"settings": {**INPUTS["settings"], "package-url": "http://m/y.deb"}}, 1),
@@ -149,7 +154,11 @@ def test_it_looks_again_for_what_it_looks_at_or_another_way_there_and_not_for_li
         diff = provider.diff("id", state, news)
         assert diff.changes
         assert not diff.replaces
-        assert provider.update("id", state, news).outs == {**news, "findings": []}
+        assert provider.update("id", state, news).outs == {
+            **news,
+            "findings": [],
+            "who": "a1b2" if looks else "of before",
+        }
         assert len(asked) == looks, change
 
 
@@ -171,6 +180,47 @@ def test_the_verdict_has_all_findings_of_all_machines_each_on_its_line() -> None
         ]
     with pytest.raises(PreflightError, match=r"^1 finding on 1 of 1 VM\."):
         provider.create({"findings": {"vm-1": ["disk: full"]}})
+
+
+@pytest.mark.parametrize(
+    ("who", "same"),
+    [
+        ({"vm-1": "vm-1@192.0.2.11 a1", "vm-2": "vm-2@192.0.2.12 a1"}, ("vm-2", "vm-1")),
+        # It has joined as vm-1, which was looked at before it was booted, or by an earlier version.
+        ({"vm-1": "vm-1@192.0.2.11 b2", "vm-2": "vm-2@192.0.2.12 a1 vm-1@192.0.2.11"}, ("vm-2", "vm-1")),
+        ({"vm-1": "vm-1@192.0.2.11", "new": "new@192.0.2.12 a1 vm-1@192.0.2.11"}, ("vm-1", "new")),
+        ({"vm-1": "vm-1@192.0.2.11 a1", "vm-2": "vm-2@192.0.2.12 b2"}, ()),
+        # The two have changed places, or names.
+        ({"vm-1": "vm-1@192.0.2.12 b2 vm-2@192.0.2.12", "vm-2": "vm-2@192.0.2.11 a1 vm-1@192.0.2.11"}, ()),
+        # It was renamed.
+        ({"vm-3": "vm-3@192.0.2.11 a1 vm-1@192.0.2.11"}, ()),
+    ],
+)
+def test_two_hosts_that_are_one_machine_are_refused_before_anything_is_changed(
+    who: dict[str, str], same: tuple[str, ...]
+) -> None:
+    props = {"findings": {name: [] for name in who}, "who": json.dumps(who)}
+    if not same:
+        assert VerdictProvider().create(props).outs == props
+        return
+    one, other = same
+    with pytest.raises(PreflightError) as error:
+        VerdictProvider().create(props)
+    assert str(error.value).splitlines() == [
+        f"1 finding on 1 of {len(who)} VMs. Nothing was changed on any VM.",
+        f"  {one}: machine: it is the machine that {other} is, too: both addresses lead there; each of the two would "
+        f"take the other's place in the mesh. Fix: take {one} or {other} out of the settings, or give it the address "
+        "of its own machine.",
+    ]
+
+
+def test_a_host_that_comes_to_be_at_another_s_machine_is_judged() -> None:
+    """Where nobody has a finding, as before."""
+    provider = VerdictProvider()
+    olds = {"findings": {"vm-1": []}, "who": '{"vm-1": "a1"}'}
+    assert provider.diff("id", olds, {**olds, "who": '{"vm-1": "b2"}'}).changes
+    assert not provider.diff("id", olds, dict(olds)).changes
+    assert not provider.diff("id", olds, {**olds, "who": UNKNOWN}).changes, "of a version that did not ask"
 
 
 def test_a_bastion_is_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:

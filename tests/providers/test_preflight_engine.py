@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,7 +39,7 @@ with PreflightGate("preflights", pulumi.ResourceOptions()) as gate:
                 settings={"package-url": "http://m/x.deb"},
             ),
         )
-        gate.add(name, check)
+        gate.add(name, check, f"192.0.2.{machines[name]['port']}")
         Joined(f"{name}-join", {"machine": name}, pulumi.ResourceOptions(depends_on=gate.passed))
 """
 BAD = (1, "hybrid-mesh: finding: disk: 3 MiB free; it would not fit -> free some\nhybrid-mesh: FAILED\n")
@@ -64,6 +65,35 @@ def way(server: Sshd, **changes: Any) -> dict[str, Any]:
         "private_key": private(server.client),
         **changes,
     }
+
+
+def of_an_earlier_version(engine: Engine) -> None:
+    """A state of one that did not ask who a machine is."""
+    state = json.loads(engine.run("stack", "export").stdout)
+    for resource in state["deployment"]["resources"]:
+        for side in ("inputs", "outputs"):
+            resource.get(side, {}).pop("who", None)
+    (engine.folder / "state.json").write_text(json.dumps(state))
+    engine.run("stack", "import", "--file", str(engine.folder / "state.json"))
+
+
+def test_two_addresses_of_one_machine_are_told_before_it_is_joined_twice(
+    stack: GivenStack, servers: dict[str, Sshd]
+) -> None:
+    vm1, vm2 = servers.values()
+    vm1.answer = vm2.answer = (0, "hybrid-mesh: who: a1\n")
+    first, both = {"vm-1": way(vm1)}, {"vm-1": way(vm1), "vm-2": way(vm2)}
+    said = stack.put_up(both, check=False)
+    assert "vm-2: machine: it is the machine that vm-1 is, too" in said
+    assert stack.joined() == set()
+
+    stack.put_up(first)
+    of_an_earlier_version(stack.engine)
+    stack.engine.run("preview", "--expect-no-changes")
+    vm2.answer = (0, f"hybrid-mesh: who: b2 vm-1@192.0.2.{vm1.port}\n")
+    said = stack.put_up(both, check=False)
+    assert "vm-2: machine: it is the machine that vm-1 is, too" in said
+    assert stack.joined() == {"vm-1"}
 
 
 def test_all_findings_come_at_once_and_none_is_joined_before_all_are_good(

@@ -56,14 +56,14 @@ def test_a_machine_gets_them_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_preflight_without_a_finding_has_brought_them(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = machines(monkeypatch, GOOD).asked
-    assert preflight.look(test_preflight.INPUTS) == []
+    assert preflight.look(test_preflight.INPUTS)["findings"] == []
     bring(INPUTS)
     assert [command for command, *_ in asked] == [COMMAND_PREFLIGHT]
 
 
 def test_a_preflight_with_a_finding_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = machines(monkeypatch, test_preflight.BAD)
-    assert len(preflight.look(test_preflight.INPUTS)) == 2
+    assert len(preflight.look(test_preflight.INPUTS)["findings"]) == 2
     asked.answer = GOOD
     bring(INPUTS)
     assert [command for command, *_ in asked.asked] == [COMMAND_PREFLIGHT, COMMAND_BRING]

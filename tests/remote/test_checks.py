@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from hybridmesh import remote
 from hybridmesh.istio.ports import PROXY_PORTS
-from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in
+from hybridmesh.remote.preflight import Found, Preflight, findings_in, notes_in, who_in
 from hybridmesh.settings.models.sidecar import Check
 from tests.remote.test_scripts import SCRIPTS, function
 
@@ -277,6 +278,24 @@ def test_a_machine_that_has_joined_by_another_name_is_told_of_and_is_good(
     assert [note.partition(":")[0] for note in notes_in(sandbox.said)] == ["it has joined as vm-1 before"] * noted
     assert sandbox.run(text.replace("cluster.env;", "nothing;"), machine="vm-9") == ()
     assert notes_in(sandbox.said) == ()
+
+
+def who(sandbox: Sandbox, env: str, addresses: str = ADDRESSES) -> list[str]:
+    (sandbox.folder / "cluster.env").write_text(env)
+    fakes = f"ip() {{ printf '%s' '{addresses}'; }}; CLUSTER_ENV=cluster.env; LOG=/dev/null"
+    assert sandbox.run('log "who: $(who_it_is | paste -sd " " -)"', fakes=fakes) == ()
+    return who_in(sandbox.said).split()
+
+
+def test_who_a_machine_is_is_told_by_itself_and_by_what_it_has_joined_as(sandbox: Sandbox) -> None:
+    env = "ISTIO_SVC_IP=192.0.2.11\nPOD_NAME='vm-1'\n"
+    (itself,) = who(sandbox, env)
+    assert re.fullmatch("[0-9a-f]{16}", itself)
+    (sandbox.folder / "state/before").mkdir(parents=True)
+    assert who(sandbox, env) == [itself, "vm-1@192.0.2.11"]
+    copied = ADDRESSES.replace("192.0.2.11", "192.0.2.12")
+    assert who(sandbox, env, copied) == [itself], "a copy is another machine"
+    assert who(sandbox, "A=b\n") == [itself]
 
 
 # ---------------------------------------------------------------- names
