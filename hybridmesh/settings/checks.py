@@ -11,14 +11,18 @@ from .findings import Finding, one_of
 from .google_checks import check_google
 from .istiod_checks import check_istiods
 from .machine_checks import check_entries, check_hosts, host_findings
-from .models import Access, Cluster, ControlPlane, Sidecar, Versions, Workload
-from .network_checks import check_networks
+from .models import Access, Cluster, ControlPlane, Observability, Sidecar, Versions, Workload
+from .network_checks import check_networks, gateway_account
 from .observability_checks import check_observability
 from .revision_checks import revision_findings
 from .routing_checks import NAMESPACE_RULE, routing_findings, service_findings, traffic_policy_findings
 from .shape_checks import check_sidecar, check_workload
 from .version_checks import check_versions, outside_the_table
 
+NAMESPACES_THERE = frozenset(("default", "kube-node-lease", "kube-public", "kube-system"))
+"""Kubernetes' own, which no cluster is without."""
+ACCOUNT_THERE = "default"
+"""The service account that Kubernetes makes in each namespace."""
 ISTIO_PORTS = {*PROXY_PORTS, 15008, 15009}
 """Ports that the proxy and its agent take on every machine, and those that Istio keeps for tunnels (HBONE)."""
 
@@ -41,6 +45,7 @@ def check(draft: Draft) -> Iterator[Finding]:
     yield from check_google(draft)
     yield from check_entries(draft)
     yield from _identities(draft.workloads)
+    yield from _there_already(draft)
     cluster = draft.section("cluster", Cluster)
     domain = cluster.domain if cluster is not None else "cluster.local"
     yield from service_findings(draft.workloads, domain, control_plane.namespace if control_plane is not None else "")
@@ -201,6 +206,45 @@ def _identities(workloads: Mapping[str, Workload]) -> Iterator[Finding]:
                 f"is that of workloads.{first} too",
                 "Policies could not tell the two apart, and both would make the same object.",
                 "give each workload an account of its own.",
+            )
+
+
+def _there_already(draft: Draft) -> Iterator[Finding]:
+    """What every cluster, or every namespace, has, and this stack would make."""
+    plane = draft.section("controlPlane", ControlPlane)
+    observability = draft.section("observability", Observability)
+    others = {name for name, namespace in draft.namespaces.items() if namespace.existing}
+    namespaces = {
+        **{f"workloads.{name}.namespace": workload.namespace for name, workload in draft.workloads.items()},
+        **{f"networks.{name}.gateway.namespace": gateway.namespace for name, gateway in draft.gateways.items()},
+    }
+    namespaces = {path: name for path, name in namespaces.items() if name not in others}
+    if plane is not None and plane.mode == "install":
+        namespaces["controlPlane.namespace"] = plane.namespace
+    if observability is not None:
+        namespaces["observability.namespace"] = observability.namespace
+    for path, namespace in namespaces.items():
+        if namespace in NAMESPACES_THERE:
+            instead = f"; or `namespaces.{namespace}.existing: true`" if path.startswith(("work", "net")) else ""
+            yield Finding(
+                path,
+                namespace,
+                "is there in every cluster, and this stack would make it",
+                "Kubernetes would refuse that, half-way through `up`.",
+                f"a namespace of its own{instead}.",
+            )
+    accounts = {
+        **{f"workloads.{name}": workload.service_account or name for name, workload in draft.workloads.items()},
+        **{f"networks.{name}.gateway": gateway_account(name, gateway) for name, gateway in draft.gateways.items()},
+    }
+    for path, account in accounts.items():
+        if account == ACCOUNT_THERE:
+            yield Finding(
+                f"{path}.serviceAccount",
+                account,
+                "is there in every namespace, and this stack would make it",
+                "Kubernetes would refuse that; and pods without an account of their own have its identity.",
+                "an account of its own.",
             )
 
 

@@ -182,6 +182,26 @@ RULES: list[tuple[str, Change, str, str]] = [
         "controlPlane.values.meshConfig.defaultConfig.discoveryAddress",
         "there istiod is istiod-next.istio-system.svc",
     ),
+    *(
+        (f"{path} is {name}", at(path.replace(".", "/"), name), path, "is there in every cluster")
+        for path, name in (
+            ("workloads.client.namespace", "default"),
+            ("workloads.client.namespace", "kube-system"),
+            ("controlPlane.namespace", "kube-system"),
+        )
+    ),
+    (
+        "metrics are in a namespace that is there",
+        at("observability", {"image": "x", "namespace": "default", "scrapers": ["10.0.0.0/8"]}),
+        "observability.namespace",
+        "is there in every cluster",
+    ),
+    (
+        "a service account that is there",
+        at("workloads/client/serviceAccount", "default"),
+        "workloads.client.serviceAccount",
+        "is there in every namespace",
+    ),
     (
         "istiod does not look at a namespace of the stack's",
         at("controlPlane/values/meshConfig/discoverySelectors", [IN_ISTIO]),
@@ -695,6 +715,13 @@ def test_a_broken_rule_is_one_line(rule: tuple[str, Change, str, str]) -> None:
         assert str(finding).startswith(f"hybrid-mesh:{finding.path}")
 
 
+def test_a_namespace_of_every_cluster_can_be_used_as_somebody_else_s() -> None:
+    (found,) = findings(at("workloads/client/namespace", "default"))
+    assert found.fix == "a namespace of its own; or `namespaces.default.existing: true`."
+    (found,) = findings(at("controlPlane/namespace", "kube-public"))
+    assert found.fix == "a namespace of its own."
+
+
 def test_an_istio_that_was_installed_without_a_cluster_id_can_be_named() -> None:
     assert findings(at("cluster/name", "Kubernetes")) == []
 
@@ -781,6 +808,13 @@ GOOD = {
             {"ssh": {"address": "192.0.2.11", "port": 2222, "hostKey": "ssh-ed25519 A", "agent": True}},
         ),
         at(f"{ECHO}/machines/hosts/vm-9/meshAddress", "10.0.0.9"),
+    ),
+    "a namespace that is there, and somebody else's": both(
+        at("workloads/client/namespace", "default"), at("namespaces", {"default": {"existing": True}})
+    ),
+    "an adopted Istio in a namespace that is there": both(
+        at("controlPlane", {"mode": "adopt", "version": "1.31.0", "namespace": "kube-system"}),
+        at("gateway", {"mode": "adopt"}),
     ),
     "one account's name in two namespaces": both(
         at("workloads/client/namespace", "shop"), at("workloads/client/serviceAccount", "echo")
