@@ -103,7 +103,11 @@ def test_a_workload_that_only_existing_machines_run_is_left_out_with_all_that_na
     sections["access"] = {
         "old": {"allow": [{"from": ["client"]}]},
         "echo": {
-            "allow": [{"from": ["old", "client"]}, {"from": ["old"], "namespaces": ["old"]}],
+            "allow": [
+                {"from": ["old", "client"]},
+                {"from": ["old"], "namespaces": ["old"]},
+                {"from": ["old"], "principals": ["cluster.local/ns/x/sa/y"]},
+            ],
             "deny": [{"from": ["old"], "methods": ["POST"]}],
         },
         "client": {"default": "allow", "deny": [{"from": ["old"]}]},
@@ -112,7 +116,8 @@ def test_a_workload_that_only_existing_machines_run_is_left_out_with_all_that_na
     assert set(made["workloads"]) == {"echo", "client"}
     assert set(made["routing"]) == {"echo"}
     assert "namespaces" not in made
-    assert made["access"] == {"echo": {"allow": [{"from": ["client"]}, {"namespaces": ["old-pr-7"]}], "deny": []}}
+    others = [{"namespaces": ["old-pr-7"]}, {"principals": ["cluster.local/ns/x/sa/y"]}]
+    assert made["access"] == {"echo": {"allow": [{"from": ["client"]}, *others], "deny": []}}
     alone = {**sections, "workloads": {"old": sections["workloads"]["old"]}, "routing": {}, "access": {}}
     with pytest.raises(EphemeralError, match="nothing is left"):
         ephemeral(alone, 7, read_file)

@@ -179,6 +179,13 @@ def test_a_preview_becomes_the_comment(runner: Runner) -> None:
     assert "### Preview of `gcp`" in comment["body"]
 
 
+def test_a_preview_of_a_stack_whose_outputs_nobody_tells_is_commented_on_all_the_same(runner: Runner) -> None:
+    done = runner.run(the("pull-request-preview-Preview"), FAIL="stack output")
+    assert done.returncode == 0, done.said
+    said = (runner.checkout / "preview.md").read_text()
+    assert said.count("```mermaid") == 1, "the mesh as it will be"
+
+
 def test_a_preview_that_fails_fails_the_step_without_a_comment(runner: Runner) -> None:
     done = runner.run(the("pull-request-preview-Preview"), FAIL="--json")
     assert done.returncode == 1
@@ -204,7 +211,10 @@ def test_an_update_is_under_the_policies_and_looks_at_the_machines(runner: Runne
     called = calls(runner.bin)
     assert any(" up --stack gcp --yes --diff --policy-pack policy" in call for call in called)
     assert runner.looked_at == ["gcp"]
-    assert runner.run(the("up-up-Up"), FAIL=" up ").returncode == 1
+    failed = runner.run(the("up-up-Up"), FAIL=" up ", SAYS="vm-7 is not ready")
+    assert failed.returncode == 1
+    assert "Error: pulumi up --stack gcp " in failed.said
+    assert "ended with 1:\npulumi says something\nvm-7 is not ready" in failed.said
     assert runner.looked_at == ["gcp"], "what failed is not looked at"
 
 
