@@ -1,6 +1,7 @@
 """`python -m hybridmesh metrics`: the files, and what is no gateway."""
 
 import json
+import re
 
 import yaml
 from typer.testing import CliRunner
@@ -57,8 +58,36 @@ def test_the_dashboard_is_what_grafana_imports() -> None:
     shown = [panel for panel in document["panels"] if panel["type"] != "row"]
     assert len(shown) == sum(len(panels) for _, panels in PANELS)
     assert len({panel["id"] for panel in document["panels"]}) == len(document["panels"])
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in document["panels"]]
-    assert len(set(places)) == len(places), "two panels lie on each other"
+    covered = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in document["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(covered)) == len(covered), "two panels lie on each other"
+    assert ({x for x, _ in covered}, min(y for _, y in covered)) == (set(range(24)), 0), "as wide as Grafana's grid"
+
+
+def test_a_row_s_panels_lie_below_it_in_the_order_in_which_they_are_told() -> None:
+    shown = sorted(dashboard()["panels"], key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"]))
+    told = [title for row, panels in PANELS for title in (row, *(panel.title for panel in panels))]
+    assert [panel["title"] for panel in shown] == told
+
+
+def test_each_panel_asks_the_prometheus_that_is_chosen_and_says_in_which_unit() -> None:
+    document = dashboard()
+    variables = {variable["name"]: variable for variable in document["templating"]["list"]}
+    assert (variables["source"]["type"], variables["source"]["query"]) == ("datasource", "prometheus")
+    shown = {panel["title"]: panel for panel in document["panels"]}
+    for panel in (panel for _, panels in PANELS for panel in panels):
+        found = shown[panel.title]
+        (target,) = found["targets"]
+        assert (target["expr"], target["legendFormat"]) == (panel.query, panel.legend)
+        assert target["datasource"] == found["datasource"] == {"type": "prometheus", "uid": "$source"}
+        assert target["instant"] == (panel.kind == "stat"), "a number of now, or a line"
+        assert (found["type"], found["description"]) == (panel.kind, panel.help)
+        assert found["fieldConfig"]["defaults"]["unit"] == panel.unit
+        assert set(re.findall(r"\$(\w+)", panel.query)) <= variables.keys(), panel.title
 
 
 def queries() -> dict[str, str]:
