@@ -48,16 +48,23 @@ def _in_list(path: str, old: list[Any], new: list[Any]) -> Iterator[str]:
         before, after = ({item["name"]: item for item in items} for items in (old, new))
         for name in [*before, *(name for name in after if name not in before)]:
             yield from differences(f"{path}[{_plain(name)}]", before.get(name, MISSING), after.get(name, MISSING))
+        yield from _in_order(path, list(before), list(after))
         return
     if not any(isinstance(item, Mapping | list) for item in [*old, *new]):
         yield from (f"-{path}: {_plain(item)}" for item in old if item not in new)
         yield from (f"+{path}: {_plain(item)}" for item in new if item not in old)
-        if set(map(str, old)) == set(map(str, new)):
-            yield f"~{path}: {'in another order' if len(old) == len(new) else 'other counts'}"
+        yield from _in_order(path, old, new)
         return
     for place in range(max(len(old), len(new))):
         pair = (items[place] if place < len(items) else MISSING for items in (old, new))
         yield from differences(f"{path}[{place}]", *pair)
+
+
+def _in_order(path: str, old: list[Any], new: list[Any]) -> Iterator[str]:
+    """Where or how often the items stand that both have."""
+    before, after = [item for item in old if item in new], [item for item in new if item in old]
+    if before != after:
+        yield f"~{path}: {'in another order' if len(before) == len(after) else 'other counts'}"
 
 
 def _in_text(path: str, old: str, new: str) -> Iterator[str]:

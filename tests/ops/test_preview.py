@@ -109,11 +109,29 @@ def test_items_of_lists_are_the_same_by_name() -> None:
     assert updated(old, new) == [
         "~     hosts[0].x: 1 => 2",
         "~     ports[http].port: 1 => 9",
+        "~     ports: in another order",
         "-     units: a",
         "+     units: c",
     ]
-    assert updated({"units": ["a", "b"]}, {"units": ["b", "a"]}) == ["~     units: in another order"]
-    assert updated({"x": ["a", "a"]}, {"x": ["a"]}) == ["~     x: other counts"]
+
+
+def test_of_a_list_it_is_told_where_what_stays_stands_otherwise() -> None:
+    def lists(old: list[Any], new: list[Any]) -> list[str]:
+        return [line.split(maxsplit=1)[1] for line in updated({"x": old}, {"x": new})]
+
+    first, second, third = ({"name": name} for name in "abc")
+    assert lists([first, second], [second, first]) == ["x: in another order"], "the first route that matches counts"
+    assert lists([first, second], [third, first, second]) == ["x[c]:", "name: c"]
+    assert lists(["a", "b"], ["b", "a"]) == ["x: in another order"]
+    assert lists(["a", "b", "c"], ["c", "b"]) == ["x: a", "x: in another order"]
+    assert lists(["a", "a"], ["a"]) == ["x: other counts"]
+    assert lists([80], ["80"]) == ["x: 80", "x: 80"], "a number, and the text"
+
+
+def test_items_that_get_names_or_lose_them_are_compared_by_place() -> None:
+    bare, named = {"ports": [{"port": 1}]}, {"ports": [{"port": 1, "name": "http"}]}
+    assert updated(bare, named) == ["+     ports[0].name: http"]
+    assert updated(named, bare) == ["-     ports[0].name: http"]
 
 
 def test_secrets_unknown_values_digests_and_certificates_are_told_and_not_shown() -> None:
