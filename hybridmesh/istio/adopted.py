@@ -158,8 +158,8 @@ def _of_adopted(lack: Lack) -> str:
 def _network(there: Istiod, asked: Asked) -> Iterator[str]:
     labels = there.labels.get(asked.namespace)
     label = (labels or {}).get(NETWORK_LABEL, "")
-    value = "" if there.injected is None else str(at(there.injected, "global", "network") or "")
-    value = value or str(at(there.mesh, "defaultConfig", "proxyMetadata", "ISTIO_META_NETWORK") or "")
+    of_mesh = at(there.mesh, "defaultConfig", "proxyMetadata", "ISTIO_META_NETWORK")
+    value = str(at(there.injected, "global", "network") or of_mesh or "")
     told = {label, value} - {"", asked.network}
     if told:
         found = " and ".join(sorted(told))

@@ -144,7 +144,7 @@ def _address(environment: Mapping[str, Any], mesh: Mapping[str, Any], needs: Nee
     address = str(at(mesh, "defaultConfig", "discoveryAddress") or "")
     host, expected = address.rpartition(":")[0], istiod_host(needs.namespace, needs.revision)
     custom = str(environment.get("ISTIOD_CUSTOM_HOST") or "").split(",")
-    inside = "." not in host or host.endswith((".svc", f".svc.{needs.domain}"))
+    inside = not {".", ":"} & {*host} or host.endswith((".svc", f".svc.{needs.domain}"))
     if host and inside and host not in (expected, *custom):
         ours = istiod_address(needs.namespace, needs.revision)
         yield Lack(

@@ -186,6 +186,9 @@ def test_a_network_of_another_name_is_refused_by_either_place_that_names_it(isti
     assert refusal().startswith("cluster.network = prod: the adopted mesh calls the network of its pods net1.")
     istio.labels["istio-system"] = {}
     assert "`cluster.network: net1`" in refusal()
+    istio.labels["istio-system"] = {"topology.istio.io/network": "net1"}
+    tell(istio, injected={"global": {"network": ""}})
+    assert "`cluster.network: net1`" in refusal()
 
 
 def test_pods_of_no_network_are_refused_only_where_there_is_another(istio: FakeCluster) -> None:
@@ -212,6 +215,8 @@ def test_pods_of_no_network_are_refused_only_where_there_is_another(istio: FakeC
         ("istiod.istio-system.svc.cluster.local:15012", True),
         ("istiod:15012", True),
         ("istiod.example.com:443", False),
+        ("192.0.2.5:15012", False),
+        ("[2001:db8::5]:15012", False),
         ("", False),
     ],
 )
@@ -221,6 +226,18 @@ def test_an_address_of_istiod_that_a_vm_has_no_way_to_is_refused(
     tell(istio, defaultConfig={"discoveryAddress": address})
     said = f"the adopted mesh config sends proxies to {address}, a name that leads nowhere on a VM"
     assert [said in refused for refused in refusals()] == ([True] if is_refused else [])
+
+
+@pytest.mark.parametrize(("address", "is_refused"), [("", False), ("istiod:15012", True)])
+def test_an_istiod_has_the_names_that_it_is_told_beside_its_own(
+    istio: FakeCluster, address: str, is_refused: bool
+) -> None:
+    istio.custom["istio-system/deployments"] = [deployment(ISTIOD_CUSTOM_HOST="istiod.example.com,istiod.vms")]
+    tell(istio, defaultConfig={"discoveryAddress": address})
+    assert bool(refusals()) is is_refused
+    tell(istio, defaultConfig={"discoveryAddress": "istiod.mesh.svc:15012"})
+    istio.custom["istio-system/deployments"] = [deployment(ISTIOD_CUSTOM_HOST="istiod.mesh.svc,istiod.mesh")]
+    assert refusals() == []
 
 
 @pytest.mark.parametrize(
