@@ -308,6 +308,16 @@ def test_other_commands_of_a_machine_say_that_the_old_one_is_not_removed() -> No
     )
 
 
+def test_of_a_command_a_digest_that_is_another_is_not_shown_and_one_that_goes_is() -> None:
+    def told(*values: str) -> list[str]:
+        old, new = ({"environment": {"OF": value}} for value in values)
+        return shown(step("update", "command:remote:Command", "mesh-vm-1-join", old, new, parent=SIDECAR))[1:]
+
+    assert told("a" * 64, "b" * 64) == ["~   join"]
+    assert told("a" * 64, "none") == ["~   join: environment.OF: aaaaaaaaaaaa… => none"]
+    assert told("none", "b" * 64) == ["~   join: environment.OF: none => bbbbbbbbbbbb…"]
+
+
 def test_of_what_is_noted_for_the_engine_only_the_rest_is_shown() -> None:
     old = {"own": ["demo"], "resources": {"istiod": [f"{MESH}-istiod"]}}
     new = {"own": ["demo", "shop"], "resources": {}, "itself": MESH}
@@ -432,9 +442,11 @@ def plan_of(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 PODS_ALONE = {"without": ["machines"], "weights": {"k8s": 100}}
 
 
+@pytest.mark.parametrize("protocol", ["HTTP", "TCP", "TLS"])
 @pytest.mark.parametrize("before", [PODS_ALONE, {"without": ["machines"]}], ids=["routed", "not routed"])
-def test_a_weight_that_counts_before_the_first_vm_has_joined_is_noted(before: dict[str, Any]) -> None:
-    assert remarks(plan_of(before, {"weights": {"k8s": 90, "vm": 10}})) == [
+def test_a_weight_that_counts_before_the_first_vm_has_joined_is_noted(before: dict[str, Any], protocol: str) -> None:
+    of_either = {"workload": {"ports": [{"name": "main", "port": 8080, "protocol": protocol}]}}
+    assert remarks(plan_of({**before, **of_either}, {"weights": {"k8s": 90, "vm": 10}, **of_either})) == [
         "10 % of echo's requests go to vm, which has no VM until this update is done: they fail meanwhile. Fix: first "
         "the VMs, with weight 0, then the weight."
     ]
@@ -544,7 +556,7 @@ def test_what_pulumi_refuses_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         done = run(monkeypatch, tmp_path, code=255, out=out)
         assert done.exit_code == 1
         assert "ended with 255" in done.stderr
-        assert ("a wrong value" in done.stderr) == (out != "no JSON")
+        assert ("a wrong value\nbroken" in done.stderr) == (out != "no JSON")
         assert "broken" in done.stderr
 
 
