@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
@@ -1010,6 +1011,93 @@ def test_connections_are_tracked_after_the_host_s_own_rules_are_loaded_in_the_pl
         check=False,
     )
     assert done.stdout.count(rule) == tracked, done.stderr
+
+
+def upkeep(folder: Path, verb: str, **programs: str) -> subprocess.CompletedProcess[str]:
+    """The script as a unit runs it, on a machine that is `folder`: waits of a second, and programs of its own."""
+    for name in ("scripts", "run", "bin"):
+        (folder / name).mkdir(exist_ok=True)
+    for name, text in {"install": 'shift 7; cp "$1" "$2"', **programs}.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    there = {
+        "^STATE=.*": f"STATE={folder}/state",
+        "^HOSTS=.*": f"HOSTS={folder}/etc-hosts",
+        "^LOG=.*": f"LOG={folder}/log",
+        "^PATH=": f"PATH={folder}/bin:",
+        "/run/hybrid-mesh": f"{folder}/run/hybrid-mesh",
+        "_LIMIT=[36]0 ": "_LIMIT=1 ",
+    }
+    for name in ("lib.sh", "upkeep.sh"):
+        text = (SCRIPTS / name).read_text()
+        for found, place in there.items():
+            text = re.sub(found, place, text, flags=re.MULTILINE)
+        (folder / "scripts" / name).write_text(text)
+    command = ["sh", str(folder / "scripts" / "upkeep.sh"), verb]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert not list(folder.glob("run/*upkeep*")), "it leaves nothing"
+    return done
+
+
+def member(folder: Path, address: str = "192.0.2.1") -> None:
+    (folder / "state").mkdir()
+    (folder / "state" / "hosts").write_text(f"{address} istiod.istio-system.svc\n")
+    known = [f"{address} istiod.istio-system.svc\n" for address in ("2001:db8::1", "192.0.2.1")]
+    (folder / "state" / "hosts-known").write_text("".join(known))
+    (folder / "etc-hosts").write_text("127.0.0.1 localhost\n")
+
+
+@pytest.mark.parametrize("verb", ["network", "follow", "ready", "logs"])
+def test_what_a_member_does_for_itself_ends_well_where_nothing_of_a_join_is(tmp_path: Path, verb: str) -> None:
+    done = upkeep(tmp_path, verb)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_verb_that_upkeep_does_not_know_is_refused(tmp_path: Path) -> None:
+    member(tmp_path)
+    done = upkeep(tmp_path, "folow")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1] == "hybrid-mesh: remedy: upkeep.sh network, follow, ready or logs"
+
+
+@pytest.mark.parametrize("has_way", [True, False])
+def test_before_istio_starts_a_way_to_one_of_the_gateway_s_addresses_is_waited_for_a_while(
+    tmp_path: Path, has_way: bool
+) -> None:
+    member(tmp_path)
+    asked = f"route get {'192.0.2.1' if has_way else '192.0.2.9'}"
+    done = upkeep(tmp_path, "network", ip=f'[ "$*" = "{asked}" ]', ss="")
+    assert done.returncode == 0
+    assert ("note: no way to istiod after 1s; Istio starts nevertheless" in done.stderr) is not has_way
+    assert BLOCK in (tmp_path / "etc-hosts").read_text(), "its name leads there, whenever a way comes"
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_applications_wait_for_the_proxy_a_while(tmp_path: Path, is_ready: bool) -> None:
+    member(tmp_path)
+    answers = f'case "$*" in *" http://127.0.0.1:15021/healthz/ready") {str(is_ready).lower()} ;; *) false ;; esac'
+    done = upkeep(tmp_path, "ready", curl=answers)
+    assert done.returncode == 0
+    assert ("note: the proxy is not ready after 1s; applications start nevertheless" in done.stderr) is not is_ready
+
+
+def test_the_hosts_file_is_left_to_a_join_that_is_running(tmp_path: Path) -> None:
+    member(tmp_path)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "hybrid-mesh.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert upkeep(tmp_path, "follow", ss="").stderr == ""
+        assert (tmp_path / "etc-hosts").read_text() == "127.0.0.1 localhost\n"
+    assert "hybrid-mesh: write " in upkeep(tmp_path, "follow", ss="").stderr
+    assert BLOCK in (tmp_path / "etc-hosts").read_text()
+    assert upkeep(tmp_path, "follow", ss="").stderr == "", "nothing is to do"
+
+
+def test_a_gateway_s_name_that_cannot_be_followed_is_told(tmp_path: Path) -> None:
+    member(tmp_path, "east.example.com")
+    (tmp_path / "state" / "hosts-known").unlink()
+    done = upkeep(tmp_path, "follow", getent="", ss="")
+    assert (done.returncode, done.stderr) == (0, "hybrid-mesh: note: east.example.com has no address on this VM\n")
 
 
 def rotate(folder: Path, become: str, before: str = "") -> str:
