@@ -16,7 +16,20 @@ import pytest
 
 from hybridmesh import remote
 from hybridmesh.ops.facts import ProbeError, drift, environment, facts, requests_by_cluster, sections
-from tests.ops.probed import CERTS, HOST, IDENTITY, MANIFEST, NOW, certificate, claims, machine_facts, probe_output
+from tests.ops.probed import (
+    CERTS,
+    HOST,
+    IDENTITY,
+    MANIFEST,
+    NOW,
+    TRACKER,
+    certificate,
+    claims,
+    machine_facts,
+    private_key,
+    probe_output,
+    unit,
+)
 
 CHANGES = [
     ("package istio-sidecar\tinstalled 1.30.0", "package istio-sidecar: now installed 1.30.0, was installed 1.31.0"),
@@ -162,6 +175,121 @@ def test_the_probe_runs_on_a_machine_without_istio_and_can_be_read() -> None:
     )
     assert not facts(done.stdout).joined
     assert set(sections(probe_output())) <= set(sections(done.stdout))
+
+
+SIGNATURE = "c2lnbmF0dXJl"
+PROGRAMS = {
+    "systemctl": 'case $1 in show) cat "$0.said" ;; *) echo hybrid-mesh-start-1.service ;; esac',
+    "dpkg-query": "echo 'unknown ok not-installed'; exit 1",
+    "rpm": "echo installed 1.31.0-1",
+    "ip": """
+        echo '1: lo    inet 127.0.0.1/8 scope host lo'
+        echo '2: eth0    inet6 2001:db8::11/64 scope global'
+        echo '2: eth0    inet 192.0.2.11/24 brd 192.0.2.255 scope global eth0'""",
+    "ss": """
+        case $* in
+            -Hltnp)
+                echo 'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))'
+                echo 'LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=1,fd=3))'
+                echo 'LISTEN 0 128 127.0.0.1:15000 0.0.0.0:* users:(("envoy",pid=7,fd=1))' ;;
+            *) echo '0 0 192.0.2.11:40000 192.0.2.100:15012'; echo '0 0 [2001:db8::11]:40000 [2001:db8::100]:15012' ;;
+        esac""",
+    "curl": """
+        case $* in
+            */certs) cat "$0.said" ;;
+            */stats*) echo 'server.uptime: 100'; echo 'listener_manager.listener_create_failure: 0' ;;
+            */clusters)
+                echo 'outbound|8080|vm|echo::192.0.2.11:8080::rq_total::7'
+                echo 'outbound|8080|vm|echo::192.0.2.11:8080::cx_total::2'
+                echo 'inbound|8080||::127.0.0.1:8080::rq_total::5' ;;
+        esac""",
+    "iptables-save": "echo ':ISTIO_OUTPUT - [0:0]'; echo '-A OUTPUT -j ISTIO_OUTPUT'; echo '-A OUTPUT -j OTHER'",
+    "iptables-legacy-save": "",
+    "iptables-nft-save": "echo '-A PREROUTING -j ISTIO_INBOUND'",
+    "bash": '[ "$4" = 15012 ] || { echo Connection refused >&2; exit 1; }',  # as can_connect asks it
+    "getent": "if [ $1 = ahosts ]; then echo '240.240.0.1 STREAM'; echo '240.240.0.1 DGRAM'; fi",
+    "df": """
+        echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'
+        echo '/dev/vda1 1000 600 400 60% /'; echo '/dev/vda1 1000 600 400 60% /'
+        [ $1 = -Pk ] || echo 'none 0 0 0 - /run'""",
+}
+"""What a machine's programs answer, one each."""
+
+
+def probed_machine(folder: Path, *, bundle: bool = False) -> str:
+    """What the probe prints of a machine that is `folder`."""
+    log = f"first\nGET / 403 rbac_access_denied_x\ntoken eyJh.{claims(NOW)}.{SIGNATURE}\n{private_key()}@@ end\n"
+    files = {
+        "etc/os-release": 'ID="rocky"\nVERSION_ID="9.4"\nPLATFORM_ID=x\n',
+        "etc/hosts": "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n192.0.2.100 istiod.x.svc\n# END hybrid-mesh\n::1 x\n",
+        "etc/resolv.conf": "search x\nnameserver 192.0.2.53\n",
+        "etc/certs/key.pem": private_key(),
+        "etc/certs/cert-chain.pem": certificate(identity=IDENTITY),
+        "etc/certs/root-cert.pem": certificate(),
+        "run/secrets/tokens/istio-token": f"eyJhbGciOiJub25lIn0.{claims(NOW)}.{SIGNATURE}",
+        "var/lib/istio/envoy/cluster.env": "A='b c'\n",
+        "var/lib/hybrid-mesh/before/folders": "",
+        "var/lib/hybrid-mesh/generation": "0a1b2c\n",
+        "var/lib/hybrid-mesh/hosts": "east.example.com istiod.x.svc\n",
+        "var/lib/hybrid-mesh/manifest": MANIFEST,
+        "var/lib/hybrid-mesh/scripts/manifest.sh": f"cat <<'X'\n{MANIFEST.replace('enabled', 'disabled')}X\n",
+        "var/lib/hybrid-mesh/scripts/settings/accept": "clock\n",
+        "var/log/istio/istio.log": log,
+        "var/log/istio/istio.err.log": "last\n",
+        "bin/systemctl.said": f"{unit()}\n\n{TRACKER}\n",
+        "bin/curl.said": json.dumps(CERTS),
+        **{f"bin/{name}": f"#!/bin/sh\n{text}\n" for name, text in PROGRAMS.items()},
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o700 if name.startswith("bin/") else 0o600)
+    script = re.sub(r"/(?:etc|var|run/secrets)/", rf"{folder}\g<0>", remote.probe("echo.x", bundle=bundle))
+    script = script.replace("PATH=/usr", f"PATH={folder}/bin:/usr", 1)
+    return subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
+    found = facts(probed_machine(tmp_path))
+    assert (found.system, found.version, found.joined, found.generation) == ("rocky:9.4", "1.31.0-1", True, "0a1b2c")
+    assert (found.starting, found.ready, found.accepted) == (True, True, ("clock",))
+    assert found.unit("istio.service").active == "active"
+    assert found.unit("hybrid-mesh-conntrack.service").sub == "exited"
+    assert set(found.addresses) == {"127.0.0.1", "192.0.2.11", "2001:db8::11"}
+    assert (found.hosts, found.hosts_wanted) == (
+        (("192.0.2.100", "istiod.x.svc"),),
+        (("east.example.com", "istiod.x.svc"),),
+    )
+    assert found.environment == {"A": "b c"}
+    assert found.certificate is not None
+    assert (found.certificate.identities, len(found.roots), set(found.envoy_expiry)) == ((IDENTITY,), 1, {IDENTITY})
+    assert found.key_mode.startswith("600 ")
+    assert found.token is not None
+    assert found.token.expires == NOW
+    assert found.rules == 2, "of both kinds of iptables"
+    assert [(found.holder(port), port) for port in (22, 15000, 8080)] == [("sshd", 22), ("envoy", 15000), (None, 8080)]
+    assert found.peers == ("192.0.2.100", "2001:db8::100")
+    assert [(r.address, r.port, r.result) for r in (*found.gateways, *found.nameservers)] == [
+        ("192.0.2.100", 15012, "open"),
+        ("192.0.2.53", 53, "connection refused"),
+    ]
+    assert found.mesh_name == ("240.240.0.1",)
+    assert [disk.model_dump() for disk in (*found.disks, *found.inodes)] == [
+        {"path": "/", "size": 1000, "free": 400}
+    ] * 2
+    assert (found.stats, found.outbound) == ({"server.uptime": "100"}, {"outbound|8080|vm|echo": 7})
+    assert found.denied == ("GET / 403 rbac_access_denied_x",)
+    assert found.drift == ("unit istio.service: now disabled, was enabled",)
+    shown = ("token <token>", "<private key taken out>", " @@ end", "last")
+    assert found.log == ("first", "GET / 403 rbac_access_denied_x", *shown)
+
+
+def test_no_secret_leaves_the_machine_with_what_the_probe_finds(tmp_path: Path) -> None:
+    said = probed_machine(tmp_path, bundle=True)
+    assert "log/istio.log" in sections(said)
+    assert sections(said)["log/istio.log"].count("<private key taken out>") == 1
+    for secret in (SIGNATURE, *private_key().splitlines()[1:-1]):
+        assert secret not in said
 
 
 @pytest.mark.parametrize("shell", ["bash", "python3"])
