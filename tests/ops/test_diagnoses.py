@@ -287,10 +287,57 @@ def test_there_is_no_diagnosis_that_nothing_leads_to() -> None:
     assert len(DIAGNOSES) == len(BY_ID) >= 20
 
 
-def test_whatever_explains_a_diagnosis_is_one() -> None:
-    for diagnosis in DIAGNOSES:
-        assert diagnosis.explained_by <= set(BY_ID), diagnosis.id
-        assert diagnosis.id not in diagnosis.explained_by
+IT_CANNOT_COME = {
+    "never-joined", "service-stopped", "crash-loop", "hosts-stale", "gateway-unreachable", "certificate-expired",
+    "token-expired", "wrong-cluster-id", "wrong-trust-root", "wrong-identity", "istiod-down", "gateway-down",
+}  # fmt: skip
+CONSEQUENCES = {
+    "service-stopped": {"never-joined"},
+    "service-disabled": {"never-joined"},
+    "changed-by-hand": {"never-joined"},
+    "rules-missing": {"crash-loop"},
+    "proxy-not-ready": IT_CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
+    "gateway-unreachable": {"hosts-stale", "gateway-down"},
+    "certificate-ending": {"gateway-unreachable", "hosts-stale", "istiod-down", "gateway-down"},
+    "not-connected": IT_CANNOT_COME,
+    "out-of-sync": IT_CANNOT_COME | {"config-rejected"},
+    "entry-unhealthy": {"app-not-listening"},
+    "health-unheard": {"app-not-listening", "proxy-not-ready"},
+    "endpoint-missing": IT_CANNOT_COME
+    | {"not-connected", "entry-unhealthy", "health-unheard", "app-not-listening", "labels-drifted"},
+    "subset-empty": {"istiod-down"},
+}
+"""By what each is but a consequence of."""
+
+
+def test_there_is_no_other_consequence() -> None:
+    assert {d.id: d.explained_by for d in DIAGNOSES if d.explained_by} == CONSEQUENCES
+    assert set().union(*CONSEQUENCES.values()) <= set(BY_ID)
+
+
+@pytest.mark.parametrize("name", CONSEQUENCES)
+def test_a_consequence_is_left_out_where_its_cause_is_said(name: str) -> None:
+    consequence = WRONG[name]
+    for cause in CONSEQUENCES[name]:
+        of = WRONG[cause]
+        both = Spoiled("", {**consequence.probe, **of.probe}, {**consequence.mesh, **of.mesh})
+        ids = {finding.id for finding in found(both)}
+        assert (cause in ids, name in ids) == (True, False), cause
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        ({"listeners": f"{LISTENERS}15004\n"}, "port 15004, which the proxy needs, is held by somebody else"),
+        ({"root-certificate": ""}, "another root than the mesh's (no certificate): "),
+        ({"certificate": certificate(), "certs": ""}, "the certificate on its disk is for nobody, and it should be"),
+        ({"cluster.env": "ISTIO_META_NETWORK=embedded\n"}, "ISTIO_META_CLUSTER_ID is empty, and should be embedded"),
+    ],
+    ids=str,
+)
+def test_what_is_not_there_has_a_word_too(probe: dict[str, str], said: str) -> None:
+    (finding,) = found(Spoiled("", probe))
+    assert said in finding.what
 
 
 def test_a_stopped_proxy_is_said_once_and_not_by_its_consequences() -> None:
