@@ -73,7 +73,7 @@ case ${1-} in
         ;;
     follow) follow ;;
     ready)
-        within "$2" agent_is_ready || log "note: the proxy is not ready after ${2}s; applications start nevertheless"
+        within "${2:-60}" agent_is_ready || log "note: the proxy is not ready after ${2:-60}s; applications start nevertheless"
         ;;
     logs) rotate ;;
     *) fail "unknown: ${1-}" 'upkeep.sh network, follow, ready SECONDS or logs' ;;

@@ -251,7 +251,7 @@ def probed_machine(folder: Path, *, bundle: bool = False) -> str:
 
 def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
     found = facts(probed_machine(tmp_path))
-    assert (found.system, found.version, found.joined, found.generation) == ("rocky:9.4", "1.31.0-1", True, "0a1b2c")
+    assert (found.version, found.joined, found.generation) == ("1.31.0-1", True, "0a1b2c")
     assert (found.starting, found.ready, found.accepted) == (True, True, ("clock",))
     assert found.unit("istio.service").active == "active"
     assert found.unit("hybrid-mesh-conntrack.service").sub == "exited"
@@ -264,11 +264,8 @@ def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
     assert found.certificate is not None
     assert (found.certificate.identities, len(found.roots), set(found.envoy_expiry)) == ((IDENTITY,), 1, {IDENTITY})
     assert found.key_mode.startswith("600 ")
-    assert found.token is not None
-    assert found.token.expires == NOW
     assert found.rules == 2, "of both kinds of iptables"
     assert [(found.holder(port), port) for port in (22, 15000, 8080)] == [("sshd", 22), ("envoy", 15000), (None, 8080)]
-    assert found.peers == ("192.0.2.100", "2001:db8::100")
     assert [(r.address, r.port, r.result) for r in (*found.gateways, *found.nameservers)] == [
         ("192.0.2.100", 15012, "open"),
         ("192.0.2.53", 53, "connection refused"),

@@ -1013,7 +1013,7 @@ def test_connections_are_tracked_after_the_host_s_own_rules_are_loaded_in_the_pl
     assert done.stdout.count(rule) == tracked, done.stderr
 
 
-def upkeep(folder: Path, verb: str, **programs: str) -> subprocess.CompletedProcess[str]:
+def upkeep(folder: Path, *verb: str, **programs: str) -> subprocess.CompletedProcess[str]:
     """The script as a unit runs it, on a machine that is `folder`: waits of a second, and programs of its own."""
     for name in ("scripts", "run", "bin"):
         (folder / name).mkdir(exist_ok=True)
@@ -1026,14 +1026,14 @@ def upkeep(folder: Path, verb: str, **programs: str) -> subprocess.CompletedProc
         "^LOG=.*": f"LOG={folder}/log",
         "^PATH=": f"PATH={folder}/bin:",
         "/run/hybrid-mesh": f"{folder}/run/hybrid-mesh",
-        "_LIMIT=[36]0 ": "_LIMIT=1 ",
+        "^WAY_LIMIT=.*": "WAY_LIMIT=1",
     }
     for name in ("lib.sh", "upkeep.sh"):
         text = (SCRIPTS / name).read_text()
         for found, place in there.items():
             text = re.sub(found, place, text, flags=re.MULTILINE)
         (folder / "scripts" / name).write_text(text)
-    command = ["sh", str(folder / "scripts" / "upkeep.sh"), verb]
+    command = ["sh", str(folder / "scripts" / "upkeep.sh"), *verb]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert not list(folder.glob("run/*upkeep*")), "it leaves nothing"
     return done
@@ -1057,7 +1057,7 @@ def test_a_verb_that_upkeep_does_not_know_is_refused(tmp_path: Path) -> None:
     member(tmp_path)
     done = upkeep(tmp_path, "folow")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[1] == "hybrid-mesh: remedy: upkeep.sh network, follow, ready or logs"
+    assert done.stderr.splitlines()[1] == "hybrid-mesh: remedy: upkeep.sh network, follow, ready SECONDS or logs"
 
 
 @pytest.mark.parametrize("has_way", [True, False])
@@ -1076,7 +1076,7 @@ def test_before_istio_starts_a_way_to_one_of_the_gateway_s_addresses_is_waited_f
 def test_applications_wait_for_the_proxy_a_while(tmp_path: Path, is_ready: bool) -> None:
     member(tmp_path)
     answers = f'case "$*" in *" http://127.0.0.1:15021/healthz/ready") {str(is_ready).lower()} ;; *) false ;; esac'
-    done = upkeep(tmp_path, "ready", curl=answers)
+    done = upkeep(tmp_path, "ready", "1", curl=answers)
     assert done.returncode == 0
     assert ("note: the proxy is not ready after 1s; applications start nevertheless" in done.stderr) is not is_ready
 

@@ -139,7 +139,7 @@ class SidecarTimeouts(Model):
         wrong="a VM that cannot join would hold up the whole run.",
         fix="seconds, 1 to 86400.",
     )
-    boot_seconds: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=600)] = setting(
+    boot_seconds: Annotated[Whole, Field(ge=1, le=600)] = setting(
         60,
         meaning="How long the application's units (`machines.units`) wait for the proxy to become ready, at boot. Then "
         "they start without it. Until then the machine is still booting, and a preflight says so.",
