@@ -228,15 +228,16 @@ class _Bastions:
 
     async def to(self, machine: Reachable) -> asyncssh.SSHClientConnection | None:
         """What the way to a machine goes through; None: it has none. Raises SshError."""
-        door, name = machine.bastion, f"{machine.name}: its bastion"
+        door = machine.bastion
         if door is None:
             return None
         if door not in self._opened or _is_closed(self._opened[door]):
-            self._opened[door] = asyncio.create_task(_open(name, door, None, self._limits))
+            self._opened[door] = asyncio.create_task(_open(machine.name, door, None, self._limits))
         try:
             return await asyncio.shield(self._opened[door])
         except SshError as error:
-            raise SshError(name, error.kind, error.problem, error.consequence, error.fix) from None
+            problem = f"its bastion: {error.problem}"
+            raise SshError(machine.name, error.kind, problem, error.consequence, error.fix) from None
 
     async def close(self) -> None:
         """Closes them all."""

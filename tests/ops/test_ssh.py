@@ -213,6 +213,9 @@ def test_many_machines_behind_one_bastion_are_one_login_there(sshd: Sshd) -> Non
     assert {str(error).partition(": SSH")[0].partition(": 127")[0] for error in refused.values()} == {
         f"{name}: its bastion" for name in machines
     }
+    # Whoever looks at many machines says their names himself, and of each what is wrong.
+    problems = {error.problem for error in refused.values() if isinstance(error, SshError)}
+    assert problems == {f"its bastion: 127.0.0.1:{other.port} does not let root in with the private key"}
 
 
 def test_an_sshd_that_drops_logins_for_there_are_too_many_is_tried_again(
