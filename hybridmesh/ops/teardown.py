@@ -205,7 +205,11 @@ def teardown(
         console.print(f"left: {line}", markup=False, style="red")
     if left:
         raise typer.Exit(1)
-    console.print(f"{name}: nothing is left. `pulumi stack rm {name}` removes the empty stack.", markup=False)
+    console.print(
+        f"{name}: nothing is left. `pulumi stack rm {name} --preserve-config` removes the empty stack; without the "
+        f"option {stack_file(name)} goes with it.",
+        markup=False,
+    )
 
 
 def _known(settings: Settings, lost: Sequence[str]) -> list[str]:

@@ -117,7 +117,8 @@ def test_of_an_empty_stack_nothing_is_asked_and_what_is_left_is_named(guest: Sta
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == [
         empty,
-        f"{guest.name}: nothing is left. `pulumi stack rm {guest.name}` removes the empty stack.",
+        f"{guest.name}: nothing is left. `pulumi stack rm {guest.name} --preserve-config` removes the empty stack; "
+        f"without the option Pulumi.{guest.name}.yaml goes with it.",
     ]
     kubectl(guest.lab, "create", "namespace", NAMESPACE)
     done = teardown(guest)

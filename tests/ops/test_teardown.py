@@ -114,7 +114,8 @@ def test_it_asks_and_a_no_ends_it(world: World) -> None:
 def test_a_yes_destroys_and_then_looks(world: World) -> None:
     code, said = world.run(says="y\n")
     assert (code, world.destroyed()) == (0, True)
-    assert "dev: nothing is left." in said
+    assert "dev: nothing is left. `pulumi stack rm dev --preserve-config` removes the empty stack" in said
+    assert "without the option Pulumi.dev.yaml goes with it" in said, "which may be nowhere else"
     assert world.asked[-1] == (module.LEFT_ON_A_VM, ["vm-1"]), "vm-2 was the stack's own, and is gone"
 
 
