@@ -27,7 +27,7 @@ def doctor(
     machines: Annotated[list[str] | None, typer.Argument(help="Which; default all.")] = None,
     stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
     config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
     bundle: Annotated[
         Path | None,
         typer.Option(help="Write what was seen, logs and configuration too, to this .tar.gz, secrets taken out."),

@@ -49,7 +49,7 @@ def preflight(
     machines: Annotated[list[str] | None, typer.Argument(help="The machines; default: all of the stack.")] = None,
     stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
     config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
 ) -> None:
     """Say what would keep machines out, before anything is changed.
 

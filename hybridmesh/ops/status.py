@@ -31,7 +31,7 @@ SSH_SECONDS = 30.0
 def status(
     stack: Annotated[str | None, typer.Option(help="The stack; default the selected one.")] = None,
     config_file: Annotated[Path | None, typer.Option(help="Its settings; default Pulumi.<stack>.yaml.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
     ssh: Annotated[
         bool, typer.Option("--ssh/--no-ssh", help="Ask the machines too: certificate, version, changes by hand.")
     ] = True,

@@ -43,6 +43,7 @@ def test_help_is_whole_on_80_columns(words: tuple[str, ...], command: Any) -> No
             assert parameter.help, parameter.name
             for name in (*parameter.opts, *parameter.secondary_opts):
                 assert name in done.output
+            assert "--json" not in parameter.opts or "for scripts" in parameter.help, "a machine is a VM here"
 
 
 def test_a_terminal_that_does_not_know_a_sign_is_shown_another() -> None:
