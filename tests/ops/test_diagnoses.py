@@ -369,8 +369,10 @@ def test_a_sidecar_is_not_compared_with_an_istiod_that_its_machine_does_not_foll
     env = "ISTIO_META_CLUSTER_ID=embedded\nISTIO_META_NETWORK=embedded\n"
     newer = {"version": "1.32.0", "cluster.env": env}
     assert [f.id for f in found(Spoiled("", newer))] == ["version-skew"]
-    moved = {**newer, "cluster.env": f"CA_ADDR=istiod-v1-32.istio-system.svc:15012\n{env}"}
-    assert found(Spoiled("", moved)) == []
+    lines = "192.0.2.100 istiod-v1-32.istio-system.svc"
+    assert found(Spoiled("", {**newer, "hosts-block": lines, "hosts-wanted": lines})) == []
+    of_others = {**newer, "cluster.env": f"CA_ADDR=ca.example.com:443\n{env}"}
+    assert [f.id for f in found(Spoiled("", of_others))] == ["version-skew"], "a CA of others is no other istiod"
 
 
 def test_without_the_cluster_only_the_machine_is_judged() -> None:

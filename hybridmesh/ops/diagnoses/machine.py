@@ -133,8 +133,8 @@ def _another_join(facts: MachineFacts, case: Case) -> Iterator[Found]:
 
 def _version_skew(facts: MachineFacts, case: Case) -> Iterator[Found]:
     plane = case.topology["controlPlane"]
-    follows = facts.environment.get("CA_ADDR", "").partition(":")[0]
-    if not facts.version or follows not in ("", plane["discoveryHost"]):
+    follows = {name for _, name in facts.hosts_wanted}
+    if not facts.version or (follows and plane["discoveryHost"] not in follows):
         return  # an istiod beside the first: its version is not in the topology
     for objection in versions.objections(plane["version"], facts.version):
         if objection.kind == "sidecar":
