@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
+import subprocess
 
 import pytest
 
@@ -57,3 +61,12 @@ def test_what_is_missing_is_named_before_anything_is_made(engine: Engine) -> Non
         program.write_text(good)
     assert done.returncode != 0
     assert "serviceAccount" in done.stdout + done.stderr
+
+
+def test_its_schema_is_had_as_the_page_says(engine: Engine) -> None:
+    (command,) = re.findall(r"`(pulumi package get-schema [^`]+)`", (PROJECT_ROOT / "docs/reuse.md").read_text())
+    done = subprocess.run(
+        shlex.split(command), cwd=PROJECT_ROOT, env=engine.env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hybridmesh:index:Workload" in json.loads(done.stdout)["resources"]
