@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from typer.core import TyperCommand
 
@@ -190,7 +190,7 @@ def _write(folder: Path, files: Mapping[str, _File]) -> None:
 
 def _show(folder: Path, files: Mapping[str, _File], notes: list[str]) -> None:
     console = Console()
-    table = Table("file", "mode", "on the VM")
+    table = Table(Column("file", overflow="fold"), "mode", Column("on the VM", no_wrap=True))
     for name, file in files.items():
         table.add_row(Text(str(folder / name)), f"{file.mode:04o}", _ON_THE_VM[name])
     console.print(table)

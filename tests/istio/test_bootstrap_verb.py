@@ -58,6 +58,8 @@ def test_all_files_are_written_with_safe_modes(inputs: Path, umask: int) -> None
     assert (out / "istio-token").read_text() == TOKEN
     assert (out / "root-cert.pem").read_text() == (inputs / "root.pem").read_text()
     assert "Note" not in result.output
+    assert "…" not in result.output, "where a file belongs is read off"
+    assert "/var/run/secrets/tokens/istio-token" in result.output
     assert TOKEN not in result.output
 
 
