@@ -18,9 +18,11 @@ NO_PULUMI = (
     'pulumi is not on PATH. Fix: install the Pulumi CLI, or `env="$(.venv/bin/python -m lab env)" && eval "$env"`.'
 )
 _PASSPHRASE = "the stack's own in PULUMI_CONFIG_PASSPHRASE, or its file in PULUMI_CONFIG_PASSPHRASE_FILE."
+_FOLDER = "run it in the project's folder, where Pulumi.yaml is."
 _FIXES = (
     ("PULUMI_ACCESS_TOKEN must be set", "`pulumi login`, or PULUMI_BACKEND_URL: where the state is."),
-    ("no Pulumi.yaml project file", "run it in the project's folder, where Pulumi.yaml is."),
+    ("no Pulumi.yaml project file", _FOLDER),
+    ("pass the fully qualified name", _FOLDER),  # what it says there of a stack that is named
     ("no stack selected", "`--stack NAME`, or `pulumi stack select NAME`; `pulumi stack ls` tells which there are."),
     ("no stack named", "one of `pulumi stack ls`; `pulumi stack init NAME` makes another."),
     ("secrets manager: passphrase must be set", _PASSPHRASE),

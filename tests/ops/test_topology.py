@@ -51,6 +51,7 @@ def test_over_its_limit_it_is_let_end_in_order_and_what_it_said_is_kept(
     [
         ("PULUMI_ACCESS_TOKEN must be set for login during non-interactive CLI sessions", "`pulumi login`"),
         ("no Pulumi.yaml project file found (searching upwards from /tmp)", "the project's folder"),
+        ("if you're using the --stack flag, pass the fully qualified name (a/b/c)", "the project's folder"),
         ("no stack selected; please use `pulumi stack select` to choose one", "`--stack NAME`"),
         ("no stack named 'dev' found", "`pulumi stack ls`"),
         ("get stack secrets manager: incorrect passphrase", "PULUMI_CONFIG_PASSPHRASE"),
