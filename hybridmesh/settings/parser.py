@@ -170,7 +170,9 @@ def _read(file: object, path: str, read_file: ReadFile, findings: list[Finding])
         return read_file(file).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
-        fix = "a path relative to the project's root; files below .lab are made by `make dev`."
+        fix = "a path relative to the project's root, or one from `~/` on."
+        if file.startswith(".lab/"):
+            fix = "`make dev`, which makes the files below .lab; or the path of another."
         findings.append(Finding(path, _shown(file), f"cannot read this file: {reason}", consequence, fix))
         return ""
 

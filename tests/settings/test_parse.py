@@ -82,6 +82,14 @@ def test_a_missing_file_names_field_path_and_fix() -> None:
     assert (finding.path, finding.value) == ("sidecar.package.url", ".lab/dev/mirror/url")
     assert finding.problem == "cannot read this file: No such file or directory"
     assert "`make dev`" in finding.fix
+    sections = dev_sections()
+    sections["cluster"]["kubeconfig"] = "~/.kube/config"
+    with pytest.raises(SettingsError) as error:
+        parse(sections, lambda path: read_file(path) if path in FILES else read(path))
+    (finding,) = error.value.findings
+    assert finding.value == "~/.kube/config"
+    assert "`~/`" in finding.fix
+    assert "make dev" not in finding.fix, "it makes nothing there"
 
 
 def test_a_private_key_may_be_a_secret_of_the_stack() -> None:
