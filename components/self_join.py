@@ -199,7 +199,7 @@ def options(args: SelfJoinArgs, known: Mapping[str, Any]) -> BootstrapOptions:
         istio_namespace=known["istio_namespace"],
         auto_register=True,
         dns_capture=args.dns_capture,
-        standard_ports=True,
+        standard_places=True,
         local_exclude_ports=capture.exclude_inbound_ports,
         inbound_ports=capture.inbound_ports,
         all_inbound_ports=capture.all_inbound_ports,

@@ -460,7 +460,7 @@ def _options(args: SidecarArgs, known: Mapping[str, Any], **more: Any) -> Bootst
         auto_register=not args.static_entry,
         workload_entry=static_entry_name(known["group"]["metadata"]["name"], args.machine) if args.static_entry else "",
         dns_capture=args.dns_capture,
-        standard_ports=True,
+        standard_places=True,
         # The proxy's name in istiod, which else is the machine's own host name.
         environment={**agent_environment(args), "POD_NAME": args.machine},
         agent_role="router" if args.router else "",

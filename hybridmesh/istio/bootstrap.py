@@ -29,6 +29,7 @@ from .ports import AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, SSH
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AGENT_FLAGS = "ISTIO_AGENT_FLAGS"
+_FOLDERS = ("ISTIO_LOG_DIR", "OUTPUT_CERTS")
 _DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
 _NEEDS_QUOTES = re.compile(r"[^w@%+=:,./-]")
 """As istioctl has it, where the letter w is safe and others are not; but for the backslash, which it leaves bare: a
@@ -60,9 +61,9 @@ class BootstrapOptions:
     dns_capture: bool | None = True
     """Whether the VM's DNS queries go to the agent, which knows the names in the mesh. None: as proxyMetadata of mesh
     and group has it, for which istioctl takes `--capture-dns=false`."""
-    standard_ports: bool = False
-    """Whether agent and admin page are at Istio's own ports, 15020 and 15000, whatever mesh and group say: those that
-    firewall, metrics and scripts of the VM know."""
+    standard_places: bool = False
+    """Whether agent and admin page are at Istio's own ports, 15020 and 15000, and logs and certificates in its own
+    folders, whatever mesh and group say: those that firewall, metrics and scripts of the VM know."""
     trust_domain: str | None = None
     """Default: the mesh config's."""
     local_exclude_ports: Sequence[int] = ()
@@ -280,7 +281,9 @@ def _proxy_config(
         metadata |= over.get("proxyMetadata", {})
     if options.dns_capture is False and _DNS_CAPTURE in metadata:  # of the mesh, for its pods
         metadata[_DNS_CAPTURE] = "false"
-    if options.standard_ports:
+    if options.standard_places:
+        for variable in _FOLDERS:
+            metadata.pop(variable, None)
         config.pop("statusPort", None)
         config.pop("proxyAdminPort", None)
     config.pop("readinessProbe", None)

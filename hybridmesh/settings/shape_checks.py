@@ -10,7 +10,7 @@ from hybridmesh.istio.ports import SSH
 from .findings import Finding
 from .models import ProxyShape, Sidecar, Workload
 from .models.base import memory_bytes
-from .shapes import FIXED_PORTS, MACHINES_ONLY, RESERVED_VARIABLES, VM_VARIABLES, proxy_shape
+from .shapes import FIXED_FOLDERS, FIXED_PORTS, MACHINES_ONLY, RESERVED_VARIABLES, VM_VARIABLES, proxy_shape
 
 
 def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
@@ -44,6 +44,16 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
                 sidecar.environment[name],
                 f"moves a port that `up` and the metrics know as {FIXED_PORTS[name]}",
                 "`up` would not see that a VM is ready, or nobody its metrics.",
+                "leave it out.",
+            )
+        folder, consequence = FIXED_FOLDERS.get(name, ("", ""))
+        # Istio's own default begins with a dot, for it starts in /.
+        if folder and sidecar.environment[name].lstrip(".").rstrip("/") != folder:
+            yield Finding(
+                f"sidecar.environment.{name}",
+                sidecar.environment[name],
+                f"moves what is looked for in {folder}",
+                consequence,
                 "leave it out.",
             )
         if changes_user(name, sidecar.environment[name]):

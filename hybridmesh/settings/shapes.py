@@ -21,6 +21,15 @@ RESERVED_VARIABLES: Mapping[str, str] = {
 """Variables of `cluster.env` that have a setting of their own."""
 FIXED_PORTS: Mapping[str, int] = {"ENVOY_STATUS_PORT": AGENT_HEALTH, "ENVOY_PROMETHEUS_PORT": ENVOY_METRICS}
 """Variables that move a port which scripts, firewall and metrics know."""
+FIXED_FOLDERS: Mapping[str, tuple[str, str]] = {
+    "ISTIO_LOG_DIR": ("/var/log/istio", "Nobody would find its logs, nor empty them: they would fill the disk."),
+    "OUTPUT_CERTS": (
+        "/etc/certs",
+        "A VM would never renew the certificate that it has there, or find none after a reboot; and leave its key "
+        "behind when it leaves the mesh.",
+    ),
+}
+"""Variables that move a folder which the scripts on a VM know, and what follows."""
 VM_VARIABLES: Mapping[str, str] = {
     "CANONICAL_REVISION": "`machines.version`",
     "CANONICAL_SERVICE": "the workload's name",

@@ -240,8 +240,20 @@ def test_the_status_port_is_never_redirected(status_port: str, excluded: str) ->
     assert variables(mesh=mesh)["ISTIO_LOCAL_EXCLUDE_PORTS"] == excluded
 
 
+def test_folders_that_the_mesh_has_for_its_pods_are_not_a_vm_s() -> None:
+    """It would look for its certificate in /etc/certs after a reboot, and its logs are emptied where they are."""
+    mesh = "defaultConfig: {proxyMetadata: {OUTPUT_CERTS: /etc/istio-output-certs, ISTIO_LOG_DIR: /x, A: b}}"
+    for text in (cluster_env, mesh_yaml):
+        assert "OUTPUT_CERTS" in text(GROUP, mesh, BootstrapOptions())
+        there = text(GROUP, mesh, BootstrapOptions(standard_places=True))
+        assert "OUTPUT_CERTS" not in there
+        assert "ISTIO_LOG_DIR" not in there
+    own = BootstrapOptions(standard_places=True, environment={"OUTPUT_CERTS": "/etc/certs"})
+    assert "OUTPUT_CERTS=/etc/certs" in cluster_env(GROUP, mesh, own).replace("'", "")
+
+
 def test_a_vm_s_agent_is_where_firewall_and_scripts_look_for_it_whatever_the_mesh_says_for_pods() -> None:
-    mesh, options = "defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}", BootstrapOptions(standard_ports=True)
+    mesh, options = "defaultConfig: {statusPort: 15030, proxyAdminPort: 15100}", BootstrapOptions(standard_places=True)
     assert default_config(GROUP, mesh, options).keys() & {"statusPort", "proxyAdminPort"} == set()
     assert variables(mesh=mesh, options=options)["ISTIO_LOCAL_EXCLUDE_PORTS"] == "22,15090,15021,15020"
     assert default_config(GROUP, mesh, OPTIONS)["statusPort"] == 15030, "as istioctl has it"

@@ -619,6 +619,19 @@ RULES: list[tuple[str, Change, str, str]] = [
     ),
     *(
         (
+            f"{variable} = {value} moves a folder that is known",
+            at("sidecar/environment", {variable: value}),
+            f"sidecar.environment.{variable}",
+            f"moves what is looked for in {folder}",
+        )
+        for variable, value, folder in (
+            ("ISTIO_LOG_DIR", "/var/log", "/var/log/istio"),
+            ("OUTPUT_CERTS", "/etc/istio-output-certs", "/etc/certs"),
+            ("OUTPUT_CERTS", "", "/etc/certs"),
+        )
+    ),
+    *(
+        (
             f"{variable} moves a port that is known",
             at("sidecar/environment", {variable: "16000"}),
             f"sidecar.environment.{variable}",
@@ -868,6 +881,9 @@ GOOD = {
             "service": {"type": "LoadBalancer"},
             "networkGatewayPorts": {"tls": {"port": 15443, "targetPort": 16443}, "status-port": {"port": 80}},
         },
+    ),
+    "variables that leave folders where they are": at(
+        "sidecar/environment", {"OUTPUT_CERTS": "/etc/certs", "ISTIO_LOG_DIR": "./var/log/istio/"}
     ),
     "a variable that leaves a port where it is": at("sidecar/environment", {"ENVOY_STATUS_PORT": "15021"}),
     "a probe that finds a VM healthy just in time for up": at(f"{ECHO}/probe/initialDelaySeconds", 119),
