@@ -389,28 +389,14 @@ class HybridMesh(pulumi.ComponentResource):
 
     def _make_machines(self, key: str, workload: given.Workload, machines: given.Machines, component: Workload) -> None:
         """Those of a workload that are reached by SSH join in turn, those of Google Cloud by themselves."""
-        network = self._settings.network_of(workload)
-        lane = self._turns.of(len(machines.hosts))
-        for machine, host in sorted(machines.hosts.items()):
-            member = self._make_sidecar(
-                machine,
-                host,
-                component,
-                lane,
-                network=network,
-                workload=workload,
-                static=machines.registration == "static",
-            )
-            self._facts.machines[machine] = machine_facts(
-                self._hosts[machine],
-                member,
-                host,
-                workload=key,
-                namespace=workload.namespace,
-                network=network,
-                version=machines.version,
-                registration=machines.registration,
-            )
+        facts = {
+            "workload": key,
+            "namespace": workload.namespace,
+            "network": self._settings.network_of(workload),
+            "version": machines.version,
+            "registration": machines.registration,
+        }
+        self._make_members(machines.hosts, component, facts, workload)
         if self._google is not None:
             self._make_google_machines(key, workload, machines, component, self._google)
 
@@ -432,19 +418,27 @@ class HybridMesh(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        lane = self._turns.of(len(gateway.hosts))
-        for machine, host in sorted(gateway.hosts.items()):
-            member = self._make_sidecar(machine, host, component, lane, network=network)
-            self._facts.machines[machine] = machine_facts(
-                self._hosts[machine],
-                member,
-                host,
-                workload=gateway_group(network),
-                namespace=gateway.namespace,
-                network=network,
-                version="",
-                registration="auto",
-            )
+        facts = {
+            "workload": gateway_group(network),
+            "namespace": gateway.namespace,
+            "network": network,
+            "version": "",
+            "registration": "auto",
+        }
+        self._make_members(gateway.hosts, component, facts)
+
+    def _make_members(
+        self,
+        hosts: Mapping[str, given.Host],
+        component: Workload | NetworkGateway,
+        facts: Mapping[str, str],
+        workload: given.Workload | None = None,
+    ) -> None:
+        """Machines of one group; `facts`: what the topology tells of all of them alike."""
+        lane = self._turns.of(len(hosts))
+        for machine, host in sorted(hosts.items()):
+            member = self._make_sidecar(machine, host, component, lane, network=facts["network"], workload=workload)
+            self._facts.machines[machine] = machine_facts(self._hosts[machine], member, host, **facts)
 
     def _make_sidecar(
         self,
@@ -454,12 +448,12 @@ class HybridMesh(pulumi.ComponentResource):
         lane: Lane,
         *,
         network: str,
-        workload: given.Workload | None = None,
-        static: bool = False,
+        workload: given.Workload | None,
     ) -> Sidecar:
         settings, made = self._settings, self._hosts[machine]
         choices = proxy_choices(settings, workload)
-        revision = revision_of(settings.control_plane, workload.machines if workload is not None else None, host)
+        machines = workload.machines if workload is not None else None
+        revision = revision_of(settings.control_plane, machines, host)
         is_gateway = workload is None
         if is_gateway:
             choices["environment"] |= router_environment(network)
@@ -482,7 +476,7 @@ class HybridMesh(pulumi.ComponentResource):
                 group=component.group,
                 service_account=component.service_account,
                 identity=component.identity,
-                static_entry=static,
+                static_entry=machines is not None and machines.registration == "static",
                 locality=host.locality,
                 weight=host.weight,
                 connection=made.connection,
