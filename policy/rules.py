@@ -157,24 +157,20 @@ def no_wildcard_host(resource: Resource, config: Config) -> Iterator[str]:
     fix = "Fix: the host's full name."
     if resource.kind == "Gateway":
         yield from _hidden(resource.inputs.get("spec"))
-        for server in _list(resource.spec.get("servers")):
-            passes_services = _mapping(_mapping(server).get("tls")).get("mode") == "AUTO_PASSTHROUGH"
-            for host in _list(_mapping(server).get("hosts")):
-                name = str(host).rpartition("/")[2]
-                if not name.startswith("*"):
-                    continue
-                # What carries mutual TLS between networks, unopened: each service still checks who calls. Which is the
-                # cluster's domain, no resource says.
-                if passes_services and name.startswith("*."):
-                    domains = config.get("domains", DOMAINS)
-                    if not any(name.endswith(f".{domain}") for domain in domains):
-                        yield (
-                            f"lets through {host}, services outside of {', '.join(domains) or 'every domain'}: every "
-                            "one that anyone adds there would be open to other networks. Fix: the host's full name; or "
-                            "the cluster's domain (setting `cluster.domain`) in `domains` of this rule's configuration."
-                        )
-                else:
-                    yield f"lets through {host}: every host that anyone adds would be open to the outside. {fix}"
+        domains = config.get("domains", DOMAINS)
+        for host, passes_services in _let_through(resource):
+            name = host.rpartition("/")[2]
+            # What carries mutual TLS between networks, unopened: each service still checks who calls. Which is the
+            # cluster's domain, no resource says.
+            if passes_services and name.startswith("*."):
+                if not any(name.endswith(f".{domain}") for domain in domains):
+                    yield (
+                        f"lets through {host}, services outside of {', '.join(domains) or 'every domain'}: every "
+                        "one that anyone adds there would be open to other networks. Fix: the host's full name; or "
+                        "the cluster's domain (setting `cluster.domain`) in `domains` of this rule's configuration."
+                    )
+            elif name.startswith("*"):
+                yield f"lets through {host}: every host that anyone adds would be open to the outside. {fix}"
     if resource.kind == "VirtualService":
         judged = [_at(resource.inputs, "spec", key) for key in ("gateways", "hosts")]
         yield from _hidden(judged, "gateways and hosts")
@@ -345,6 +341,13 @@ RULES: Final[tuple[Rule | StackRule, ...]] = (
         settings={"required": {"type": "array", "items": {"type": "string"}, "default": LABELS}},
     ),
 )
+
+
+def _let_through(gateway: Resource) -> Iterator[tuple[str, bool]]:
+    """Hosts of a Gateway, each with whether it passes mutual TLS for them on as it is."""
+    for server in map(_mapping, _list(gateway.spec.get("servers"))):
+        mode = _mapping(server.get("tls")).get("mode")
+        yield from ((str(host), mode == "AUTO_PASSTHROUGH") for host in _list(server.get("hosts")))
 
 
 def _selects_metrics_server(resource: Resource) -> bool:
