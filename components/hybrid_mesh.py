@@ -435,7 +435,7 @@ class HybridMesh(pulumi.ComponentResource):
         workload: given.Workload | None = None,
     ) -> None:
         """Machines of one group; `facts`: what the topology tells of all of them alike."""
-        lane = self._turns.of(len(hosts))
+        lane = self._turns.of_workload()
         for machine, host in sorted(hosts.items()):
             member = self._make_sidecar(machine, host, component, lane, network=facts["network"], workload=workload)
             self._facts.machines[machine] = machine_facts(self._hosts[machine], member, host, **facts)

@@ -263,7 +263,7 @@ class Sidecar(pulumi.ComponentResource):
             opts=self._child,
         )
         if args.turn is not None:
-            args.turn.ends_with(membership)
+            args.turn.ends_with(membership.synced)
         return membership, {
             "entry": membership.registration,
             "identity": report.apply(lambda r: r.identity),

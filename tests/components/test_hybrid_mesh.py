@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -280,6 +281,25 @@ def test_a_bigger_batch_is_the_stack_s_to_set_and_never_a_whole_workload() -> No
     world = run(mesh(dev_settings(bigger)), answers=staged)
     order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
     assert order[1].endswith("-membership"), "two machines: one at a time"
+
+
+def test_a_machine_is_restarted_once_the_other_of_its_workload_that_joins_in_the_same_run_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restarted = threading.Event()
+    meanwhile: list[bool] = []
+
+    class Watched(World):
+        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
+            if request.name == "mesh-vm-1-ready":
+                restarted.set()
+            elif request.name == "mesh-vm-2-membership":
+                meanwhile.append(restarted.wait(1))
+            return super().RegisterResource(request)
+
+    monkeypatch.setattr("tests.components.harness.World", Watched)
+    run(mesh(dev_settings()), first=False, answers={"mesh-vm-1-join": {"stdout": "staged 1\n"}})
+    assert (meanwhile, restarted.is_set()) == ([False], True)
 
 
 def test_everything_in_the_mesh_goes_before_istiod_and_istiod_before_what_it_leaves_behind() -> None:

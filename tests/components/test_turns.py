@@ -25,14 +25,14 @@ class Roll:
         self.turns = {
             machine: (key, lane.of(machine))
             for key, machines in workloads.items()
-            for lane in [turns.of(len(machines))]
+            for lane in [turns.of_workload()]
             for machine in machines
         }
         self.most_of: dict[str, int] = dict.fromkeys(workloads, 0)
 
     async def roll(self, machine: str, said: str = "staged 1") -> None:
         key, turn = self.turns[machine]
-        member: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        member: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         end = asyncio.ensure_future(turn.give_back(member))
         try:
             assert await turn.wait(f"digest {said}") == f"digest {said}"
@@ -51,7 +51,7 @@ class Roll:
             member.set_exception(RuntimeError("not ready"))
         else:
             self.done.append(machine)
-            member.set_result("urn")
+            member.set_result(True)
         await end
 
     async def all(self) -> None:
@@ -97,9 +97,10 @@ def test_one_that_does_not_come_back_ends_the_roll() -> None:
 def test_the_failure_says_who_stopped_the_roll_and_what_to_do() -> None:
     async def program() -> None:
         roll = Roll(1, {"shop": ["a", "b"]}, fails="a")
+        rest = asyncio.ensure_future(roll.turns["b"][1].wait("digest staged 1"))
         await roll.roll("a")
         with pytest.raises(RollStoppedError, match=r"b keeps what it runs: a did not come back.*run `pulumi up` again"):
-            await roll.turns["b"][1].wait("digest staged 1")
+            await rest
 
     run(program)
 
@@ -108,14 +109,103 @@ def test_the_failure_says_who_stopped_the_roll_and_what_to_do() -> None:
 def test_one_that_needs_no_restart_waits_for_nobody_and_its_failure_stops_nobody(joined: str) -> None:
     async def program() -> None:
         turns = Turns(1)
-        lane = turns.of(2)
-        holder, other = lane.of("a"), lane.of("b")
-        await holder.wait("digest staged 1")
+        lane = turns.of_workload()
+        holder, next_one, other = (lane.of(machine) for machine in ("a", "b", "c"))
+        turn = asyncio.ensure_future(holder.wait("digest staged 1"))
+        asyncio.ensure_future(next_one.wait("digest staged 1"))  # noqa: RUF006 - it waits on until the end
+        await turn
         assert await other.wait(joined) == joined
-        failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        failed.set_exception(RuntimeError("its host is gone"))
-        await other.give_back(failed)
+        await other.give_back(failure())
         assert turns.stopped_by is None
+
+    run(program)
+
+
+def failure() -> asyncio.Future[bool]:
+    """Of a machine whose host is gone."""
+    failed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    failed.set_exception(RuntimeError("its host is gone"))
+    return failed
+
+
+def membership(synced: bool | None = True) -> asyncio.Future[bool | None]:
+    """That a machine is in the mesh; None: of one that a run with `--target` leaves out, which is not."""
+    done: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+    done.set_result(synced)
+    return done
+
+
+async def goes(turn: asyncio.Future[str]) -> bool:
+    """Whether it has its turn by now."""
+    await asyncio.sleep(0.01)
+    return turn.done()
+
+
+def test_one_that_serves_is_restarted_once_another_of_its_workload_serves_too() -> None:
+    """The other is new, or was out of the mesh: with both away nobody would answer."""
+
+    async def program() -> None:
+        lane = Turns(1).of_workload()
+        serving, joins = lane.of("a"), lane.of("b")
+        turn = asyncio.ensure_future(serving.wait("digest staged 1"))
+        await joins.wait("digest applied 1")
+        assert not await goes(turn)
+        await joins.give_back(membership())
+        assert await goes(turn)
+
+    run(program)
+
+
+def test_those_that_join_meanwhile_make_no_batch_larger() -> None:
+    async def program() -> None:
+        lane = Turns(9).of_workload()
+        turns = [asyncio.ensure_future(lane.of(machine).wait("digest staged 1")) for machine in ("a", "b")]
+        joins = lane.of("c")
+        assert [await goes(turn) for turn in turns] == [True, False]
+        await joins.give_back(membership())
+        assert await goes(turns[1])
+
+    run(program)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["it fails", "it is left out of the run"])
+def test_one_that_does_not_come_to_serve_is_waited_for_no_longer(fails: bool) -> None:
+    async def program() -> None:
+        lane = Turns(1).of_workload()
+        serving, joins = lane.of("a"), lane.of("b")
+        turn = asyncio.ensure_future(serving.wait("digest staged 1"))
+        assert not await goes(turn)
+        await joins.give_back(failure() if fails else membership(None))
+        assert await goes(turn)
+
+    run(program)
+
+
+def test_those_of_a_workload_go_in_the_same_order_in_each_run_however_fast_they_are() -> None:
+    """Or the next run might restart one while another, which the run before has restarted, has not come back."""
+
+    async def program() -> None:
+        lane = Turns(1).of_workload()
+        first, second = lane.of("a"), lane.of("b")
+        later = asyncio.ensure_future(second.wait("digest staged 1"))
+        assert not await goes(later)
+        sooner = asyncio.ensure_future(first.wait("digest staged 1"))
+        assert await goes(sooner)
+        assert not later.done()
+        await first.give_back(membership())
+        assert await goes(later)
+
+    run(program)
+
+
+def test_a_workload_that_waits_for_a_new_machine_keeps_no_other_workload() -> None:
+    async def program() -> None:
+        turns = Turns(1)
+        shop, cart = turns.of_workload(), turns.of_workload()
+        shop.of("new")
+        waits = asyncio.ensure_future(shop.of("a").wait("digest staged 1"))
+        alone = asyncio.ensure_future(cart.of("b").wait("digest staged 1"))
+        assert [await goes(alone), waits.done()] == [True, False]
 
     run(program)
 
@@ -125,7 +215,7 @@ def test_in_a_preview_where_nobody_restarts_none_waits(monkeypatch: pytest.Monke
 
     async def program() -> None:
         monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
-        lane = Turns(1).of(3)
+        lane = Turns(1).of_workload()
         for machine in ("a", "b", "c"):
             joined = await lane.of(machine).wait("digest staged 1", lambda: pytest.fail("it has a place to give back"))
             assert joined == "digest staged 1"
@@ -134,7 +224,7 @@ def test_in_a_preview_where_nobody_restarts_none_waits(monkeypatch: pytest.Monke
 
 
 def test_a_lane_gives_each_machine_a_turn_of_its_own() -> None:
-    lane = Turns(1).of(1)
+    lane = Turns(1).of_workload()
     assert isinstance(lane, Lane)
     assert isinstance(lane.of("a"), Turn)
     assert lane.of("a") is not lane.of("a")
