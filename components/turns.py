@@ -12,8 +12,9 @@ STAGED = "staged"
 """What a join says first that has laid a change ready, which a restart brings about (join.sh)."""
 
 
-class RollStoppedError(Exception):
-    """A member that was restarted before this one did not come back: the others keep what they run."""
+class RollStoppedError(pulumi.RunError):
+    """A member that was restarted before this one did not come back: the others keep what they run. Told without a
+    traceback, where `pulumi up --continue-on-error` lets the program go on."""
 
 
 class Turns:
@@ -135,8 +136,9 @@ class Turn:
         self._taken = True
         if turns.stopped_by is not None:
             raise RollStoppedError(
-                f"{self.machine} keeps what it runs: {turns.stopped_by} did not come back from its restart. Correct "
-                "what is said of that one, then run `pulumi up` again."
+                f"the roll has ended at {turns.stopped_by}, which did not come back from its restart: {self.machine}, "
+                f"and every other machine that has had no turn, keeps what it runs. Correct what is said of "
+                f"{turns.stopped_by}, then run `pulumi up` again."
             )
         return joined
 
