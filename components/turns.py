@@ -8,8 +8,7 @@ from operator import attrgetter
 
 import pulumi
 
-STAGED = "staged"
-"""What a join says first that has laid a change ready, which a restart brings about (join.sh)."""
+from hybridmesh.remote.join import is_staged
 
 
 class RollStoppedError(pulumi.RunError):
@@ -127,7 +126,7 @@ class Turn:
         A member that was restarted in an earlier run has that in the state still, and waits though it has nothing to
         wait for; in a preview, where nobody restarts, it does not.
         """
-        if joined.split()[1:2] != [STAGED] or pulumi.runtime.is_dry_run():
+        if not is_staged(joined) or pulumi.runtime.is_dry_run():
             return joined
         meanwhile()
         self._staged = True

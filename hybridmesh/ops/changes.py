@@ -16,6 +16,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from hybridmesh.providers.adopters import URNS
 from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
+from hybridmesh.remote.join import is_staged
 
 from .differences import DIGEST, MISSING, NOTHING, block, differences
 from .topology import by_number
@@ -33,6 +34,8 @@ _PARTS = ("machine", "preflight", "departure", "token", "join", "ready", "member
 """What a VM's membership is made of."""
 _RESTARTING = {"cluster.env", "mesh.yaml", "package", "root-cert.pem"}
 """Of a `Sidecar`, what a running proxy does not read again."""
+_SAYS_NOTHING = re.compile(rf"({DIGEST.pattern}( \w+ [0-9a-f-]{{36}})?)?")
+"""A digest, such as a join's, with what that join said; or none."""
 _IDENTIFYING = {"namespace", "serviceAccount", "entry"}
 """Of an `IstioToken`, by what the mesh knows the machine."""
 _TOP = ("pulumi:pulumi:Stack", "hybridmesh:hybrid_mesh:HybridMesh")
@@ -263,7 +266,10 @@ def _what_comes_of_it(sidecar: _Node) -> str:
         if not differing:
             by_hand = ((token.get("oldState") or {}).get("outputs") or {}).get("drift")
             return "what was changed by hand is put right" if by_hand else "it joins anew, having been out or put back"
-    return "Istio restarts, in turn" if sidecar.step and _differing(sidecar.step) & _RESTARTING else ""
+    if sidecar.step and _differing(sidecar.step) & _RESTARTING:
+        return "Istio restarts, in turn"
+    awaited = str(_inputs(steps.get("ready", {}), "newState").get("stdin", ""))
+    return "Istio restarts, in turn, unless an earlier run has done it" if is_staged(awaited) else ""
 
 
 def _differing(step: Mapping[str, Any]) -> set[str]:
@@ -409,7 +415,7 @@ def _legible(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, 
         elif (
             will in (UNKNOWN, _SECRET)
             or (will is MISSING and (was in (*NOTHING, _SECRET) or key == FOUND))
-            or all(isinstance(value, str) and DIGEST.fullmatch(value) for value in (was, will))
+            or all(isinstance(value, str) and _SAYS_NOTHING.fullmatch(value) for value in (was, will))
         ):
             before.pop(key, None)
             after.pop(key, None)

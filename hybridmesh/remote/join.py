@@ -29,6 +29,12 @@ def last_line(stdout: str) -> str:
     return stdout.strip().rpartition("\n")[2]
 
 
+def is_staged(joined: str) -> bool:
+    """Whether a join, of which its generation and what it said are told, has laid a change ready that a restart brings
+    about (join.sh)."""
+    return joined.split()[1:2] == ["staged"]
+
+
 def ready_report(stdout: str, machine: str) -> ReadyReport:
     """Reads the line of JSON that the readiness script printed. Raises ValueError for anything else."""
     try:

@@ -268,6 +268,23 @@ def test_a_restart_is_said(file: str) -> None:
     assert title == "~ Sidecar mesh-vm-1: Istio restarts, in turn"
 
 
+def test_a_restart_that_an_earlier_run_has_not_come_to_is_said_and_no_words_of_joins() -> None:
+    """Of a roll that has ended half-way, the machines that had no turn, and the one that did not come back."""
+    was, will = (
+        f"{str(digit) * 64} {word} 1b4db7eb-4057-5ddf-91e0-36dec72071f{digit}"
+        for digit, word in enumerate(("applied", "staged"))
+    )
+    membership = ({"joined": was}, {"joined": will})
+    left = [step for n in (1, 2) for step in vm(f"mesh-vm-{n}", {}, {}, ready=({"stdin": was}, {"stdin": will}))]
+    assert shown(*left) == [
+        "  Sidecar mesh-vm-1, mesh-vm-2: Istio restarts, in turn, unless an earlier run has done it",
+        "~   ready",
+    ]
+    assert shown(*vm("mesh-vm-3", {}, {}, membership=membership)) == ["  Sidecar mesh-vm-3", "~   membership"]
+    edited = vm("mesh-vm-3", {}, {}, membership=({"joined": ""}, {"joined": will}))
+    assert shown(*edited) == ["  Sidecar mesh-vm-3", "~   membership"], "its entry was, as a refresh has found"
+
+
 def test_what_comes_of_a_change_is_said_of_the_machine() -> None:
     token = {"scripts": "0" * 64, "expirationSeconds": 3600}
     steps = list(vm("mesh-vm-1", {}, {}, token=(token, token), **JOINED))
