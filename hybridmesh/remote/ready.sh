@@ -71,6 +71,11 @@ check_token() {
         "let it have another one: pulumi up --replace '**::mesh-$name-token'; so every VM that had no turn yet"
 }
 
+# How long a switch may take, there and all the way back; one that an earlier run has begun goes on without it
+switch_seconds() {
+    echo $(($(setting cut-off-seconds 15) + $(setting drain-seconds 5) + 2 * ($(setting install-timeout-seconds 300) + LIMIT) + 300))
+}
+
 # What the stack wants runs here, or the switch to it is made: detached, since this session may end.
 switch() {
     is_switched && return
@@ -85,10 +90,7 @@ switch() {
         --description='hybrid-mesh: from what ran here to what the stack wants' \
         --property=TimeoutStopSec=900 --property="ExecStopPost=-/bin/sh $STATE/next/switch.sh rescue" /bin/sh "$STATE/next/switch.sh" ||
         fail 'the switch cannot be started' 'see the output above and: systemctl status'
-    drain=$(setting drain-seconds 5)
-    install=$(setting install-timeout-seconds 300)
-    cut_off=$(setting cut-off-seconds 15)
-    wait_for $((cut_off + drain + 2 * (install + LIMIT) + 300)) 'the switch is not over' restart_is_over
+    wait_for "$(switch_seconds)" 'the switch is not over' restart_is_over
     is_switched && return
     [ -s "$STATE/outcome" ] || fail 'the switch was cut off' "see $LOG, then pulumi up"
     sed -n '3,$p' "$STATE/outcome" >&2
@@ -103,7 +105,7 @@ certificate_is_there() {
 [ -n "$SPIFFE_ID" ] || fail 'setting spiffe-id is empty' 'pass the identity of the workload'
 [ -d "$STATE" ] || fail 'this machine was never joined' 'run the join first'
 step restart
-wait_for "$LIMIT" 'the restart is not over' restart_is_over
+wait_for "$(switch_seconds)" 'the restart is not over' restart_is_over
 switch
 step ready "wait for http://127.0.0.1:15021/healthz/ready, at most ${LIMIT}s"
 wait_for "$LIMIT" 'the proxy is not ready' agent_is_ready

@@ -585,6 +585,26 @@ def test_a_new_token_restarts_a_proxy_that_cannot_do_without_it_and_no_other(
         assert (tmp_path / "token").read_text() == TOKEN
 
 
+def test_a_switch_that_an_earlier_run_has_begun_is_waited_for_as_long_as_one_of_this_run(tmp_path: Path) -> None:
+    """Pulumi may have been killed in a roll: the switch goes on, and may have to come all the way back."""
+    shutil.copy(SCRIPTS / "ready.sh", tmp_path)
+    (tmp_path / "next/settings").mkdir(parents=True)
+    (tmp_path / "next/settings/generation").write_text("new\n")
+    (tmp_path / "lib.sh").write_text(
+        """
+        setting() { case $1 in generation) echo new ;; spiffe-id) echo identity ;; *) echo "$2" ;; esac; }
+        within() { echo "$1 $2" >>waits; [ "$(wc -l <waits)" = 1 ] || echo new >generation; }
+        for name in proxy_group step unfit_certificate now quietly; do eval "$name() { :; }"; done
+        fail() { exit 1; }
+        STATE=.
+        """
+    )
+    subprocess.run(["sh", "./ready.sh"], cwd=tmp_path, capture_output=True, timeout=20, check=False)
+    before, own, ready, *_ = [line.split() for line in (tmp_path / "waits").read_text().splitlines()]
+    assert before == own == [own[0], "restart_is_over"]
+    assert int(own[0]) > 2 * int(ready[0]), "until the new one is given up, and the old one is back"
+
+
 @pytest.mark.parametrize("value", ["plain", 'say "hi"', "back\\slash\\n", "%s $(id)", "東京", "tab\tbell\a", ""])
 def test_a_json_string_is_json_whatever_is_in_it(tmp_path: Path, value: str) -> None:
     (tmp_path / "value").write_text(value)
