@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from hybridmesh.istio.nested import merged
 from hybridmesh.settings import Finding
 from hybridmesh.settings import models as given
+from hybridmesh.settings.google_checks import of_another_project
 
 from .gce_fleet import GceFleet, GceFleetArgs
 from .gce_guard import Way
@@ -73,7 +74,9 @@ class GoogleCloud(pulumi.ComponentResource):
             if owner is None or shared is None or getattr(shared, field) is None:
                 return pulumi.Output.from_input(here or "")
             found = owner.get_output(getattr(shared, field))
-            return pulumi.Output.all(found, found.is_secret()).apply(lambda both: shared_value(shared, field, *both))
+            return pulumi.Output.all(found, found.is_secret()).apply(
+                lambda both: shared_value(shared, field, google.project, *both)
+            )
 
         subnetwork = value(google.subnetwork, "subnetwork")
         self.place = GcePlace(
@@ -226,7 +229,7 @@ def observers(of_google: Sequence[str], scrapers: Sequence[str]) -> list[str]:
 
 
 _SHARED: Mapping[str, tuple[TypeAdapter[str], str]] = {
-    "network": (TypeAdapter(str), "a network's name or self link"),
+    "network": (TypeAdapter(str), "the name or self link of a network in `google.project`"),
     "subnetwork": (TypeAdapter(str), "a subnetwork's name or self link"),
     "api_server": (TypeAdapter(given.ApiServerUrl), "`https://HOST` or `https://HOST:PORT`"),
     "certificate_authority": (TypeAdapter(given.CertificateAuthority), "the cluster's CA certificate, PEM, not base64"),
@@ -234,11 +237,14 @@ _SHARED: Mapping[str, tuple[TypeAdapter[str], str]] = {
 """What another stack's output must be, by the field of `google.sharedStack` that names it; and in words."""
 
 
-def shared_value(shared: given.SharedStack, field: str, value: object, secret: bool) -> str:
+def shared_value(shared: given.SharedStack, field: str, project: str, value: object, secret: bool) -> str:
     """Another stack's output, if it is what that field is for. Raises ValueError, without the value if it is secret."""
     kind, wanted = _SHARED[field]
     try:
-        return kind.validate_python(value)
+        fit = kind.validate_python(value)
+        problem = of_another_project(fit, project) if field == "network" else ""
+        if not problem:
+            return fit
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
     if value is None:

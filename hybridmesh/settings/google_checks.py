@@ -1,5 +1,6 @@
 """The rules of Google Cloud that need more than one field."""
 
+import re
 from collections.abc import Iterator
 
 from .draft import Draft
@@ -20,6 +21,7 @@ OWN_LABEL = "hybrid-mesh"
 """The label that machines have without `labels`."""
 RULE_NAME = 63
 """How long the name of a firewall rule may be."""
+_NETWORK_S_PROJECT = re.compile("projects/([^/]+)/global/networks/")
 
 
 def check_google(draft: Draft) -> Iterator[Finding]:
@@ -104,6 +106,14 @@ def _links(google: Google) -> Iterator[Finding]:
             "Google would refuse the firewall rules.",
             "a network's name, or a link such as `projects/p/global/networks/n`.",
         )
+    if google.network is not None and (problem := of_another_project(google.network, google.project)):
+        yield Finding(
+            "google.network",
+            google.network,
+            problem,
+            "Google takes firewall rules of a network in the network's own project alone, also in a Shared VPC.",
+            "a network of `google.project`.",
+        )
     wanted = f"/regions/{google.region}/subnetworks/"
     if google.subnetwork is not None and "/" in google.subnetwork and wanted not in google.subnetwork:
         yield Finding(
@@ -113,6 +123,15 @@ def _links(google: Google) -> Iterator[Finding]:
             "Google would refuse the machines, and the gateway's address.",
             f"a subnetwork's name, or a link such as `projects/p{wanted}s`.",
         )
+
+
+def of_another_project(network: str, project: str) -> str:
+    """What is wrong with a network that is another project's, as far as its link tells; empty if nothing is."""
+    found = _NETWORK_S_PROJECT.search(network)
+    # Some links have the project's number, which may be that of any.
+    if found is None or found[1] == project or found[1].isdigit():
+        return ""
+    return f"is a network of another project than `google.project`, {project}"
 
 
 def _api_server(google: Google) -> Iterator[Finding]:

@@ -119,10 +119,10 @@ def test_no_address_is_reserved_where_that_is_not_wanted_or_another_is_given(cha
 
 def shared_world(secrets: Collection[str] = (), **changed: str) -> World:
     changes = [at("google/network", ...), at("google/subnetwork", ...), at("google/gke", ...)]
-    outputs = {"net": "projects/h/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": PEM, **changed}
+    outputs = {"net": "projects/my-project/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": PEM}
     shared = {**SHARED, "network": "net", "subnetwork": "sub", "apiServer": "api", "certificateAuthority": "ca"}
     settings = gcp_settings(*changes, at("google/sharedStack", shared))
-    found = {name: value for name, value in outputs.items() if value}
+    found = {name: value for name, value in {**outputs, **changed}.items() if value}
     answers = {**ANSWERS, "mesh-google-stack": {"outputs": found, "secretOutputNames": sorted(secrets)}}
     return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
 
@@ -132,7 +132,7 @@ def test_another_stack_s_outputs_take_the_place_of_values() -> None:
     template = world.one("mesh-shop-fleet-template")
     assert template.value("networkInterfaces")[0]["subnetwork"] == "m"
     assert PEM in template.plain["metadata"]["startup-script"], "secret there, and public by nature"
-    assert world.one("mesh-shop-fleet-in-health").value("network") == "projects/h/global/networks/n"
+    assert world.one("mesh-shop-fleet-in-health").value("network") == "projects/my-project/global/networks/n"
     assert world.one("mesh-google-stack").value("id") == "my-org/network/prod"
 
 
@@ -142,6 +142,11 @@ def test_another_stack_s_outputs_take_the_place_of_values() -> None:
         (
             {"net": ""},
             "google.sharedStack.network = net: names an output of stack `my-org/.*` that is not there",
+        ),
+        (
+            {"net": "https://www.googleapis.com/compute/v1/projects/h/global/networks/n"},
+            "google.sharedStack.network = net: .* that is `https.*/n`, which is a network of "
+            "another project than `google.project`, my-project",
         ),
         (
             {"api": "10.9.0.2"},

@@ -123,6 +123,11 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at(f"{FLEET}/labels", {"hybrid-mesh": "shop"}), f"{FLEET}/labels.hybrid-mesh", "is set by the stack itself"),
         (at(f"{FLEET}/bootSeconds", 3601), f"{FLEET}/bootSeconds", "less than or equal to 3600"),
         (at("google/network", "projects/p/regions/r/subnetworks/s"), "google.network", "else than a network"),
+        (
+            at("google/network", "projects/host/global/networks/n"),
+            "google.network",
+            "a network of another project than",
+        ),
         (at("google/subnetwork", "projects/p/global/networks/n"), "google.subnetwork", "else than a subnetwork"),
         (
             at("google/subnetwork", "projects/p/regions/europe-west1/subnetworks/s"),
@@ -199,7 +204,8 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        at("google/network", "projects/host/global/networks/mesh"),
+        at("google/network", "projects/my-project/global/networks/mesh"),
+        at("google/network", "projects/123456789/global/networks/mesh"),
         at("google/subnetwork", "https://www.googleapis.com/compute/v1/projects/h/regions/europe-west3/subnetworks/m"),
         at(f"{FLEET}/machineType", "n2-standard-4"),
         at(f"{FLEET}/machineType", "custom-2-4096"),

@@ -185,7 +185,7 @@ class Google(Model):
     )
     network: Resource | None = setting(
         None,
-        meaning="The VPC network, by name or self link; this or `sharedStack.network`.",
+        meaning="The VPC network, by name or self link; this or `sharedStack.network`. It is of `project`.",
         example="mesh",
         wrong="machines would be in no network.",
         fix="a network's name.",
