@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from hybridmesh.istio.nested import merged
 from hybridmesh.settings import Finding
 from hybridmesh.settings import models as given
-from hybridmesh.settings.google_checks import of_another_project
+from hybridmesh.settings.google_checks import has_own_address, of_another_project
 
 from .gce_fleet import GceFleet, GceFleetArgs
 from .gce_guard import Way
@@ -27,6 +27,9 @@ INTERNAL_GATEWAY = {
 }
 """Annotations by which GKE gives a Service a load balancer in the VPC, for machines of all its regions. Source:
 cloud.google.com/kubernetes-engine/docs/concepts/service-load-balancer-parameters."""
+GATEWAY_SUBNETWORK = "networking.gke.io/internal-load-balancer-subnet"
+"""The annotation that names the load balancer's subnetwork. GKE takes the cluster's own without it, and no address of
+another one: kubernetes/cloud-provider-gcp, providers/gce/gce_loadbalancer_internal.go."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +133,13 @@ class GoogleCloud(pulumi.ComponentResource):
         """The gateway chart's values: the caller's, over what asks for an internal load balancer at that address."""
         if self._address is None:
             return values
-        service = {"annotations": INTERNAL_GATEWAY, "loadBalancerIP": self._address}
+        service: dict[str, Any] = {"annotations": INTERNAL_GATEWAY}
+        if not has_own_address(values):
+            subnetwork = pulumi.Output.from_input(self.place.subnetwork).apply(lambda link: link.rpartition("/")[2])
+            service = {
+                "annotations": {**INTERNAL_GATEWAY, GATEWAY_SUBNETWORK: subnetwork},
+                "loadBalancerIP": self._address,
+            }
         return merged({"service": service}, values)
 
     def machines(

@@ -1,7 +1,8 @@
 """The rules of Google Cloud that need more than one field."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .draft import Draft
 from .findings import Finding
@@ -132,6 +133,12 @@ def of_another_project(network: str, project: str) -> str:
     if found is None or found[1] == project or found[1].isdigit():
         return ""
     return f"is a network of another project than `google.project`, {project}"
+
+
+def has_own_address(values: Mapping[str, Any]) -> bool:
+    """Whether the gateway's Helm values say themselves which address its load balancer has."""
+    service = values.get("service")
+    return isinstance(service, Mapping) and "loadBalancerIP" in service
 
 
 def _api_server(google: Google) -> Iterator[Finding]:

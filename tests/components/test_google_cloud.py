@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pulumi.runtime import rpc
 
-from components.google_cloud import INTERNAL_GATEWAY
+from components.google_cloud import GATEWAY_SUBNETWORK, INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import KEY, PROJECT_ROOT, World, run
 from tests.settings.test_google import FLEET, INSTANCE, PEM, PEM_KEY, SHARED, gcp_settings
@@ -99,10 +99,19 @@ def test_what_machines_get_is_shown_though_the_cluster_s_credentials_are_secret(
 def test_the_gateway_has_an_internal_load_balancer_at_a_reserved_address(world: World) -> None:
     address, release = world.one("mesh-google-gateway-address"), world.one("mesh-gateway-release")
     assert (address.value("addressType"), address.value("subnetwork")) == ("INTERNAL", "machines")
-    assert release.value("values")["service"] == {"annotations": INTERNAL_GATEWAY, "loadBalancerIP": "10.2.0.9"}
+    annotations = {**INTERNAL_GATEWAY, GATEWAY_SUBNETWORK: "machines"}
+    assert release.value("values")["service"] == {"annotations": annotations, "loadBalancerIP": "10.2.0.9"}
     assert INTERNAL_GATEWAY["networking.gke.io/load-balancer-type"] == "Internal"
     assert world.is_after(release, address)
     assert '"loadBalancerIP": "10.2.0.9"' in world.one("mesh-gateway-address").value("service")
+
+
+def test_the_load_balancer_is_in_the_subnetwork_of_its_address_also_where_the_cluster_is_in_another() -> None:
+    assert GATEWAY_SUBNETWORK == "networking.gke.io/internal-load-balancer-subnet"
+    link = "https://www.googleapis.com/compute/v1/projects/h/regions/europe-west3/subnetworks/m"
+    for change in (at("google/subnetwork", link), at("google/subnetwork", "m")):
+        values = stack(change).one("mesh-gateway-release").value("values")
+        assert values["service"]["annotations"][GATEWAY_SUBNETWORK] == "m"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,10 @@ def test_other_ways_out_are_denied_or_not_as_the_settings_say(world: World) -> N
 def test_the_caller_s_values_of_the_gateway_s_service_count_over_ours() -> None:
     own = {"loadBalancerIP": "10.2.0.77", "annotations": {"a": "b"}}
     values = stack(at("gateway/values/service", own)).one("mesh-gateway-release").value("values")
-    assert values["service"] == {"loadBalancerIP": "10.2.0.77", "annotations": {**INTERNAL_GATEWAY, "a": "b"}}
+    annotations = {**INTERNAL_GATEWAY, "a": "b"}
+    assert values["service"] == {"loadBalancerIP": "10.2.0.77", "annotations": annotations}, (
+        "nor is it of our subnetwork"
+    )
 
 
 def test_a_fleet_without_a_most_is_as_big_as_its_least() -> None:
