@@ -13,6 +13,7 @@ from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, 
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.adopted import asked_of_adopted
+from hybridmesh.settings.google_checks import reserves_address
 from hybridmesh.settings.lost import lost_machines, present
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.risks import accepted_risks, losses
@@ -264,9 +265,7 @@ class HybridMesh(pulumi.ComponentResource):
             GoogleCloudArgs(
                 google=settings.google,
                 gateway=settings.gateway.name,
-                reserve=settings.google.reserve_gateway_address
-                and settings.gateway.mode == "install"
-                and settings.gateway.address is None,
+                reserve=reserves_address(settings.google, settings.gateway),
                 scrapers=settings.observability.scrapers if settings.observability is not None else (),
             ),
             opts=self._child,

@@ -6,7 +6,7 @@ from typing import Any
 
 from .draft import Draft
 from .findings import Finding
-from .models import Fleet, GceHardware, GceInstance, Google, Sidecar, Workload
+from .models import Fleet, Gateway, GceHardware, GceInstance, Google, Sidecar, Workload
 from .observability_checks import open_to_everybody
 
 DEFAULT_ZONES = 3
@@ -22,6 +22,7 @@ OWN_LABEL = "hybrid-mesh"
 """The label that machines have without `labels`."""
 RULE_NAME = 63
 """How long the name of a firewall rule may be."""
+_ZONE_OF = re.compile("-[a-z]$")
 _NETWORK_S_PROJECT = re.compile("projects/([^/]+)/global/networks/")
 
 
@@ -31,6 +32,9 @@ def check_google(draft: Draft) -> Iterator[Finding]:
     if google is not None:
         yield from _place(google)
         yield from _links(google)
+        gateway = draft.section_or_default("gateway", Gateway)
+        if gateway is not None and reserves_address(google, gateway) and not has_own_address(gateway.values):
+            yield from _cluster_of_the_address(google)
         yield from open_to_everybody("google.observers", google.observers)
         yield from _api_server(google)
     made = list(_made(draft.workloads))
@@ -135,10 +139,40 @@ def of_another_project(network: str, project: str) -> str:
     return f"is a network of another project than `google.project`, {project}"
 
 
+def reserves_address(google: Google, gateway: Gateway) -> bool:
+    """Whether the stack reserves an address for its gateway's load balancer."""
+    return google.reserve_gateway_address and gateway.mode == "install" and gateway.address is None
+
+
 def has_own_address(values: Mapping[str, Any]) -> bool:
     """Whether the gateway's Helm values say themselves which address its load balancer has."""
     service = values.get("service")
     return isinstance(service, Mapping) and "loadBalancerIP" in service
+
+
+def _cluster_of_the_address(google: Google) -> Iterator[Finding]:
+    """A load balancer of GKE is in the cluster's region and project, and takes no address of another one."""
+    if google.gke is None:
+        return
+    consequence = "The gateway's address is reserved there, and the cluster's load balancer could not have it."
+    instead = "or `google.reserveGatewayAddress: false`, with `gateway.values.service` for a load balancer in the VPC"
+    region = _ZONE_OF.sub("", google.gke.location)
+    if region != google.region:
+        yield Finding(
+            "google.gke.location",
+            google.gke.location,
+            f"is not in `google.region`, {google.region}",
+            consequence,
+            f"a cluster and machines of one region; {instead}.",
+        )
+    if google.gke.project not in (None, google.project):
+        yield Finding(
+            "google.gke.project",
+            google.gke.project,
+            f"is not `google.project`, {google.project}",
+            consequence,
+            f"a cluster and machines of one project; {instead}.",
+        )
 
 
 def _api_server(google: Google) -> Iterator[Finding]:

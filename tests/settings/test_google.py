@@ -190,6 +190,43 @@ def test_machines_that_join_by_themselves_follow_an_istiod_that_their_sidecar_go
         assert f"istiod 1.30.2, which `workloads.shop.machines.{follower}` follows" in found.problem
 
 
+ELSEWHERE = (at("google/gke/location", "europe-west1-b"), at("google/gke/project", "other-project"))
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "said"),
+    [(ELSEWHERE[0], "location", "`google.region`"), (ELSEWHERE[1], "project", "google.project")],
+)
+def test_the_gateway_s_address_is_reserved_where_its_cluster_can_have_it(
+    change: Callable[[dict[str, Any]], object], path: str, said: str
+) -> None:
+    [found] = findings(change)
+    assert found.path == f"google.gke.{path}"
+    assert said in found.problem
+    assert "`google.reserveGatewayAddress: false`" in found.fix
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+@pytest.mark.parametrize(
+    "without",
+    [
+        at("google/reserveGatewayAddress", False),
+        at("gateway", {"address": "10.2.0.7"}),
+        at("gateway", {"mode": "adopt"}),
+        at("gateway/values/service", {"loadBalancerIP": "10.2.0.77"}),
+    ],
+)
+def test_a_cluster_elsewhere_is_well_where_it_needs_no_address_of_here(
+    change: Callable[[dict[str, Any]], object], without: Callable[[dict[str, Any]], object]
+) -> None:
+    assert findings(both(change, without)) == []
+
+
+@pytest.mark.parametrize("location", ["europe-west3", "europe-west3-a"])
+def test_a_cluster_of_the_region_may_be_zonal(location: str) -> None:
+    assert findings(at("google/gke/location", location), at("google/gke/project", "my-project")) == []
+
+
 def test_static_entries_are_refused_for_machines_that_come_and_go() -> None:
     found = findings(at("workloads/shop/machines/registration", "static"))
     assert {finding.path.rpartition(".")[2] for finding in found} == {"shop-fleet", "shop-canary"}
@@ -214,7 +251,7 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
         at(f"{FLEET}/machineType", "f1-micro"),
         at(f"{FLEET}/image", "debian-cloud/debian-12"),
         at(f"{FLEET}/image", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
-        at("google/region", "northamerica-northeast1"),
+        both(at("google/region", "northamerica-northeast1"), at("google/gke/location", "northamerica-northeast1")),
         at("google/egress/0/name", "p" * (63 - len("shop-fleet-out-"))),
         at(f"{FLEET}/maxSize", 2),
         both(at(f"{FLEET}/zones", ["europe-west3-a", "europe-west3-b"]), at(f"{FLEET}/maxSurge", 2)),

@@ -221,7 +221,7 @@ class Google(Model):
     reserve_gateway_address: bool = setting(
         True,
         meaning="Whether the gateway that the stack installs gets an internal load balancer, at an address "
-        "reserved for it in `subnetwork`.",
+        "reserved for it in `subnetwork`; the cluster is in `region` and `project` then.",
         example=True,
         wrong="the gateway could get another address, or one in the internet.",
         fix="true or false.",
