@@ -33,7 +33,10 @@ def made_machine(stdout: str, machine: str) -> MadeMachine:
     Raises ValueError, with the fix, for anything else.
     """
     expected = '`{"address": "192.0.2.12", "port": 22, "user": "root", "hostKey": "ssh-ed25519 AAAA…"}`'
-    fix = f"Fix: let it print one line of JSON on stdout, such as {expected}, and everything else on stderr."
+    fix = (
+        f"Fix: let it print one line of JSON on stdout, such as {expected}, and everything else on stderr; then change "
+        "the command's text, by a comment at its end for one, so that it runs again."
+    )
     told = f"the command that makes {machine}"
     try:
         document: Any = json.loads(stdout)
@@ -108,6 +111,8 @@ class CommandHost(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 custom_timeouts=within(args.seconds),
+                # `pulumi up --replace`: a new one that is made first would be found made, and removed after.
+                delete_before_replace=True,
             ),
         )
         self.command = pulumi.Output.all(command.urn, args.delete).apply(

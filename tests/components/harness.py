@@ -113,6 +113,8 @@ class Registered:
     """What an input comes from."""
     ignore_changes: tuple[str, ...] = ()
     replace_on_changes: tuple[str, ...] = ()
+    goes_first_if_replaced: bool = False
+    """Whether the old one is removed before the new one is made."""
     secret_outputs: tuple[str, ...] = ()
     """What the engine is told to keep as a secret of what comes back."""
     timeouts: tuple[str, ...] = ()
@@ -167,6 +169,7 @@ class World(pulumi.runtime.mocks.MockMonitor):
                 by_input=by_input,
                 ignore_changes=tuple(request.ignoreChanges),
                 replace_on_changes=tuple(request.replaceOnChanges),
+                goes_first_if_replaced=request.deleteBeforeReplace,
                 secret_outputs=tuple(request.additionalSecretOutputs),
                 timeouts=(request.customTimeouts.create, request.customTimeouts.update, request.customTimeouts.delete),
                 source_positions=tuple(frame.pc.uri for frame in request.stackTrace.frames),

@@ -51,6 +51,7 @@ def test_anything_else_is_refused_with_machine_and_fix(stdout: str, problem: str
         made_machine(stdout, "vm-2")
     assert str(error.value).startswith("the command that makes vm-2 ")
     assert "Fix: let it print one line of JSON" in str(error.value)
+    assert "then change the command's text" in str(error.value), "it does not run again by itself"
 
 
 def resolved(connection: Connection, mesh_address: pulumi.Output[str], seen: list[Any]) -> pulumi.Output[None]:
@@ -71,6 +72,7 @@ def test_a_made_machine_is_reached_as_the_command_says() -> None:
     command = world.one("vm-2-machine")
     assert (command.value("create"), command.value("delete")) == ("make", "remove")
     assert command.value("addPreviousOutputInEnv") is False
+    assert command.goes_first_if_replaced, "or the one that is made anew would be found made, and removed after"
 
 
 @pytest.mark.parametrize(("delete", "removes"), [("remove", True), ("true", False)])

@@ -89,3 +89,11 @@ def test_a_command_that_removes_nothing_lets_the_name_change(stack: Stack) -> No
     stack.up({"shop-2": stack.remove})
     assert stack.machine.exists()
     assert stack.joined() == {"shop-2", "adopters"}
+
+
+def test_a_machine_that_is_replaced_is_removed_and_made_anew(stack: Stack) -> None:
+    """And not found made, and removed after."""
+    stack.up({"vm-2": stack.remove})
+    stack.engine.run("up", "--yes", "--skip-preview", "--replace", "**vm-2-machine")
+    assert stack.machine.exists()
+    stack.engine.run("up", "--yes", "--skip-preview", "--expect-no-changes")
