@@ -142,7 +142,8 @@ class Command(_Reached):
 
     create: Text = setting(
         meaning="Makes the machine, or finds it made, and prints one line of JSON: "
-        "`{name, address, port, user, hostKey}`.",
+        "`{name, address, port, user, hostKey}`. Where it fails, it leaves nothing: `delete` never runs for a machine "
+        "whose `create` has failed.",
         example="python -m lab machine create vm-2",
         wrong="there would be no machine.",
         fix="an idempotent command.",
@@ -155,7 +156,8 @@ class Command(_Reached):
     )
     timeout_seconds: Seconds = setting(
         300,
-        meaning="Limit for each of the commands.",
+        meaning="Limit for each of the commands. It ends their shell; what a script has started goes on, and is waited "
+        "for: bound that in the script, as by `timeout`.",
         example=300,
         wrong="a command that hangs would hold up the run.",
         fix="seconds, 1 to 86400.",
