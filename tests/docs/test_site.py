@@ -134,7 +134,7 @@ def test_what_the_way_from_an_empty_project_makes_on_google_cloud_is_removed_aga
     text = (PROJECT_ROOT / "docs/google-cloud.md").read_text()
     blocks = "".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
     made, removed = (
-        re.findall(rf"^gcloud ([a-z -]+) {verb} (\S+)", blocks, flags=re.MULTILINE) for verb in ("create", "delete")
+        re.findall(rf"^ *gcloud ([a-z -]+) {verb} (\S+)", blocks, flags=re.MULTILINE) for verb in ("create", "delete")
     )
     assert ("compute networks", "mesh") in made
     assert removed == made[::-1]
