@@ -22,7 +22,7 @@ OWN_LABEL = "hybrid-mesh"
 """The label that machines have without `labels`."""
 RULE_NAME = 63
 """How long the name of a firewall rule may be."""
-_ZONE_OF = re.compile("-[a-z]$")
+_ZONE_OF = re.compile("-(ai[0-9]+)?[a-z]$")
 _NETWORK_S_PROJECT = re.compile("projects/([^/]+)/global/networks/")
 
 

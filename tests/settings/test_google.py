@@ -222,7 +222,7 @@ def test_a_cluster_elsewhere_is_well_where_it_needs_no_address_of_here(
     assert findings(both(change, without)) == []
 
 
-@pytest.mark.parametrize("location", ["europe-west3", "europe-west3-a"])
+@pytest.mark.parametrize("location", ["europe-west3", "europe-west3-a", "europe-west3-ai1a"])
 def test_a_cluster_of_the_region_may_be_zonal(location: str) -> None:
     assert findings(at("google/gke/location", location), at("google/gke/project", "my-project")) == []
 
@@ -249,6 +249,8 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
         at(f"{FLEET}/machineType", "c3-standard-4-lssd"),
         at(f"{FLEET}/machineType", "t2d-standard-1"),
         at(f"{FLEET}/machineType", "f1-micro"),
+        at(f"{FLEET}/machineType", "ct6e-standard-4t"),
+        both(at(f"{FLEET}/zones", ["europe-west3-ai1a"]), at(f"{FLEET}/maxSurge", 1)),
         at(f"{FLEET}/image", "debian-cloud/debian-12"),
         at(f"{FLEET}/image", "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
         both(at("google/region", "northamerica-northeast1"), at("google/gke/location", "northamerica-northeast1")),

@@ -12,8 +12,8 @@ from .base import AtLeastOne, Cidr, Labels, Matching, Model, Name, Percent, Port
 
 _PROJECT = re.compile(r"([a-z][-a-z0-9.]*:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]+")
-_ZONE = re.compile(rf"{_REGION.pattern}-[a-z]")
-_MACHINE_TYPE = re.compile(r"custom-[0-9]+-[0-9]+(-ext)?|[a-z][0-9]+[a-z]*-[a-z0-9]+(-[a-z0-9]+)*")
+_ZONE = re.compile(rf"{_REGION.pattern}-(ai[0-9]+)?[a-z]")
+_MACHINE_TYPE = re.compile(r"custom-[0-9]+-[0-9]+(-ext)?|[a-z]+[0-9]+[a-z]*-[a-z0-9]+(-[a-z0-9]+)*")
 _LINK = r"(https://[a-z.]+/compute/v1/)?(projects/[-a-z0-9.:]+/(global|regions/[-a-z0-9]+)/[a-z]+/)?"
 _RESOURCE = re.compile(rf"{_LINK}[a-z]([-a-z0-9]{{0,61}}[a-z0-9])?")
 _IMAGE = re.compile(
@@ -90,11 +90,13 @@ class Gke(Model):
         wrong="the cluster could not be found.",
         fix="the name that `gcloud container clusters list` shows.",
     )
-    location: Annotated[str, Matching(re.compile(rf"{_REGION.pattern}(-[a-z])?"), "a region or a zone")] = setting(
-        meaning="Its region, or its zone.",
-        example="europe-west3",
-        wrong="the cluster could not be found.",
-        fix="the location that `gcloud container clusters list` shows.",
+    location: Annotated[str, Matching(re.compile(rf"{_REGION.pattern}|{_ZONE.pattern}"), "a region or a zone")] = (
+        setting(
+            meaning="Its region, or its zone.",
+            example="europe-west3",
+            wrong="the cluster could not be found.",
+            fix="the location that `gcloud container clusters list` shows.",
+        )
     )
     project: Project | None = setting(
         None,
