@@ -17,7 +17,9 @@ _MACHINE_TYPE = re.compile(r"custom-[0-9]+-[0-9]+(-ext)?|[a-z]+[0-9]+[a-z]*-[a-z
 _LINK = r"(https://[a-z.]+/compute/v1/)?(projects/[-a-z0-9.:]+/(global|regions/[-a-z0-9]+)/[a-z]+/)?"
 _RESOURCE = re.compile(rf"{_LINK}[a-z]([-a-z0-9]{{0,61}}[a-z0-9])?")
 _IMAGE = re.compile(
-    r"(https://[a-z.]+/compute/v1/)?(projects/)?[-a-z0-9.:]+/(global/images/)?(family/)?[a-z][-a-z0-9]*"
+    r"(https://[a-z.]+/compute/[a-z0-9]+/)?projects/[-a-z0-9.:]+/global/images/(family/)?[a-z][-a-z0-9]*"
+    # Of a name after its project Google's provider finds out whether it is an image's or a family's.
+    r"|[-a-z0-9.:]+/[a-z][-a-z0-9]*"
 )
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
