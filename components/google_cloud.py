@@ -123,8 +123,9 @@ class GoogleCloud(pulumi.ComponentResource):
         cluster = container.Cluster.get(f"{name}-cluster", path, opts=self._child)
         private = cluster.private_cluster_config.apply(private_endpoint)
         chosen = pulumi.Output.all(cluster.endpoint, None if gke.public_endpoint else private)
+        by_address = cluster.control_plane_endpoints_config.apply(has_ip_endpoints)
         return ApiServer(
-            url=chosen.apply(lambda both: f"https://{both[1] or both[0]}"),
+            url=pulumi.Output.all(chosen, by_address).apply(lambda known: api_server_url(gke, *known)),
             # Secret is the client's key beside it, and with that, to Pulumi, all of it.
             certificate_authorities=pulumi.Output.unsecret(cluster.master_auth.apply(certificate_authority)),
         )
@@ -275,6 +276,28 @@ def shared_value(shared: given.SharedStack, field: str, project: str, value: obj
 def private_endpoint(config: Any) -> str | None:
     """The address of a GKE cluster's API server in its VPC; None: it has none."""
     return None if config is None else config.private_endpoint
+
+
+def has_ip_endpoints(config: Any) -> bool:
+    """Whether a GKE cluster's API server has an address."""
+    addresses = None if config is None else config.ip_endpoints_config
+    return addresses is None or addresses.enabled is not False
+
+
+def api_server_url(gke: given.Gke, endpoints: Sequence[str | None], by_address: bool) -> str:
+    """Where machines reach a GKE cluster's API server. `endpoints`: the public one, and the private one if that is
+    asked for and there. Raises ValueError for a cluster that no address leads to."""
+    if not by_address:
+        finding = Finding(
+            "google.gke",
+            gke.name,
+            "has no IP endpoints, and its DNS endpoint shows another certificate than the cluster's authority gives",
+            "Machines could not get a token.",
+            f"`gcloud container clusters update {gke.name} --location={gke.location} --enable-ip-access`.",
+        )
+        raise ValueError(str(finding))
+    public, private = endpoints
+    return f"https://{private or public}"
 
 
 def certificate_authority(master_auth: Any) -> str:

@@ -89,6 +89,20 @@ def test_machines_ask_the_cluster_that_was_found(world: World) -> None:
     assert "\nhttps://203.0.113.5\n" in public.value("metadata")["startup-script"]
 
 
+def without_ip(enabled: bool | None) -> dict[str, dict[str, Any]]:
+    found = {"controlPlaneEndpointsConfig": {"ipEndpointsConfig": {"enabled": enabled}}}
+    return {"mesh-google-cluster": {**ANSWERS["mesh-google-cluster"], **found}}
+
+
+def test_a_cluster_that_no_address_leads_to_is_refused() -> None:
+    """Its DNS endpoint is vouched for by others than the cluster's own authority, and lets in whom IAM lets in."""
+    with pytest.raises(ValueError, match=r"google\.gke = mesh: has no IP endpoints") as refused:
+        stack(more=without_ip(False))
+    assert "gcloud container clusters update mesh --location=europe-west3 --enable-ip-access" in str(refused.value)
+    for enabled in (True, None):
+        assert stack(more=without_ip(enabled)).one("mesh-shop-fleet-template")
+
+
 def test_what_machines_get_is_shown_though_the_cluster_s_credentials_are_secret(world: World) -> None:
     for name, made in (("mesh-shop-fleet", "template"), ("mesh-shop-canary", "instance")):
         assert "[secret]" not in str(world.one(f"{name}-{made}").plain)
