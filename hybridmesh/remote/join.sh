@@ -400,10 +400,11 @@ enable_units() {
     [ ! -s output ] || : >reload-needed
 }
 
+# The farewell is ordered after the applications, and one of these may be starting, or wait for the startup script.
 start_upkeep() {
-    set -- hybrid-mesh-*.timer
-    if gets_own_token; then set -- "$@" hybrid-mesh-farewell.service; fi
-    quietly timeout 60 systemctl reload-or-restart hybrid-mesh-metrics.service && quietly timeout 60 systemctl start "$@"
+    quietly timeout 60 systemctl reload-or-restart hybrid-mesh-metrics.service || return 1
+    quietly timeout 60 systemctl start hybrid-mesh-*.timer || return 1
+    if gets_own_token; then quietly timeout 60 systemctl start --no-block hybrid-mesh-farewell.service; fi
 }
 
 # A file of its own: systemd applies a limit to the running proxy, which a restart would cut off for nothing.

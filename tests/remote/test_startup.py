@@ -224,3 +224,14 @@ def test_a_variable_of_several_lines_is_whole_on_a_machine_of_a_fleet(tmp_path: 
         ["bash", "-c", text, " ".join(variables)], cwd=tmp_path, capture_output=True, timeout=20, check=True
     )
     assert read.stdout.decode().split("\0")[:-1] == list(variables.values())
+
+
+def test_a_join_waits_for_no_application_which_may_wait_for_the_startup_script(tmp_path: Path) -> None:
+    """The farewell comes after them in the order of a boot, so that a job of theirs holds up its start."""
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "api-server").write_text("https://192.0.2.2\n")
+    (tmp_path / "hybrid-mesh-token.timer").touch()
+    fakes = 'timeout() { shift; "$@"; }\nsystemctl() { echo "$*" >>said; }\n'
+    sh(f"{fakes}{function('join.sh', 'start_upkeep')}start_upkeep", folder=tmp_path)
+    starts = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("start ")]
+    assert starts == ["start hybrid-mesh-token.timer", "start --no-block hybrid-mesh-farewell.service"]
