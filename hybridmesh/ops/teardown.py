@@ -188,6 +188,7 @@ def teardown(
     cluster = None if cluster_gone else _cluster(settings)
     asked = {vm: way for vm, way in machines.items() if vm not in lost_vms}
     if deployment.get("deployment", {}).get("resources"):
+        _google_lets_all_go(deployment)
         _every_machine_answers(asked, settings)
         _agreed(console, name, deployment, machines, lost_vms, cluster_gone=cluster_gone, yes=yes, even=even_protected)
         with _told_who_is_lost(file, lost_vms) as told:
@@ -238,6 +239,17 @@ def _cluster(settings: Settings) -> Cluster:
             "or, if it is gone for good, `--cluster-gone`: VMs are cleaned, all else is only forgotten."
         ) from None
     return cluster
+
+
+def _google_lets_all_go(deployment: Mapping[str, Any]) -> None:
+    """A destroy would fail at such a machine, with much else gone."""
+    instances = _of_type(deployment, "gcp:compute/instance:Instance")
+    kept = sorted(str(instance.get("name")) for instance in instances if instance.get("deletionProtection"))
+    if kept:
+        raise StackError(
+            f"{kept[0]} is protected by Google, which would not remove it. Nothing was removed. Fix: `protect: false` "
+            "for it, `pulumi up`, and run this again."
+        )
 
 
 def _every_machine_answers(machines: Mapping[str, Reachable], settings: Settings) -> None:

@@ -159,6 +159,24 @@ def test_a_protected_stack_takes_its_name(world: World) -> None:
     assert world.run("--yes", "--even-protected", "dev")[0] == 0
 
 
+def test_what_google_was_told_not_to_remove_is_told_before_anything_else_goes(world: World) -> None:
+    kinds = (("canary", True), ("spare", False))
+    world.state(
+        *(
+            resource(
+                "gcp:compute/instance:Instance", f"mesh-{name}", outputs={"name": name, "deletionProtection": kept}
+            )
+            for name, kept in kinds
+        )
+    )
+    code, said = world.run("--yes", "--even-protected", "dev")
+    assert code == 1
+    assert "canary is protected by Google, which would not remove it. Nothing was removed." in said
+    assert "Fix: `protect: false` for it, `pulumi up`, and run this again." in said
+    assert "spare" not in said
+    assert not world.destroyed()
+
+
 def test_a_vm_that_does_not_answer_is_a_choice_not_a_crash(world: World) -> None:
     world.answers = {"vm-1": unreachable("vm-1")}
     code, said = world.run("--yes")
