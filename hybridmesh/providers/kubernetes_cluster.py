@@ -76,7 +76,8 @@ class KubernetesCluster:
             configuration = client.Configuration()
             # A connection for each thread that asks; urllib3 complains of those that it must throw away.
             configuration.connection_pool_maxsize = WORKERS
-            configuration.retries = _OnceMore(total=1)
+            # An API server that is busy says how long to wait, and may say an hour.
+            configuration.retries = _OnceMore(total=1, retry_after_max=seconds)
             api = config.new_client_from_config(
                 str(Path(kubeconfig).expanduser()), context or None, client_configuration=configuration
             )
@@ -219,7 +220,7 @@ class KubernetesCluster:
     def _list(
         self, group: str, version: str, plural: str, namespace: str, **options: Any
     ) -> Sequence[Mapping[str, Any]]:
-        found = self._ask(
+        return self._ask_for_list(
             f"list {plural} in {namespace}",
             self._custom.list_namespaced_custom_object,
             group,
@@ -228,18 +229,17 @@ class KubernetesCluster:
             plural,
             **options,
         )
-        return list(found["items"]) if found else []
 
     def _everywhere(self, group: str, version: str, plural: str, **options: Any) -> Sequence[Mapping[str, Any]]:
-        found = self._ask(f"list {plural}", self._custom.list_cluster_custom_object, group, version, plural, **options)
-        return list(found["items"]) if found else []
+        return self._ask_for_list(
+            f"list {plural}", self._custom.list_cluster_custom_object, group, version, plural, **options
+        )
 
     def objects_labelled(self, group: str, version: str, plural: str, selector: str) -> Sequence[Mapping[str, Any]]:
         return self._everywhere(group, version, plural, label_selector=selector)
 
     def services_labelled(self, selector: str) -> Sequence[Mapping[str, Any]]:
-        found = self._ask("list Services", self._get_core, f"services?labelSelector={quote(selector, safe='')}")
-        return list(found["items"]) if found else []
+        return self._ask_for_list("list Services", self._get_core, f"services?labelSelector={quote(selector, safe='')}")
 
     def namespaces_of(self, group: str, version: str, plural: str) -> Sequence[str]:
         return [item["metadata"]["namespace"] for item in self._everywhere(group, version, plural)]
@@ -338,7 +338,7 @@ class KubernetesCluster:
     def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
         """Makes a request within the limit. None where there is no such object."""
         try:
-            return request(*arguments, _request_timeout=self._seconds, **options)
+            answer = request(*arguments, _request_timeout=self._seconds, **options)
         except client.ApiException as error:
             if error.status == 404:
                 return None
@@ -352,6 +352,28 @@ class KubernetesCluster:
                 f"could not {what}: the API server of {self._kubeconfig} did not answer "
                 f"({type(error).__name__}). Check that the cluster is up and reachable from here."
             ) from error
+        except ValueError as error:  # of JSON's, or of the client's models
+            raise self._unreadable(what) from error
+        if isinstance(answer, str | list):
+            raise self._unreadable(what)
+        return answer
+
+    def _ask_for_list(self, what: str, request: Any, *arguments: Any, **options: Any) -> Sequence[Mapping[str, Any]]:
+        """The items of a list; none where the cluster does not know the kind."""
+        answer = self._ask(what, request, *arguments, **options)
+        if answer is None:
+            return []
+        if not isinstance(answer.get("items"), list):
+            raise self._unreadable(what)
+        items: list[Mapping[str, Any]] = answer["items"]
+        return items
+
+    def _unreadable(self, what: str) -> UnansweredError:
+        return UnansweredError(
+            f"could not {what}: what came from the API server of {self._kubeconfig} is not Kubernetes' JSON, or is cut "
+            "off. Check what stands between here and the cluster: HTTPS_PROXY and NO_PROXY, a login page, a load "
+            "balancer."
+        )
 
 
 def _unusable(kubeconfig: str, why: str) -> ClusterError:

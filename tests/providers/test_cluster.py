@@ -141,6 +141,21 @@ def test_what_may_be_answered_later_is_told_from_what_is_refused(server: Server,
     assert isinstance(refused.value, UnansweredError) is again
 
 
+def test_an_api_server_that_is_busy_for_an_hour_is_not_waited_for(server: Server) -> None:
+    def answers(connection: socket.socket, _number: int) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 429 Busy\r\nRetry-After: 9\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        connection.close()
+
+    server.answer = answers
+    cluster = server.cluster()
+    began = time.monotonic()
+    with pytest.raises(UnansweredError, match="429 Busy"):
+        cluster.config_map("demo", "echo")
+    assert len(server.connections) == 2, "but asked once more"
+    assert 1 <= time.monotonic() - began < 5
+
+
 def whole_request(connection: socket.socket) -> tuple[str, str]:
     """What was asked: its head, and its body."""
     got = b""
@@ -153,11 +168,11 @@ def whole_request(connection: socket.socket) -> tuple[str, str]:
     return head.decode(), body.decode()
 
 
-def answering(server: Server, status: str, document: Any) -> list[str]:
-    """Lets the server answer this to all; what it is asked."""
+def answering(server: Server, status: str, document: Any, kind: str = "application/json") -> list[str]:
+    """Lets the server answer this to all, bytes as they are; what it is asked."""
     asked: list[str] = []
-    body = json.dumps(document).encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close"
 
     def answer(connection: socket.socket, _number: int) -> None:
         head_of_it, sent = whole_request(connection)
@@ -219,6 +234,31 @@ def test_a_request_is_about_what_it_says(server: Server, asks: Callable[[Cluster
     with suppress(ClusterError):  # a token of a service account that there is not
         assert not asks(server.cluster()), "what is not there is none"
     assert asked == [request_line]
+
+
+HTML, JSON = "text/html", "application/json"
+
+
+@pytest.mark.parametrize("asks", [asks for asks, _ in REQUESTS], ids=[line for _, line in REQUESTS])
+@pytest.mark.parametrize(
+    ("kind", "body"), [(HTML, "<html>Log in</html>"), (JSON, '{"items": [{"meta'), (JSON, ""), (JSON, "[]")]
+)
+def test_an_answer_that_is_not_kubernetes_is_said_to_be_none(
+    server: Server, asks: Callable[[Cluster], Any], kind: str, body: str
+) -> None:
+    answering(server, "200 OK", body.encode(), kind)
+    with pytest.raises(UnansweredError, match=r"^could not .*: what came from the API server .* is not Kubern"):
+        asks(server.cluster())
+
+
+@pytest.mark.parametrize("asks", [line for line in REQUESTS if "/workload" in line[1] and "echo-1" not in line[1]])
+@pytest.mark.parametrize("document", [{}, {"items": None}])
+def test_a_list_without_items_is_not_one_of_none(
+    server: Server, asks: tuple[Callable[[Cluster], Any], str], document: object
+) -> None:
+    answering(server, "200 OK", document)
+    with pytest.raises(UnansweredError, match="could not list workload"):
+        asks[0](server.cluster())
 
 
 def test_of_definitions_those_of_istio_s_groups_are_its_own(server: Server) -> None:
