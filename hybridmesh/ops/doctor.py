@@ -85,7 +85,7 @@ def exit_code(view: View, findings: Sequence[Finding]) -> int:
     wrong = [finding for finding in findings if finding.severity != "note"]
     if any(finding.id != "ssh-unreachable" for finding in wrong):
         return FINDINGS
-    return BLIND if wrong or view.mesh is None else WELL
+    return BLIND if wrong or view.mesh is None or view.mesh.unread else WELL
 
 
 def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
         "machines": sorted(view.machines, key=by_number),
         "notLookedAt": {
             **{name: seen.refusal for name, seen in view.machines.items() if seen.facts is None},
-            **({"mesh": view.mesh_refusal} if view.mesh is None else {}),
+            **({"mesh": refusal} if (refusal := " ".join(_unread(view))) else {}),
         },
         "findings": [finding.model_dump() for finding in findings],
     }
@@ -102,8 +102,9 @@ def document(view: View, findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _print(view: View, findings: Sequence[Finding]) -> None:
     console = for_lines()
-    if view.mesh is None:
-        console.print(Text(f"The mesh could not be looked at: {view.mesh_refusal}", "red"))
+    part = "The mesh" if view.mesh is None else "A part of the mesh"
+    for line in _unread(view):
+        console.print(Text(f"{part} could not be looked at: {line}", "red"))
     for finding in findings:
         head = Text(f"● {finding.severity:<8}  ", _COLOURS[finding.severity])
         head.append(finding.machine or "stack", "bold").append(f"  {finding.id}  ").append(finding.what)
@@ -115,9 +116,14 @@ def _print(view: View, findings: Sequence[Finding]) -> None:
     if findings:
         counts = {severity: sum(f.severity == severity for f in findings) for severity in _COLOURS}
         console.print(Text(", ".join(f"{count} {severity}" for severity, count in counts.items() if count), "bold"))
-    elif view.mesh is not None:
+    elif view.mesh is not None and not view.mesh.unread:
         known = "istiod" if view.mesh.gateways is None else "istiod, gateway"
         console.print(Text(f"All well: {known}, {_counted(len(view.machines), 'machine')}.", "green"))
+
+
+def _unread(view: View) -> Sequence[str]:
+    """Why the mesh, or a part of it, is not known."""
+    return view.mesh.unread if view.mesh is not None else [view.mesh_refusal]
 
 
 def _counted(number: int, what: str) -> str:

@@ -7,10 +7,10 @@ import json
 import socket
 import ssl
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 
@@ -37,6 +37,8 @@ SHOWN_SECONDS = 6.0
 _UNHEALTHY = (2, 3, 4)
 """`HealthStatus` in istiod's endpoints: unhealthy, draining, terminating (pilot/pkg/model/service.go)."""
 
+_Answer = TypeVar("_Answer")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
@@ -59,11 +61,11 @@ class MeshFacts:
     policies: Mapping[str, Sequence[Mapping[str, Any]]]
     """AuthorizationPolicies by namespace; those of the root namespace are in each."""
     states: Mapping[str, Sequence[Mapping[str, Any]]]
-    """What all istiods say of the proxies in a namespace (/debug/syncz)."""
+    """What all istiods say of the proxies in a namespace (/debug/syncz); of one that is not there, nothing is known."""
     endpoints: Sequence[Endpoint] | None
     """All endpoints of the stack's services, as istiod has them; None: no istiod could be asked."""
-    istiods: Mapping[str, int]
-    """How many run and are ready, by revision."""
+    istiods: Mapping[str, int | None]
+    """How many run and are ready, by revision; None: not known."""
     gateways: int | None
     """How many of the east-west gateway's pods run and are ready; None: nobody knows which they are."""
     roots: Mapping[str, Sequence[Certificate]]
@@ -74,6 +76,14 @@ class MeshFacts:
     """Addresses with ports that get nothing from pods, for all have others nearer to them; by Envoy cluster."""
     certificates: Mapping[str, datetime] = field(default_factory=dict)
     """End of the certificate that a machine's proxy shows to whoever connects, by machine; of those that were asked."""
+    unread: Sequence[str] = ()
+    """What could not be read, why, and what is not known for that; one line each."""
+
+    @property
+    def ready_istiods(self) -> int | None:
+        """How many run and are ready, of all revisions; None: not known."""
+        counts = list(self.istiods.values())
+        return None if None in counts else sum(count or 0 for count in counts)
 
 
 NOTHING = MeshFacts(
@@ -83,7 +93,11 @@ NOTHING = MeshFacts(
 
 
 def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
-    """Ask for all of it, at the same time where that is possible. Raises ClusterError if Kubernetes does not answer."""
+    """Ask for all of it, at the same time where that is possible.
+
+    Whoever may read but a part is told of that. Raises ClusterError if Kubernetes does not answer, or does not let its
+    WorkloadEntries be read, without which nothing can be said.
+    """
     plane, machines, workloads = topology["controlPlane"], topology["machines"], topology["workloads"]
     namespaces = sorted({m["namespace"] for m in machines.values()} | {w["namespace"] for w in workloads.values()})
     root, for_all = plane["namespace"], _root_namespace(cluster, plane)
@@ -110,20 +124,36 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
         }
         gateways = pool.submit(_gateways, cluster, topology)
         entries = _named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries")
+        groups = {ns: found for (ns, kind), found in kinds.items() if kind == "workloadgroups"}
+        unread: dict[str, list[str]] = {}
+
+        def read(found: Future[_Answer], unknown: str) -> _Answer | None:
+            try:
+                return found.result()
+            except ClusterError as error:
+                unread.setdefault(str(error), []).append(unknown)
+                return None
+
+        running = {revision: read(found, f"whether istiod {revision} runs") for revision, found in istiods.items()}
+        in_sync = {ns: read(found, f"whether machines of {ns} are in sync") for ns, found in states.items()}
+        pages = read(callers, "what pods have sent where") or []
+        roots = {ns: read(found, f"the mesh's root certificate in {ns}") for ns, found in maps.items()}
+        refusing = {ns: read(found, f"which calls policies of {ns} refuse") or [] for ns, found in policies.items()}
         return MeshFacts(
             entries=entries,
-            groups=_named(found.result() for (_, kind), found in kinds.items() if kind == "workloadgroups"),
-            policies={
-                ns: [*policies[ns].result(), *(policies[for_all].result() if ns != for_all else [])]
-                for ns in namespaces
+            groups=_named(read(found, f"what the groups of {ns} ask of entries") or [] for ns, found in groups.items()),
+            policies={ns: [*refusing[ns], *(refusing[for_all] if ns != for_all else [])] for ns in namespaces},
+            states={ns: found for ns, found in in_sync.items() if found is not None},
+            endpoints=read(endpoints, "whether others are told of the machines"),
+            istiods={
+                revision: None if found is None else sum(pod.ready for pod in found)
+                for revision, found in running.items()
             },
-            states={ns: found.result() for ns, found in states.items()},
-            endpoints=endpoints.result(),
-            istiods={revision: sum(pod.ready for pod in found.result()) for revision, found in istiods.items()},
-            gateways=gateways.result(),
-            roots={ns: certificates((found.result() or {}).get("root-cert.pem", "")) for ns, found in maps.items()},
-            requests=requests_by_cluster("\n".join(callers.result())),
-            passed_over=passed_over(callers.result()),
+            gateways=read(gateways, "whether the gateway runs"),
+            roots={ns: certificates((found or {}).get("root-cert.pem", "")) for ns, found in roots.items()},
+            requests=requests_by_cluster("\n".join(pages)),
+            passed_over=passed_over(pages),
+            unread=[f"{why} Not known for that: {'; '.join(unknown)}." for why, unknown in unread.items()],
         )
 
 
@@ -159,13 +189,19 @@ def _named(lists: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def _endpoints(cluster: Cluster, topology: Mapping[str, Any]) -> list[Endpoint] | None:
-    """What istiod tells all proxies of the stack's services; the first istiod that answers will do. None: none does."""
+    """What istiod tells all proxies of the stack's services; the first istiod that answers will do. None: none runs."""
     plane = topology["controlPlane"]
-    for pod in cluster.pods(plane["namespace"], f"app=istiod,istio.io/rev in ({all_revisions(plane)})"):
-        body = cluster.ask_pod(plane["namespace"], pod.name, ISTIOD_MONITORING, "/debug/endpointShardz")
-        if body:
-            hosts = [w["host"] for w in topology["workloads"].values() if w["host"]]
+    pods = cluster.pods(plane["namespace"], f"app=istiod,istio.io/rev in ({all_revisions(plane)})")
+    hosts = [w["host"] for w in topology["workloads"].values() if w["host"]]
+    for pod in pods:
+        with contextlib.suppress(ValueError):
+            body = cluster.ask_pod(plane["namespace"], pod.name, ISTIOD_MONITORING, "/debug/endpointShardz")
             return endpoints_of(json.loads(body), hosts)
+    if pods:
+        raise UnansweredError(
+            f"no istiod says which endpoints it tells others of. Check `kubectl port-forward -n {plane['namespace']} "
+            f"{pods[0].name} {ISTIOD_MONITORING}`, by which it is asked."
+        )
     return None
 
 

@@ -61,7 +61,7 @@ def scene(
     topology: Mapping[str, Any],
     machines: Sequence[MachineStatus],
     splits: Sequence[WorkloadStatus],
-    istiods: Mapping[str, int],
+    istiods: Mapping[str, int | None],
     gateways: int | None,
     states: Mapping[str, str],
 ) -> Scene:
@@ -71,7 +71,7 @@ def scene(
         topology: its output of that name; among its machines those that joined by themselves, too.
         machines: what is known of them. Of those that are equally well the first are drawn.
         splits: how requests are split.
-        istiods: how many are ready, by revision.
+        istiods: how many are ready, by revision; None: nobody knows.
         gateways: how many of the gateway's pods are ready; None: nobody knows.
         states: `good`, `warn` or `bad`, by machine.
     """
@@ -96,8 +96,8 @@ def scene(
         cluster=f"cluster {topology['cluster']['name']} · network {topology['cluster']['network']}",
         istiod=Card(
             title="istiod",
-            detail=f"{plane['version']} · {sum(istiods.values())} ready",
-            state="good" if all(istiods.values()) else "bad",
+            detail=f"{plane['version']} · {_ready(istiods)}",
+            state="bad" if 0 in istiods.values() else "plain" if None in istiods.values() else "good",
         ),
         gateway=Card(
             title="gateway",
@@ -108,6 +108,11 @@ def scene(
         pods=sorted(pods, key=lambda card: not card.flows),
         networks=_networks(topology, machines, known, services, states),
     )
+
+
+def _ready(istiods: Mapping[str, int | None]) -> str:
+    counts = [count for count in istiods.values() if count is not None]
+    return f"{sum(counts)} ready" if len(counts) == len(istiods) else "not known"
 
 
 def worst_first(machines: Sequence[MachineStatus], states: Mapping[str, str]) -> list[MachineStatus]:

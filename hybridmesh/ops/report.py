@@ -74,7 +74,7 @@ def html(view: View, findings: Sequence[Finding]) -> str:
     drawn = scene(
         {**view.topology, "machines": everyone}, machines, splits, view.mesh.istiods, view.mesh.gateways, states
     )
-    state = overall(findings)
+    state = overall(findings, view.mesh.unread)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     environment.filters["code"] = code
     template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
@@ -83,7 +83,8 @@ def html(view: View, findings: Sequence[Finding]) -> str:
         plane=view.topology["controlPlane"],
         now=view.now,
         state=state,
-        headline=headline(findings),
+        headline=headline(findings, view.mesh.unread),
+        unread=view.mesh.unread,
         tiles=tiles(view, machines, splits, findings),
         findings=grouped(findings),
         wide=wide(drawn),
@@ -111,16 +112,18 @@ def code(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else escape(p) for n, p in enumerate(parts))
 
 
-def overall(findings: Sequence[Finding]) -> str:
-    """`good`, `warn` or `bad`."""
+def overall(findings: Sequence[Finding], unread: Sequence[str]) -> str:
+    """`good`, `warn` or `bad`; nothing is good while a part of the mesh is not known."""
     severities = {finding.severity for finding in findings}
-    return "bad" if "critical" in severities else "warn" if "warning" in severities else "good"
+    return "bad" if "critical" in severities else "warn" if "warning" in severities or unread else "good"
 
 
-def headline(findings: Sequence[Finding]) -> str:
+def headline(findings: Sequence[Finding], unread: Sequence[str]) -> str:
     """The state in a few words."""
     count = sum(finding.severity != "note" for finding in findings)
-    return "all well" if not count else f"{count} finding" + ("s" if count > 1 else "")
+    if not count:
+        return "not all is known" if unread else "all well"
+    return f"{count} finding" + ("s" if count > 1 else "")
 
 
 def tiles(
@@ -152,7 +155,7 @@ def tiles(
         _tile(
             "control plane",
             _plane(view.mesh.istiods, view.mesh.gateways),
-            f"ready: {sum(view.mesh.istiods.values())} istiod, {_of_gateway(view.mesh.gateways)}",
+            f"ready: {_counted(view.mesh.ready_istiods)} istiod, {_of_gateway(view.mesh.gateways)}",
             all(view.mesh.istiods.values()) and view.mesh.gateways != 0,
         ),
         {
@@ -168,10 +171,16 @@ def _of_gateway(gateways: int | None) -> str:
     return "gateway not known" if gateways is None else f"{gateways} gateway"
 
 
-def _plane(istiods: Mapping[str, int], gateways: int | None) -> str:
+def _counted(ready: int | None) -> str:
+    return "not known of" if ready is None else str(ready)
+
+
+def _plane(istiods: Mapping[str, int | None], gateways: int | None) -> str:
     planes = [(f"istiod {revision}" if len(istiods) > 1 else "istiod", ready) for revision, ready in istiods.items()]
     down = [name for name, count in (*planes, ("gateway", gateways)) if count == 0]
-    return f"{' and '.join(down)} down" if down else "ready"
+    if down:
+        return f"{' and '.join(down)} down"
+    return "not known" if None in istiods.values() else "ready"
 
 
 def _tile(what: str, value: str, detail: str, good: bool) -> dict[str, str]:

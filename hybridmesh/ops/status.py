@@ -84,9 +84,10 @@ def document(view: View, machines: Sequence[MachineStatus], more: Sequence[Machi
     assert view.mesh is not None
     return {
         "topology": view.topology,
-        "istiods": sum(view.mesh.istiods.values()),
+        "istiods": view.mesh.ready_istiods,
         "revisions": dict(view.mesh.istiods),
         "gateways": view.mesh.gateways,
+        "notSeen": list(view.mesh.unread),
         "machines": [asdict(machine) | {"good": machine.good} for machine in machines],
         "others": [asdict(machine) | {"good": machine.good} for machine in more],
         "workloads": [asdict(split) | {"measured": split.measured} for split in workload_statuses(view)],

@@ -49,6 +49,7 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
         parts += [Text(f"{machine.name}: changed by hand: {line}", "yellow") for line in machine.drift or ()]
         if machine.refusal:
             parts.append(Text(f"{machine.name}: not asked over SSH: {machine.refusal}", "yellow"))
+    parts += [Text(f"not seen: {line}", "yellow") for line in mesh.unread]
     return Group(*parts)
 
 
@@ -121,12 +122,12 @@ def _certificate_text(machine: MachineStatus, now: datetime, *, whole: bool) -> 
     return f"{text} (of its join)" if machine.certificate_of == "join" else text
 
 
-def _running(count: int) -> str:
-    return f"{count} ready" if count else "NONE READY"
+def _running(count: int | None) -> str:
+    return "not known whether it runs" if count is None else f"{count} ready" if count else "NONE READY"
 
 
 def _gateway(count: int | None) -> str:
-    return "adopted; its pods are not known" if count is None else _running(count)
+    return "its pods are not known" if count is None else _running(count)
 
 
 def _way(network: Mapping[str, Any]) -> str:

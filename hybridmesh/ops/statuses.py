@@ -35,7 +35,8 @@ class MachineStatus:
     connected: bool
     """Whether istiod holds a connection to it."""
     sync: str
-    """`in sync`, or why not; `connected` where nobody knows which proxy of istiod's list it is."""
+    """`in sync`, or why not; `connected` where nobody knows which proxy of istiod's list it is; `not known` where no
+    istiod could be asked."""
     healthy: bool | None
     """By the workload's probe; None where istiod knows of none."""
     health: str
@@ -90,8 +91,6 @@ def machine_status(
     """
     entry = mesh.entries.get(machine["entry"])
     connected = is_connected(entry)
-    states = mesh.states.get(machine["namespace"], ())
-    objection = sync_objection(states, f"{name}.{machine['namespace']}") if connected else "not connected to istiod"
     healthy, said = _health(entry)
     expiry, of = _certificate(name, machine, mesh, seen)
     facts = seen.facts
@@ -102,7 +101,7 @@ def machine_status(
         address=machine["meshAddress"],
         sidecar_version=facts.version if facts and facts.version else machine["sidecarVersion"],
         connected=connected,
-        sync=objection or "in sync",
+        sync=_sync(name, machine, mesh) if connected else "not connected to istiod",
         healthy=healthy,
         health=said,
         endpoint=_endpoint(machine, workload, mesh),
@@ -111,6 +110,13 @@ def machine_status(
         drift=facts.drift if facts else None,
         refusal=seen.refusal,
     )
+
+
+def _sync(name: str, machine: Mapping[str, Any], mesh: MeshFacts) -> str:
+    states = mesh.states.get(machine["namespace"])
+    if states is None:
+        return "not known"
+    return sync_objection(states, f"{name}.{machine['namespace']}") or "in sync"
 
 
 def _health(entry: Mapping[str, Any] | None) -> tuple[bool | None, str]:

@@ -80,13 +80,15 @@ class Cluster(Protocol):
         """Deletes a WorkloadEntry, if it is there."""
 
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
-        """What every running istiod of a revision says of the proxies in a namespace (/debug/syncz)."""
+        """What every running istiod of a revision says of the proxies in a namespace (/debug/syncz). Raises
+        UnansweredError where some run, and none says anything."""
 
     def pods(self, namespace: str, selector: str) -> Sequence["Pod"]:
         """Pods that run, by label."""
 
     def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
-        """What a pod answers on a port, by HTTP; empty where it does not."""
+        """What a pod answers on a port, by HTTP; empty where it does not. Raises ClusterError where nobody here may
+        ask it."""
 
     def objects_in(self, group: str, version: str, plural: str, namespace: str) -> Sequence[Mapping[str, Any]]:
         """A namespace's objects of a kind; none where the cluster does not know the kind."""

@@ -29,6 +29,11 @@ PAGE_MIB = 256
 
 _CRDS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 _WEBHOOKS = ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations")
+_NOT_ALLOWED = {
+    401: "Check that the login of the kubeconfig {} has not ended.",
+    403: "Check what the user of the kubeconfig {} may do: `kubectl auth can-i --list`.",
+}
+"""What to do, by how the API server refuses."""
 _TAG = "istio.io/tag"
 """Label of the webhook of a revision tag: its name (istio, the istiod chart's revision-tags-mwc.yaml)."""
 
@@ -163,12 +168,15 @@ class KubernetesCluster:
         )
 
     def sync_states(self, namespace: str, revision: str, workload_namespace: str) -> Sequence[Mapping[str, Any]]:
-        states: list[Mapping[str, Any]] = []
-        for pod in self.pods(namespace, f"app=istiod,istio.io/rev in ({revision})"):
-            body = self.ask_pod(namespace, pod.name, ISTIOD_MONITORING, f"/debug/syncz?namespace={workload_namespace}")
-            found = json.loads(body or "[]")
-            states.extend(found if isinstance(found, list) else [])
-        return states
+        pods = self.pods(namespace, f"app=istiod,istio.io/rev in ({revision})")
+        path = f"/debug/syncz?namespace={workload_namespace}"
+        said = [_list_in(self.ask_pod(namespace, pod.name, ISTIOD_MONITORING, path)) for pod in pods]
+        if pods and not any(states is not None for states in said):
+            raise UnansweredError(
+                f"no istiod of revision {revision} says which proxies it has in sync. Check `kubectl port-forward -n "
+                f"{namespace} {pods[0].name} {ISTIOD_MONITORING}`, by which it is asked."
+            )
+        return [state for states in said for state in states or ()]
 
     def pods(self, namespace: str, selector: str) -> Sequence[Pod]:
         found = self._ask(
@@ -205,7 +213,14 @@ class KubernetesCluster:
                 connection.request("GET", path, headers={"Connection": "close"})
                 answer = connection.getresponse()
                 body = answer.read(PAGE_MIB * 2**20 + 1)
-        except (OSError, http.client.HTTPException, client.ApiException):
+        except client.ApiException as error:
+            # The client's own error for a stream that does not open hides what the API server said.
+            status = getattr(error.__context__, "status_code", error.status)
+            if status in _NOT_ALLOWED:
+                what = f"forward port {port} of pod {namespace}/{pod}"
+                raise self._refused(what, status, http.HTTPStatus(status).phrase) from error
+            return ""
+        except (OSError, http.client.HTTPException):
             # A pod that starts or goes away has nothing to say; who waits asks again.
             return ""
         finally:
@@ -343,10 +358,9 @@ class KubernetesCluster:
             if error.status == 404:
                 return None
             status = error.status or 0
-            later = status == http.HTTPStatus.TOO_MANY_REQUESTS or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
-            raise (UnansweredError if later else ClusterError)(
-                f"could not {what}: the API server answered {error.status} {error.reason}."
-            ) from error
+            if status == http.HTTPStatus.TOO_MANY_REQUESTS or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise UnansweredError(_answered(what, status, error.reason)) from error
+            raise self._refused(what, status, error.reason) from error
         except urllib3.exceptions.HTTPError as error:
             raise UnansweredError(
                 f"could not {what}: the API server of {self._kubeconfig} did not answer "
@@ -368,12 +382,29 @@ class KubernetesCluster:
         items: list[Mapping[str, Any]] = answer["items"]
         return items
 
+    def _refused(self, what: str, status: int, reason: str) -> ClusterError:
+        remedy = f" {_NOT_ALLOWED[status].format(self._kubeconfig)}" if status in _NOT_ALLOWED else ""
+        return ClusterError(_answered(what, status, reason) + remedy)
+
     def _unreadable(self, what: str) -> UnansweredError:
         return UnansweredError(
             f"could not {what}: what came from the API server of {self._kubeconfig} is not Kubernetes' JSON, or is cut "
             "off. Check what stands between here and the cluster: HTTPS_PROXY and NO_PROXY, a login page, a load "
             "balancer."
         )
+
+
+def _answered(what: str, status: int, reason: str) -> str:
+    return f"could not {what}: the API server answered {status} {reason}."
+
+
+def _list_in(page: str) -> list[Mapping[str, Any]] | None:
+    """What a page of JSON lists; None where it is no list."""
+    try:
+        found = json.loads(page)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _unusable(kubeconfig: str, why: str) -> ClusterError:

@@ -87,6 +87,17 @@ def test_the_exit_code_tells_wrong_from_unknown(
     assert run(monkeypatch, machine=machine, mesh=mesh)[0] == code
 
 
+def test_who_may_not_read_all_of_the_mesh_is_told_what_is_not_known_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = ["could not list pods: 403. Not known for that: a.", "could not list policies: 403. Not known: b."]
+    blind = mesh_facts(states={}, endpoints=None, istiods={"default": None}, gateways=None, unread=refused)
+    code, text = run(monkeypatch, mesh=blind)
+    assert code == 2, "no finding, and not well either"
+    assert text == "".join(f"A part of the mesh could not be looked at: {line}\n" for line in refused)
+    code, text = run(monkeypatch, "--json", mesh=blind)
+    assert (code, json.loads(text)["notLookedAt"]) == (2, {"mesh": " ".join(refused)})
+    assert run(monkeypatch, machine=seen(STOPPED), mesh=blind)[0] == 1
+
+
 def test_json_names_what_could_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     _, text = run(monkeypatch, "--json", machine=Seen(refusal="no answer"))
     document = json.loads(text)

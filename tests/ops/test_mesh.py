@@ -68,6 +68,11 @@ def test_endpoints_that_no_istiod_could_be_asked_for_are_not_known() -> None:
     silent, one = FakeCluster(running=pods), FakeCluster(running=pods, pages={page.format("b"): json.dumps(shards)})
     nobody = FakeCluster(running=pods, pages={page.format("a"): "{}"})
     assert look(TOPOLOGY, silent).endpoints is None
+    (line,) = look(TOPOLOGY, silent).unread
+    assert "no istiod says which endpoints" in line
+    assert look(TOPOLOGY, FakeCluster()).unread == [], "that none runs is another matter"
+    odd = FakeCluster(running=pods, pages={page.format("a"): "<html>", page.format("b"): "{}"})
+    assert look(TOPOLOGY, odd).endpoints == []
     assert look(TOPOLOGY, one).endpoints == [
         Endpoint(service=HOST, address=ADDRESS, labels={"app": "echo"}, healthy=True)
     ]
@@ -151,6 +156,55 @@ def test_who_may_not_read_the_mesh_config_is_told_the_rest(
     monkeypatch.setattr(FakeCluster, "config_map", refuses)
     with pytest.raises(UnansweredError) if error is UnansweredError else nullcontext():
         assert look(TOPOLOGY, FakeCluster()).policies == {"demo": []}
+
+
+ASKED = {
+    "AuthorizationPolicies": ("objects_in", "authorizationpolicies", "which calls policies of demo refuse"),
+    "WorkloadGroups": ("objects_in", "workloadgroups", "what the groups of demo ask of entries"),
+    "root certificate": ("config_map", "istio-ca-root-cert", "the mesh's root certificate in demo"),
+    "sync": ("sync_states", "demo", "whether machines of demo are in sync"),
+    "Service": ("service", "istio-eastwestgateway", "whether the gateway runs"),
+    "istiod": ("pods", "app=istiod,istio.io/rev in (default)", "whether istiod default runs; whether others are told"),
+    "pods": ("pods", "app=client", "what pods have sent where"),
+    "port": ("ask_pod", "/clusters", "what pods have sent where"),
+}
+
+
+@pytest.mark.parametrize(("method", "about", "unknown"), ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("error", [ClusterError, UnansweredError])
+def test_who_may_read_but_a_part_is_told_the_rest_and_what_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, method: str, about: str, unknown: str, error: type[ClusterError]
+) -> None:
+    asked = getattr(FakeCluster, method)
+
+    def refuses(self: object, *arguments: Any) -> Any:
+        if about in arguments:
+            raise error("no.")
+        return asked(self, *arguments)
+
+    monkeypatch.setattr(FakeCluster, method, refuses)
+    running = {"demo app=client": [READY], ISTIODS: [READY], GATEWAYS: [READY]}
+    shards = {"istio-system/a:15014/debug/endpointShardz": "{}"}
+    found = look(TOPOLOGY, FakeCluster(custom={"demo/workloadentries": [entry()]}, running=running, pages=shards))
+    assert found.entries == {f"demo/echo-{ADDRESS}-embedded": entry()}
+    (line,) = found.unread
+    assert line.startswith(f"no. Not known for that: {unknown}")
+    assert [found.istiods["default"], found.gateways, found.states.get("demo")] == [
+        None if method == "pods" and "istiod" in about else 1,
+        None if method == "service" else 1,
+        None if method == "sync_states" else [],
+    ]
+
+
+def test_without_workload_entries_nothing_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_self: object, _group: str, _version: str, plural: str, _namespace: str) -> list[Any]:
+        if plural == "workloadentries":
+            raise ClusterError("refused")
+        return []
+
+    monkeypatch.setattr(FakeCluster, "objects_in", refuses)
+    with pytest.raises(ClusterError, match="refused"):
+        look(TOPOLOGY, FakeCluster())
 
 
 def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_told_theirs(

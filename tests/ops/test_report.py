@@ -248,6 +248,13 @@ def test_a_gateway_whose_pods_are_not_known_is_neither_up_nor_down() -> None:
     assert '<div class="tile bad"><span>control plane</span><b>gateway down</b>' in down
 
 
+def test_what_could_not_be_read_is_on_the_page_which_is_not_called_well() -> None:
+    shown = Tree(page(view(istiods={"default": None}, unread=["could not list `pods`: 403."]))).text
+    for part in ("not all is known", "What could not be seen", "could not list pods: 403.", "not known of istiod"):
+        assert part in shown, part
+    assert "all well" not in shown
+
+
 def test_the_same_finding_of_several_machines_is_said_once() -> None:
     machines = {name: Seen(facts=machine_facts({"key": "644 root"})) for name in ("vm-1", "vm-2", "vm-3")}
     seen = many(4)

@@ -405,7 +405,7 @@ def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatc
 
 def test_a_gateway_whose_pods_are_not_known_is_not_called_down(monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = run(monkeypatch, view(gateways=None))
-    line = "gateway   istio-eastwestgateway at 192.0.2.100, adopted; its pods are not known"
+    line = "gateway   istio-eastwestgateway at 192.0.2.100, its pods are not known"
     assert (code, line in [s.rstrip() for s in text.splitlines()]) == (0, True)
     assert "at 192.0.2.100, NONE READY" in run(monkeypatch, view(gateways=0))[1]
 
@@ -454,6 +454,24 @@ def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == 1
     assert "did not answer" in result.output
+
+
+REFUSED = "could not list pods in istio-system: 403 Forbidden. Not known for that: whether istiod default runs."
+
+
+def test_what_could_not_be_read_is_said_and_no_machine_is_called_well_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = view(states={}, endpoints=None, istiods={"default": None}, gateways=None, unread=[REFUSED])
+    code, text = run(monkeypatch, blind)
+    assert code == 1
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert f"not seen: {REFUSED}" in lines
+    assert "istiod    1.31.0, revision default, trust domain cluster.local, not known whether it runs" in lines
+    assert "✗ vm-1" in text
+    assert "istiod does not list" not in text, "nobody asked it"
+    document = json.loads(run(monkeypatch, blind, "--json")[1])
+    assert (document["istiods"], document["revisions"], document["notSeen"]) == (None, {"default": None}, [REFUSED])
+    assert document["machines"][0]["sync"] == "not known"
+    assert json.loads(run(monkeypatch, view(), "--json")[1])["notSeen"] == []
 
 
 def test_watching_asks_the_mesh_each_time_and_machines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

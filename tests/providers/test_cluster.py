@@ -387,6 +387,32 @@ def test_a_pod_to_which_no_way_leads_says_nothing(server: Server) -> None:
     assert server.cluster().ask_pod("demo", "a", 15014, "/debug/x") == ""
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [("401 Unauthorized", r"the login of the kubeconfig .* has not ended"), ("403 Forbidden", "kubectl auth can-i")],
+)
+def test_who_may_not_ask_a_pod_is_told_so(server: Server, status: str, remedy: str) -> None:
+    answering(server, status, {})
+    with pytest.raises(ClusterError, match=f"could not forward port 15014 of pod demo/a: .* {status}.*{remedy}") as no:
+        server.cluster().ask_pod("demo", "a", 15014, "/debug/x")
+    assert not isinstance(no.value, UnansweredError), "to ask again would change nothing"
+    with pytest.raises(ClusterError, match=f"could not list pods a=b in demo: .* {status}.*{remedy}"):
+        server.cluster().pods("demo", "a=b")
+
+
+@pytest.mark.parametrize("said", ["", "<html>", "{}"])
+def test_that_no_istiod_says_anything_is_not_that_it_lists_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    cluster, running = server.cluster(), [Pod("a", "", True)]
+    monkeypatch.setattr(cluster, "pods", lambda *_: running)
+    monkeypatch.setattr(cluster, "ask_pod", lambda *_: said)
+    with pytest.raises(UnansweredError, match=r"Check `kubectl port-forward -n istio-system a 15014`"):
+        cluster.sync_states("istio-system", "default", "demo")
+    running.clear()
+    assert cluster.sync_states("istio-system", "default", "demo") == []
+
+
 def test_all_istiods_of_a_revision_that_answer_are_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"a": '[{"proxy": "vm-1.demo"}]', "b": "", "c": "{}", "d": '[{"proxy": "vm-2.demo"}]'}
     cluster = server.cluster()

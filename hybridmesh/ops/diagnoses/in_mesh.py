@@ -24,7 +24,7 @@ def _not_connected(case: Case) -> Iterator[Found]:
 
 
 def _config_rejected(case: Case) -> Iterator[Found]:
-    for state in case.states:
+    for state in case.states or ():
         if state.get("proxy") != case.proxy:
             continue
         for kind, resource in sorted((state.get("resources") or {}).items()):
@@ -37,7 +37,7 @@ def _config_rejected(case: Case) -> Iterator[Found]:
 
 
 def _out_of_sync(case: Case) -> Iterator[Found]:
-    if is_connected(case.entry):
+    if is_connected(case.entry) and case.states is not None:
         objection = sync_objection(case.states, case.proxy)
         if objection:
             yield Found(objection.partition(". ")[0], "istiod, /debug/syncz")
@@ -150,7 +150,7 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 def _istiod_down(case: Case) -> Iterator[Found]:
     namespace = case.topology["controlPlane"]["namespace"]
     for revision, ready in case.mesh.istiods.items():
-        if not ready:
+        if ready == 0:
             yield Found(
                 f"no istiod of revision {revision} is ready: proxies that follow it go on with what they know, and "
                 "their certificates are not renewed",

@@ -69,8 +69,9 @@ class Case:
         return self.mesh.groups.get(f"{self.machine['namespace']}/{self.machine['workload']}")
 
     @property
-    def states(self) -> Sequence[Mapping[str, Any]]:
-        return self.mesh.states.get(self.machine["namespace"], [])
+    def states(self) -> Sequence[Mapping[str, Any]] | None:
+        """What istiods say of the proxies in its namespace; None: they could not be asked."""
+        return self.mesh.states.get(self.machine["namespace"])
 
     @property
     def proxy(self) -> str:
