@@ -5,7 +5,7 @@ Source of the annotations and the condition: istio, `pilot/pkg/autoregistration/
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .names import HEALTH_CHECKS_ANNOTATION, CanonicalService, canonical_service
@@ -39,11 +39,8 @@ def is_stale(entry: Mapping[str, Any]) -> bool:
 
     It stays on the entry until the agent speaks again, and may be of a life of it with another probe.
     """
-    said: str | None = (_healthy(entry) or {}).get("lastProbeTime")
-    connected: str | None = (entry["metadata"].get("annotations") or {}).get(_CONNECTED)
-    if said is None or connected is None:
-        return False
-    return datetime.fromisoformat(said) < datetime.fromisoformat(connected)
+    said, connected = _moment((_healthy(entry) or {}).get("lastProbeTime")), _connected_at(entry)
+    return said is not None and connected is not None and said < connected
 
 
 def is_reported(entry: Mapping[str, Any]) -> bool:
@@ -79,12 +76,27 @@ def must_have_spoken(entry: Mapping[str, Any], group: Mapping[str, Any], now: da
     The probe of its `group`, a WorkloadGroup's manifest, says when it speaks at the latest
     (`pkg/istio-agent/health/health_check.go`, fillInDefaults).
     """
-    probe = group["spec"].get("probe") or {}
+    connected = _connected_at(entry)
+    if connected is None:
+        return True  # somebody wrote what is no time, and only a proxy that connects anew puts that right
+    probe = (group.get("spec") or {}).get("probe") or {}
     answers = max(int(probe.get("successThreshold") or 1), int(probe.get("failureThreshold") or 1))
     takes = int(probe.get("periodSeconds") or 10) + int(probe.get("timeoutSeconds") or 1)
     latest = int(probe.get("initialDelaySeconds") or 0) + answers * takes + _REPORT_SECONDS
-    connected = datetime.fromisoformat(entry["metadata"]["annotations"][_CONNECTED])
     return now - connected > timedelta(seconds=latest)
+
+
+def _connected_at(entry: Mapping[str, Any]) -> datetime | None:
+    return _moment((entry["metadata"].get("annotations") or {}).get(_CONNECTED))
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time as istiod writes it; None where it is none: anybody can write there who may edit an entry."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def is_probed(entry: Mapping[str, Any]) -> bool:

@@ -104,6 +104,22 @@ def test_an_agent_has_spoken_by_then_whatever_was_noted() -> None:
     assert must_have_spoken(stale, group(), CONNECTED + timedelta(seconds=27))
 
 
+@pytest.mark.parametrize("since", ["", "true", "2026-11-29 16:04:10.27 +0000 UTC m=+0.1"])
+def test_a_time_that_is_none_is_put_right_by_a_proxy_that_connects_anew(since: str) -> None:
+    edited = entry(noted("True", "yesterday"), annotations={"istio.io/connectedAt": since, **PROBED})
+    assert must_have_spoken(edited, group(), CONNECTED)
+    assert not is_stale(edited)
+    assert not is_stale(entry(noted("True", "yesterday")))
+
+
+def test_a_time_without_a_zone_is_utc_s_and_a_group_without_a_spec_has_no_probe() -> None:
+    edited = entry(noted("True", "2026-11-29T16:04:09"), annotations={"istio.io/connectedAt": "2026-11-29T16:04:10"})
+    assert is_stale(edited)
+    for bare in ({}, {"spec": None}):
+        assert not must_have_spoken(edited, bare, CONNECTED + timedelta(seconds=25))
+        assert must_have_spoken(edited, bare, CONNECTED + timedelta(seconds=27))
+
+
 @pytest.mark.parametrize("metadata", [{}, {"annotations": None, "labels": None}])
 def test_an_entry_that_somebody_wrote_is_read_and_has_no_proxy(metadata: dict[str, Any]) -> None:
     written = {"metadata": {"name": "db", **metadata}, "spec": {"address": "192.0.2.30"}}

@@ -525,6 +525,15 @@ def test_a_machine_s_locality_belongs_to_its_labels() -> None:
     assert ids(entry()) == ["labels-drifted"]
 
 
+@pytest.mark.parametrize("spec", [{}, {"spec": None}])
+def test_an_entry_or_a_group_without_a_spec_hides_no_finding(spec: dict[str, Any]) -> None:
+    bare = {key: value for key, value in entry().items() if key != "spec"} | spec
+    empty = {"metadata": {"name": "echo", "namespace": "demo"}, **spec}
+    for mesh in ({"entries": {ENTRY: bare}}, {"groups": {"demo/echo": empty}}):
+        (finding,) = found(Spoiled("", mesh=mesh))
+        assert (finding.id, finding.machine) == ("labels-drifted", "vm-1")
+
+
 def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_something() -> None:
     some = {"metadata": {"name": "some", "namespace": "demo"}, "spec": {"rules": [{"from": []}]}}
     assert [f.id for f in found(Spoiled("", mesh={"policies": {"demo": [ALLOW_NOTHING]}}))] == ["policy-denies"]

@@ -62,14 +62,15 @@ def _health_unheard(case: Case) -> Iterator[Found]:
 def _labels_drifted(case: Case) -> Iterator[Found]:
     if case.entry is None or case.group is None:
         return
-    spec = case.group["spec"]
+    spec = case.group.get("spec") or {}
     labels = dict((spec.get("metadata") or {}).get("labels") or {})
     if case.machine.get("locality"):
         labels[LOCALITY_LABEL] = case.machine["locality"].replace("/", ".")
     patch = entry_patch(case.entry, case.machine["workload"], labels, {}, probed=True)
     wrong = {**patch.get("metadata", {}).get("labels", {}), **patch.get("spec", {}).get("labels", {})}
     if wrong:
-        there = {**(case.entry["metadata"].get("labels") or {}), **(case.entry["spec"].get("labels") or {})}
+        own = case.entry.get("spec") or {}
+        there = {**(case.entry["metadata"].get("labels") or {}), **(own.get("labels") or {})}
         changes = ", ".join(
             f"{key} is {there.get(key, 'not there')}, should be {value or 'away'}" for key, value in wrong.items()
         )
