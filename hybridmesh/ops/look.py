@@ -71,7 +71,6 @@ def look(
     names: Collection[str],
     *,
     whole: bool = False,
-    with_mesh: bool = True,
     certificates: bool = False,
 ) -> View:
     """Look at a stack and at some of its machines; what does not answer is said, and holds up nothing else.
@@ -81,25 +80,27 @@ def look(
         topology: its output.
         names: machines to ask over SSH.
         whole: whether their logs and Envoy's configuration are wanted, too.
-        with_mesh: whether Kubernetes and istiod are asked.
         certificates: whether machines that were not asked over SSH are asked for the certificate that they show.
     """
-    with ThreadPoolExecutor(2) as pool:
-        machines = pool.submit(look_at_machines, source, topology, names, whole=whole)
-        found: MeshFacts | None = None
-        refusal = ""
-        if with_mesh:
-            try:
-                found = mesh.look(topology, cluster_of(topology))
-            except ClusterError as error:
-                refusal = str(error)
-        seen = machines.result()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(look_at_mesh, topology)
+        # In the main thread, where Ctrl-C ends it: hundreds of machines that are off take minutes.
+        seen = look_at_machines(source, topology, names, whole=whole)
+        found, refusal = asked.result()
     if certificates and found is not None:
         known = [
             name for name, machine in seen.items() if machine.facts is not None and machine.facts.expiry is not None
         ]
         found = replace(found, certificates=mesh.shown_certificates(topology, found.entries, known))
     return View(topology=topology, mesh=found, mesh_refusal=refusal, machines=seen, now=datetime.now(UTC))
+
+
+def look_at_mesh(topology: Mapping[str, Any]) -> tuple[MeshFacts | None, str]:
+    """What the mesh says, or None and why it does not."""
+    try:
+        return mesh.look(topology, cluster_of(topology)), ""
+    except ClusterError as error:
+        return None, str(error)
 
 
 def cluster_of(topology: Mapping[str, Any]) -> Cluster:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import threading
+import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -12,9 +17,10 @@ import pytest
 from hybridmesh.ops import look, mesh
 from hybridmesh.ops.doctor import examine
 from hybridmesh.ops.look import Seen, Source, View, look_at_machines
-from hybridmesh.ops.ssh import Answer, Limits, Reachable
+from hybridmesh.ops.ssh import Answer, Door, Limits, Reachable
 from tests.components.harness import dev_settings
 from tests.ops.probed import CERTS, HOST, NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output
+from tests.ops.sshd import key, private, public
 
 OTHER = "aaa.shop.svc.cluster.local"
 
@@ -73,6 +79,26 @@ def test_each_machine_resolves_a_name_that_its_proxy_is_told_of(
         name: f"{host} is not resolved on it, though the agent answers DNS" for name, host in asked.items() if host
     }
     assert findings == wrong
+
+
+def test_ctrl_c_ends_a_look_at_machines_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "stack_settings", lambda *_: None)
+    monkeypatch.setattr(look, "mesh_name", lambda *_: "")
+    monkeypatch.setattr(look, "limits", lambda _settings: Limits(connect=20))
+    monkeypatch.setattr(look, "cluster_of", lambda _topology: None)
+    monkeypatch.setattr(mesh, "look", lambda *_: mesh_facts())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        door = Door(
+            address="127.0.0.1", port=silent.getsockname()[1], host_key=public(key()), private_key=private(key())
+        )
+        monkeypatch.setattr(look, "reachable", lambda *_: {"vm-1": Reachable(name="vm-1", door=door)})
+        interrupt = threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT])
+        interrupt.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            look.look(Source(), TOPOLOGY, ["vm-1"])
+        interrupt.join()
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(("wanted", "known"), [(False, []), (True, [["vm-1"]])])
