@@ -20,6 +20,8 @@ from .topology import StackError, by_number
 
 WELL, FINDINGS, BLIND = 0, 1, 2
 """Exit codes."""
+_BLINDNESS = {"ssh-unreachable", "partly-seen"}
+"""Diagnoses that say no more than that something is not known."""
 _COLOURS = {"critical": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -81,9 +83,9 @@ def examine(view: View) -> list[Finding]:
 
 
 def exit_code(view: View, findings: Sequence[Finding]) -> int:
-    """Notes are nothing that a script should stop for; a machine that cannot be looked at is no more than unknown."""
+    """Notes are nothing that a script should stop for; what cannot be looked at is no more than unknown."""
     wrong = [finding for finding in findings if finding.severity != "note"]
-    if any(finding.id != "ssh-unreachable" for finding in wrong):
+    if any(finding.id not in _BLINDNESS for finding in wrong):
         return FINDINGS
     return BLIND if wrong or view.mesh is None or view.mesh.unread else WELL
 

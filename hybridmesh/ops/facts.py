@@ -134,6 +134,8 @@ class MachineFacts(_Facts):
     """What was changed by hand since the last join."""
     log: tuple[str, ...]
     """The last lines of the agent's log."""
+    unread: frozenset[str]
+    """Sections of the probe whose command failed, so that nothing in them says nothing."""
 
     def unit(self, name: str) -> Unit:
         """A unit; one that is not there is not loaded."""
@@ -209,6 +211,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         denied=tuple(found["denied"].splitlines()),
         drift=drift(found["manifest-recorded"], found["manifest"]),
         log=tuple((found["agent-log"] + found["agent-errors"]).splitlines()),
+        unread=frozenset(found["unread"].split()),
     )
 
 

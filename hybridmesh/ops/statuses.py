@@ -107,7 +107,7 @@ def machine_status(
         endpoint=_endpoint(machine, workload, mesh),
         certificate_expiry=expiry,
         certificate_of=of,
-        drift=facts.drift if facts else None,
+        drift=facts.drift if facts and "manifest" not in facts.unread else None,
         refusal=seen.refusal,
     )
 

@@ -16,11 +16,23 @@ STATE=/var/lib/hybrid-mesh
 ADMIN=http://127.0.0.1:15000
 TOKEN=/run/secrets/tokens/istio-token
 
-# section NAME COMMAND…
+# section NAME COMMAND…: those whose command fails are in UNREAD, for to print nothing may mean that there is nothing.
+UNREAD=
 section() {
-    printf '@@ %s\n' "$1"
+    section=$1
+    printf '@@ %s\n' "$section"
     shift
-    "$@" 2>/dev/null </dev/null | without_keys | scrub | awk '{ sub(/^@@/, " @@"); print }'
+    {
+        code=$(
+            {
+                {
+                    "$@" 2>/dev/null </dev/null 3>&- 4>&-
+                    echo $? >&4
+                } | without_keys | scrub | awk '{ sub(/^@@/, " @@"); print }' >&3
+            } 4>&1
+        )
+    } 3>&1
+    [ "$code" = 0 ] || UNREAD="$UNREAD $section"
 }
 
 # Private keys that somebody has logged, also where the beginning is cut off, so that base64 waits for what follows it.
@@ -76,13 +88,13 @@ system() {
 
 units() {
     # shellcheck disable=SC2046 # words
-    systemctl show --property=Id,LoadState,ActiveState,SubState,Result,NRestarts,UnitFileState,ExecMainStatus \
+    timeout 10 systemctl show --property=Id,LoadState,ActiveState,SubState,Result,NRestarts,UnitFileState,ExecMainStatus \
         istio.service hybrid-mesh-conntrack.service hybrid-mesh-ready.service hybrid-mesh-logs.timer \
         $(cat "$STATE/scripts/settings/app-units" 2>/dev/null)
 }
 
 starting() {
-    systemctl list-units --all --no-legend --plain 'hybrid-mesh-start-*'
+    timeout 10 systemctl list-units --all --no-legend --plain 'hybrid-mesh-start-*'
 }
 
 # By whichever keeps the package: a system of rpm's may have dpkg for other uses.
@@ -98,7 +110,8 @@ joined() {
 }
 
 addresses() {
-    ip -o addr show up | awk '{ sub(/\/.*/, "", $4); print $4 }' | sort -u
+    shown=$(ip -o addr show up) || return
+    printf '%s\n' "$shown" | awk '{ sub(/\/.*/, "", $4); print $4 }' | sort -u
 }
 
 hosts_block() {
@@ -115,18 +128,33 @@ claims() {
 }
 
 ready() {
-    if get http://127.0.0.1:15021/healthz/ready >/dev/null; then echo yes; else echo no; fi
+    get http://127.0.0.1:15021/healthz/ready >/dev/null
+    code=$?
+    case $code in
+        0) echo yes ;;
+        126 | 127) return "$code" ;; # nothing there that can ask
+        *) echo no ;;
+    esac
 }
 
-# Both kinds of iptables: pilot-agent picks one by what it finds.
+# Both kinds of iptables: pilot-agent picks one by what it finds. One of them may be of no use here.
 rules() {
+    answers=none
     for kind in -legacy -nft ''; do
-        ! command -v "iptables$kind-save" >/dev/null || timeout 5 "iptables$kind-save" -t nat | grep ISTIO_
+        command -v "iptables$kind-save" >/dev/null || continue
+        shown=$(timeout 5 "iptables$kind-save" -t nat)
+        case $? in
+            0) answers=some ;;
+            124) return 124 ;;
+        esac
+        printf '%s\n' "$shown" | grep ISTIO_
     done
+    [ "$answers" = some ]
 }
 
 listeners() {
-    ss -Hltnp | awk '{ sub(/.*:/, "", $4); print $4, $NF }' | sort -u
+    shown=$(ss -Hltnp) || return
+    printf '%s\n' "$shown" | awk '{ sub(/.*:/, "", $4); print $4, $NF }' | sort -u
 }
 
 connections() {
@@ -165,6 +193,12 @@ outbound() {
 
 access_log() {
     tail -n 2000 /var/log/istio/istio.log | grep -F rbac_access_denied | tail -n 5 | cut -c 1-500
+}
+
+# A script that is missing was removed; one that hangs says nothing.
+manifest() {
+    timeout 20 sh "$STATE/scripts/manifest.sh"
+    case $? in 124) return 124 ;; *) return 0 ;; esac
 }
 
 # tail_of FILE LINES
@@ -234,11 +268,12 @@ main() {
     section stats stats
     section outbound outbound
     section denied access_log
-    section manifest sh "$STATE/scripts/manifest.sh"
+    section manifest manifest
     section manifest-recorded cat "$STATE/manifest"
     section agent-log tail_of /var/log/istio/istio.log 60
     section agent-errors tail_of /var/log/istio/istio.err.log 20
     [ "$BUNDLE" != yes ] || bundle
+    section unread echo "$UNREAD"
     section end date +%s
 }
 

@@ -511,6 +511,17 @@ def test_a_proxy_that_does_not_run(lab: Lab, up: Stack) -> None:
     expect_well(lab, up)
 
 
+def test_what_a_missing_tool_would_tell_is_not_judged(lab: Lab, up: Stack) -> None:
+    first = lab.machine("vm-1")
+    away = 'place=$(readlink -f "$(command -v ss)"); echo "$place" >/root/place; mv "$place" /root/ss'
+    with on(first, away, 'mv /root/ss "$(cat /root/place)"; rm /root/place'):
+        code, document = doctor(lab, up)
+        assert [(found["machine"], found["id"]) for found in document["findings"]] == [("vm-1", "partly-seen")]
+        assert "nothing came from ss" in document["findings"][0]["what"]
+        assert code == 2
+    expect_well(lab, up)
+
+
 @pytest.mark.full
 def test_a_proxy_that_cannot_stay_and_one_that_nobody_knows_any_more(lab: Lab, up: Stack) -> None:
     first, second = (lab.machine(name) for name in MACHINES)

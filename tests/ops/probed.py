@@ -166,6 +166,7 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "manifest-recorded": MANIFEST,
         "agent-log": "2026-11-25T11:00:00Z info Envoy proxy is ready",
         "agent-errors": "",
+        "unread": "",
         "end": str(int(NOW.timestamp())),
     }
     lines = ((name, text.rstrip("\n")) for name, text in {**sections, **(changes or {})}.items())

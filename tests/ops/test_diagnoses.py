@@ -63,6 +63,10 @@ def old(hours: int) -> str:
 
 WRONG: dict[str, Spoiled] = {
     "ssh-unreachable": Spoiled("SSH does not answer", refusal="SSH does not answer. Fix: start it."),
+    "partly-seen": Spoiled(
+        "nothing came from systemctl; ss: what that would tell of it is not judged",
+        {"unread": "key units listeners", "units": "", "listeners": ""},
+    ),
     "never-joined": Spoiled("no join is recorded", {"joined": ""}),
     "service-stopped": Spoiled(
         "istio.service does not run (inactive)", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}
@@ -439,6 +443,23 @@ def test_the_default_deny_that_the_stack_s_settings_ask_for_is_a_note() -> None:
     [both] = found(Spoiled("", mesh={"policies": {"demo": [own, DENY_ALL]}}))
     assert both.severity == "warning"
     assert "demo/no, demo/echo-default-deny" in both.what
+
+
+@pytest.mark.parametrize(
+    ("unread", "empty"),
+    [
+        ("units", {"units": ""}),
+        ("starting", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}),
+        ("ready", {"ready": ""}),
+        ("rules", {"rules": ""}),
+        ("listeners", {"listeners": ""}),
+        ("addresses", {"addresses": "10.0.0.9"}),
+        ("manifest", {"manifest": ""}),
+    ],
+)
+def test_what_could_not_be_read_is_neither_well_nor_wrong(unread: str, empty: dict[str, str]) -> None:
+    assert [finding.id for finding in found(Spoiled("", empty | {"unread": unread}))] == ["partly-seen"]
+    assert found(Spoiled("", {"unread": "accepted key claims"})) == [], "files that are not there are told as such"
 
 
 def test_what_a_probe_said_that_is_there_no_more_is_nobody_s_illness() -> None:

@@ -75,6 +75,7 @@ def test_a_finding_says_where_what_and_what_to_do(monkeypatch: pytest.MonkeyPatc
     [
         (seen({"stats": "a.rbac.denied: 2"}), mesh_facts(), 0),
         (Seen(refusal="SSH does not answer. Fix: start it."), mesh_facts(), 2),
+        (seen({"unread": "listeners", "listeners": ""}), mesh_facts(), 2),
         (Seen(refusal="SSH does not answer. Fix: start it."), mesh_facts(entries={}), 1),
         (Seen(refusal="SSH does not answer. Fix: start it."), mesh_facts(istiods={"default": 0}), 1),
         (seen(), None, 2),

@@ -289,6 +289,25 @@ def test_no_secret_leaves_the_machine_with_what_the_probe_finds(tmp_path: Path) 
         assert secret not in said
 
 
+def test_the_probe_tells_what_failed_from_what_is_not_there(tmp_path: Path) -> None:
+    def looked(**tools: str) -> frozenset[str]:
+        for name, does in tools.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+            (tmp_path / name).chmod(0o755)
+        script = re.sub("^PATH=", f"PATH={tmp_path}:", remote.probe(""), flags=re.MULTILINE)
+        done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=60, check=True)
+        return facts(done.stdout).unread & asked
+
+    asked = {"units", "starting", "ready", "rules", "listeners", "addresses", "manifest", "system"}
+    tools = {"systemctl": ":", "curl": "exit 7", "ss": ":", "ip": ":", "iptables-legacy-save": "exit 1"}
+    nat = {"iptables-nft-save": "echo '-A OUTPUT -j ISTIO_OUTPUT'", "iptables-save": "exit 1"}
+    assert looked(**tools, **nat) == set(), "that the proxy is not ready is an answer, too"
+    failing = dict.fromkeys(("systemctl", "ss", "ip"), "echo half; exit 1")
+    unread = {"units", "starting", "ready", "rules", "listeners", "addresses"}
+    assert looked(**failing, **{"curl": "exit 127", "iptables-nft-save": "exit 124"}) == unread
+    assert "rules" in looked(**{"iptables-nft-save": "exit 1"}), "none of them answers"
+
+
 @pytest.mark.parametrize("shell", ["bash", "python3"])
 def test_the_probe_tells_an_open_port_from_a_closed_one_with_what_is_there(tmp_path: Path, shell: str) -> None:
     for name in ("cut", "getent", "id", "sed", "setpriv", "timeout", shell):

@@ -456,6 +456,14 @@ def test_a_cluster_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPa
     assert "did not answer" in result.output
 
 
+def test_changes_by_hand_that_could_not_be_read_are_neither_some_nor_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = {"vm-1": Seen(facts=machine_facts({"manifest": "", "unread": "manifest"}))}
+    code, text = run(monkeypatch, view(hung))
+    assert code == 0
+    assert text.splitlines()[-1].endswith("not asked")
+    assert "changed by hand" not in text
+
+
 REFUSED = "could not list pods in istio-system: 403 Forbidden. Not known for that: whether istiod default runs."
 
 

@@ -41,6 +41,8 @@ def diagnose(cases: Sequence[Case], stack: Case, *, mesh_is_known: bool = True) 
 
 def _of(case: Case, diagnoses: Iterable[Diagnosis]) -> Iterator[Finding]:
     for diagnosis in diagnoses:
+        if case.facts is not None and diagnosis.needs & case.facts.unread:
+            continue
         for found in diagnosis.check(case):
             yield Finding(
                 id=diagnosis.id,

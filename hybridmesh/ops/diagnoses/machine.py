@@ -145,6 +145,27 @@ def _version_skew(facts: MachineFacts, case: Case) -> Iterator[Found]:
             )
 
 
+_TOOLS = {
+    "units": "systemctl",
+    "starting": "systemctl",
+    "ready": "curl, wget and python3",
+    "rules": "iptables-save",
+    "listeners": "ss",
+    "addresses": "ip",
+    "manifest": "manifest.sh",
+}
+"""Who tells what is in a section of the probe; of those that something is judged by."""
+
+
+def _partly_seen(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    silent = dict.fromkeys(tool for section, tool in _TOOLS.items() if section in facts.unread)
+    if silent:
+        yield Found(
+            f"nothing came from {'; '.join(silent)}: what that would tell of it is not judged",
+            f"the probe's sections {', '.join(sorted(facts.unread & _TOOLS.keys()))}",
+        )
+
+
 DIAGNOSES = (
     Diagnosis(
         id="ssh-unreachable",
@@ -152,6 +173,15 @@ DIAGNOSES = (
         severity="critical",
         check=_unreachable,
         remedy="see that the machine runs and that SSH is let in; what the mesh says of it stands here too.",
+    ),
+    Diagnosis(
+        id="partly-seen",
+        title="A part of the machine cannot be looked at",
+        severity="warning",
+        check=of_facts(_partly_seen),
+        remedy="see there whether the tool is installed, and runs: `free -m`, `uptime` and `dmesg | tail` tell of a "
+        "machine that is out of memory, or waits for its disk. Then look again.",
+        explained_by=frozenset({"never-joined"}),
     ),
     Diagnosis(
         id="never-joined",
@@ -167,6 +197,7 @@ DIAGNOSES = (
         check=of_facts(_service_stopped),
         remedy="`systemctl start istio` there, or pulumi up, which starts it; /var/log/istio tells why it ended.",
         explained_by=frozenset({"never-joined"}),
+        needs=frozenset({"units", "starting"}),
     ),
     Diagnosis(
         id="crash-loop",
@@ -174,6 +205,7 @@ DIAGNOSES = (
         severity="critical",
         check=of_facts(_crash_loop),
         remedy="the log line says why; if a file was changed, pulumi up --refresh writes it anew.",
+        needs=frozenset({"units", "ready"}),
     ),
     Diagnosis(
         id="service-disabled",
@@ -182,6 +214,7 @@ DIAGNOSES = (
         check=of_facts(_service_disabled),
         remedy="`systemctl enable` it there, or pulumi up --refresh.",
         explained_by=frozenset({"never-joined"}),
+        needs=frozenset({"units"}),
     ),
     Diagnosis(
         id="proxy-not-ready",
@@ -190,6 +223,7 @@ DIAGNOSES = (
         check=of_facts(_not_ready),
         remedy="/var/log/istio/istio.log on the machine tells what it waits for.",
         explained_by=CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
+        needs=frozenset({"units", "ready"}),
     ),
     Diagnosis(
         id="rules-missing",
@@ -198,6 +232,7 @@ DIAGNOSES = (
         check=of_facts(_rules_missing),
         remedy="`systemctl restart istio` there makes them anew; find out who flushes iptables (a firewall's reload?).",
         explained_by=frozenset({"crash-loop"}),
+        needs=frozenset({"units", "rules"}),
     ),
     Diagnosis(
         id="rules-left",
@@ -205,6 +240,7 @@ DIAGNOSES = (
         severity="critical",
         check=of_facts(_rules_left),
         remedy="`pilot-agent istio-iptables --cleanup-only` there at once; then start the proxy.",
+        needs=frozenset({"units", "rules"}),
     ),
     Diagnosis(
         id="tracker-stopped",
@@ -212,6 +248,7 @@ DIAGNOSES = (
         severity="warning",
         check=of_facts(_tracker_stopped),
         remedy="`systemctl start hybrid-mesh-conntrack` there, or pulumi up --refresh.",
+        needs=frozenset({"units"}),
     ),
     Diagnosis(
         id="port-conflict",
@@ -219,6 +256,7 @@ DIAGNOSES = (
         severity="critical",
         check=of_facts(_port_conflict),
         remedy="move that service to another port, then `systemctl restart istio`.",
+        needs=frozenset({"listeners"}),
     ),
     Diagnosis(
         id="app-not-listening",
@@ -226,6 +264,7 @@ DIAGNOSES = (
         severity="critical",
         check=of_facts(_app_not_listening),
         remedy="start the application, or let the workload's port be the one that it listens on.",
+        needs=frozenset({"listeners"}),
     ),
     Diagnosis(
         id="disk-full",
@@ -242,6 +281,7 @@ DIAGNOSES = (
         check=of_facts(_drift),
         remedy="pulumi up --refresh puts it right; what must differ belongs into the stack's settings.",
         explained_by=frozenset({"never-joined"}),
+        needs=frozenset({"manifest"}),
     ),
     Diagnosis(
         id="another-join",

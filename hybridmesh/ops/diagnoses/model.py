@@ -111,6 +111,8 @@ class Diagnosis:
     explained_by: frozenset[str] = field(default=frozenset())
     """Other diagnoses of which it is but the consequence."""
     of_stack: bool = False
+    needs: frozenset[str] = field(default=frozenset())
+    """Sections of the probe without which it cannot be told."""
 
 
 CANNOT_COME = frozenset(

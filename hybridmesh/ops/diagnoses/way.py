@@ -95,6 +95,7 @@ DIAGNOSES = (
         title="The machine does not have its address",
         severity="critical",
         check=of_facts(_address_gone),
+        needs=frozenset({"addresses"}),
         remedy="give it that address again; or set `meshAddress`, or `ssh.address` where there is none, to the present "
         "one, and pulumi up.",
     ),
