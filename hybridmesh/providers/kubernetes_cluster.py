@@ -1,5 +1,6 @@
 """A cluster, through the official client. Loading that takes half a second, and most programs never ask a cluster."""
 
+import binascii
 import functools
 import http.client
 import json
@@ -18,6 +19,7 @@ import yaml
 from kubernetes import client, config
 
 from hybridmesh.istio.ports import ISTIOD_MONITORING
+from hybridmesh.legible import legible
 
 from .cluster import NETWORKING, ClusterError, Pod, UnansweredError
 from .serving import WORKERS
@@ -91,6 +93,8 @@ class KubernetesCluster:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             line = f" (line {mark.line + 1})" if (mark := getattr(error, "problem_mark", None)) else ""
             raise _unusable(kubeconfig, f"it is not YAML{line}") from error
+        except binascii.Error as error:
+            raise _unusable(kubeconfig, "a certificate or a key in it is not in base64") from error
         except (TypeError, AttributeError) as error:  # of the client's, where a list or a mapping is something else
             raise _unusable(kubeconfig, "it is YAML, and not of a kubeconfig's form") from error
         websocket.setdefaulttimeout(seconds)
@@ -215,10 +219,12 @@ class KubernetesCluster:
                 body = answer.read(PAGE_MIB * 2**20 + 1)
         except client.ApiException as error:
             # The client's own error for a stream that does not open hides what the API server said.
-            status = getattr(error.__context__, "status_code", error.status)
+            answered = error.__context__ or error
+            status = getattr(answered, "status_code", None) or error.status
             if status in _NOT_ALLOWED:
                 what = f"forward port {port} of pod {namespace}/{pod}"
-                raise self._refused(what, status, http.HTTPStatus(status).phrase) from error
+                said = getattr(answered, "resp_body", None) or error.body
+                raise self._refused(what, status, http.HTTPStatus(status).phrase, said) from error
             return ""
         except (OSError, http.client.HTTPException):
             # A pod that starts or goes away has nothing to say; who waits asks again.
@@ -360,7 +366,7 @@ class KubernetesCluster:
             status = error.status or 0
             if status == http.HTTPStatus.TOO_MANY_REQUESTS or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise UnansweredError(_answered(what, status, error.reason)) from error
-            raise self._refused(what, status, error.reason) from error
+            raise self._refused(what, status, error.reason, error.body) from error
         except urllib3.exceptions.HTTPError as error:
             raise UnansweredError(
                 f"could not {what}: the API server of {self._kubeconfig} did not answer "
@@ -382,9 +388,12 @@ class KubernetesCluster:
         items: list[Mapping[str, Any]] = answer["items"]
         return items
 
-    def _refused(self, what: str, status: int, reason: str) -> ClusterError:
-        remedy = f" {_NOT_ALLOWED[status].format(self._kubeconfig)}" if status in _NOT_ALLOWED else ""
-        return ClusterError(_answered(what, status, reason) + remedy)
+    def _refused(self, what: str, status: int, reason: str, body: str | bytes | None) -> ClusterError:
+        if status not in _NOT_ALLOWED:
+            return ClusterError(_answered(what, status, reason))
+        # Whom it takes us for is in its words alone, and may be nobody: system:anonymous.
+        words = f"{reason} ({said})" if (said := _message_in(body)) else reason
+        return ClusterError(f"{_answered(what, status, words)} {_NOT_ALLOWED[status].format(self._kubeconfig)}")
 
     def _unreadable(self, what: str) -> UnansweredError:
         return UnansweredError(
@@ -396,6 +405,16 @@ class KubernetesCluster:
 
 def _answered(what: str, status: int, reason: str) -> str:
     return f"could not {what}: the API server answered {status} {reason}."
+
+
+def _message_in(body: str | bytes | None) -> str:
+    """The message of a `Status` of Kubernetes'; empty where a body is none."""
+    try:
+        found = json.loads(body or "")
+    except ValueError:
+        return ""
+    message = found.get("message") if isinstance(found, dict) else None
+    return legible(" ".join(message.split()))[:300] if isinstance(message, str) else ""
 
 
 def _list_in(page: str) -> list[Mapping[str, Any]] | None:

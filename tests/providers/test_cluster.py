@@ -392,7 +392,9 @@ def test_a_pod_to_which_no_way_leads_says_nothing(server: Server) -> None:
     [("401 Unauthorized", r"the login of the kubeconfig .* has not ended"), ("403 Forbidden", "kubectl auth can-i")],
 )
 def test_who_may_not_ask_a_pod_is_told_so(server: Server, status: str, remedy: str) -> None:
-    answering(server, status, {})
+    nobody = {"kind": "Status", "message": 'User "system:anonymous" cannot\n\x1b[31m'}
+    answering(server, status, nobody)
+    status += r' \(User "system:anonymous" cannot \\x1b\[31m\)'
     with pytest.raises(ClusterError, match=f"could not forward port 15014 of pod demo/a: .* {status}.*{remedy}") as no:
         server.cluster().ask_pod("demo", "a", 15014, "/debug/x")
     assert not isinstance(no.value, UnansweredError), "to ask again would change nothing"

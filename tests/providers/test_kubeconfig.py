@@ -9,6 +9,10 @@ import pytest
 from hybridmesh.providers.cluster import ClusterAccess, ClusterError, connect
 
 SELECTED = "current-context: x\n"
+USER = (
+    f"{SELECTED}contexts: [{{{{name: x, context: {{{{cluster: c, user: u}}}}}}}}]\n"
+    "clusters: [{{name: c, cluster: {{server: 'https://192.0.2.1'}}}}]\nusers: [{{name: u, user: {{{}}}}}]\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +25,7 @@ SELECTED = "current-context: x\n"
         (b"- a\n- b\n", "it is YAML, and not of a kubeconfig's form"),
         (b"clusters: 3\n", "it is YAML, and not of a kubeconfig's form"),
         (f"{SELECTED}contexts: [{{name: x, context: 3}}]\n".encode(), "it is YAML, and not of a kubeconfig's form"),
+        (USER.format("client-certificate-data: '!!!', client-key-data: x").encode(), "is not in base64"),
         (b"", "file is empty"),
         (SELECTED.encode(), "Expected object with name x"),
         (None, "No configuration found. Check"),
