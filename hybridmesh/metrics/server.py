@@ -15,7 +15,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,41 +101,50 @@ class Cluster:
     """A `Mesh`, as a pod in it reads it."""
 
     def __init__(self, token: Path = TOKEN) -> None:
+        import urllib3
         from kubernetes import client, config
 
         config.load_incluster_config()
+        configuration = client.Configuration.get_default_copy()
+        # Once more at most, and soon: Prometheus does not wait, and asks again itself.
+        configuration.retries = urllib3.Retry(1, retry_after_max=1)
+        api = client.ApiClient(configuration)
         self._refused, self._token = client.ApiException, token
-        self._custom, self._discovery = client.CustomObjectsApi(), client.DiscoveryV1Api()
-        self._core = client.CoreV1Api()
+        self._custom, self._discovery = client.CustomObjectsApi(api), client.DiscoveryV1Api(api)
+        self._core = client.CoreV1Api(api)
 
     def entries(self, namespace: str) -> Sequence[Mapping[str, Any]]:
-        found: Mapping[str, Any] = self._ask(
+        items: Sequence[Mapping[str, Any]] = self._ask(
             f"list WorkloadEntries in {namespace}",
+            lambda found: list(found["items"]),
             self._custom.list_namespaced_custom_object,
             "networking.istio.io",
             "v1",
             namespace,
             "workloadentries",
         )
-        items: Sequence[Mapping[str, Any]] = found["items"]
         return items
 
     def pods(self, namespace: str) -> Sequence[Mapping[str, Any]]:
-        found = self._ask(
-            f"list pods in {namespace}", self._core.list_namespaced_pod, namespace, _preload_content=False
+        items: Sequence[Mapping[str, Any]] = self._ask(
+            f"list pods in {namespace}",
+            lambda found: list(json.loads(found.data)["items"]),
+            self._core.list_namespaced_pod,
+            namespace,
+            _preload_content=False,
         )
-        items: Sequence[Mapping[str, Any]] = json.loads(found.data)["items"]
         return items
 
     def istiods(self, namespace: str, revision: str) -> Sequence[str]:
         service = istiod_host(namespace, revision).partition(".")[0]
         slices = self._ask(
             f"list the endpoints of {namespace}/{service}",
+            lambda found: found.items,
             self._discovery.list_namespaced_endpoint_slice,
             namespace,
             label_selector=f"kubernetes.io/service-name={service}",
         )
-        endpoints = [endpoint for each in slices.items for endpoint in each.endpoints or []]
+        endpoints = [endpoint for each in slices for endpoint in each.endpoints or []]
         # Of one of which it is not said, Kubernetes means that it is.
         ready = [e for e in endpoints if e.conditions is None or e.conditions.ready is not False]
         # In a cluster of two address families a pod is in the slices of both: asked by IPv4, and once.
@@ -162,15 +171,17 @@ class Cluster:
             raise MeshError(f"istiod {istiod} does not tell sync states: {error}") from error
         return said if isinstance(said, list) else []
 
-    def _ask(self, what: str, request: Any, *arguments: Any, **options: Any) -> Any:
+    def _ask(self, what: str, read: Callable[[Any], Any], request: Any, *arguments: Any, **options: Any) -> Any:
         import urllib3.exceptions
 
         try:
-            return request(*arguments, _request_timeout=_API_SECONDS, **options)
+            return read(request(*arguments, _request_timeout=_API_SECONDS, **options))
         except self._refused as error:
             raise MeshError(f"could not {what}: the API server answered {error.status} {error.reason}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise MeshError(f"could not {what}: the API server does not answer ({type(error).__name__})") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise MeshError(f"could not {what}: what the API server answers is no list of Kubernetes'") from error
 
 
 def _pod_of(endpoint: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import io
 import json
 import re
@@ -12,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from pathlib import Path
@@ -477,6 +478,62 @@ def test_an_api_server_that_refuses_or_is_silent_is_said(
     monkeypatch.setattr(client.CoreV1Api, "list_namespaced_pod", refuse)
     with pytest.raises(MeshError, match=re.escape(f"could not list pods in demo: {said}")):
         in_cluster.pods("demo")
+
+
+class ApiServer(http.server.BaseHTTPRequestHandler):
+    """Answers all alike."""
+
+    status, body, times = 200, b"", 0
+
+    def do_GET(self) -> None:
+        type(self).times += 1
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Retry-After", "600")
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def api_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[ApiServer]]:
+    answering = type("Answering", (ApiServer,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answering) as server:
+        at = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(kubernetes.config, "load_incluster_config", lambda: None)
+        monkeypatch.setattr(client.Configuration, "_default", at)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield answering
+        server.shutdown()
+
+
+ASKS: dict[str, Callable[[Cluster], Any]] = {
+    "entries": lambda cluster: cluster.entries("demo"),
+    "pods": lambda cluster: cluster.pods("demo"),
+    "istiods": lambda cluster: cluster.istiods("istio-system", "default"),
+}
+
+
+@pytest.mark.parametrize("asks", ASKS.values(), ids=ASKS)
+@pytest.mark.parametrize("body", [b"<html>", b"", b'{"items": [{"meta', b'{"items": null}', b"[]", b"{}"])
+def test_an_answer_that_is_no_list_is_said_and_ends_no_thread(
+    api_server: type[ApiServer], asks: Callable[[Cluster], Any], body: bytes
+) -> None:
+    api_server.body = body
+    with pytest.raises(MeshError, match=r"could not list .*: what the API server answers is no list of Kubernetes'"):
+        asks(Cluster())
+
+
+def test_a_busy_api_server_is_not_waited_for_as_long_as_it_says(api_server: type[ApiServer]) -> None:
+    api_server.status = 429
+    began = time.monotonic()
+    with pytest.raises(MeshError, match="429 Too Many Requests"):
+        Cluster().entries("demo")
+    assert api_server.times == 2
+    assert time.monotonic() - began < 5, "or each scrape would leave a thread that sleeps"
 
 
 def test_an_istiod_of_two_address_families_is_one(monkeypatch: pytest.MonkeyPatch, in_cluster: Cluster) -> None:
