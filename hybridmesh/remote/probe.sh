@@ -162,11 +162,11 @@ connections() {
 }
 
 gateways() {
-    hosts_block | cut -d ' ' -f 1 | sort -u | while read -r address; do open_port "$address" 15012; done
+    hosts_block | awk '{ print $1 }' | sort -u | while read -r address; do open_port "$address" 15012; done
 }
 
 nameservers() {
-    sed -n 's/^nameserver  *//p' /etc/resolv.conf | while read -r address _; do open_port "$address" 53; done
+    sed -n 's/^nameserver[[:blank:]]*//p' /etc/resolv.conf | while read -r address _; do open_port "$address" 53; done
 }
 
 # Through the agent, where it answers DNS

@@ -323,6 +323,18 @@ def test_the_probe_tells_an_open_port_from_a_closed_one_with_what_is_there(tmp_p
     assert said.stdout == f"127.0.0.1 {ports[0]} open\n127.0.0.1 {ports[1]} connection refused\n"
 
 
+def test_files_that_were_written_with_tabs_are_read_as_others(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("# BEGIN hybrid-mesh\n127.0.0.1\tistiod.istio-system.svc\n# END hybrid-mesh\n")
+    (tmp_path / "resolv.conf").write_text("nameserver\t127.0.0.2\noptions edns0\n")
+    script = re.sub(r"/etc/(hosts|resolv\.conf)\b", rf"{tmp_path}/\1", remote.probe(""))
+    text = script.replace("\nmain </dev/null\n", "\ngateways\nnameservers\n")
+    said = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
+    assert [line.split(" ", 2)[:2] for line in said.stdout.splitlines()] == [
+        ["127.0.0.1", "15012"],
+        ["127.0.0.2", "53"],
+    ]
+
+
 def test_what_the_probe_is_told_is_data() -> None:
     text = remote.probe("$(touch /tmp/x)'; exit 1; '", bundle=True)
     assert text.splitlines()[0] == """MESH_NAME='$(touch /tmp/x)'"'"'; exit 1; '"'"''"""
