@@ -45,10 +45,12 @@ def page(view: View, machines: Sequence[MachineStatus], splits: Sequence[Workloa
         lines.append(f"{made['kind']:<9} {name}: of {made['workload']}, on Google Cloud as {made['serviceAccount']}")
     parts: list[RenderableType] = [Text(line) for line in lines]
     parts += [Text(), _Table(machines, view.now) if machines else Text(no_machines(topology))]
+    refused: dict[str, list[str]] = {}
     for machine in machines:
         parts += [Text(f"{machine.name}: changed by hand: {line}", "yellow") for line in machine.drift or ()]
         if machine.refusal:
-            parts.append(Text(f"{machine.name}: not asked over SSH: {machine.refusal}", "yellow"))
+            refused.setdefault(machine.refusal, []).append(machine.name)
+    parts += [Text(f"{', '.join(names)}: not asked over SSH: {why}", "yellow") for why, names in refused.items()]
     parts += [Text(f"not seen: {line}", "yellow") for line in mesh.unread]
     return Group(*parts)
 

@@ -464,6 +464,14 @@ def test_changes_by_hand_that_could_not_be_read_are_neither_some_nor_none(monkey
     assert "changed by hand" not in text
 
 
+def test_what_keeps_all_machines_from_being_asked_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = {f"vm-{n}": TOPOLOGY["machines"]["vm-1"] for n in (1, 2, 10)}
+    refused = {name: Seen(refusal="no passphrase.") for name in ("vm-1", "vm-10")} | {"vm-2": Seen(refusal="off.")}
+    many = replace(view(refused), topology={**TOPOLOGY, "machines": machines})
+    lines = [line.rstrip() for line in run(monkeypatch, many)[1].splitlines() if "not asked over SSH" in line]
+    assert lines == ["vm-1, vm-10: not asked over SSH: no passphrase.", "vm-2: not asked over SSH: off."]
+
+
 REFUSED = "could not list pods in istio-system: 403 Forbidden. Not known for that: whether istiod default runs."
 
 
