@@ -48,6 +48,8 @@ def doctor(
         topology = source.topology()
         names = chosen(machines, topology["machines"])
     except StackError as error:
+        if as_json:
+            print(json.dumps({"machines": [], "notLookedAt": {"stack": str(error)}, "findings": []}, indent=2))
         for_lines(stderr=True).print(f"Error: {error}", style="red", markup=False)
         raise typer.Exit(BLIND) from error
     view = look(source, topology, names, whole=bundle is not None)

@@ -121,6 +121,13 @@ def test_a_stack_that_cannot_be_read_is_unknown(monkeypatch: pytest.MonkeyPatch)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 2
     assert "Fix: pulumi up" in result.output
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    assert result.exit_code == 2
+    assert json.loads(result.stdout) == {
+        "machines": [],
+        "notLookedAt": {"stack": "nothing was put up yet. Fix: pulumi up."},
+        "findings": [],
+    }
 
 
 def test_the_bundle_holds_what_was_seen_without_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
