@@ -58,6 +58,15 @@ class _OnceMore(urllib3.Retry):
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
+class _LimitedWebSocket(websocket.WebSocket):
+    """One that opens within the limit. The client's own has none: to a node that is gone, or through a proxy that keeps
+    upgrades to itself, it opens for ever."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.settimeout(websocket.getdefaulttimeout())
+
+
 @contextmanager
 def _ended_after(seconds: float, stream: socket.socket) -> Iterator[None]:
     """Ends a connection that lasts longer, as if the other side had."""
@@ -202,13 +211,15 @@ class KubernetesCluster:
         ]
 
     def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> str:
-        from kubernetes.stream import portforward
+        from kubernetes.stream import portforward, ws_client
 
+        ws_client.WebSocket = _LimitedWebSocket  # type: ignore[attr-defined,assignment]  # it takes no limit otherwise
         # A client of its own, for the stream replaces the client's way to call while it opens.
         core = client.CoreV1Api(client.ApiClient(self._api.configuration))
         forward = None
         try:
             forward = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            forward.websocket.settimeout(None)  # what comes through it has limits of its own
             connection = http.client.HTTPConnection("localhost", port, timeout=self._seconds)
             connection.sock = forward.socket(port)
             connection.sock.settimeout(self._seconds)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kubernetes.stream
@@ -352,6 +353,7 @@ class Forward:
         self.far.sendall(said.encode())
         self.far.shutdown(socket.SHUT_WR)
         self.closed = False
+        self.websocket = SimpleNamespace(settimeout=lambda _seconds: None)
 
     def socket(self, port: int) -> socket.socket:
         assert port == 15014
@@ -413,6 +415,17 @@ def test_that_no_istiod_says_anything_is_not_that_it_lists_nobody(
         cluster.sync_states("istio-system", "default", "demo")
     running.clear()
     assert cluster.sync_states("istio-system", "default", "demo") == []
+
+
+def test_a_way_to_a_pod_that_never_opens_is_waited_for_within_the_limit(server: Server) -> None:
+    said: list[str] = []
+    cluster = server.cluster()
+    asking = threading.Thread(target=lambda: said.append(cluster.ask_pod("demo", "a", 15014, "/x")), daemon=True)
+    asking.start()
+    asking.join(10)
+    assert said == [""], "it waits for an API server that accepts, and says nothing"
+    forwarding(server, OK + b"\r\nhello")
+    assert cluster.ask_pod("demo", "a", 15000, "/x") == "hello"
 
 
 def test_all_istiods_of_a_revision_that_answer_are_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
