@@ -2,7 +2,7 @@
 
 from .access_policy import AccessPolicy, AccessPolicyArgs
 from .command_host import CommandHost, CommandHostArgs
-from .connection import Connection
+from .connection import Bastion, Connection
 from .control_plane import ControlPlane, ControlPlaneArgs, HelmCharts, NetworkAddress
 from .east_west_gateway import EastWestGateway, EastWestGatewayArgs
 from .hybrid_mesh import HybridMesh, HybridMeshArgs
@@ -11,7 +11,7 @@ from .metrics_agent import MetricsAgent, MetricsAgentArgs
 from .network_gateway import NetworkGateway, NetworkGatewayArgs
 from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
-from .proxy_choices import SidecarCapture, SidecarPackage, SidecarResources
+from .proxy_choices import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .proxy_scope import ProxyScope, ProxyScopeArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
@@ -25,6 +25,7 @@ from .traffic_policy import (
     OutlierDetection,
     TrafficPolicy,
 )
+from .turns import Turn, Turns
 from .workload import Workload, WorkloadArgs, WorkloadPort
 from .workload_access import AccessRule, WorkloadAccess, WorkloadAccessArgs
 
@@ -33,6 +34,7 @@ __all__ = [
     "AccessPolicyArgs",
     "AccessRule",
     "AppMetrics",
+    "Bastion",
     "CommandHost",
     "CommandHostArgs",
     "Connection",
@@ -69,6 +71,7 @@ __all__ = [
     "Sidecar",
     "SidecarArgs",
     "SidecarCapture",
+    "SidecarLimits",
     "SidecarPackage",
     "SidecarResources",
     "SshHost",
@@ -76,6 +79,8 @@ __all__ = [
     "TraceTag",
     "Traces",
     "TrafficPolicy",
+    "Turn",
+    "Turns",
     "Workload",
     "WorkloadAccess",
     "WorkloadAccessArgs",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pulumi
 import pytest
@@ -36,6 +37,18 @@ def test_every_component_is_in_the_schema(schema: dict[str, Any]) -> None:
     offered = [getattr(components, name) for name in components.__all__]
     names = {each.__name__ for each in offered if issubclass(each, pulumi.ComponentResource)}
     assert set(schema["resources"]) == {f"hybridmesh:index:{name}" for name in names - HERE_ONLY}
+
+
+def test_the_package_has_every_class_of_its_own_that_an_argument_takes() -> None:
+    def classes(hint: Any) -> set[type]:
+        found = {each for part in get_args(hint) for each in classes(part)}
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            found |= {hint} | {each for inside in dataclasses.fields(hint) for each in classes(inside.type)}
+        return found
+
+    taken = {each for args in COMPONENTS.values() for each in classes(args)}
+    own = {each.__name__ for each in taken if each.__module__.startswith("components.")}
+    assert own - set(components.__all__) == {"Lane"}, "which `Turns` gives"
 
 
 def test_arguments_and_outputs_carry_their_meaning(schema: dict[str, Any]) -> None:

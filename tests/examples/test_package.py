@@ -27,6 +27,11 @@ def test_it_has_every_file_of_the_packages_under_one_name(installed: Installed) 
     assert {name.partition("/")[0] for name in installed.names()} == {"hybridmesh", "hybridmesh-0.1.0.dist-info"}
 
 
+def test_it_tells_type_checkers_that_it_has_types(installed: Installed) -> None:
+    """Else `mypy --strict` refuses the import, and all that a program of one's own takes from it is Any (PEP 561)."""
+    assert "hybridmesh/py.typed" in installed.names()
+
+
 def test_its_dependencies_are_the_program_s(installed: Installed) -> None:
     pinned = {
         line.split("#")[0].strip()
