@@ -7,9 +7,10 @@ Pulumi wants them and made into the component's own.
 
 import dataclasses
 import inspect
+import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -18,6 +19,7 @@ import pulumi
 from pulumi.provider.experimental import component_provider_host
 from pulumi.provider.experimental.analyzer import is_input, unwrap_input
 from pulumi.runtime.sync_await import _sync_await
+from pydantic.alias_generators import to_camel
 
 from hybridmesh.settings import Finding, SettingsError, parse
 from hybridmesh.settings.encrypted import Place, shown
@@ -38,6 +40,7 @@ from .routing import Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
 from .traffic_policy import NamespaceTraffic, NamespaceTrafficArgs
+from .turns import Turn
 from .workload import Workload, WorkloadArgs
 from .workload_access import WorkloadAccess, WorkloadAccessArgs
 
@@ -82,7 +85,17 @@ def twin(component: type[pulumi.ComponentResource], args_type: type) -> type[pul
     """A component whose arguments come from another language."""
 
     def init(self: Any, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
-        component.__init__(self, name, made(args_type, args), opts)  # type: ignore[arg-type]  # its own arguments
+        own = made(args_type, args)
+        try:
+            component.__init__(self, name, own, opts)  # type: ignore[arg-type]  # its own arguments
+        except Exception as error:
+            later = ", ".join(outputs_among_plain(args_type, args))
+            if not later:
+                raise
+            raise pulumi.RunError(
+                f"{component.__name__}: {later}: is an output of a resource, where a plain value decides what is made. "
+                f"`{name}` was not made. Fix: a plain value, or one of the stack's configuration."
+            ) from error
 
     return _named_like(component, init, described(args_type))
 
@@ -150,6 +163,8 @@ def described(args_type: type) -> type:
     hints = _hints(args_type)
     annotations = {}
     for field in dataclasses.fields(args_type):
+        if Turn in get_args(hints[field.name]):
+            continue  # it is shared by what one program makes, and nothing that can be written down
         hint = _described(hints[field.name])
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         annotations[field.name] = hint if required else typing.Optional[hint]  # noqa: UP045 - the way Pulumi reads it
@@ -176,7 +191,10 @@ def _described(hint: Any) -> Any:
     if origin is pulumi.Output:
         return pulumi.Output[_described(arguments[0])]  # type: ignore[misc]  # made at run time
     if is_input(hint):
-        return _optional(pulumi.Input[_described(unwrap_input(hint))], hint)  # type: ignore[misc]  # made at run time
+        inside = unwrap_input(hint)
+        # Pulumi's host would call `int` with an output, and end with that (component.py, map_input_properties).
+        described_inside = float if inside is int else _described(inside)
+        return _optional(pulumi.Input[described_inside], hint)  # type: ignore[misc, valid-type]  # made at run time
     if origin in (typing.Union, types.UnionType):
         (only,) = [a for a in arguments if a is not type(None)]
         return _optional(_described(only), hint)
@@ -198,8 +216,8 @@ def made(args_type: type, given: Mapping[str, Any]) -> Any:
     for name, choices in unlike.items():
         if choices:
             raise pulumi.RunError(
-                f"{args_type.__name__.removesuffix('Args')}: {name} = {given[name]!r}: is not one of its values. "
-                f"Nothing was made. Fix: {', '.join(map(str, choices))}."
+                f"{args_type.__name__.removesuffix('Args')}: {to_camel(name)} = {given[name]!r}: is not one of its "
+                f"values. Nothing was made. Fix: {', '.join(map(str, choices))}."
             )
     return args_type(**{name: _made(hints[name], value) for name, value in given.items() if value is not None})
 
@@ -213,6 +231,27 @@ def _unlike(hint: Any, value: Any) -> Sequence[Any]:
     if get_origin(hint) in (typing.Union, types.UnionType):
         return next((found for each in get_args(hint) if (found := _unlike(each, value))), ())
     return ()
+
+
+def outputs_among_plain(hint: Any, value: Any, at: str = "") -> Iterator[str]:
+    """Where an output is given for what takes none."""
+    arguments = [a for a in get_args(hint) if a is not type(None)]
+    inside: Iterable[tuple[Any, Any, str]] = ()
+    if hint is Any or is_input(hint):
+        return
+    if isinstance(value, pulumi.Output):
+        yield at
+    elif dataclasses.is_dataclass(hint):
+        hints = _hints(typing.cast("type", hint))
+        inside = ((hints[name], item, f"{at}.{to_camel(name)}") for name, item in value.items())
+    elif get_origin(hint) in (typing.Union, types.UnionType) and len(arguments) == 1:
+        inside = [(arguments[0], value, at)]
+    elif isinstance(value, Mapping) and len(arguments) == 2:
+        inside = ((arguments[1], item, f"{at}.{key}") for key, item in value.items())
+    elif isinstance(value, list) and arguments:
+        inside = ((arguments[0], item, f"{at}[{index}]") for index, item in enumerate(value))
+    for part, item, place in inside:
+        yield from outputs_among_plain(part, item, place.removeprefix("."))
 
 
 def _made(hint: Any, value: Any) -> Any:
@@ -236,4 +275,6 @@ def _made(hint: Any, value: Any) -> Any:
 
 def main(version: str) -> None:
     """Serve the plugin until the engine ends this process."""
+    # Else an output of a resource becomes a sentence about outputs, where a plain text is written into another one.
+    os.environ["PULUMI_ERROR_OUTPUT_STRING"] = "true"
     component_provider_host(twins(), NAME, version=version)

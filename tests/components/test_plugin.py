@@ -16,11 +16,12 @@ from pulumi.resource import DependencyResource
 import components
 from components.access_policy import AccessPolicyArgs
 from components.control_plane import ControlPlaneArgs
-from components.plugin import COMPONENTS, NAME, made, twin, twins
+from components.plugin import COMPONENTS, NAME, made, outputs_among_plain, twin, twins
 from components.routing import RoutingArgs
 from components.sidecar import SidecarArgs
 from components.telemetry import WorkloadTelemetryArgs
 from components.workload import Workload, WorkloadArgs, WorkloadPort
+from components.workload_access import WorkloadAccess, WorkloadAccessArgs
 from tests.components.harness import KEY, World, dev_sections, run, write_files
 
 HERE_ONLY = {"SshHost", "CommandHost"}
@@ -98,6 +99,70 @@ def test_an_argument_that_is_missing_or_unknown_is_named() -> None:
         made(WorkloadArgs, {"workload": "cart", "namespace": "shop"})
     with pytest.raises(KeyError, match="nonsense"):
         made(SidecarArgs, {"nonsense": 1})
+
+
+def test_whole_numbers_that_may_be_outputs_are_numbers_to_pulumi(schema: dict[str, Any]) -> None:
+    """Its host makes an `int` of whatever it takes for an integer, and an output is none."""
+    replicas = schema["resources"]["hybridmesh:index:Pods"]["inputProperties"]["replicas"]
+    assert replicas["type"] == "number"
+    port = schema["types"]["hybridmesh:index:Connection"]["properties"]["port"]
+    assert port["type"] == "number"
+    plain = schema["types"]["hybridmesh:index:WorkloadPort"]["properties"]["port"]
+    assert plain["type"] == "integer"
+
+
+def test_nothing_is_offered_that_only_a_program_in_python_has(schema: dict[str, Any]) -> None:
+    assert "turn" not in schema["resources"]["hybridmesh:index:Sidecar"]["inputProperties"]
+    names = {name.rpartition(":")[2] for name in schema["types"]}
+    assert names.isdisjoint({"Turn", "Turns", "Lane", "Semaphore"})
+
+
+def test_an_output_that_would_be_written_into_a_text_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_ERROR_OUTPUT_STRING", "true")  # as the plugin has it
+    other: Any = twin(WorkloadAccess, WorkloadAccessArgs)
+
+    def program() -> Any:
+        given = {"workload": pulumi.Output.from_input("cart"), "namespace": "shop", "allow": [{"methods": ["GET"]}]}
+        return other("cart", given)
+
+    with pytest.raises(pulumi.RunError, match=r"WorkloadAccess: workload: is an output .* Fix: a plain value"):
+        run(program)
+
+
+def test_an_output_in_a_plain_place_that_is_written_into_no_text_is_taken() -> None:
+    other: Any = twin(Workload, WorkloadArgs)
+
+    def program() -> Any:
+        account = pulumi.Output.from_input("cart")
+        return other("cart", {"workload": "cart", "namespace": "shop", "service_account": account})
+
+    world = run(program)
+    assert world.one("cart-account").value("metadata")["name"] == "cart"
+
+
+@pytest.mark.parametrize(
+    ("args_type", "given", "places"),
+    [
+        (RoutingArgs, {"namespace": 1, "weights": {"vm": 1, "k8s": 2.0}}, ["weights.vm"]),
+        (WorkloadArgs, {"ports": [{"name": "a"}, {"name": 1}]}, ["ports[1].name"]),
+        (SidecarArgs, {"package": {"url": 1}, "connection": {"address": 1}}, ["package.url"]),
+        (ControlPlaneArgs, {"values": {"pilot": {"hub": 1}}, "mesh_id": 1}, ["meshId"]),
+    ],
+)
+def test_outputs_are_found_where_plain_values_belong(args_type: type, given: dict[str, Any], places: list[str]) -> None:
+    """1 stands for an output."""
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: put(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [put(item) for item in value]
+        return pulumi.Output.from_input("x") if value == 1 else value
+
+    async def find() -> list[str]:
+        return list(outputs_among_plain(args_type, put(given)))
+
+    assert asyncio.run(find()) == places
 
 
 def registered(world: World) -> dict[tuple[str, str], Any]:
