@@ -54,7 +54,7 @@ class EastWestGatewayArgs:
     through beside those of the domain."""
     charts: HelmCharts | None = None
     """Where the charts come from. Needed to install."""
-    address: str | None = None
+    address: pulumi.Input[str] | None = None
     """IP address or host name at which machines reach it; default what its Service says."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """More Helm values."""

@@ -59,8 +59,8 @@ class PodsArgs:
     """How many pods."""
     command: Sequence[str] = ()
     """Command and arguments instead of the image's own."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables; nothing secret."""
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables; nothing secret: the Deployment shows it."""
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Resource requests and limits of the app's container."""
     ports: Mapping[str, int] = field(default_factory=dict)

@@ -111,6 +111,12 @@ def test_whole_numbers_that_may_be_outputs_are_numbers_to_pulumi(schema: dict[st
     assert plain["type"] == "integer"
 
 
+def test_addresses_and_variables_may_be_outputs(schema: dict[str, Any]) -> None:
+    resources = schema["resources"]
+    assert "plain" not in resources["hybridmesh:index:EastWestGateway"]["inputProperties"]["address"]
+    assert "plain" not in resources["hybridmesh:index:Pods"]["inputProperties"]["env"]["additionalProperties"]
+
+
 def test_nothing_is_offered_that_only_a_program_in_python_has(schema: dict[str, Any]) -> None:
     assert "turn" not in schema["resources"]["hybridmesh:index:Sidecar"]["inputProperties"]
     names = {name.rpartition(":")[2] for name in schema["types"]}
