@@ -294,7 +294,8 @@ def released_mesh_config(
     the release is."""
     expected = installed_mesh_config(args)
     if expected is not None:
-        return after(istiod, expected)
+        # Values may be outputs.
+        return after(istiod, pulumi.Output.from_input(expected).apply(_as_yaml))
     return AwaitedConfigMap(
         f"{name}-mesh-config",
         AwaitedConfigMapArgs(
@@ -324,13 +325,36 @@ def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
         "meshConfig": {"trustDomain": args.trust_domain},
         **({"env": {DEBUG_READERS: _debug_readers(args)}} if args.debug_readers else {}),
     }
-    return merged(args.values, ours)
+    return with_ours(args.values, ours)
 
 
-def _debug_readers(args: ControlPlaneArgs) -> str:
+def with_ours(values: Mapping[str, Any], ours: Mapping[str, Any], path: str = "values") -> dict[str, Any]:
+    """Helm values of the caller, and over them ours.
+
+    Raises TypeError, with the fix, for an output in the place of a whole mapping that has ours in it: what it will
+    have besides would be lost.
+    """
+    for key, value in ours.items():
+        there = values.get(key)
+        if isinstance(value, Mapping) and isinstance(there, pulumi.Output):
+            raise TypeError(
+                f"{path}.{key}: is an output as a whole. What has to be in it could not be put there. Fix: a mapping, "
+                "in which single values are outputs."
+            )
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            with_ours(there, value, f"{path}.{key}")
+    return merged(values, ours)
+
+
+def _debug_readers(args: ControlPlaneArgs) -> pulumi.Input[str]:
     """Those that the caller's values name, such as Kiali's namespace, and ours."""
-    named = str(at(args.values, "env", DEBUG_READERS) or "").split(",")
-    return ",".join(dict.fromkeys(filter(None, (*(name.strip() for name in named), *args.debug_readers))))
+    named = at(args.values, "env", DEBUG_READERS)
+
+    def all_of(text: str | None) -> str:
+        names = (name.strip() for name in (text or "").split(","))
+        return ",".join(dict.fromkeys(filter(None, (*names, *args.debug_readers))))
+
+    return named.apply(all_of) if isinstance(named, pulumi.Output) else all_of(named)
 
 
 def mesh_networks(gateways: Mapping[str, Sequence[NetworkAddress]]) -> dict[str, Any]:
@@ -370,7 +394,7 @@ def knows_gateways(
     return mesh_config
 
 
-def installed_mesh_config(args: ControlPlaneArgs) -> str | None:
+def installed_mesh_config(args: ControlPlaneArgs) -> dict[str, Any] | None:
     """The mesh config that the istiod chart will write, as far as machines need it, or None where it cannot be told.
 
     It is worked out rather than read, so that a preview shows every file that hangs on it, before there is an istiod
@@ -383,4 +407,8 @@ def installed_mesh_config(args: ControlPlaneArgs) -> str | None:
     if args.mesh_id is not None:
         default_config["meshId"] = args.mesh_id
     config = {"rootNamespace": args.namespace, "defaultConfig": default_config}
-    return yaml.safe_dump(merged(config, values.get("meshConfig", {})), sort_keys=True)
+    return merged(config, values.get("meshConfig", {}))
+
+
+def _as_yaml(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(document, sort_keys=True)

@@ -16,7 +16,7 @@ from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
 from .after import after
-from .control_plane import HelmCharts, charts_to_install
+from .control_plane import HelmCharts, charts_to_install, with_ours
 from .network_gateway import LISTENER_STATISTICS, services_server
 from .timeouts import within
 
@@ -163,7 +163,7 @@ def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     defaults = {"podAnnotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS}}
     revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
     injected = {"podAnnotations": injection_annotations(args.injected_as)}
-    return merged(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})
+    return with_ours(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})
 
 
 def istiod_servers(*hosts: str) -> list[dict[str, Any]]:
