@@ -20,7 +20,7 @@ from hybridmesh.istio import (
     mesh_yaml,
     static_entry_name,
 )
-from hybridmesh.istio.members import entry_name, group_at, static_entry
+from hybridmesh.istio.members import entry_name, group_at, group_ports, static_entry
 from hybridmesh.istio.ports import EAST_WEST_TLS, ISTIOD_XDS
 from hybridmesh.providers import (
     ClusterAccess,
@@ -495,7 +495,7 @@ def preflight_settings(
         package_version=args.package.version,
         ssh_port=ssh_port,
         mesh_address=mesh_address,
-        app_ports=[int(port) for port in group["spec"]["template"].get("ports", {}).values()],
+        app_ports=[int(port) for port in group_ports(group).values()],
         proxy_ports=args.proxy_ports,
         proxy_ports_forwarded=args.proxy_ports_forwarded,
         cluster_env=cluster_env_file,

@@ -40,6 +40,14 @@ def parse_group(group: Mapping[str, Any]) -> WorkloadGroup:
     Labels are taken as they are: istiod and Kubernetes check them. Raises `BootstrapError` where Istio could not read
     it, or no VM could join by it.
     """
+    if not group:
+        raise BootstrapError(
+            FIELD,
+            None,
+            "is empty",
+            "No VM could join by it.",
+            "the group's own manifest; a component `Workload` has one with `has_machines`.",
+        )
     kind = group.get("kind", FIELD)
     if kind != FIELD:
         raise BootstrapError(

@@ -8,6 +8,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from hybridmesh.istio.entries import health, is_connected, is_stale
+from hybridmesh.istio.members import group_labels, group_ports
 from hybridmesh.istio.sync import sync_objection as sync_objection
 from hybridmesh.legible import legible
 
@@ -177,14 +178,13 @@ class MembershipArgs:
 
 
 def _group_pack(group: Mapping[str, Any]) -> str:
-    spec = group["spec"]
     return pack(
         "workloadGroup",
         {
             "group": group["metadata"]["name"],
-            "labels": spec["metadata"]["labels"],
-            "ports": spec["template"].get("ports", {}),
-            "probed": "probe" in spec,
+            "labels": group_labels(group),
+            "ports": group_ports(group),
+            "probed": "probe" in group["spec"],
         },
     )
 

@@ -8,9 +8,10 @@ import pytest
 
 from components.connection import Connection
 from components.proxy_choices import SidecarCapture, SidecarPackage, SidecarResources
-from components.sidecar import Sidecar, SidecarArgs
+from components.sidecar import Sidecar, SidecarArgs, mesh_yaml_of
 from hybridmesh import remote
-from hybridmesh.istio.members import entry_name
+from hybridmesh.istio import BootstrapError
+from hybridmesh.istio.members import entry_name, group_at
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.remote import COMMAND_JOIN, COMMAND_READY
 from hybridmesh.remote.join import ReadyReport, ready_report
@@ -62,6 +63,34 @@ def test_a_join_carries_the_files_that_the_component_shows_and_the_token() -> No
     assert sent["settings/package-sha256"] == "ab" * 32 + "\n"
     assert sent["settings/spiffe-id"] == "spiffe://cluster.local/ns/demo/sa/echo\n"
     assert sent["settings/ssh-port"] == "2222\n"
+
+
+@pytest.mark.parametrize("preview", [True, False])
+@pytest.mark.parametrize("static", [True, False])
+def test_a_group_that_somebody_else_wrote_may_say_as_little_as_istio_takes(preview: bool, static: bool) -> None:
+    group = {"kind": "WorkloadGroup", "metadata": {"name": "echo", "namespace": "demo"}, "spec": {"template": {}}}
+    given = arguments(group=group, locality="here/a", static_entry=static)
+    world = run(lambda: Sidecar("vm-1", given).version, preview=preview)
+    membership = world.one("vm-1-membership")
+    assert membership.inside("ports") == {}
+    assert membership.inside("labels") == {"topology.istio.io/locality": "here.a"}
+    assert membership.value("entry") == ("echo-vm-1" if static else "echo-192.0.2.11")
+
+
+def test_labels_of_a_group_s_template_are_the_machine_s_too() -> None:
+    """Its WorkloadEntry has them by istiod; brought up to date without them, it would lose them."""
+    spec = {"metadata": {"labels": {"app": "echo", "version": "vm"}}, "template": {"labels": {"version": "vm2"}}}
+    group = {**GROUP, "spec": spec}
+    assert sidecar(group=group).one("vm-1-membership").inside("labels") == {"app": "echo", "version": "vm2"}
+    entry = sidecar(group=group, static_entry=True).one("vm-1-entry").value("spec")
+    assert {key: entry["labels"][key] for key in ("app", "version")} == {"app": "echo", "version": "vm2"}
+
+
+@pytest.mark.parametrize("locality", [None, "here/a"])
+def test_the_group_of_a_workload_without_machines_is_refused_with_the_fix(locality: str | None) -> None:
+    known = {"group": group_at({}, locality), "mesh_config": "", "cluster_name": "c", "revision": ""}
+    with pytest.raises(BootstrapError, match=r"WorkloadGroup: is empty\. .* Fix: .*has_machines"):
+        mesh_yaml_of(arguments(), {**known, "istio_namespace": "istio-system"})
 
 
 def test_commands_are_the_constant_texts_and_say_nothing() -> None:
