@@ -8,7 +8,7 @@ from typing import Any
 
 from pulumi.dynamic import ResourceProvider
 
-from .inputs import its_entry, number, text
+from .inputs import in_its_mesh, number, text
 from .reach import reachable
 
 
@@ -51,23 +51,27 @@ def look_at(props: Mapping[str, Any]) -> Seen:
     return Seen(list(drift(found["manifest-recorded"], found["manifest"])), found["generation"].strip())
 
 
-_RUNS: dict[tuple[str, str], str] = {}
-_LEFT: dict[tuple[str, str], str] = {}
+_RUNS: dict[tuple[str, ...], str] = {}
+_LEFT: dict[tuple[str, ...], str] = {}
 """By WorkloadEntry, which join a VM runs, and which one the stack has made last. An engine has one process for all
 dynamic resources of a run, and refreshes all of them before it compares the first."""
 
 
 def note_what_runs(props: Mapping[str, Any], generation: str) -> None:
     """Notes which join a VM runs."""
-    _RUNS[its_entry(props)] = generation
+    _RUNS[_entry(props)] = generation
 
 
 def note_what_was_left(props: Mapping[str, Any], joined: str) -> None:
     """Notes what `Sidecar.joined` said once the mesh had the VM."""
-    _LEFT[its_entry(props)] = joined.partition(" ")[0]
+    _LEFT[_entry(props)] = joined.partition(" ")[0]
 
 
 def runs_another_join(props: Mapping[str, Any]) -> bool:
     """Whether a VM, looked at in this run, runs another join than the last one that the stack has made."""
-    entry = its_entry(props)
+    entry = _entry(props)
     return bool(_LEFT.get(entry)) and _RUNS.get(entry, _LEFT[entry]) != _LEFT[entry]
+
+
+def _entry(props: Mapping[str, Any]) -> tuple[str, ...]:
+    return in_its_mesh(props, text(props, "entry"))

@@ -31,6 +31,11 @@ def its_entry(properties: Properties) -> tuple[str, str]:
     return text(properties, "namespace"), text(properties, "entry")
 
 
+def in_its_mesh(properties: Properties, *what: str) -> tuple[str, ...]:
+    """Something of a VM's namespace, apart from what is called the same in another cluster."""
+    return text(properties, "kubeconfig"), text(properties, "context"), text(properties, "namespace"), *what
+
+
 def number(properties: Properties, key: str) -> int:
     """A whole number: the engine hands every number over as a float."""
     return int(properties[key])

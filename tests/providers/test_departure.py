@@ -385,6 +385,18 @@ def test_an_entry_that_the_settings_have_again_stays_though_the_machine_leaves(
     assert len(machine.asked) == 1
 
 
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("elsewhere", [{"kubeconfig": "another"}, {"context": "another"}], ids=str)
+def test_what_is_called_the_same_in_another_mesh_of_the_stack_is_another_machine_s(
+    cluster: FakeCluster, elsewhere: dict[str, str]
+) -> None:
+    """Machines of two networks may have one address, and copies one host key; the way to them differs."""
+    DepartureProvider().create({**INPUTS, **elsewhere, "connection": {**WAY, "address": "203.0.113.9"}})
+    DepartureProvider().delete("id", dict(INPUTS))
+    gone = "delete entry demo/echo-192.0.2.11"
+    assert cluster.done == [gone, "leave.sh", gone]
+
+
 def test_a_script_that_fails_says_what_it_said(machine: SimpleNamespace) -> None:
     machine.answer = Answer("vm-1", 1, "", "hybrid-mesh: step: stop\nhybrid-mesh: FAILED on vm-1 at step stop: no\n")
     with pytest.raises(DepartureError, match=r"vm-1 could not leave the mesh:\n(.*\n)*.*FAILED on vm-1 at step stop"):

@@ -182,6 +182,16 @@ def test_a_machine_that_runs_its_last_join_does_not_join_again(monkeypatch: pyte
     assert not IstioTokenProvider().diff("id", refreshed(made(), joined), dict(INPUTS)).changes
 
 
+def test_a_machine_called_the_same_in_another_mesh_of_the_stack_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = made()
+    machines(monkeypatch, manifests(generation="digest-9"))
+    IstioTokenProvider().read("id", {**state, "kubeconfig": "another"})
+    machines(monkeypatch, manifests())
+    state = refreshed(state, "digest-2 applied 0a1b")
+    membership.MembershipProvider().read("id", {**test_membership.INPUTS, "context": "another", "joined": "digest-9"})
+    assert not IstioTokenProvider().diff("id", state, dict(INPUTS)).changes
+
+
 def test_nothing_is_concluded_of_a_machine_that_was_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     machines(monkeypatch, ssh.SshError("vm-1", "unreachable", "SSH does not answer", "Nothing is known.", "start it."))
     assert not IstioTokenProvider().diff("id", refreshed(made(), "digest-2 applied 0a1b"), dict(INPUTS)).changes
