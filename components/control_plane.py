@@ -53,13 +53,17 @@ class HelmCharts:
     """The version wanted of the repository; a folder has the one it has."""
 
     def release(self, chart: str) -> dict[str, Any]:
-        """The inputs of a Helm release of one of the charts."""
+        """The inputs of a Helm release of one of the charts. Raises ValueError where there are none."""
+        if self.path is None and self.repository is None:
+            raise ValueError(
+                "HelmCharts: has neither path nor repository. There would be nothing to install. Fix: one of the two."
+            )
         if self.path is not None:
             return {"chart": f"{self.path.rstrip('/')}/{chart}"}
         return {
             "chart": chart,
             "version": self.version,
-            "repository_opts": RepositoryOptsArgs(repo=self.repository or ""),
+            "repository_opts": RepositoryOptsArgs(repo=self.repository),
         }
 
 

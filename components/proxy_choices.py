@@ -23,7 +23,12 @@ class SidecarPackage:
 
     @property
     def by_kind(self) -> dict[str, tuple[str, str]]:
-        """URL and SHA-256 by kind; the kind is empty for all alike."""
+        """URL and SHA-256 by kind; the kind is empty for all alike. Raises ValueError where there are none."""
+        if not self.url and not self.files:
+            raise ValueError(
+                "SidecarPackage: has neither `url` nor `files`. There would be nothing to install. Fix: `url` with "
+                "`sha256`, or `files`."
+            )
         return {**({"": (self.url, self.sha256)} if self.url else {}), **self.files}
 
 

@@ -85,6 +85,7 @@ class Routing(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, args: RoutingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        refuse_unknown_subsets(name, args)
         super().__init__(
             "hybridmesh:routing:Routing",
             name,
@@ -110,6 +111,20 @@ class Routing(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[rule])),
         )
         self.register_outputs({})
+
+
+def refuse_unknown_subsets(name: str, args: RoutingArgs) -> None:
+    """Raises ValueError, with the fix, where requests would go to a subset that there is not."""
+    named = [(f"weights.{subset}", subset) for subset in args.weights]
+    named += [(f"matches[{index}].subset", match.subset) for index, match in enumerate(args.matches)]
+    if args.mirror is not None:
+        named.append(("mirror.subset", args.mirror.subset))
+    for place, subset in named:
+        if subset not in args.subsets:
+            raise ValueError(
+                f"{name}: {place}: {subset} is no subset (there are: {', '.join(sorted(args.subsets)) or 'none'}). Its "
+                "share of the requests would fail with 503. Fix: add it to `subsets`, or drop it."
+            )
 
 
 def destination_rule(args: RoutingArgs) -> dict[str, Any]:

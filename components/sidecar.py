@@ -178,6 +178,11 @@ class Sidecar(pulumi.ComponentResource):
     ) -> None:
         """Makes it. `gate`: what the preflights of several machines lead to, and what admits them; without one, its own
         preflight alone counts. `ssh_help`: who tells what is wrong with SSH, if it is one for several machines."""
+        if args.weight is not None and not args.static_entry:
+            raise ValueError(
+                f"{name}: weight = {args.weight}: needs `static_entry`. istiod makes the WorkloadEntry by the group, "
+                "which has one weight for all its machines. Fix: static_entry=True, or leave it out."
+            )
         group = whole(_group_here(args))
         files = bootstrap_files(args, group)
         super().__init__(

@@ -151,6 +151,11 @@ def test_a_repository_is_asked_for_a_version_and_a_folder_is_not() -> None:
     assert installed().one("plane-istiod").value("version") is None
 
 
+def test_charts_of_nowhere_are_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"HelmCharts: has neither .* Fix: one of the two"):
+        installed(charts=HelmCharts())
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.routing import Routing, RoutingArgs, destination_rule, virtual_service
+from components.routing import HeaderMatch, Mirror, Routing, RoutingArgs, destination_rule, virtual_service
 from tests.components.harness import World, run
 
 HOST = "echo.demo.svc.cluster.local"
@@ -34,6 +34,19 @@ def test_rule_and_route_have_the_workload_s_name_so_that_a_second_owner_is_refus
 def test_subsets_are_there_before_a_route_names_them() -> None:
     world = registered()
     assert world.is_after(world.one("echo-virtual-service"), world.one("echo-destination-rule"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"weights": {"k8s": 90, "vms": 10}}, r"weights\.vms"),
+        ({"matches": [HeaderMatch(headers={"x": "y"}, subset="vms")]}, r"matches\[0\]\.subset"),
+        ({"mirror": Mirror(subset="vms")}, r"mirror\.subset"),
+    ],
+)
+def test_a_subset_that_there_is_not_is_refused_with_the_fix(changes: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValueError, match=rf"echo: {place}: vms is no subset \(there are: k8s, vm\)\. .* Fix: "):
+        registered(**changes)
 
 
 @pytest.mark.parametrize("weight", [0, 1, 50, 100])

@@ -93,6 +93,21 @@ def test_the_group_of_a_workload_without_machines_is_refused_with_the_fix(locali
         mesh_yaml_of(arguments(), {**known, "istio_namespace": "istio-system"})
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"weight": 5}, r"vm-1: weight = 5: needs `static_entry`\. .* Fix: "),
+        ({"package": SidecarPackage(version="1.31.0")}, r"SidecarPackage: has neither .* Fix: "),
+    ],
+    ids=["weight", "package"],
+)
+def test_what_would_be_lost_or_could_not_be_installed_is_refused_with_the_fix(
+    changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        sidecar(**changes)
+
+
 def test_commands_are_the_constant_texts_and_say_nothing() -> None:
     world = sidecar()
     join, ready = world.one("vm-1-join"), world.one("vm-1-ready")
