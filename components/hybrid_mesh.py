@@ -9,12 +9,13 @@ import pulumi_kubernetes
 
 from hybridmesh.istio import injected_as, istiod_host
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
-from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, ClusterAccess
-from hybridmesh.settings import Settings
+from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, ClusterAccess, LostMachines
+from hybridmesh.providers.departure import SECTIONS
+from hybridmesh.settings import NAMESPACE, Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.adopted import asked_of_adopted
 from hybridmesh.settings.google_checks import reserves_address
-from hybridmesh.settings.lost import lost_machines, present
+from hybridmesh.settings.lost import declarations, declared_lost, lost_machines, present, sections_of_config
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.risks import accepted_risks, losses
 from hybridmesh.settings.shapes import proxy_shape
@@ -115,6 +116,9 @@ class HybridMesh(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._adopted_istiods()),
         )
         self._child = pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._provider})
+        elsewhere = _declared_lost_elsewhere(args.settings)
+        if elsewhere:
+            LostMachines(f"{name}-lost", self._cluster, elsewhere, self._child)
         self._in_namespaces: dict[str, list[pulumi.ComponentResource]] = {}
         self._hosts = Hosts(name, settings, self._child)
         self._members: dict[str, Sidecar] = {}
@@ -538,6 +542,17 @@ class HybridMesh(pulumi.ComponentResource):
                 ),
                 opts=self._child,
             )
+
+
+def _declared_lost_elsewhere(settings: Settings) -> dict[str, bool | list[str]]:
+    """What is declared lost by settings that are not the stack's config, which providers read themselves."""
+    config = pulumi.Config(NAMESPACE)
+    sections = sections_of_config({f"{NAMESPACE}:{section}": config.get(section) for section in SECTIONS})
+    return {
+        machine: said
+        for machine, said in declarations(settings).items()
+        if not all(declared_lost(sections, machine, at) for at in (said if isinstance(said, list) else [""]))
+    }
 
 
 def urns_in(*components: pulumi.ComponentResource) -> pulumi.Output[Sequence[str]]:

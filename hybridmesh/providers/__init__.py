@@ -10,6 +10,7 @@ from .adopters import ISTIOD, Adopters, AdoptersArgs
 from .awaited import AwaitedAddress, AwaitedAddressArgs, AwaitedConfigMap, AwaitedConfigMapArgs
 from .cluster import ClusterAccess
 from .departure import Departure, DepartureArgs
+from .lost import LostMachines
 from .membership import Membership, MembershipArgs
 from .preflight import PreflightArgs, PreflightCheck, PreflightVerdict
 from .remains import IstioRemains, IstioRemainsArgs
@@ -31,6 +32,7 @@ __all__ = [
     "IstioRemainsArgs",
     "IstioToken",
     "IstioTokenArgs",
+    "LostMachines",
     "Membership",
     "MembershipArgs",
     "PreflightArgs",

@@ -22,6 +22,7 @@ from hybridmesh.remote import (
 
 from .cluster import Cluster, ClusterAccess, connect
 from .inputs import changed, in_its_mesh, is_unknown, its_entry, number, text
+from .lost import said_lost
 from .packs import pack, takes_packs
 from .reach import ask, found_at, host_key, machine_itself
 
@@ -124,6 +125,8 @@ class DepartureProvider(ResourceProvider):
         # Imported here, as below, for it takes a fifth of a second, and few runs take a VM out.
         from hybridmesh.settings import lost
 
+        if said_lost(props, _address(props)):
+            return True
         places = (lost.sections_of_config(self._configured), lost.sections_of_file(stack_file(props)))
         return any(lost.declared_lost(sections, text(props, "machine"), _address(props)) for sections in places)
 

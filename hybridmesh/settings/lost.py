@@ -35,6 +35,15 @@ def lost_machines(settings: Settings) -> dict[str, str]:
     return found
 
 
+def declarations(settings: Settings) -> dict[str, bool | list[str]]:
+    """What is declared lost, by the machine's name: the machine itself, or addresses that it had."""
+    return {
+        machine: host.lost if isinstance(host.lost, bool) else list(host.lost)
+        for machine, host in settings.hosts.items()
+        if host.lost
+    }
+
+
 def check_lost(path: str, host: Host) -> Iterator[Finding]:
     """A machine cannot be both here and gone."""
     address = host.ssh.address if host.ssh else None

@@ -537,6 +537,30 @@ def test_a_lost_machine_has_no_resource_and_is_named_in_the_preview(preview: boo
     assert "lost" not in run(mesh(dev_settings()), preview=preview).one("mesh", "HybridMesh").plain
 
 
+@MODES
+@pytest.mark.parametrize(
+    ("said", "by_config", "noted"),
+    [
+        (True, None, True),
+        (["192.0.2.99"], None, ["192.0.2.99"]),
+        (True, True, None),
+        (["192.0.2.99"], ["192.0.2.98", "192.0.2.99"], None),
+        (["192.0.2.99"], False, ["192.0.2.99"]),
+    ],
+)
+def test_providers_are_told_who_is_lost_where_the_stack_s_config_does_not_say_so(
+    monkeypatch: pytest.MonkeyPatch, said: object, by_config: object, noted: object, preview: bool
+) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        sections["workloads"]["echo"]["machines"]["hosts"]["vm-1"]["lost"] = said
+
+    workloads = {"echo": {"machines": {"hosts": {"vm-1": {"lost": by_config}}}}}
+    config = {} if by_config is None else {"hybrid-mesh:workloads": json.dumps(workloads)}
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(config))
+    found = {r.name: r.value("machines") for r in run(mesh(dev_settings(change)), preview=preview).found}
+    assert found.get("mesh-lost") == (None if noted is None else {"vm-1": noted})
+
+
 def everything(sections: dict[str, Any]) -> None:
     far(sections)
     sections["observability"] = {"image": "metrics:1", "scrapers": ["10.0.0.0/16"]}

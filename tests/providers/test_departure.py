@@ -12,8 +12,9 @@ from pulumi.dynamic import Config, ConfigureRequest
 
 from hybridmesh.ops import ssh
 from hybridmesh.ops.ssh import Answer, Limits, Reachable, SshError
-from hybridmesh.providers import departure
+from hybridmesh.providers import departure, lost
 from hybridmesh.providers.departure import DepartureError, DepartureProvider
+from hybridmesh.providers.lost import LostMachinesProvider
 from hybridmesh.remote import COMMAND_AGENT_LEAVE, COMMAND_LEAVE
 from tests.components.harness import KEY
 from tests.providers.conftest import Clock
@@ -53,6 +54,7 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYBRID_MESH_STACK_FILE", raising=False)
     monkeypatch.setattr(departure, "_STAYING", {})
+    monkeypatch.setattr(lost, "_SAID", {})
 
 
 @pytest.fixture
@@ -428,6 +430,30 @@ def test_a_lost_machine_is_not_asked(
     assert machine.asked == []
     assert cluster.done == ["delete entry demo/echo-192.0.2.11"]
     assert "vm-1 (192.0.2.11) is declared lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("heard", ["create", "diff"])
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [(True, 0), (["192.0.2.10", "192.0.2.11"], 0), (["192.0.2.12"], 1), (False, 1)],
+)
+def test_a_program_whose_settings_are_no_stack_s_says_itself_who_is_lost(
+    machine: SimpleNamespace, heard: str, said: object, asked: int
+) -> None:
+    props = {"kubeconfig": "kubeconfig", "context": None, "requestSeconds": 15.0, "machines": {"vm-1": said}}
+    if heard == "create":
+        LostMachinesProvider().create(props)
+    else:
+        assert not LostMachinesProvider().diff("lost", props, dict(props)).changes
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert len(machine.asked) == asked
+
+
+def test_who_is_lost_in_one_mesh_is_not_so_in_another_of_the_stack(machine: SimpleNamespace) -> None:
+    elsewhere = {"kubeconfig": "kubeconfig", "context": "another", "requestSeconds": 15.0}
+    LostMachinesProvider().create({**elsewhere, "machines": {"vm-1": True}})
+    DepartureProvider().delete("id", dict(INPUTS))
+    assert len(machine.asked) == 1
 
 
 @pytest.mark.parametrize(

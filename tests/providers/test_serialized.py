@@ -14,6 +14,7 @@ from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.awaited import AwaitedAddressProvider, AwaitedConfigMapProvider
 from hybridmesh.providers.departure import DepartureProvider
 from hybridmesh.providers.drift import DriftProvider
+from hybridmesh.providers.lost import LostMachinesProvider
 from hybridmesh.providers.membership import MembershipProvider
 from hybridmesh.providers.preflight import PreflightProvider, VerdictProvider
 from hybridmesh.providers.remains import IstioRemainsProvider
@@ -28,6 +29,7 @@ PROVIDERS = [
     DriftProvider,
     IstioRemainsProvider,
     IstioTokenProvider,
+    LostMachinesProvider,
     MembershipProvider,
     PreflightProvider,
     VerdictProvider,
