@@ -1,9 +1,12 @@
 """The programs in docs/components.md and docs/reuse.md run, and the stack file in docs/answers.md makes its mesh."""
 
+import importlib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
@@ -20,6 +23,22 @@ def test_the_program_of_one_s_own_makes_what_the_page_says() -> None:
     world = run(lambda: exec(program, {}))
     assert {r.name for r in world.found} >= {"cart-account", "cart-service", "cart-deployment", "shop-namespace"}
     assert world.is_after(world.one("cart-deployment"), world.one("shop-namespace"))
+
+
+def test_the_table_has_every_component_with_its_outputs() -> None:
+    page = (PROJECT_ROOT / "docs" / "components.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", page, flags=re.MULTILINE))
+    missing = {}
+    for file in (PROJECT_ROOT / "components").glob("*.py"):
+        module = importlib.import_module(f"components.{file.stem}")
+        for name, each in inspect.getmembers(module, inspect.isclass):
+            if issubclass(each, pulumi.ComponentResource) and each.__module__ == module.__name__:
+                outputs = {key for key in inspect.get_annotations(each) if not key.startswith("_")}
+                told = set(re.findall(r"`(\w+)`", rows[name].rpartition(" | ")[2]))
+                missing[name] = sorted(outputs - told)
+    # Its row says that they are those of the row before.
+    assert missing.pop("CommandHost") == ["address", "connection", "mesh_address"]
+    assert {name: outputs for name, outputs in missing.items() if outputs} == {}
 
 
 def test_a_whole_mesh_by_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
