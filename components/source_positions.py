@@ -3,7 +3,12 @@
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
+
+_LOCK = threading.Lock()
+_FOUND: list[int | None] = []
+"""The limit that each who is inside has found. Programs that the Automation API runs side by side share one."""
 
 
 @contextlib.contextmanager
@@ -20,9 +25,14 @@ def without_source_positions() -> Iterator[None]:
     if "HYBRID_MESH_DEBUG" in os.environ:
         yield
         return
-    before = getattr(sys, "tracebacklimit", None)
-    sys.tracebacklimit = 1
+    with _LOCK:
+        _FOUND.append(getattr(sys, "tracebacklimit", None))
+        sys.tracebacklimit = 1
     try:
         yield
     finally:
-        sys.tracebacklimit = before
+        with _LOCK:
+            # Whoever comes first finds the program's own; the last to leave puts that back.
+            own = _FOUND[0]
+            _FOUND.pop()
+            sys.tracebacklimit = 1 if _FOUND else own

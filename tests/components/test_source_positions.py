@@ -50,3 +50,14 @@ def test_an_error_has_its_whole_traceback() -> None:
     assert "in _fails" in "".join(traceback.format_exception(raised.value))
     assert getattr(sys, "tracebacklimit", None) is None
     assert len(traceback.extract_stack()) > 5
+
+
+def test_programs_side_by_side_in_one_process_leave_the_limit_as_it_was() -> None:
+    """As the Automation API runs them: the first to come is not the last to leave."""
+    one, other = without_source_positions(), without_source_positions()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert sys.tracebacklimit == 1
+    other.__exit__(None, None, None)
+    assert getattr(sys, "tracebacklimit", None) is None
