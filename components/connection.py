@@ -45,7 +45,14 @@ class Connection(SshAccess):
 
         Only the keys are wrapped here. pulumi-command's SDK makes the whole connection one secret, always; a caller
         that does so at times and at times not gets replacements out of nothing (pulumi-command #447).
+
+        Raises ValueError, with the fix, for a number of attempts that is no limit to it.
         """
+        if dial_attempts < 0:
+            raise ValueError(
+                f"dial_attempts = {dial_attempts}: is less than 0. pulumi-command would try without end, and a machine "
+                "that cannot be reached would hang the run. Fix: 0 or more."
+            )
 
         def door(to: SshAccess) -> dict[str, Any]:
             return {

@@ -28,6 +28,11 @@ class Turns:
     """
 
     def __init__(self, at_once: int) -> None:
+        if at_once < 1:
+            raise ValueError(
+                f"Turns: at_once = {at_once}: is less than 1. Nobody's turn would come, and the run would not end. "
+                "Fix: 1 or more."
+            )
         self._at_once = at_once
         self._made = 0
         self._under_way = 0

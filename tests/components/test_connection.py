@@ -27,6 +27,12 @@ def connection(preview: bool, **changes: Any) -> dict[str, Any]:
     return value
 
 
+def test_attempts_without_a_limit_are_refused_with_the_fix() -> None:
+    way = Connection(address="192.0.2.11", host_key="ssh-ed25519 A")
+    with pytest.raises(ValueError, match=r"dial_attempts = -1: is less than 0\. .* Fix: 0 or more"):
+        way.for_commands(dial_seconds=15, dial_attempts=-1)
+
+
 @MODES
 def test_an_agent_s_key_is_given_by_the_agent(preview: bool) -> None:
     given = connection(preview, privateKeyFile=None, agent=True)

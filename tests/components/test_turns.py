@@ -12,6 +12,11 @@ import pytest
 from components.turns import Lane, RollStoppedError, Turn, Turns
 
 
+def test_turns_that_nobody_would_have_are_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"at_once = 0: is less than 1\. .* Fix: 1 or more"):
+        Turns(0)
+
+
 class Roll:
     """Machines that take turns, with a record of what was going on."""
 
