@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hybridmesh.ops.changes import readable
 from lab.cluster import wait_for
 from lab.machines import Machine
 from lab.traffic import Answers, ask, in_pod, on_machine
@@ -337,7 +338,7 @@ def test_a_machine_that_serves_and_was_lost_sight_of_is_in_again_with_nothing_re
     namespace, entry = stack.outputs()["topology"]["machines"]["vm-1"]["entry"].split("/")
     before = running(machine)
     kubectl(lab, "delete", "workloadentry", entry, "-n", namespace)
-    assert "it joins anew, having been out or put back" in stack.preview()
+    assert "it joins anew, having been out or put back" in readable(stack.plan())
     stack.up()
     assert entry in objects(lab, "workloadentries")
     after = running(machine)
