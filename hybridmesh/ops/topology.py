@@ -57,7 +57,10 @@ def stack_topology(stack: str | None) -> dict[str, Any]:
         "topology"
     )
     if topology is None:
-        raise StackError("the stack has no output `topology`: nothing was put up yet. Fix: pulumi up.")
+        raise StackError(
+            "the stack has no output `topology`: nothing was put up yet, or by a program that does not export it. Fix: "
+            'pulumi up; in a program of your own, `pulumi.export("topology", mesh.topology)` before.'
+        )
     result: dict[str, Any] = topology
     return result
 

@@ -90,3 +90,10 @@ def test_the_engine_ends_in_order_and_leaves_no_lock(tmp_path: Path, monkeypatch
     assert "creating failed" in stopped.value.stdout
     slow.unlink()
     assert "pending operations" not in engine.run("up", "--yes", "--skip-preview").stderr
+
+
+def test_a_program_that_does_not_export_its_mesh_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "pulumi", """echo '{"other": 1}'""")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(StackError, match=r"no output `topology`.* Fix: pulumi up; .*pulumi\.export\(\"topology\""):
+        topology.stack_topology(None)
