@@ -546,8 +546,9 @@ class HybridMesh(pulumi.ComponentResource):
 
 def _declared_lost_elsewhere(settings: Settings) -> dict[str, bool | list[str]]:
     """What is declared lost by settings that are not the stack's config, which providers read themselves."""
-    config = pulumi.Config(NAMESPACE)
-    sections = sections_of_config({f"{NAMESPACE}:{section}": config.get(section) for section in SECTIONS})
+    keys = [f"{NAMESPACE}:{section}" for section in SECTIONS]
+    # Not `pulumi.Config.get`, which is for what is no secret: a section may have an encrypted key in it.
+    sections = sections_of_config({key: pulumi.runtime.config.get_config(key) for key in keys})
     return {
         machine: said
         for machine, said in declarations(settings).items()
