@@ -279,6 +279,15 @@ RULES: list[tuple[str, Change, str, str]] = [
             "hybrid-mesh-ready.service": "has the name of a unit that this program puts on a VM",
         }.items()
     ),
+    *(
+        (
+            f"SSH is to go to {address}",
+            both(at(f"{VM_1}/ssh/address", address), at(f"{VM_1}/meshAddress", "192.0.2.11")),
+            "workloads.echo.machines.hosts.vm-1.ssh.address",
+            "is neither an IP address nor a host name alone",
+        )
+        for address in ("192.0.2.11:22", "root@vm-1", "ssh://vm-1", "[2001:db8::1]", "vm 1")
+    ),
     ("an adopted gateway has values", at("gateway/mode", "adopt"), "gateway.values", "is not used"),
     ("the sidecar's package is missing", at("sidecar/package", ...), "sidecar.package", "is missing"),
     ("sidecar is missing", at("sidecar", ...), "sidecar.package", "is missing"),
@@ -834,6 +843,13 @@ GOOD = {
     ),
     "a machine that SSH reaches by its name, and the mesh at an address": both(
         at(f"{VM_1}/ssh/address", "vm-1.example.com"), at(f"{VM_1}/meshAddress", "192.0.2.11")
+    ),
+    "a machine and its bastion by names that /etc/hosts knows": both(
+        both(at(f"{VM_1}/ssh/address", "VM_1"), at(f"{VM_1}/meshAddress", "192.0.2.11")),
+        at(f"{VM_1}/ssh/bastion", {"address": "jump", "hostKey": "ssh-ed25519 A"}),
+    ),
+    "a machine by an IPv6 address of its link": both(
+        at(f"{VM_1}/ssh/address", "fe80::1%eth0"), at(f"{VM_1}/meshAddress", "2001:db8::1")
     ),
     "no package where there is no machine": both(
         both(at(f"{ECHO}/machines", ...), at("routing", {})), at("sidecar/package", ...)

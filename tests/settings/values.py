@@ -31,6 +31,7 @@ TEXTS: Mapping[Any, Sequence[str]] = {
     base.HostKey: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],
     base.IpAddress: ["192.0.2.7", "2001:db8::1"],
     base.Address: ["192.0.2.8", "gateway.example.com"],
+    base.SshAddress: ["192.0.2.9", "2001:db8::9", "vm-9", "VM_9.example.com"],
     base.UnitName: ["shop.service", "web@1.timer"],
     base.Cidr: ["10.0.0.0/8", "2001:db8::/32"],
     base.MemorySize: ["64M", "512M", "1G"],

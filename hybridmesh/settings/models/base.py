@@ -33,6 +33,7 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(
     r"(?=.{4,253}$)(?!.*\.\d+$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+"
 )
+_DOOR = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|target|timer)")
 _BEFORE_THE_PROXY = {"istio.service", "sysinit.target", "basic.target", "network.target", "network-online.target"}
 _DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m|h)")
@@ -106,6 +107,16 @@ def _address(value: str) -> str:
         if not _HOST.fullmatch(value):
             raise ValueError("is neither an IP address nor a full host name in lower case") from None
         return value
+
+
+def _door(value: str) -> str:
+    # An SSH address may be a name that /etc/hosts alone knows. A port, a user or a scheme has no place in it.
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _DOOR.fullmatch(value):
+            raise ValueError("is neither an IP address nor a host name alone, without user and port") from None
+    return value
 
 
 def _cidr(value: str) -> str:
@@ -195,6 +206,7 @@ Sha256 = Annotated[
 HostKey = Annotated[str, Matching(_HOST_KEY, "an SSH public host key such as `ssh-ed25519 AAAA…`")]
 IpAddress = Annotated[str, AfterValidator(_ip)]
 Address = Annotated[str, AfterValidator(_address)]
+SshAddress = Annotated[str, AfterValidator(_door)]
 Lost = Annotated[bool | tuple[str, ...], BeforeValidator(_lost)]
 UnitName = Annotated[
     str,

@@ -16,6 +16,7 @@ from .base import (
     Name,
     Port,
     Seconds,
+    SshAddress,
     Text,
     UnitName,
     setting,
@@ -70,11 +71,11 @@ class _WithPrivateKey(Model):
 class Bastion(_WithPrivateKey):
     """A machine that SSH goes through. Without key and agent of its own it takes what opens the machine behind it."""
 
-    address: Text = setting(
+    address: SshAddress = setting(
         meaning="Its IP address or host name.",
         example="203.0.113.5",
         wrong="the machines behind it could not be reached.",
-        fix="an IP address or a host name.",
+        fix="an IP address or a host name; `port` and `user` are settings of their own.",
     )
     port: Port = setting(
         22, meaning="sshd's port.", example=22, wrong="the machines could not be reached.", fix="1 to 65535."
@@ -113,11 +114,11 @@ class _Reached(_WithPrivateKey):
 class Ssh(_Reached):
     """How to reach a machine that exists."""
 
-    address: Text = setting(
+    address: SshAddress = setting(
         meaning="Its IP address or host name.",
         example="192.0.2.11",
         wrong="the machine could not be reached.",
-        fix="an IP address or a host name.",
+        fix="an IP address or a host name; `port` and `user` are settings of their own.",
     )
     port: Port = setting(
         22, meaning="sshd's port.", example=22, wrong="the machine could not be reached.", fix="1 to 65535."
