@@ -148,6 +148,14 @@ def _is_selector(given: Any) -> bool:
 def _gateway(gateway: Gateway) -> Iterator[Finding]:
     if gateway.mode == "install":
         yield from _release("gateway.name", gateway.name, gateway.name)
+        if gateway.name[0].isdigit():
+            yield Finding(
+                "gateway.name",
+                gateway.name,
+                "begins with a digit, and is the name of a Service",
+                "Kubernetes would refuse the Service.",
+                "a name that begins with a letter.",
+            )
     if gateway.mode == "install" and gateway.address is None:
         yield from _way_of_vms(gateway.values)
     for key in ("networkGateway", "name", "revision"):

@@ -288,6 +288,16 @@ RULES: list[tuple[str, Change, str, str]] = [
         )
         for address in ("192.0.2.11:22", "root@vm-1", "ssh://vm-1", "[2001:db8::1]", "vm 1")
     ),
+    ("the gateway's name begins with a digit", at("gateway/name", "1gw"), "gateway.name", "is the name of a Service"),
+    *(
+        (f"{path} = {value} is more than Kubernetes or Istio reads", at(path.replace(".", "/"), value), path, "")
+        for path, value in (
+            ("workloads.echo.pods.replicas", 2**31),
+            ("workloads.echo.probe.failureThreshold", 2**31),
+            ("routing.echo.outlierDetection.consecutiveErrors", 2**31),
+            ("routing.echo.timeout", "2562048h"),
+        )
+    ),
     ("an adopted gateway has values", at("gateway/mode", "adopt"), "gateway.values", "is not used"),
     ("the sidecar's package is missing", at("sidecar/package", ...), "sidecar.package", "is missing"),
     ("sidecar is missing", at("sidecar", ...), "sidecar.package", "is missing"),

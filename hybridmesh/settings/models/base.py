@@ -36,7 +36,8 @@ _HOST = re.compile(
 _DOOR = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
 _UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|target|timer)")
 _BEFORE_THE_PROXY = {"istio.service", "sysinit.target", "basic.target", "network.target", "network-online.target"}
-_DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m|h)")
+_DURATION = re.compile(r"[1-9]\d{0,6}(ms|s|m)|[1-9]\d{0,5}h")
+"""Istio reads none of three hundred years."""
 _HEADER = re.compile(r"[a-z0-9]([-a-z0-9_]*[a-z0-9])?")
 _PLACE = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LOCALITY = re.compile(rf"{_PLACE}(/{_PLACE}){{0,2}}")
@@ -221,7 +222,7 @@ LogLevel = Annotated[str, Matching(_LOG_LEVEL, "a log level of Envoy's")]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
-Count = Annotated[Whole, Field(ge=0)]
+Count = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
 Seconds = Annotated[Whole, Field(ge=1, le=86400)]
 Percent = Annotated[Whole, Field(ge=0, le=100)]
 Labels = Mapping[LabelKey, LabelValue]

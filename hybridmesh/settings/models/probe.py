@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from .base import Count, Model, Port, Seconds, Text, Whole, setting
+from .base import AtLeastOne, Count, Model, Port, Seconds, Text, setting
 
 
 class HttpGet(Model):
@@ -109,14 +109,14 @@ class Probe(Model):
         wrong="a dead app would be seen late.",
         fix="seconds, 1 or more.",
     )
-    success_threshold: Annotated[Whole, Field(ge=1)] = setting(
+    success_threshold: AtLeastOne = setting(
         1,
         meaning="Successes in a row that make it healthy.",
         example=1,
         wrong="health would flap.",
         fix="1 or more.",
     )
-    failure_threshold: Annotated[Whole, Field(ge=1)] = setting(
+    failure_threshold: AtLeastOne = setting(
         3,
         meaning="Failures in a row that make it unhealthy.",
         example=3,

@@ -1,17 +1,15 @@
 """What clients' proxies do with connections and endpoints."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from .base import AtLeastOne, Duration, LocalityMatch, Model, Percent, Region, Seconds, Whole, setting
+from .base import AtLeastOne, Duration, LocalityMatch, Model, Percent, Region, Seconds, setting
 
 
 class OutlierDetection(Model):
     """When a client's proxy stops using an endpoint that fails."""
 
-    consecutive_errors: Annotated[Whole, Field(ge=1)] = setting(
+    consecutive_errors: AtLeastOne = setting(
         5,
         meaning="Gateway errors (502, 503, 504, resets) in a row after which it is left out.",
         example=5,
