@@ -45,6 +45,8 @@ class Istiod:
 
     image: str | None
     """Its image."""
+    chart: str
+    """The version of the chart that it was installed by, by its label; empty where it has none."""
     environment: Mapping[str, str] | None
     """Its variables, without those that its Deployment has from elsewhere."""
     arguments: Sequence[str]
@@ -129,8 +131,8 @@ def _hosts(rule: Mapping[str, Any], namespace: str, domain: str) -> set[str]:
 
 
 def _version(there: Istiod, asked: Asked) -> Iterator[str]:
-    """By the image's tag; one of a vendor's own count tells nothing."""
-    tag = (there.image or "").partition("@")[0].rpartition("/")[2].partition(":")[2]
+    """By the image's tag, or where it has a digest alone, by its chart; a vendor's own count tells nothing."""
+    tag = (there.image or "").partition("@")[0].rpartition("/")[2].partition(":")[2] or there.chart
     found = minor(tag)
     if found and found.partition(".")[0] == asked.version.partition(".")[0] and found != minor(asked.version):
         yield (

@@ -16,6 +16,7 @@ from .cluster import NETWORKING, Cluster, ClusterAccess, ClusterError, Unanswere
 from .inputs import Properties, text
 
 _CONTAINER = "discovery"
+_VERSION_LABEL = "app.kubernetes.io/version"
 _INJECTOR = "istio-sidecar-injector"
 _Found = TypeVar("_Found")
 
@@ -48,14 +49,17 @@ class AdoptedIstiodProvider(ResourceProvider):
 def _look(cluster: Cluster, asked: Asked) -> Istiod:
     """What there is. What whoever runs this may not read is not judged."""
     deployments = _readable(cluster.objects_in, "apps", "v1", "deployments", asked.namespace) or ()
-    theirs = [d["spec"]["template"]["spec"] for d in deployments if _is_istiod(d, asked.revision)]
-    discovery = next((c for pod in theirs for c in pod["containers"] if c["name"] == _CONTAINER), None)
+    theirs = [d for d in deployments if _is_istiod(d, asked.revision)]
+    containers = (c for deployment in theirs for c in deployment["spec"]["template"]["spec"]["containers"])
+    discovery = next((c for c in containers if c["name"] == _CONTAINER), None)
+    charts = (d["metadata"]["labels"].get(_VERSION_LABEL) for d in theirs)
     name = mesh_config_map(asked.revision)
     maps = _readable(cluster.config_map, asked.namespace, name) or {}
     injector = _INJECTOR + name.removeprefix("istio")
     injected = _readable(cluster.config_map, asked.namespace, injector) or {}
     return Istiod(
         image=None if discovery is None else str(discovery.get("image", "")),
+        chart=next(filter(None, charts), ""),
         environment=None if discovery is None else dict(_variables(discovery)),
         arguments=[] if discovery is None else discovery.get("args") or [],
         mesh=_mapping(maps.get("mesh")),

@@ -180,6 +180,18 @@ def test_its_version_is_that_of_the_settings(istio: FakeCluster, image: str, is_
     assert [refused.startswith(said) for refused in refusals()] == ([True] if is_other else [])
 
 
+def test_an_image_by_its_digest_is_of_the_version_of_its_chart(istio: FakeCluster) -> None:
+    for image, chart, other in (
+        ("istio/pilot@sha256:1234", "1.30.4", ["1.30.4"]),
+        ("istio/pilot@sha256:1234", "1.31.4", []),
+        ("istio/pilot:1.31.2", "1.30.4", []),
+    ):
+        there = deployment(image=image)
+        there["metadata"]["labels"]["app.kubernetes.io/version"] = chart
+        istio.custom["istio-system/deployments"] = [there]
+        assert [said.partition(": the adopted istiod is ")[2].partition(". ")[0] for said in refusals()] == other
+
+
 def test_a_network_of_another_name_is_refused_by_either_place_that_names_it(istio: FakeCluster) -> None:
     istio.labels["istio-system"] = {"topology.istio.io/network": "net1"}
     tell(istio, injected={"global": {"network": "net1"}})
