@@ -48,6 +48,7 @@ ASKED: dict[str, Any] = {
     "watched": "",
     "finds": True,
     "inbound_port": "15006",
+    "cut_off_seconds": 15,
     "plain": "",
     "gateway": None,
     "routed": {"echo": ["demo", ["echo.demo.svc.cluster.local"]]},
