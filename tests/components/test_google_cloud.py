@@ -257,6 +257,50 @@ def test_fleets_of_these_settings_are_made_so() -> None:
     assert world.one("mesh-shop-fleet-in-iap").value("sourceRanges") == ["35.235.240.0/20"]
 
 
+def test_a_fleet_s_scaling_and_limits_are_those_of_the_settings() -> None:
+    given = {"minSize": 2, "maxSize": 5, "cpuTargetPercent": 45, "bootSeconds": 77, "updateSeconds": 99}
+    world = stack(at(FLEET, given))
+    policy = world.one("mesh-shop-fleet-autoscaler").value("autoscalingPolicy")
+    assert policy == {
+        "minReplicas": 2,
+        "maxReplicas": 5,
+        "cooldownPeriod": 77,
+        "cpuUtilization": {"target": 0.45},
+    }
+    group = world.one("mesh-shop-fleet-group")
+    assert group.value("autoHealingPolicies")["initialDelaySec"] == 77
+    assert set(group.timeouts) == {"99s"}
+
+
+def test_machines_are_of_the_hardware_of_the_settings() -> None:
+    given = {
+        "machineType": "n2-standard-4",
+        "image": "projects/p/global/images/i",
+        "diskGb": 33,
+        "diskType": "pd-ssd",
+        "publicAddress": True,
+        "labels": {"team": "shop"},
+    }
+    world = stack(at(FLEET, given), at(INSTANCE, {"zone": "europe-west3-b", **given}))
+    instance, template = world.one("mesh-shop-canary-instance"), world.one("mesh-shop-fleet-template")
+    disk = instance.value("bootDisk")["initializeParams"]
+    assert (instance.value("machineType"), disk["image"], disk["size"], disk["type"]) == (
+        "n2-standard-4",
+        "projects/p/global/images/i",
+        33,
+        "pd-ssd",
+    )
+    (disk,) = template.value("disks")
+    assert (template.value("machineType"), disk["sourceImage"], disk["diskSizeGb"], disk["diskType"]) == (
+        "n2-standard-4",
+        "projects/p/global/images/i",
+        33,
+        "pd-ssd",
+    )
+    assert template.value("networkInterfaces")[0]["accessConfigs"] == [{"networkTier": "PREMIUM"}]
+    assert template.value("labels") == disk["labels"] == {"team": "shop", "hybrid-mesh": "shop-fleet"}
+
+
 def test_machines_that_go_serve_on_as_long_as_the_settings_say() -> None:
     changed = stack(at("sidecar/upgrade", {"cutOffSeconds": 40}))
     for world, seconds in ((stack(), 15), (changed, 40)):
@@ -299,6 +343,7 @@ def test_the_agent_of_their_network_reads_metrics_too_and_no_other_one() -> None
             own = {"far-1": {"ssh": {**host, "address": "10.2.0.21"}, "meshAddress": address}}
             sections["workloads"]["batch"] = {"namespace": "batch", "network": "far", "machines": {"hosts": own}}
             near = {"shop-near": shop["machines"]["instances"].pop("shop-canary")}
+            shop["machines"]["instances"]["shop-far"] = near["shop-near"]
             sections["workloads"]["near"] = {"namespace": "near", "machines": {"instances": near}}
             sections["observability"] = {
                 "image": "registry.example.com/metrics:1",
@@ -309,13 +354,16 @@ def test_the_agent_of_their_network_reads_metrics_too_and_no_other_one() -> None
 
         return change
 
-    answers = {"mesh-shop-near-instance": {"networkInterfaces": [{"networkIp": "10.2.0.18"}]}}
-    world = stack(with_agent("10.2.0.21"), more=answers)
-    ranges = {
-        name: world.one(f"mesh-{name}-in-observers").value("sourceRanges") for name in ("shop-fleet", "shop-near")
+    machines = ("shop-fleet", "shop-far", "shop-near")
+    answers = {
+        f"mesh-{name}-instance": {"networkInterfaces": [{"networkIp": address}]}
+        for name, address in zip(machines[1:], ("10.2.0.19", "10.2.0.18"), strict=True)
     }
+    world = stack(with_agent("10.2.0.21"), more=answers)
+    ranges = {name: world.one(f"mesh-{name}-in-observers").value("sourceRanges") for name in machines}
     assert ranges == {
         "shop-fleet": ["10.4.0.0/14", "10.9.0.0/24", "10.2.0.21/32"],
+        "shop-far": ["10.4.0.0/14", "10.9.0.0/24", "10.2.0.21/32"],
         "shop-near": ["10.4.0.0/14", "10.9.0.0/24"],
     }
     script = world.one("mesh-shop-fleet-template").value("metadata")["startup-script"]

@@ -397,10 +397,12 @@ def test_changes_by_hand_and_machines_that_were_not_asked_have_a_line(monkeypatc
     drifted = Seen(facts=machine_facts({"manifest": MANIFEST.replace("enabled", "disabled")}))
     code, text = run(monkeypatch, view({"vm-1": drifted}))
     assert (code, "vm-1: changed by hand: unit istio.service: now disabled" in text) == (0, True)
-    assert row(text).endswith("1 change")
-    assert row(run(monkeypatch, view())[1]).endswith("nothing")
+    assert (row(text)[0], row(text).endswith("1 change")) == ("▲", True)
+    well = row(run(monkeypatch, view())[1])
+    assert (well[0], well.endswith("nothing")) == ("●", True)
     code, text = run(monkeypatch, view({"vm-1": Seen(refusal="no answer. Fix: start it.")}))
     assert (code, "vm-1: not asked over SSH: no answer. Fix: start it." in text) == (0, True)
+    assert (row(text)[0], row(text).endswith("not asked")) == ("▲", True)
 
 
 def test_a_gateway_whose_pods_are_not_known_is_not_called_down(monkeypatch: pytest.MonkeyPatch) -> None:
