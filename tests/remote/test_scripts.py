@@ -1214,6 +1214,88 @@ def test_of_a_link_the_mode_of_what_it_leads_to_is_recorded(tmp_path: Path) -> N
     assert (tmp_path / "state/before/folders").read_text().split()[0] == "755"
 
 
+IPTABLES = """
+echo "$*" >>"$0.asked"
+shift 2
+case $1 in
+    -C) [ -s "$0.jumps" ] ;;
+    -I) echo x >>"$0.jumps" ;;
+    -D) [ -s "$0.jumps" ] && sed -i 1d "$0.jumps" ;;
+    -F) [ -e "$0-restore.read" ] ;;
+    -X) rm "$0-restore.read" ;;
+    -S) sed 's/^:/-N /' "$0-restore.read" "$0.more" 2>/dev/null || : ;;
+esac"""
+"""Rules of one chain, and how many lead to it."""
+
+
+def firewall(folder: Path, verb: str, scrapers: str = "", *, tools: tuple[str, ...] = ("iptables", "ip6tables")) -> str:
+    """What the script prints on a machine with these programs."""
+    for name in ("settings", "bin"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "settings" / "scrapers").write_text(f"{scrapers}\n")
+    for tool in ("iptables", "ip6tables"):
+        restore = 'cat >"$0.read"'
+        for name, text in ((tool, IPTABLES if tool in tools else "exit 3"), (f"{tool}-restore", restore)):
+            (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / "bin" / name).chmod(0o755)
+    text = (SCRIPTS / "firewall.sh").read_text().replace("PATH=", f"PATH={folder}/bin:")
+    (folder / "firewall.sh").write_text(text.replace("[ -d /proc/sys/net/ipv6 ]", "true"))
+    command = ["sh", str(folder / "firewall.sh"), verb]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+
+
+def test_metrics_are_open_to_a_machine_itself_and_to_scrapers_of_each_family(tmp_path: Path) -> None:
+    assert firewall(tmp_path, "show") == "IPv4 open to all\nIPv6 open to all\n"
+    for _ in range(2):
+        firewall(tmp_path, "set", "192.0.2.0/24 2001:db8::/64 198.51.100.7/32")
+        assert (tmp_path / "bin" / "iptables-restore.read").read_text().splitlines() == [
+            "*filter",
+            ":HYBRID_MESH_METRICS - [0:0]",
+            "-A HYBRID_MESH_METRICS -i lo -j RETURN",
+            "-A HYBRID_MESH_METRICS -s 192.0.2.0/24 -j ACCEPT",
+            "-A HYBRID_MESH_METRICS -s 198.51.100.7/32 -j ACCEPT",
+            "-A HYBRID_MESH_METRICS -j DROP",
+            "COMMIT",
+        ]
+    six = (tmp_path / "bin" / "ip6tables-restore.read").read_text().splitlines()
+    assert [line for line in six if " -s " in line] == ["-A HYBRID_MESH_METRICS -s 2001:db8::/64 -j ACCEPT"]
+    inserted = [line for line in (tmp_path / "bin" / "iptables.asked").read_text().splitlines() if " -I " in line]
+    assert inserted == ["-w 10 -I INPUT 1 -p tcp -m multiport --dports 15020,15090 -j HYBRID_MESH_METRICS"]
+    four, six = firewall(tmp_path, "show").splitlines()
+    assert (four, six) == (
+        "IPv4 open to itself, 192.0.2.0/24, 198.51.100.7/32",
+        "IPv6 open to itself, 2001:db8::/64",
+    )
+
+
+def test_a_rule_of_somebody_else_is_shown_as_it_is_and_one_that_is_missing_opens_all(tmp_path: Path) -> None:
+    firewall(tmp_path, "set")
+    (tmp_path / "bin" / "iptables.more").write_text("-A HYBRID_MESH_METRICS -s 203.0.113.9/32 -p tcp -j ACCEPT\n")
+    assert firewall(tmp_path, "show").splitlines()[0] == "IPv4 open to itself; -s 203.0.113.9/32 -p tcp -j ACCEPT"
+    chain = tmp_path / "bin" / "iptables-restore.read"
+    chain.write_text(chain.read_text().replace("-i lo -j RETURN", "-i lo -j DROP"))
+    assert firewall(tmp_path, "show").startswith("IPv4 closed to all; -i lo -j DROP; ")
+    chain.write_text("-A HYBRID_MESH_METRICS -i lo -j RETURN\n")
+    assert firewall(tmp_path, "show").startswith("IPv4 open to all; ")
+
+
+def test_no_rule_for_metrics_stays_also_where_there_were_several_or_none(tmp_path: Path) -> None:
+    firewall(tmp_path, "clear")
+    firewall(tmp_path, "set")
+    (tmp_path / "bin" / "iptables.jumps").write_text("x\nx\n")
+    firewall(tmp_path, "clear")
+    for tool in ("iptables", "ip6tables"):
+        assert (tmp_path / "bin" / f"{tool}.jumps").read_text() == ""
+        assert not (tmp_path / "bin" / f"{tool}-restore.read").exists()
+
+
+def test_a_machine_without_ipv6_has_rules_of_the_other_family_alone(tmp_path: Path) -> None:
+    firewall(tmp_path, "set", "192.0.2.0/24", tools=("iptables",))
+    assert not (tmp_path / "bin" / "ip6tables-restore.read").exists()
+    assert firewall(tmp_path, "show", tools=("iptables",)) == "IPv4 open to itself, 192.0.2.0/24\n"
+    firewall(tmp_path, "clear", tools=("iptables",))
+
+
 def test_metrics_are_closed_after_a_host_has_loaded_its_own_rules() -> None:
     order = re.search(r"^After=(.*)$", function("join.sh", "metrics_unit"), re.MULTILINE)
     assert order
