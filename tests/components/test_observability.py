@@ -109,6 +109,8 @@ def test_the_server_finds_configuration_and_token_where_it_looks_for_them() -> N
     template = world.one("mesh-metrics-server-deployment").value("spec")["template"]
     (container,) = template["spec"]["containers"]
     places = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}, "or a quota refuses it"
     volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
     assert f"{places['config']}/config.json" == str(server.CONFIG)
     named = world.one("mesh-metrics-config")

@@ -1214,6 +1214,83 @@ def test_of_a_link_the_mode_of_what_it_leads_to_is_recorded(tmp_path: Path) -> N
     assert (tmp_path / "state/before/folders").read_text().split()[0] == "755"
 
 
+def manifest(folder: Path, *, enabled: str, **programs: str) -> dict[str, str]:
+    """What the script says of a machine that is `folder`, by name; `enabled` are states of units, in their order."""
+    (folder / "bin").mkdir(exist_ok=True)
+    # Of several units it says no more after one that is not there.
+    states = f'shift; for unit; do case "{enabled}" in *"$unit "*) echo enabled ;; *) exit 1 ;; esac; done'
+    for name, text in {"systemctl": states, "dpkg-query": "exit 1", "rpm": "exit 1", **programs}.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    text = (SCRIPTS / "manifest.sh").read_text()
+    text = re.sub(r"(?<![a-z])/(?:etc|var|lib|usr/local/bin)/", rf"{folder}\g<0>", text)
+    text = re.sub("^PATH=.*", f"PATH={folder}/bin:$PATH", text, flags=re.MULTILINE)
+    done = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, timeout=20, check=True)
+    lines = [line.partition("\t") for line in done.stdout.replace(str(folder), "").splitlines()]
+    return {name: state for name, _, state in lines}
+
+
+def put(folder: Path, path: str, text: str, mode: int) -> str:
+    """A file; whose it is."""
+    file = folder / path.removeprefix("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(mode)
+    return f"{file.owner()}:{file.group()}"
+
+
+def test_what_a_join_left_is_told_by_content_and_what_else_counts(tmp_path: Path) -> None:
+    mesh, limits, envoy = (
+        "/etc/istio/config/mesh",
+        "/etc/systemd/system/istio.service.d/hybrid-mesh-limits.conf",
+        "/usr/local/bin/envoy",
+    )
+    owner = put(tmp_path, mesh, "a: 1\n", 0o640)
+    for path, mode in ((limits, 0o600), (envoy, 0o755)):
+        put(tmp_path, path, "a: 1\n", mode)
+    os.utime(tmp_path / envoy.removeprefix("/"), (0, 1_700_000_000))
+    digest = sha256(b"a: 1\n").hexdigest()[:16]
+    said = manifest(tmp_path, enabled="")
+    assert {name: state for name, state in said.items() if name.endswith((mesh, limits, envoy))} == {
+        f"file {mesh}": f"{digest} 640 {owner}",
+        f"file {limits}": digest,
+        f"package-file {envoy}": f"5 bytes of 1700000000, 755 {owner}",
+    }
+    others = {name for name, state in said.items() if state == "absent"}
+    assert {"file /var/lib/istio/envoy/cluster.env", "file /var/lib/hybrid-mesh/scripts/upkeep.sh"} <= others
+    assert {"package-file /lib/systemd/system/istio.service"} <= others
+    assert len(others) == len([name for name in said if "file " in name]) - 3
+
+
+def test_units_are_told_each_by_its_own_state_though_one_is_not_there(tmp_path: Path) -> None:
+    units = ["istio.service", "hybrid-mesh-conntrack.service", "hybrid-mesh-ready.service", "hybrid-mesh-logs.timer"]
+    units.append("hybrid-mesh-metrics.service")
+
+    def told(missing: str) -> dict[str, str]:
+        there = "".join(f"{unit} " for unit in units if unit != missing)
+        found = manifest(tmp_path, enabled=there)
+        return {name: state for name, state in found.items() if name.startswith("unit ")}
+
+    assert told("") == {f"unit {unit}": "enabled" for unit in units}
+    for missing in units:
+        assert told(missing) == {f"unit {unit}": "enabled" if unit != missing else "" for unit in units}
+
+
+def test_the_package_the_hosts_block_and_the_firewall_are_told(tmp_path: Path) -> None:
+    lines = BLOCK.splitlines(keepends=True)[1:-1]
+    put(tmp_path, "/etc/hosts", f"127.0.0.1 localhost\n{BLOCK}::1 x\n", 0o644)
+    put(tmp_path, "/var/lib/hybrid-mesh/hosts-known", "".join(lines), 0o600)
+    put(tmp_path, "/var/lib/hybrid-mesh/scripts/firewall.sh", "echo IPv4 open to itself\n", 0o600)
+    said = manifest(tmp_path, enabled="", rpm="echo installed 1.31.0-1")
+    assert said["firewall of 15020 and 15090, IPv4"] == "open to itself"
+    assert (said["hosts block"], said["package istio-sidecar"]) == ("as written", "installed 1.31.0-1")
+    put(tmp_path, "/etc/hosts", BLOCK.replace("192.0.2.1 ", "192.0.2.7 "), 0o644)
+    said = manifest(tmp_path, enabled="", rpm="echo package istio-sidecar is not installed")
+    assert (said["hosts block"], said["package istio-sidecar"]) == ("192.0.2.7 istiod.istio-system.svc,", "")
+    of_dpkg = {"dpkg-query": "echo installed 1.31.0"}
+    assert manifest(tmp_path, enabled="", **of_dpkg)["package istio-sidecar"] == "installed 1.31.0"
+
+
 IPTABLES = """
 echo "$*" >>"$0.asked"
 shift 2
@@ -1261,11 +1338,10 @@ def test_metrics_are_open_to_a_machine_itself_and_to_scrapers_of_each_family(tmp
     assert [line for line in six if " -s " in line] == ["-A HYBRID_MESH_METRICS -s 2001:db8::/64 -j ACCEPT"]
     inserted = [line for line in (tmp_path / "bin" / "iptables.asked").read_text().splitlines() if " -I " in line]
     assert inserted == ["-w 10 -I INPUT 1 -p tcp -m multiport --dports 15020,15090 -j HYBRID_MESH_METRICS"]
-    four, six = firewall(tmp_path, "show").splitlines()
-    assert (four, six) == (
+    assert firewall(tmp_path, "show").splitlines() == [
         "IPv4 open to itself, 192.0.2.0/24, 198.51.100.7/32",
         "IPv6 open to itself, 2001:db8::/64",
-    )
+    ]
 
 
 def test_a_rule_of_somebody_else_is_shown_as_it_is_and_one_that_is_missing_opens_all(tmp_path: Path) -> None:
