@@ -100,6 +100,11 @@ def test_each_role_is_the_server_s_account_s_in_the_role_s_own_namespace() -> No
             "name": "hybrid-mesh-metrics",
             "namespace": "hybrid-mesh-metrics",
         }
+    names = [(made["namespace"], made["name"]) for made in (binding.value("metadata") for binding in bindings)]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("hybrid-mesh-metrics-hybrid-mesh-metrics") for _, name in names), (
+        "another stack's server has its own beside them"
+    )
     pod = world.one("mesh-metrics-server-deployment").value("spec")["template"]["spec"]
     assert pod["serviceAccountName"] == "hybrid-mesh-metrics"
 
@@ -170,6 +175,8 @@ def test_files_are_a_whole_configuration_and_its_rules(preview: bool) -> None:
     assert vms["http_sd_configs"] == [{"url": f"http://{host}/targets", "refresh_interval": "15s"}]
     assert pods["http_sd_configs"][0]["url"] == f"http://{host}/pods"
     assert server["static_configs"] == [{"targets": [host]}]
+    assert [key for job in (vms, pods) for key in job if key == "static_configs"] == []
+    assert "http_sd_configs" not in server
     alerts = yaml.safe_load(data["hybrid-mesh.rules.yml"])["groups"][1]["rules"]
     [silent] = [a["expr"] for a in alerts if a["alert"] == "HybridMeshMetricsServerDown"]
     assert f'instance="{config["scrape_configs"][2]["static_configs"][0]["targets"][0]}"' in silent
@@ -192,6 +199,11 @@ def test_the_operator_gets_objects_of_its_own_and_no_files(preview: bool) -> Non
     vms = world.one("mesh-metrics-hybrid-mesh-vms").value("spec")
     assert vms["httpSDConfigs"][0]["url"].endswith(":9099/targets")
     assert vms["relabelings"] == [{"replacement": "hybrid-mesh-vms", "targetLabel": "job"}]
+    assert "staticConfigs" not in vms
+    server = world.one("mesh-metrics-hybrid-mesh-server").value("spec")
+    [targets] = server["staticConfigs"]
+    assert [target.endswith(":9099") for target in targets["targets"]] == [True]
+    assert "httpSDConfigs" not in server
 
 
 def test_alerts_link_to_the_page_that_the_settings_name() -> None:
