@@ -93,7 +93,8 @@ def test_each_role_is_the_server_s_account_s_in_the_role_s_own_namespace() -> No
     for binding in bindings:
         role = world.one(binding.name.removesuffix("-binding") + "-role")
         assert binding.value("metadata") == role.value("metadata")
-        assert binding.value("roleRef")["name"] == role.value("metadata")["name"]
+        name = role.value("metadata")["name"]
+        assert binding.value("roleRef") == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
         (subject,) = binding.value("subjects")
         assert subject == {
             "kind": "ServiceAccount",
@@ -253,6 +254,36 @@ def test_a_prometheus_of_ours_keeps_what_it_has_for_the_hours_that_are_set() -> 
     assert "--web.enable-remote-write-receiver" not in container["args"], "nobody is to write"
     written = mesh(None, with_agent).one("mesh-metrics-prometheus-deployment").value("spec")
     assert "--web.enable-remote-write-receiver" in written["template"]["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.parametrize("own", [{"prometheus": {"image": "prometheus:1"}}, {}, {"delivery": "operator"}], ids=str)
+def test_all_but_rights_elsewhere_is_in_its_own_namespace(own: dict[str, Any]) -> None:
+    made = [r for r in mesh({**GIVEN, **own}).found if r.name.startswith("mesh-metrics-") and "metadata" in r.plain]
+    assert len(made) > 8
+    for resource in made:
+        if not resource.type.endswith((":Role", ":RoleBinding", ":Namespace")):
+            assert resource.value("metadata")["namespace"] == "hybrid-mesh-metrics", resource.name
+
+
+def test_a_prometheus_of_ours_finds_its_files_and_may_write_its_data() -> None:
+    world = mesh({**GIVEN, "prometheus": {"image": "prometheus:1"}})
+    pod = world.one("mesh-metrics-prometheus-deployment").value("spec")["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    files = world.one("mesh-metrics-files")
+    assert volumes["config"]["configMap"]["name"] == files.value("metadata")["name"]
+    assert f"--config.file={mounts['config']['mountPath']}/prometheus.yml" in container["args"]
+    assert {"prometheus.yml", "hybrid-mesh.rules.yml"} == files.value("data").keys()
+    assert f"--storage.tsdb.path={mounts['data']['mountPath']}" in container["args"]
+    assert (mounts["config"]["readOnly"], mounts["data"].get("readOnly"), "emptyDir" in volumes["data"]) == (
+        True,
+        None,
+        True,
+    )
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"], "the data are its own"
+    policy = world.one("mesh-metrics-writers").value("metadata")
+    assert (policy["namespace"], policy["name"]) == ("hybrid-mesh-metrics", "hybrid-mesh-prometheus")
 
 
 def test_a_prometheus_outside_of_the_mesh_reads_the_server_in_plain_text_and_one_of_ours_does_not() -> None:

@@ -1291,6 +1291,36 @@ def test_the_package_the_hosts_block_and_the_firewall_are_told(tmp_path: Path) -
     assert manifest(tmp_path, enabled="", **of_dpkg)["package istio-sidecar"] == "installed 1.31.0"
 
 
+@pytest.mark.parametrize(
+    ("counts", "taken"),
+    [
+        ({}, False),
+        ({"samples_total": "0"}, False),
+        ({"samples_total": "10", "samples_pending": "10"}, False),
+        ({"samples_total": "10", "samples_failed_total": "7", "samples_pending": "3"}, False),
+        ({"samples_total": "1.2e+06", "samples_failed_total": "10", "samples_pending": "500"}, True),
+        ({"samples_in_total": "10", "metadata_total": "3"}, False),
+    ],
+)
+def test_an_agent_writes_once_the_receiver_has_taken_a_sample(
+    tmp_path: Path, counts: dict[str, str], taken: bool
+) -> None:
+    lines = "".join(f'prometheus_remote_storage_{name}{{url="x"}} {count}\n' for name, count in counts.items())
+    (tmp_path / "metrics").write_text(f"# TYPE prometheus_remote_storage_samples_total counter\n{lines}")
+    text = f"fetch() {{ cat metrics; }}\n{function('agent.sh', 'written')}if written; then echo yes; fi"
+    assert sh(text, folder=tmp_path) == "yes\n" * taken
+
+
+@pytest.mark.parametrize(
+    ("said", "flag"),
+    [("prometheus, version 2.53.2 (branch: x)", "--enable-feature=agent"), ("prometheus, version 3.2.0", "--agent")],
+)
+def test_an_agent_is_started_as_its_version_has_it(tmp_path: Path, said: str, flag: str) -> None:
+    (tmp_path / "prometheus").write_text(f"#!/bin/sh\necho '{said}' >&2\n")
+    (tmp_path / "prometheus").chmod(0o755)
+    assert sh(f"AGENT=.\n{function('agent.sh', 'mode')}mode", folder=tmp_path) == f"{flag}\n"
+
+
 IPTABLES = """
 echo "$*" >>"$0.asked"
 shift 2
