@@ -566,10 +566,16 @@ def test_a_policy_that_allows_nothing_refuses_all_unless_another_allows_somethin
     assert found(Spoiled("", mesh={"policies": {"demo": [other]}})) == []
 
 
-def test_a_policy_that_is_only_tried_refuses_nothing() -> None:
-    dry = {"istio.io/dry-run": "true"}
+@pytest.mark.parametrize(("said", "is_tried"), [("true", True), ("True", True), ("1", True), ("false", False)])
+def test_a_policy_that_is_only_tried_refuses_nothing(said: str, is_tried: bool) -> None:
+    dry = {"istio.io/dry-run": said}
     tried = {**DENY_ALL, "metadata": {"name": "no", "namespace": "demo", "annotations": dry}}
-    assert found(Spoiled("", mesh={"policies": {"demo": [tried]}})) == []
+    assert [f.id for f in found(Spoiled("", mesh={"policies": {"demo": [tried]}}))] == ["policy-denies"] * (
+        not is_tried
+    )
+
+
+def test_what_policies_that_are_only_tried_would_have_refused_is_no_refusal() -> None:
     shadow = "http.inbound_0.0.0.0_8080;.rbac.istio_dry_run_deny_shadow_denied: 12"
     assert found(Spoiled("", {"stats": shadow})) == []
 
