@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.network_gateway import gateway_group
 from components.topology import drawing
-from hybridmesh.istio.names import canonical_address
+from hybridmesh.istio.names import canonical_address, gateway_group
 from hybridmesh.settings import Settings
 from hybridmesh.settings.lost import present
 from hybridmesh.settings.models import Host

@@ -8,6 +8,7 @@ import pulumi
 import pulumi_kubernetes
 
 from hybridmesh.istio import injected_as, istiod_host
+from hybridmesh.istio.names import gateway_group
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
 from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, ClusterAccess, LostMachines
 from hybridmesh.providers.departure import SECTIONS
@@ -43,7 +44,7 @@ from .hosts import Hosts
 from .mesh_namespace import MeshNamespace, MeshNamespaceArgs
 from .metrics_agent import MetricsAgent
 from .metrics_from_settings import agents_on_ipv4, metrics_agent_args, observability_args, runs_agent, scrapers_in
-from .network_gateway import NetworkGateway, NetworkGatewayArgs, gateway_group, router_environment
+from .network_gateway import NetworkGateway, NetworkGatewayArgs, router_environment
 from .observability import Observability
 from .pods import Pods
 from .preflight_gate import PreflightGate

@@ -7,13 +7,13 @@ from typing import Any
 import pulumi
 import yaml
 
+from hybridmesh.istio.names import gateway_group
 from hybridmesh.metrics import rules, scrape
 from hybridmesh.settings import Settings
 from hybridmesh.settings import models as given
 
 from .command_host import CommandHost
 from .metrics_agent import MetricsAgentArgs
-from .network_gateway import gateway_group
 from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .sidecar import Sidecar
 from .ssh_host import SshHost

@@ -10,7 +10,7 @@ from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from hybridmesh.istio import group_manifest, spiffe_id
-from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
+from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION, gateway_group
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
 from .after import after
@@ -92,11 +92,6 @@ class NetworkGateway(pulumi.ComponentResource):
         both: pulumi.Output[str] = after(gateway, after(group, namespace))
         self.group = both.apply(lambda there: group_manifest(group_name, there, spec))
         self.register_outputs({"identity": self.identity})
-
-
-def gateway_group(network: str) -> str:
-    """The name of a network's gateway in Kubernetes: that of its WorkloadGroup and Gateway."""
-    return f"{network}-gateway"
 
 
 def gateway_labels(network: str) -> dict[str, str]:

@@ -112,6 +112,11 @@ def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
     return f"spiffe://{trust_domain.replace('@', '.')}/ns/{namespace}/sa/{service_account}"
 
 
+def gateway_group(network: str) -> str:
+    """The name of a network's gateway in Kubernetes: that of its WorkloadGroup and Gateway."""
+    return f"{network}-gateway"
+
+
 def static_entry_name(workload: str, machine: str) -> str:
     """The name of a machine's static WorkloadEntry; never one that istiod would take for its own."""
     return f"{workload}-{machine}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from hybridmesh.istio.names import NETWORK_LABEL
+from hybridmesh.istio.names import NETWORK_LABEL, gateway_group
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
 from .draft import Draft
@@ -15,7 +15,7 @@ _OWN_VARIABLES: Mapping[str, str] = {
     "ISTIO_AGENT_FLAGS": "`networks.<name>.gateway`",
 }
 """Variables of the agent that decide what network a VM is in, and what part it plays there."""
-_LONGEST_WITH_GATEWAY = 63 - len("-gateway")
+_LONGEST_WITH_GATEWAY = 63 - len(gateway_group(""))
 
 
 def check_networks(draft: Draft) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def gateway_hosts(networks: Mapping[str, Network]) -> Iterator[tuple[str, str, H
 
 def gateway_account(network: str, gateway: NetworkGateway) -> str:
     """The service account of a network's gateway."""
-    return gateway.service_account or f"{network}-gateway"
+    return gateway.service_account or gateway_group(network)
 
 
 def _network(path: str, name: str, network: Network, own: str | None, draft: Draft) -> Iterator[Finding]:
@@ -106,7 +106,8 @@ def _network(path: str, name: str, network: Network, own: str | None, draft: Dra
                 path,
                 "",
                 f"is longer than {_LONGEST_WITH_GATEWAY}, and has a gateway",
-                f"Kubernetes would refuse what is made for it: `{name}-gateway` is a label's value, of 63 at most.",
+                f"Kubernetes would refuse what is made for it: `{gateway_group(name)}` is a label's value, "
+                "of 63 at most.",
                 "a shorter name.",
             )
         yield from _gateway(f"{path}.gateway", name, network.gateway, draft)
@@ -142,7 +143,7 @@ def _gateway(path: str, network: str, gateway: NetworkGateway, draft: Draft) -> 
                 "Policies could not tell gateway and workload apart, and both would make the same object.",
                 "an account of its own.",
             )
-        elif name == f"{network}-gateway":
+        elif name == gateway_group(network):
             yield Finding(
                 f"{path}.namespace",
                 gateway.namespace,
