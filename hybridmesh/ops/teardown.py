@@ -323,7 +323,7 @@ def _told_who_is_lost(file: Path, lost: Sequence[str]) -> Iterator[Path]:
         yield file
         return
     temporary = file.with_name(f".{file.name}.teardown")
-    told = yaml.safe_dump(declared_lost(yaml.safe_load(file.read_text()), lost))
+    told = yaml.safe_dump(declared_lost(yaml.safe_load(file.read_text(encoding="utf-8")), lost))
     temporary.unlink(missing_ok=True)
     temporary.touch(mode=0o600)
     temporary.write_text(told)

@@ -113,7 +113,15 @@ def ended_pulumi(
     out = subprocess.PIPE if captured else None
     stdin = None if document is None else subprocess.PIPE
     try:
-        process = subprocess.Popen(["pulumi", *arguments], stdin=stdin, stdout=out, stderr=out, text=True, env=env)
+        process = subprocess.Popen(
+            ["pulumi", *arguments],
+            stdin=stdin,
+            stdout=out,
+            stderr=out,
+            encoding="utf-8",  # whatever the terminal's
+            errors="replace",
+            env=env,
+        )
     except FileNotFoundError:
         raise StackError(NO_PULUMI) from None
     with process:

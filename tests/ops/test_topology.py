@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from hybridmesh.ops import topology
 from hybridmesh.ops.topology import StackError, UnfinishedError, ended_pulumi, run_pulumi, with_fix
 from tests.ci.fakes import program
+from tests.components.harness import PROJECT_ROOT
 from tests.engine import TOOLS, Engine
 
 IN_ORDER = 'echo "signal $1" >> "$(dirname "$0")/ended"; echo ended in order; exit 1'
@@ -68,6 +72,22 @@ def test_what_pulumi_misses_is_said_with_what_to_do(
     first, _, second = str(error.value).partition(". Fix: ")
     assert first == f"`pulumi stack` failed: error: {said}"
     assert fix in second
+
+
+def test_what_pulumi_says_is_read_as_it_is_written_whatever_the_terminal_s_letters(tmp_path: Path) -> None:
+    program(tmp_path, "pulumi", "printf 'prod-\\303\\251 \\342\\200\\242 \\377'")
+    says = "import sys; from hybridmesh.ops.topology import run_pulumi; sys.stdout.write(ascii(run_pulumi('stack')))"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-c", says],
+        env={**os.environ, **plain},
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == ascii("prod-é • \ufffd"), done.stderr
 
 
 def test_nothing_is_added_to_what_is_not_about_that() -> None:
