@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hybridmesh.settings.files import sections_of, stack_file
 from hybridmesh.settings.parser import sections_in
 
 from .ssh import Door, Limits, Reachable
-from .topology import StackError, by_number, run_pulumi
+from .topology import StackError, by_number, pulumi_document, run_pulumi
 
 
 def selected_stack(stack: str | None) -> str:
@@ -41,8 +40,8 @@ def stack_settings(stack: str | None, file: Path | None = None, root: Path | Non
     sections = sections_of(file)
     encrypted = {str(section) for section, *_ in encrypted_places(sections)}
     if encrypted:
-        text = run_pulumi("config", "--json", "--show-secrets", "--stack", name, "--config-file", str(file))
-        config = json.loads(text)
+        given_to_pulumi = ("--stack", name, "--config-file", str(file))
+        config = pulumi_document("config", "--json", "--show-secrets", *given_to_pulumi)
         sections = sections_in({key: value.get("objectValue", value.get("value")) for key, value in config.items()})
     return parse(sections, read_below(root or Path.cwd()), encrypted)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from hybridmesh.ops.console import for_lines
-from hybridmesh.ops.topology import StackError, run_pulumi
+from hybridmesh.ops.topology import StackError, pulumi_document, run_pulumi
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, connect
 
@@ -174,14 +174,14 @@ def recover(
     """
     console = for_lines()
     chosen = ["--stack", stack] if stack else []
-    if half := cut_off_notes(json.loads(run_pulumi("whoami", "--verbose", "--json"))["url"]):
+    if half := cut_off_notes(pulumi_document("whoami", "--verbose", "--json")["url"]):
         for path in half:
             console.print(f"will do: delete {path}, which was written half; pulumi cannot read the state", markup=False)
         if not yes:
             typer.confirm("Go ahead?", abort=True)
         for path in half:
             path.unlink()
-    deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", *chosen) or "{}")
+    deployment = pulumi_document("stack", "export", *chosen)
     operations = interrupted(deployment)
     plan = repairs(operations, _records(deployment, operations))
     for operation in operations:

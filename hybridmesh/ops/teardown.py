@@ -17,7 +17,7 @@ from hybridmesh.istio.names import BASE_RELEASE
 from hybridmesh.ops.console import Console, for_lines
 from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
 from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
-from hybridmesh.ops.topology import StackError, ended_pulumi, run_pulumi, stack_topology
+from hybridmesh.ops.topology import StackError, ended_pulumi, pulumi_document, run_pulumi, stack_topology
 from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, ClusterError, connect
 from hybridmesh.providers.remains import is_ours
@@ -181,7 +181,7 @@ def teardown(
     console = for_lines()
     name = selected_stack(stack)
     file = (config_file or stack_file(name)).absolute()
-    deployment: dict[str, Any] = json.loads(run_pulumi("stack", "export", "--stack", name) or "{}")
+    deployment = pulumi_document("stack", "export", "--stack", name)
     settings = stack_settings(name, file)
     lost_vms = sorted({*_known(settings, lost or ()), *lost_machines(settings)})
     machines = _machines(name, settings)
@@ -305,7 +305,7 @@ def _forget_cluster(console: Console, name: str, machines: Mapping[str, Reachabl
         else:
             outcome = f"could not leave: {answer}"
         console.print(f"{vm}: {outcome}", markup=False)
-    state = json.loads(run_pulumi("stack", "export", "--stack", name))
+    state = pulumi_document("stack", "export", "--stack", name)
     run_pulumi("stack", "import", "--stack", name, document=json.dumps(without_cluster(state)))
 
 

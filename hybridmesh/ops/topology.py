@@ -53,9 +53,8 @@ def stack_topology(stack: str | None) -> dict[str, Any]:
     Raises:
         StackError: pulumi is not there or refuses, or the stack has no such output yet.
     """
-    topology = json.loads(run_pulumi("stack", "output", "--json", *(["--stack", stack] if stack else []))).get(
-        "topology"
-    )
+    outputs = pulumi_document("stack", "output", "--json", *(["--stack", stack] if stack else []))
+    topology = outputs.get("topology")
     if topology is None:
         raise StackError(
             "the stack has no output `topology`: nothing was put up yet, or by a program that does not export it. Fix: "
@@ -82,6 +81,21 @@ def run_pulumi(*arguments: str, document: str | None = None) -> str:
         # Not all arguments: a value may be secret.
         raise StackError(f"`pulumi {arguments[0]}` failed: {with_fix(done.stderr.strip() or done.stdout.strip())}")
     return done.stdout
+
+
+def pulumi_document(*arguments: str) -> dict[str, Any]:
+    """The JSON object that pulumi prints. Raises StackError, as `run_pulumi`, or for it prints something else."""
+    try:
+        found = json.loads(run_pulumi(*arguments))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        # Not what it printed: that may be secret.
+        raise StackError(
+            f"`pulumi {arguments[0]}` ended well, and did not print one JSON document: nothing is known of the stack. "
+            "Fix: let `pulumi` on PATH be Pulumi's own, which prints nothing besides."
+        )
+    return found
 
 
 def with_fix(said: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hybridmesh.ops import machines
+from hybridmesh.ops import machines, topology
 from hybridmesh.ops.machines import limits, reachable, stack_settings
 from hybridmesh.ops.topology import StackError
 from hybridmesh.settings import SettingsError
@@ -116,7 +116,8 @@ def test_what_is_encrypted_is_pulumis_to_decrypt(project: Path, monkeypatch: pyt
         return json.dumps({**shown, "gcp:project": {"value": "p"}})
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(machines, "run_pulumi", pulumi)
+    for module in (machines, topology):
+        monkeypatch.setattr(module, "run_pulumi", pulumi)
     found = reachable(stack_settings("dev", Path("Pulumi.dev.yaml")), None)["vm-1"]
     assert found is not None
     assert found.door.private_key == KEY
@@ -163,7 +164,8 @@ def test_no_value_of_a_section_in_which_something_is_encrypted_is_shown(
         return json.dumps({f"hybrid-mesh:{name}": {"objectValue": value} for name, value in sections.items()})
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(machines, "run_pulumi", pulumi)
+    for module in (machines, topology):
+        monkeypatch.setattr(module, "run_pulumi", pulumi)
     with pytest.raises(SettingsError, match=r"cluster\.network = \*\*\*") as error:
         stack_settings("dev", Path("Pulumi.dev.yaml"))
     assert "S3CRET" not in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hybridmesh.__main__ import app
-from hybridmesh.ops import recover
+from hybridmesh.ops import recover, topology
 from hybridmesh.ops.recover import cluster_of, cut_off_notes, interrupted, recovered, repairs
 from hybridmesh.ops.topology import StackError
 from tests.providers.fake_cluster import FakeCluster
@@ -136,7 +136,8 @@ def test_notes_are_cleared_where_there_is_nothing_else_to_do(monkeypatch: pytest
             imported.append(json.loads(document)["deployment"])
         return json.dumps({"url": "https://api.pulumi.com"} if arguments[0] == "whoami" else state(join))
 
-    monkeypatch.setattr(recover, "run_pulumi", pulumi)
+    for module in (recover, topology):
+        monkeypatch.setattr(module, "run_pulumi", pulumi)
     assert CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"]).exit_code == 0
     assert ["pending_operations" in deployment for deployment in imported] == [False]
 
@@ -150,7 +151,8 @@ def test_of_a_stack_of_which_nothing_was_interrupted_the_lock_alone_is_released(
         called.append(arguments)
         return json.dumps({"url": "https://api.pulumi.com"} if arguments[0] == "whoami" else state())
 
-    monkeypatch.setattr(recover, "run_pulumi", pulumi)
+    for module in (recover, topology):
+        monkeypatch.setattr(module, "run_pulumi", pulumi)
     done = CliRunner().invoke(app, ["recover", "--yes"])
     assert called == [WHO, ("stack", "export"), ("cancel", "--yes")]
     assert "release the stack's lock" in done.output
@@ -186,7 +188,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: FakeCluster)
             assert left["resources"] == state()["deployment"]["resources"], "nothing of it is gone"
         return json.dumps(state(operation("creating"), NAMESPACE))
 
-    monkeypatch.setattr(recover, "run_pulumi", pulumi)
+    for module in (recover, topology):
+        monkeypatch.setattr(module, "run_pulumi", pulumi)
     monkeypatch.setattr(recover, "connect", lambda _: cluster)
     return made
 

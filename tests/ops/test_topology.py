@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from hybridmesh.__main__ import app
 from hybridmesh.ops import topology
 from hybridmesh.ops.topology import StackError, UnfinishedError, ended_pulumi, run_pulumi, with_fix
 from tests.ci.fakes import program
@@ -88,6 +90,19 @@ def test_what_pulumi_says_is_read_as_it_is_written_whatever_the_terminal_s_lette
         check=False,
     )
     assert done.stdout == ascii("prod-é • \ufffd"), done.stderr
+
+
+@pytest.mark.parametrize("printed", ["", "Using pulumi 3.259", "null", "[]", '{"a": 1} done'])
+def test_what_is_no_json_document_is_said_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str
+) -> None:
+    program(tmp_path, "pulumi", f"echo {shlex.quote(printed)}")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for verb in ("status", "recover", "teardown"):
+        result = CliRunner().invoke(app, [verb, "--stack", "dev"])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "did not print one JSON document: nothing is known of the stack. Fix: " in result.stderr
+        assert not printed or printed not in result.stderr
 
 
 def test_nothing_is_added_to_what_is_not_about_that() -> None:
