@@ -76,6 +76,8 @@ class MeshFacts:
     """Addresses with ports that get nothing from pods, for all have others nearer to them; by Envoy cluster."""
     certificates: Mapping[str, datetime] = field(default_factory=dict)
     """End of the certificate that a machine's proxy shows to whoever connects, by machine; of those that were asked."""
+    blind: Collection[str] = ()
+    """Namespaces whose WorkloadEntries could not be read: of their machines the mesh tells nothing."""
     unread: Sequence[str] = ()
     """What could not be read, why, and what is not known for that; one line each."""
 
@@ -95,7 +97,7 @@ NOTHING = MeshFacts(
 def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
     """Ask for all of it, at the same time where that is possible.
 
-    Whoever may read but a part is told of that. Raises ClusterError if Kubernetes does not answer, or does not let its
+    Whoever may read but a part is told of that. Raises ClusterError if Kubernetes does not answer, or lets no
     WorkloadEntries be read, without which nothing can be said.
     """
     plane, machines, workloads = topology["controlPlane"], topology["machines"], topology["workloads"]
@@ -123,7 +125,7 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
             for revision in all_revisions(plane).split(",")
         }
         gateways = pool.submit(_gateways, cluster, topology)
-        entries = _named(found.result() for (_, kind), found in kinds.items() if kind == "workloadentries")
+        entries = {ns: found for (ns, kind), found in kinds.items() if kind == "workloadentries"}
         groups = {ns: found for (ns, kind), found in kinds.items() if kind == "workloadgroups"}
         unread: dict[str, list[str]] = {}
 
@@ -134,13 +136,18 @@ def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:
                 unread.setdefault(str(error), []).append(unknown)
                 return None
 
+        members = {ns: read(found, f"whether machines of {ns} are in the mesh") for ns, found in entries.items()}
+        blind = [ns for ns, found in members.items() if found is None]
+        if members and len(blind) == len(members):
+            entries[namespaces[0]].result()  # raises
         running = {revision: read(found, f"whether istiod {revision} runs") for revision, found in istiods.items()}
         in_sync = {ns: read(found, f"whether machines of {ns} are in sync") for ns, found in states.items()}
         pages = read(callers, "what pods have sent where") or []
         roots = {ns: read(found, f"the mesh's root certificate in {ns}") for ns, found in maps.items()}
         refusing = {ns: read(found, f"which calls policies of {ns} refuse") or [] for ns, found in policies.items()}
         return MeshFacts(
-            entries=entries,
+            entries=_named(found or [] for found in members.values()),
+            blind=blind,
             groups=_named(read(found, f"what the groups of {ns} ask of entries") or [] for ns, found in groups.items()),
             policies={ns: [*refusing[ns], *(refusing[for_all] if ns != for_all else [])] for ns in namespaces},
             states={ns: found for ns, found in in_sync.items() if found is not None},

@@ -33,10 +33,10 @@ class MachineStatus:
     sidecar_version: str
     """Installed now; where it was not asked, at its last join."""
     connected: bool
-    """Whether istiod holds a connection to it."""
+    """Whether istiod is known to hold a connection to it."""
     sync: str
     """`in sync`, or why not; `connected` where nobody knows which proxy of istiod's list it is; `not known` where no
-    istiod could be asked."""
+    istiod could be asked, or nobody here may read its WorkloadEntry."""
     healthy: bool | None
     """By the workload's probe; None where istiod knows of none."""
     health: str
@@ -91,7 +91,7 @@ def machine_status(
     """
     entry = mesh.entries.get(machine["entry"])
     connected = is_connected(entry)
-    healthy, said = _health(entry)
+    healthy, said = (None, "not known") if machine["namespace"] in mesh.blind else _health(entry)
     expiry, of = _certificate(name, machine, mesh, seen)
     facts = seen.facts
     return MachineStatus(
@@ -101,7 +101,7 @@ def machine_status(
         address=machine["meshAddress"],
         sidecar_version=facts.version if facts and facts.version else machine["sidecarVersion"],
         connected=connected,
-        sync=_sync(name, machine, mesh) if connected else "not connected to istiod",
+        sync=_sync(name, machine, mesh, connected=connected),
         healthy=healthy,
         health=said,
         endpoint=_endpoint(machine, workload, mesh),
@@ -112,7 +112,11 @@ def machine_status(
     )
 
 
-def _sync(name: str, machine: Mapping[str, Any], mesh: MeshFacts) -> str:
+def _sync(name: str, machine: Mapping[str, Any], mesh: MeshFacts, *, connected: bool) -> str:
+    if machine["namespace"] in mesh.blind:
+        return "not known"
+    if not connected:
+        return "not connected to istiod"
     states = mesh.states.get(machine["namespace"])
     if states is None:
         return "not known"

@@ -533,6 +533,11 @@ def test_since_when_a_proxy_is_away_is_said_where_it_is_known() -> None:
     assert "since its making" in said()
 
 
+def test_nothing_is_said_of_an_entry_that_nobody_here_may_read() -> None:
+    assert found(Spoiled("", mesh={"entries": {}, "blind": {"demo"}})) == []
+    assert [f.id for f in found(Spoiled("", mesh={"entries": {}, "blind": {"shop"}}))] == ["not-connected"]
+
+
 def test_a_machine_s_locality_belongs_to_its_labels() -> None:
     machine = {**TOPOLOGY["machines"]["vm-1"], "locality": "eu/a"}
     there = {**LABELS, "topology.istio.io/locality": "eu.a"}

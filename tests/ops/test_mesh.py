@@ -196,15 +196,23 @@ def test_who_may_read_but_a_part_is_told_the_rest_and_what_is_not_known(
     ]
 
 
-def test_without_workload_entries_nothing_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(_self: object, _group: str, _version: str, plural: str, _namespace: str) -> list[Any]:
-        if plural == "workloadentries":
-            raise ClusterError("refused")
-        return []
+def test_without_workload_entries_of_any_namespace_nothing_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: set[str] = set()
 
-    monkeypatch.setattr(FakeCluster, "objects_in", refuses)
+    def refuse(self: FakeCluster, _group: str, _version: str, plural: str, namespace: str) -> Any:
+        if plural == "workloadentries" and namespace not in allowed:
+            raise ClusterError("refused.")
+        return self.custom.get(f"{namespace}/{plural}", [])
+
+    monkeypatch.setattr(FakeCluster, "objects_in", refuse)
+    two = {**TOPOLOGY["workloads"], "front": {**TOPOLOGY["workloads"]["client"], "namespace": "shop"}}
+    cluster = FakeCluster(custom={"demo/workloadentries": [entry()]})
     with pytest.raises(ClusterError, match="refused"):
-        look(TOPOLOGY, FakeCluster())
+        look({**TOPOLOGY, "workloads": two}, cluster)
+    allowed.add("demo")
+    found = look({**TOPOLOGY, "workloads": two}, cluster)
+    assert (list(found.entries), set(found.blind)) == ([f"demo/echo-{ADDRESS}-embedded"], {"shop"})
+    assert found.unread == ["refused. Not known for that: whether machines of shop are in the mesh."]
 
 
 def test_certificates_are_asked_for_within_one_limit_and_not_of_machines_that_told_theirs(

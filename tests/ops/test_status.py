@@ -466,6 +466,13 @@ def test_changes_by_hand_that_could_not_be_read_are_neither_some_nor_none(monkey
     assert "changed by hand" not in text
 
 
+def test_of_a_machine_whose_entry_nobody_here_may_read_nothing_is_known() -> None:
+    shown = judged(entries={}, blind={"demo"})
+    assert (shown.sync, shown.health, shown.healthy, shown.good) == ("not known", "not known", None, False)
+    shown = judged(entries={}, blind={"shop"}, states={})
+    assert (shown.sync, shown.good) == ("not connected to istiod", False)
+
+
 def test_what_keeps_all_machines_from_being_asked_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = {f"vm-{n}": TOPOLOGY["machines"]["vm-1"] for n in (1, 2, 10)}
     refused = {name: Seen(refusal="no passphrase.") for name in ("vm-1", "vm-10")} | {"vm-2": Seen(refusal="off.")}

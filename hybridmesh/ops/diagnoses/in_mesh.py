@@ -16,6 +16,8 @@ from .model import CANNOT_COME, Case, Diagnosis, Found
 
 
 def _not_connected(case: Case) -> Iterator[Found]:
+    if case.machine["namespace"] in case.mesh.blind:
+        return
     if case.entry is None:
         yield Found(f"there is no WorkloadEntry {case.machine['entry']}: nobody sends it anything", "Kubernetes")
     elif not is_connected(case.entry):
