@@ -180,7 +180,7 @@ def facts(output: str) -> MachineFacts:
 
 
 def _facts(found: Mapping[str, str]) -> MachineFacts:
-    chain = certificates(found["certificate"])
+    chain, unread = certificates(found["certificate"]), frozenset(found["unread"].split())
     return MachineFacts(
         clock=datetime.fromtimestamp(int(found["clock"]), UTC),
         units=_units(found["units"]),
@@ -196,7 +196,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         certificate=chain[0] if chain else None,
         key_mode=found["key"].strip(),
         roots=certificates(found["root-certificate"]),
-        envoy_expiry=_envoy_expiry(found["certs"]),
+        envoy_expiry=_envoy_expiry("" if "certs" in unread else found["certs"]),  # of a slow Envoy's page a part
         token_expiry=_expiry(found["claims"].strip()),
         ready=found["ready"].strip() == "yes",
         rules=len(set(re.findall(r"^-A (?:PREROUTING|OUTPUT) .*-j ISTIO_.*$", found["rules"], re.MULTILINE))),
@@ -211,7 +211,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         denied=tuple(found["denied"].splitlines()),
         drift=drift(found["manifest-recorded"], found["manifest"]),
         log=tuple((found["agent-log"] + found["agent-errors"]).splitlines()),
-        unread=frozenset(found["unread"].split()),
+        unread=unread,
     )
 
 

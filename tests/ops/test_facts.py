@@ -289,6 +289,14 @@ def test_no_secret_leaves_the_machine_with_what_the_probe_finds(tmp_path: Path) 
         assert secret not in said
 
 
+def test_half_a_page_of_a_slow_envoy_hides_nothing_else() -> None:
+    half = json.dumps(CERTS)[:40]
+    found = machine_facts({"certs": half, "unread": "certs", "certificate": certificate(end=NOW)})
+    assert (found.envoy_expiry, found.expiry) == ({}, NOW), "the one on its disk"
+    with pytest.raises(ProbeError, match="cannot be read"):
+        machine_facts({"certs": half})
+
+
 def test_the_probe_tells_what_failed_from_what_is_not_there(tmp_path: Path) -> None:
     def looked(**tools: str) -> frozenset[str]:
         for name, does in tools.items():
