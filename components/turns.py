@@ -93,9 +93,10 @@ class Lane:
         return Turn(self, machine, place)
 
     def hear_of(self, place: int, *, serves: bool) -> None:
-        """Of one machine it is known by now whether it serves."""
-        del self._unknown[place]
-        self._serving += serves
+        """Of one machine it is known by now whether it serves; what is heard of it later changes nothing."""
+        if place in self._unknown:
+            del self._unknown[place]
+            self._serving += serves
         self.turns.give()
 
     def has_room_for(self, place: int) -> bool:
@@ -114,7 +115,6 @@ class Turn:
     machine: str
     place: int
     due: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _staged: bool = field(default=False, init=False)
     _taken: bool = field(default=False, init=False)
 
     def when_due(self, joined: "pulumi.Output[str]", meanwhile: Callable[[], None]) -> "pulumi.Output[str]":
@@ -134,7 +134,6 @@ class Turn:
         if not is_staged(joined) or pulumi.runtime.is_dry_run():
             return joined
         meanwhile()
-        self._staged = True
         turns = self.lane.turns
         await turns.enter(self)
         self._taken = True
@@ -160,5 +159,4 @@ class Turn:
                 self.lane.turns.stopped_by = self.lane.turns.stopped_by or self.machine
         if self._taken:
             self.lane.turns.leave(self)
-        if not self._staged:
-            self.lane.hear_of(self.place, serves=serves)
+        self.lane.hear_of(self.place, serves=serves)
