@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -93,7 +94,8 @@ def write_bundle(path: Path, view: View, findings: Sequence[Finding]) -> None:
     files = contents(view, findings)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        os.fchmod(stream.fileno(), 0o600)
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):  # and not /dev/null, for the whole machine
+            os.fchmod(stream.fileno(), 0o600)
         for name in sorted(files):
             content = files[name].encode()
             member = tarfile.TarInfo(name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import tarfile
+import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -169,6 +171,20 @@ def test_a_bundle_over_a_file_that_others_can_read_is_for_nobody_else(
     assert run(monkeypatch, "--bundle", str(path), machine=seen(None), mesh=mesh_facts())[0] == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with tarfile.open(path) as archive:
+        assert "findings.json" in archive.getnames()
+
+
+def test_a_bundle_that_goes_to_what_is_no_file_leaves_its_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    path.chmod(0o666)
+    read: list[bytes] = []
+    reading = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reading.start()
+    assert run(monkeypatch, "--bundle", str(path), mesh=mesh_facts())[0] == 0
+    reading.join(10)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666, "as root, that of /dev/null would be lost to all"
+    with tarfile.open(fileobj=io.BytesIO(read[0])) as archive:
         assert "findings.json" in archive.getnames()
 
 
