@@ -243,6 +243,11 @@ CASES = [
         quiet=("HybridMeshGatewayDown",),
     ),
     Case(
+        "an agent that never wrote is missed where it should write here, and not where it writes to others",
+        {name: values for name, values in UP.items() if name not in (FAR_VM, FAR_GATEWAY)},
+        firing={"HybridMeshAgentDown": [{"network": "far", "job": "hybrid-mesh-vms"}]},
+    ),
+    Case(
         "an agent is silent that writes to others: that is said where it was seen",
         {**UP, FAR_VM.replace('"far"', '"abroad"'): "1x5 stale"},
         firing={"HybridMeshAgentDown": [{"network": "abroad", "job": "hybrid-mesh-vms"}]},
