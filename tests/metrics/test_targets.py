@@ -357,6 +357,18 @@ def test_it_answers_and_follows_its_configuration(served: tuple[FakeMesh, str, P
     assert get(f"{url}/")[0] == 404
 
 
+def test_prometheus_asks_again_and_again_over_one_connection(served: tuple[FakeMesh, str, Path]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", int(served[1].rpartition(":")[2]), timeout=5)
+    connection.connect()
+    used = connection.sock
+    for path, status in (("/healthz", 200), ("/nothing", 404), ("/targets", 200)):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert (answer.status, len(answer.read())) == (status, int(answer.headers["Content-Length"]))
+    assert connection.sock is used
+    connection.close()
+
+
 def test_istiods_that_are_silent_cost_half_of_what_prometheus_waits_and_hide_no_other(
     served: tuple[FakeMesh, str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
