@@ -299,6 +299,7 @@ CONSEQUENCES = {
     "service-stopped": {"never-joined"},
     "service-disabled": {"never-joined"},
     "changed-by-hand": {"never-joined"},
+    "partly-seen": {"never-joined"},
     "rules-missing": {"crash-loop"},
     "proxy-not-ready": IT_CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
     "gateway-unreachable": {"hosts-stale", "gateway-down"},

@@ -137,7 +137,7 @@ def test_a_section_under_a_misspelt_name_is_said_also_where_something_is_encrypt
         return json.dumps({**shown, "hybridmesh:mtls": {"value": "PERMISSIVE"}})
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(machines, "run_pulumi", pulumi)
+    monkeypatch.setattr(topology, "run_pulumi", pulumi)
     with pytest.raises(SettingsError, match=r"mtls: stands under `hybridmesh`, which is not this program's name"):
         stack_settings("dev", Path("Pulumi.dev.yaml"))
 
