@@ -44,6 +44,8 @@ class GoogleCloudArgs:
     """Whether an address is reserved for it."""
     scrapers: Sequence[str] = ()
     """CIDRs of who reads metrics on every machine of the stack, besides the settings' `observers`."""
+    rules: bool = True
+    """Whether machines are made, and firewall rules with them, which Google takes in the network's project alone."""
 
 
 class GoogleCloud(pulumi.ComponentResource):
@@ -78,7 +80,7 @@ class GoogleCloud(pulumi.ComponentResource):
                 return pulumi.Output.from_input(here or "")
             found = owner.get_output(getattr(shared, field))
             return pulumi.Output.all(found, found.is_secret()).apply(
-                lambda both: shared_value(shared, field, google.project, *both)
+                lambda both: shared_value(shared, field, google.project if args.rules else None, *both)
             )
 
         subnetwork = value(google.subnetwork, "subnetwork")
@@ -247,12 +249,15 @@ _SHARED: Mapping[str, tuple[TypeAdapter[str], str]] = {
 """What another stack's output must be, by the field of `google.sharedStack` that names it; and in words."""
 
 
-def shared_value(shared: given.SharedStack, field: str, project: str, value: object, secret: bool) -> str:
-    """Another stack's output, if it is what that field is for. Raises ValueError, without the value if it is secret."""
+def shared_value(shared: given.SharedStack, field: str, project: str | None, value: object, secret: bool) -> str:
+    """Another stack's output, if it is what that field is for. `project`: whose the network must be, None: anybody's.
+
+    Raises ValueError, without the value if it is secret.
+    """
     kind, wanted = _SHARED[field]
     try:
         fit = kind.validate_python(value)
-        problem = of_another_project(fit, project) if field == "network" else ""
+        problem = of_another_project(fit, project) if field == "network" and project is not None else ""
         if not problem:
             return fit
     except ValidationError as error:

@@ -90,7 +90,8 @@ def twin(component: type[pulumi.ComponentResource], args_type: type) -> type[pul
             component.__init__(self, name, own, opts)  # type: ignore[arg-type]  # its own arguments
         except Exception as error:
             later = ", ".join(outputs_among_plain(args_type, args))
-            if not later:
+            # A refusal of the component's own says itself what is wrong; what an output is no use for is a TypeError.
+            if not later or isinstance(error, ValueError):
                 raise
             raise pulumi.RunError(
                 f"{component.__name__}: {later}: is an output of a resource, where a plain value decides what is made. "

@@ -83,10 +83,10 @@ def look(
         certificates: whether machines that were not asked over SSH are asked for the certificate that they show.
     """
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(look_at_mesh, topology)
         # In the main thread, where Ctrl-C ends it: hundreds of machines that are off take minutes.
+        asked = pool.submit(look_at_mesh, topology) if names else None
         seen = look_at_machines(source, topology, names, whole=whole)
-        found, refusal = asked.result()
+        found, refusal = look_at_mesh(topology) if asked is None else asked.result()
     if certificates and found is not None:
         known = [
             name for name, machine in seen.items() if machine.facts is not None and machine.facts.expiry is not None

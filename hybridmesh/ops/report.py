@@ -152,12 +152,16 @@ def tiles(
             "detail": "renewed at half its time",
             "state": max(expiries, key=_WORSE.index, default="good"),
         },
-        _tile(
-            "control plane",
-            _plane(view.mesh.istiods, view.mesh.gateways),
-            f"ready: {_counted(view.mesh.ready_istiods)} istiod, {_of_gateway(view.mesh.gateways)}",
-            all(view.mesh.istiods.values()) and view.mesh.gateways != 0,
-        ),
+        {
+            "what": "control plane",
+            "value": _plane(view.mesh.istiods, view.mesh.gateways),
+            "detail": f"ready: {_counted(view.mesh.ready_istiods)} istiod, {_of_gateway(view.mesh.gateways)}",
+            "state": "bad"
+            if 0 in (*view.mesh.istiods.values(), view.mesh.gateways)
+            else "warn"
+            if None in view.mesh.istiods.values()
+            else "good",
+        },
         {
             "what": "requests measured",
             "value": f"{requests:,}".replace(",", " "),

@@ -119,7 +119,8 @@ def twins(signs: Mapping[str, str]) -> dict[str, Found]:
                 "machine",
                 f"it is the machine that {there} is, too: both addresses lead there",
                 "each of the two would take the other's place in the mesh",
-                f"take {name} or {there} out of the settings, or give it the address of its own machine",
+                f"take {name} or {there} out of the settings, or give it the address of its own machine. If it is a "
+                "copy of a member, run there: sh /var/lib/hybrid-mesh/scripts/leave.sh",
             )
         first |= {word: name for word in words.split() if word not in first}
     return found

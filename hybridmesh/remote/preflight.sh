@@ -233,11 +233,13 @@ check_clock() {
 # ---------------------------------------------------------------- who it is
 
 # What tells this machine from all others while it runs, a copy of its memory among them; and, unless it is a copy, who
-# it has joined as: its name and the address that the mesh has of it.
+# it has joined as: its name and the address that the mesh has of it. Containers share the boot of their host, and the
+# number of a network namespace that is gone goes to another one: so the start of PID 1 counts, too.
 who_it_is() {
     {
         cat /proc/sys/kernel/random/boot_id
         readlink /proc/self/ns/net
+        sed 's/.*) //' /proc/1/stat | cut -d ' ' -f 20
         for device in /sys/class/net/*/device; do
             [ ! -e "$device" ] || cat "${device%device}address"
         done | sort

@@ -68,7 +68,7 @@ check_token() {
     if [ -z "$reason" ] || ! has_ended "$STATE/next/files/istio-token"; then return; fi
     name=$(sed -n "s/^POD_NAME=//p" "$STATE/next/files/cluster.env" | tr -d "'")
     fail "the token that came with the change has ended, and the certificate here is not for it ($reason)" \
-        "let it have another one: pulumi up --replace '**::mesh-$name-token'; so every VM that had no turn yet"
+        "let it have another one: pulumi up --replace '**::mesh-$name-token' (mesh: the HybridMesh's name); so every VM that had no turn yet"
 }
 
 # How long a switch may take, there and all the way back; one that an earlier run has begun goes on without it

@@ -31,7 +31,7 @@ def check_google(draft: Draft) -> Iterator[Finding]:
     google = draft.section("google", Google)
     if google is not None:
         yield from _place(google)
-        yield from _links(google)
+        yield from _links(google, rules=makes_google_machines(draft.workloads))
         gateway = draft.section_or_default("gateway", Gateway)
         if gateway is not None and reserves_address(google, gateway) and not has_own_address(gateway.values):
             yield from _cluster_of_the_address(google)
@@ -79,7 +79,12 @@ def check_google(draft: Draft) -> Iterator[Finding]:
             yield from _in_region(f"{path}.zone", hardware.zone, region)
 
 
-def _made(workloads: dict[str, Workload]) -> Iterator[tuple[str, str, GceHardware, Workload]]:
+def makes_google_machines(workloads: Mapping[str, Workload]) -> bool:
+    """Whether any machine is made in Google Cloud."""
+    return any(_made(workloads))
+
+
+def _made(workloads: Mapping[str, Workload]) -> Iterator[tuple[str, str, GceHardware, Workload]]:
     for key, workload in workloads.items():
         if workload.machines is None:
             continue
@@ -102,7 +107,8 @@ def _place(google: Google) -> Iterator[Finding]:
             )
 
 
-def _links(google: Google) -> Iterator[Finding]:
+def _links(google: Google, *, rules: bool) -> Iterator[Finding]:
+    """`rules`: whether machines are made, and firewall rules with them."""
     if google.network is not None and "/" in google.network and "/global/networks/" not in google.network:
         yield Finding(
             "google.network",
@@ -111,7 +117,7 @@ def _links(google: Google) -> Iterator[Finding]:
             "Google would refuse the firewall rules.",
             "a network's name, or a link such as `projects/p/global/networks/n`.",
         )
-    if google.network is not None and (problem := of_another_project(google.network, google.project)):
+    if rules and google.network is not None and (problem := of_another_project(google.network, google.project)):
         yield Finding(
             "google.network",
             google.network,

@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +16,7 @@ from pulumi.runtime import rpc
 from components.google_cloud import GATEWAY_SUBNETWORK, INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import KEY, PROJECT_ROOT, World, run
-from tests.settings.test_google import FLEET, INSTANCE, PEM, PEM_KEY, SHARED, gcp_settings
+from tests.settings.test_google import FLEET, INSTANCE, NO_MACHINES, PEM, PEM_KEY, SHARED, gcp_settings
 from tests.settings.test_rules import at
 
 SNAPSHOT = PROJECT_ROOT / "tests" / "components" / "gcp_graph.json"
@@ -140,11 +140,14 @@ def test_no_address_is_reserved_where_that_is_not_wanted_or_another_is_given(cha
     assert "mesh-google-gateway-address" not in stack(change).names()
 
 
-def shared_world(secrets: Collection[str] = (), **changed: str) -> World:
+Change = Callable[[dict[str, Any]], object]
+
+
+def shared_world(secrets: Collection[str] = (), more: Sequence[Change] = (), **changed: str) -> World:
     changes = [at("google/network", ...), at("google/subnetwork", ...), at("google/gke", ...)]
     outputs = {"net": "projects/my-project/global/networks/n", "sub": "m", "api": "https://10.9.0.2", "ca": PEM}
     shared = {**SHARED, "network": "net", "subnetwork": "sub", "apiServer": "api", "certificateAuthority": "ca"}
-    settings = gcp_settings(*changes, at("google/sharedStack", shared))
+    settings = gcp_settings(*changes, at("google/sharedStack", shared), *more)
     found = {name: value for name, value in {**outputs, **changed}.items() if value}
     answers = {**ANSWERS, "mesh-google-stack": {"outputs": found, "secretOutputNames": sorted(secrets)}}
     return run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, answers=answers)
@@ -183,10 +186,16 @@ def test_another_stack_s_output_that_is_unfit_is_refused_by_the_setting_s_name(
     changed: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said) as refused:
-        shared_world(**changed)
+        shared_world((), (), **changed)
     assert "Fix: the name of one that is " in str(refused.value)
     assert "S3CRET" not in str(refused.value)
     assert "PRIVATE KEY" not in str(refused.value)
+
+
+def test_another_stack_s_network_may_be_another_project_s_where_no_machine_takes_a_firewall_rule() -> None:
+    world = shared_world(more=NO_MACHINES, net="projects/h/global/networks/n")
+    assert world.one("mesh-google-gateway-address").value("subnetwork") == "m"
+    assert not [made for made in world.found if "firewall" in made.type]
 
 
 def test_a_secret_that_is_no_address_is_not_shown() -> None:

@@ -17,7 +17,7 @@ import components
 from components.access_policy import AccessPolicyArgs
 from components.control_plane import ControlPlaneArgs
 from components.plugin import COMPONENTS, NAME, made, outputs_among_plain, twin, twins
-from components.routing import RoutingArgs
+from components.routing import Routing, RoutingArgs
 from components.sidecar import SidecarArgs
 from components.telemetry import WorkloadTelemetryArgs
 from components.workload import Workload, WorkloadArgs, WorkloadPort
@@ -132,6 +132,18 @@ def test_an_output_that_would_be_written_into_a_text_is_refused_by_name(monkeypa
         return other("cart", given)
 
     with pytest.raises(pulumi.RunError, match=r"WorkloadAccess: workload: is an output .* Fix: a plain value"):
+        run(program)
+
+
+def test_a_component_s_own_refusal_is_told_though_an_output_stands_in_a_plain_place() -> None:
+    other: Any = twin(Routing, RoutingArgs)
+
+    def program() -> Any:
+        later = pulumi.Output.from_input("2s")
+        given = {"workload": "cart", "host": "cart", "namespace": "shop", "weights": {"vm": 100}, "timeout": later}
+        return other("cart", given)
+
+    with pytest.raises(ValueError, match=r"weights\.vm"):
         run(program)
 
 

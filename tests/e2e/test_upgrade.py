@@ -262,11 +262,11 @@ def test_any_change_that_takes_a_restart_rolls_and_one_that_takes_none_does_not(
 @pytest.mark.full
 def test_the_last_machine_that_serves_waits_for_one_that_comes_back_in_the_same_up(lab: Lab, up: Stack) -> None:
     serving, away = (lab.machine(name) for name in MACHINES)
-    settings = up.file.read_text()
+    settings, before = up.file.read_text(), seen(lab)
     away.ssh(["systemctl stop istio"])
     wait_for("it to be out", lambda: away.address not in connected(lab), 120)
     up.change("workloads.echo.labels", {"team": "other"})
-    since, before = time.time(), seen(lab)
+    since = time.time()
     with Load(lab) as load:
         up.up()
         time.sleep(1)

@@ -101,6 +101,21 @@ def test_ctrl_c_ends_a_look_at_machines_that_say_nothing(monkeypatch: pytest.Mon
     assert time.monotonic() - began < 10
 
 
+def test_a_mesh_that_says_nothing_is_waited_for_where_ctrl_c_ends_it_if_no_machine_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked_in: list[threading.Thread] = []
+
+    def of_this_thread(*_: object) -> mesh.MeshFacts:
+        asked_in.append(threading.current_thread())
+        return mesh_facts()
+
+    monkeypatch.setattr(look, "cluster_of", lambda _topology: None)
+    monkeypatch.setattr(mesh, "look", of_this_thread)
+    look.look(Source(), TOPOLOGY, [])
+    assert asked_in == [threading.main_thread()]
+
+
 @pytest.mark.parametrize(("wanted", "known"), [(False, []), (True, [["vm-1"]])])
 def test_certificates_are_looked_at_where_they_are_wanted_and_ssh_has_not_told_them(
     monkeypatch: pytest.MonkeyPatch, wanted: bool, known: list[list[str]]

@@ -255,6 +255,16 @@ def test_what_could_not_be_read_is_on_the_page_which_is_not_called_well() -> Non
     assert "all well" not in shown
 
 
+@pytest.mark.parametrize(
+    ("known", "state"),
+    [({"a": 1}, "good"), ({"a": None}, "warn"), ({"a": 1, "b": None}, "warn"), ({"a": None, "b": 0}, "bad")],
+)
+def test_a_control_plane_that_nobody_here_may_see_is_not_said_to_be_down(
+    known: dict[str, int | None], state: str
+) -> None:
+    assert f'<div class="tile {state}"><span>control plane</span>' in page(view(istiods=known))
+
+
 def test_the_same_finding_of_several_machines_is_said_once() -> None:
     machines = {name: Seen(facts=machine_facts({"key": "644 root"})) for name in ("vm-1", "vm-2", "vm-3")}
     seen = many(4)

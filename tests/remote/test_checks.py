@@ -280,9 +280,11 @@ def test_a_machine_that_has_joined_by_another_name_is_told_of_and_is_good(
     assert notes_in(sandbox.said) == ()
 
 
-def who(sandbox: Sandbox, env: str, addresses: str = ADDRESSES) -> list[str]:
+def who(sandbox: Sandbox, env: str, addresses: str = ADDRESSES, started: int = 1) -> list[str]:
     (sandbox.folder / "cluster.env").write_text(env)
-    fakes = f"ip() {{ printf '%s' '{addresses}'; }}; CLUSTER_ENV=cluster.env; LOG=/dev/null"
+    stat = " ".join(["1 (init (x)) S", *["0"] * 18, str(started), "0"])
+    fakes = f"ip() {{ printf '%s' '{addresses}'; }}; CLUSTER_ENV=cluster.env; LOG=/dev/null; "
+    fakes += f'sed() {{ case $2 in /proc/1/stat) echo "{stat}" | command sed "$1" ;; *) command sed "$@" ;; esac; }}'
     assert sandbox.run('log "who: $(who_it_is | paste -sd " " -)"', fakes=fakes) == ()
     return who_in(sandbox.said).split()
 
@@ -296,6 +298,7 @@ def test_who_a_machine_is_is_told_by_itself_and_by_what_it_has_joined_as(sandbox
     copied = ADDRESSES.replace("192.0.2.11", "192.0.2.12")
     assert who(sandbox, env, copied) == [itself], "a copy is another machine"
     assert who(sandbox, "A=b\n") == [itself]
+    assert who(sandbox, "A=b\n", started=2) != [itself], "another container of this host, in a namespace of that number"
 
 
 # ---------------------------------------------------------------- names

@@ -193,6 +193,15 @@ def test_machines_that_join_by_themselves_follow_an_istiod_that_their_sidecar_go
         assert f"istiod 1.30.2, which `workloads.shop.machines.{follower}` follows" in found.problem
 
 
+NO_MACHINES = (at(FLEET, ...), at(INSTANCE, ...), at("workloads/shop/machines/hosts", {"vm-1": HOST}))
+
+
+def test_a_network_of_another_project_will_do_where_no_machine_takes_a_firewall_rule() -> None:
+    shared = at("google/network", "projects/host/global/networks/n")
+    assert [found.path for found in findings(shared)] == ["google.network"]
+    assert findings(shared, *NO_MACHINES) == []
+
+
 ELSEWHERE = (at("google/gke/location", "europe-west1-b"), at("google/gke/project", "other-project"))
 
 
