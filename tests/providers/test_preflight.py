@@ -210,7 +210,7 @@ def test_two_hosts_that_are_one_machine_are_refused_before_anything_is_changed(
         f"1 finding on 1 of {len(who)} VMs. Nothing was changed on any VM.",
         f"  {one}: machine: it is the machine that {other} is, too: both addresses lead there; each of the two would "
         f"take the other's place in the mesh. Fix: take {one} or {other} out of the settings, or give it the address "
-        "of its own machine.",
+        "of its own machine. If it is a copy of a member, run there: sh /var/lib/hybrid-mesh/scripts/leave.sh.",
     ]
 
 
