@@ -16,6 +16,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from hybridmesh.providers.adopters import URNS
 from hybridmesh.providers.awaited import FOUND
 from hybridmesh.providers.packs import unpacked
+from hybridmesh.providers.preflight import WHO
 from hybridmesh.remote.join import is_staged
 
 from .differences import DIGEST, MISSING, NOTHING, block, differences
@@ -384,7 +385,7 @@ def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, 
         return
     if _is_means(step["urn"]):
         old, new = _legible(old, new)
-        for key in sorted(old.keys() | new.keys()):
+        for key in sorted((old.keys() | new.keys()) - {WHO}):
             if key in _OF_THE_PROGRAM and type_of(step["urn"]) == _OVER_SSH:
                 if old.get(key) != new.get(key):
                     yield f"~{key}: as this version of hybrid-mesh has it"

@@ -21,6 +21,8 @@ from .scripts import were_brought
 
 LOOK_SECONDS = 90
 """Limit for all that preflight.sh looks at, the wait for the gateway apart: each look has a limit of its own."""
+WHO = "who"
+"""The output, and the verdict's input, that tells machines from each other: words that say nothing to a reader."""
 _WAIT = "gateway-timeout-seconds"
 _NOTED = ("connection", "settings", "dialSeconds", "dialAttempts")
 
@@ -49,7 +51,7 @@ class PreflightProvider(ResourceProvider):
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Looks again, if there is a reason to."""
         again = bool(olds.get("findings")) or _looked_at(olds) != _looked_at(news)
-        return UpdateResult({**news, **(look(news) if again else {"findings": [], "who": olds.get("who")})})
+        return UpdateResult({**news, **(look(news) if again else {"findings": [], WHO: olds.get(WHO)})})
 
 
 class VerdictProvider(ResourceProvider):
@@ -65,7 +67,7 @@ class VerdictProvider(ResourceProvider):
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Whether there are findings, or other VMs."""
         # Where it is not known yet who they are, nor are their findings, but for VMs that earlier versions looked at.
-        known = () if is_unknown(news.get("who")) else ("who",)
+        known = () if is_unknown(news.get(WHO)) else (WHO,)
         return DiffResult(changes=bool(changed(olds, news, ("findings", *known))))
 
     def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
@@ -81,7 +83,7 @@ def _looked_at(props: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
 
 def judge(props: Mapping[str, Any]) -> None:
     """Raises PreflightError if there is a finding."""
-    same = {name: [_line(twin)] for name, twin in twins(json.loads(props.get("who") or "{}")).items()}
+    same = {name: [_line(twin)] for name, twin in twins(json.loads(props.get(WHO) or "{}")).items()}
     both = {name: [*lines, *same.get(name, ())] for name, lines in sorted(props["findings"].items())}
     found = {name: lines for name, lines in both.items() if lines}
     if not found:
@@ -132,7 +134,7 @@ def look(props: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _looked(*findings: str, who: str = "") -> dict[str, Any]:
-    return {"findings": list(findings), "who": who}
+    return {"findings": list(findings), WHO: who}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +168,7 @@ class PreflightCheck(Resource, name="Preflight"):
                     lambda settings: pack("looksAt", {"settings": settings})
                 ),
                 "findings": None,
-                "who": None,
+                WHO: None,
             },
             opts,
         )
@@ -184,4 +186,4 @@ class PreflightVerdict(Resource, name="Preflights"):
     ) -> None:
         """`findings`: of each VM, by its name. `who`: words by each of which one VM is told from all others."""
         told = pulumi.Output.all(**who).apply(lambda words: json.dumps(words, sort_keys=True))
-        super().__init__(VerdictProvider(), name, {"findings": dict(findings), "who": told}, opts)
+        super().__init__(VerdictProvider(), name, {"findings": dict(findings), WHO: told}, opts)

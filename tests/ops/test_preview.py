@@ -256,8 +256,8 @@ def test_a_verdict_that_only_the_update_knows_and_nothing_that_goes_are_not_show
             "update",
             "pulumi-python:dynamic:Preflights",
             "mesh-preflights",
-            {"findings": {"vm-1": [], "vm-2": [], "vm-3": []}},
-            {"findings": findings},
+            {"findings": {"vm-1": [], "vm-2": [], "vm-3": []}, "who": '{"vm-1": "0a1b", "vm-3": "2c3d"}'},
+            {"findings": findings, "who": '{"vm-1": "0a1b"}'},
         )
     ) == ["~ Preflights mesh-preflights", "+     findings.vm-2: disk"]
 
