@@ -21,7 +21,7 @@ from hybridmesh.remote import (
 )
 
 from .cluster import Cluster, ClusterAccess, connect
-from .inputs import changed, in_its_mesh, is_unknown, its_entry, number, text
+from .inputs import changed, entry_in_its_mesh, in_its_mesh, is_unknown, its_entry, number, text
 from .lost import said_lost
 from .packs import pack, takes_packs
 from .reach import ask, found_at, host_key, machine_itself
@@ -140,17 +140,13 @@ after none."""
 def _heard_of(news: Mapping[str, Any]) -> None:
     """Notes what a machine has that stays in the stack; what is not known yet, in a preview, is nobody's."""
     if _is_known(news["connection"]) and not is_unknown(news["entry"]):
-        _STAYING.update(dict.fromkeys([_entry(news), *_signs(news)], news))
+        _STAYING.update(dict.fromkeys([entry_in_its_mesh(news), *_signs(news)], news))
 
 
 def _signs(props: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
     """What tells a machine from another: where SSH finds it or where the mesh does, and its host key. Machines that
     are copies of one may share that alone."""
     return machine_itself(props), in_its_mesh(props, _place(props), host_key(props["connection"]))
-
-
-def _entry(props: Mapping[str, Any]) -> tuple[str, ...]:
-    return in_its_mesh(props, text(props, "entry"))
 
 
 def _place(props: Mapping[str, Any]) -> str:
@@ -160,7 +156,7 @@ def _place(props: Mapping[str, Any]) -> str:
 
 def _delete_entry(cluster: Cluster, props: Mapping[str, Any]) -> None:
     """Takes a machine out of rotation; a static entry is a resource of the stack, and gone already."""
-    if not props.get("staticEntry") and _entry(props) not in _STAYING:
+    if not props.get("staticEntry") and entry_in_its_mesh(props) not in _STAYING:
         cluster.delete_workload_entry(*its_entry(props))
 
 
@@ -232,7 +228,9 @@ def _refuse_removal_of_heir(props: Mapping[str, Any], heir: str) -> None:
 def _refuse_removal_of_one_found_there(props: Mapping[str, Any]) -> None:
     """The same for one of which another host key is given: where one is found, there is no second."""
     for other in _STAYING.values():
-        if found_at(other["connection"]) == found_at(props["connection"]) or _entry(other) == _entry(props):
+        if found_at(other["connection"]) == found_at(props["connection"]) or entry_in_its_mesh(
+            other
+        ) == entry_in_its_mesh(props):
             _refuse_removal_of_heir(props, text(other, "machine"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pulumi.dynamic import ResourceProvider
 
-from .inputs import in_its_mesh, number, text
+from .inputs import entry_in_its_mesh, number, text
 from .reach import reachable
 
 
@@ -59,19 +59,15 @@ dynamic resources of a run, and refreshes all of them before it compares the fir
 
 def note_what_runs(props: Mapping[str, Any], generation: str) -> None:
     """Notes which join a VM runs."""
-    _RUNS[_entry(props)] = generation
+    _RUNS[entry_in_its_mesh(props)] = generation
 
 
 def note_what_was_left(props: Mapping[str, Any], joined: str) -> None:
     """Notes what `Sidecar.joined` said once the mesh had the VM."""
-    _LEFT[_entry(props)] = joined.partition(" ")[0]
+    _LEFT[entry_in_its_mesh(props)] = joined.partition(" ")[0]
 
 
 def runs_another_join(props: Mapping[str, Any]) -> bool:
     """Whether a VM, looked at in this run, runs another join than the last one that the stack has made."""
-    entry = _entry(props)
+    entry = entry_in_its_mesh(props)
     return bool(_LEFT.get(entry)) and _RUNS.get(entry, _LEFT[entry]) != _LEFT[entry]
-
-
-def _entry(props: Mapping[str, Any]) -> tuple[str, ...]:
-    return in_its_mesh(props, text(props, "entry"))

@@ -36,6 +36,11 @@ def in_its_mesh(properties: Properties, *what: str) -> tuple[str, ...]:
     return text(properties, "kubeconfig"), text(properties, "context"), text(properties, "namespace"), *what
 
 
+def entry_in_its_mesh(properties: Properties) -> tuple[str, ...]:
+    """`its_entry`, apart from the one of the same names in another cluster."""
+    return in_its_mesh(properties, text(properties, "entry"))
+
+
 def number(properties: Properties, key: str) -> int:
     """A whole number: the engine hands every number over as a float."""
     return int(properties[key])
