@@ -19,8 +19,8 @@ leave_istiod() {
         ! command -v "$tool" >/dev/null ||
             "$tool" -w 10 -I OUTPUT -p tcp --syn --dport 15012 -j REJECT --reject-with tcp-reset 2>/dev/null || :
     done
-    timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
-    [ -z "$(ss -Hnt state established dport = :15012)" ]
+    close_connections
+    ! is_connected
 }
 
 [ "$(systemctl is-system-running 2>/dev/null)" = stopping ] || exit 0

@@ -407,9 +407,14 @@ leave_old_addresses() {
 is_gone_over() {
     for peer in $(old_peers); do
         case $peer in *:*) peer="[$peer]" ;; esac
-        timeout 10 ss -K dst "$peer" dport = :15012 >/dev/null 2>&1 || :
+        close_connections dst "$peer"
     done
     is_connected && [ -z "$(old_peers)" ]
+}
+
+# close_connections [FILTER…]: the agent's to istiod, as far as the kernel can (CONFIG_INET_DIAG_DESTROY)
+close_connections() {
+    timeout 10 ss -K "$@" dport = :15012 >/dev/null 2>&1 || :
 }
 
 # The agent's own ends of its connections to istiod
@@ -426,7 +431,7 @@ connect_anew() {
         return
     fi
     log "close the agent's connections to istiod: it connects anew, and needs no restart"
-    timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
+    close_connections
     within 10 is_connected_anew || ! connections | grep -qxFf closed
 }
 
@@ -440,7 +445,7 @@ agent_is_ready() {
 }
 
 is_connected() {
-    [ -n "$(ss -Hnt state established dport = :15012)" ]
+    [ -n "$(connections)" ]
 }
 
 # unfit_certificate FOLDER: why the certificate here goes with the files of a join in FOLDER; empty if it stays. One of

@@ -67,7 +67,7 @@ leave_rotation() {
     # Dropped, not refused: a refusal would end the connection here alone. The reset by which istiod hears of the end
     # goes out.
     close_gate OUTPUT -p tcp --dport 15012 ! --tcp-flags RST RST -m owner --uid-owner istio-proxy -j DROP
-    timeout 10 ss -K dport = :15012 >/dev/null 2>&1 || :
+    close_connections
     within "$CUT_LIMIT" is_cut_off || :
     sleep "$CUT_OFF"
 }
