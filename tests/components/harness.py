@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pulumi
 import pulumi.runtime
 import pulumi.runtime.mocks
 import pulumi.runtime.settings
+import pytest
 from pulumi.runtime import rpc
 
 from hybridmesh.providers.packs import unpacked
@@ -338,3 +340,21 @@ def _with_each_special(value: Any, instead: Callable[[dict[str, Any]], Any]) -> 
     if isinstance(value, list):
         return [_with_each_special(item, instead) for item in value]
     return value
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch, name: str, awaited: str, seconds: float) -> list[bool]:
+    """Lets the engine keep a resource back for so long, unless it is asked for the other one before; tells whether that
+    was so, once it has."""
+    came = threading.Event()
+    found: list[bool] = []
+
+    class Watched(World):
+        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
+            if request.name == awaited:
+                came.set()
+            elif request.name == name:
+                found.append(came.wait(seconds))
+            return super().RegisterResource(request)
+
+    monkeypatch.setattr("tests.components.harness.World", Watched)
+    return found

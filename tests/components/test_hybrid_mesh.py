@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -17,7 +16,7 @@ from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.cluster import ClusterError
 from hybridmesh.settings import Settings
 from hybridmesh.settings.adopted import asked_of_adopted
-from tests.components.harness import PROJECT_ROOT, SECRETS, World, dev_settings, run
+from tests.components.harness import PROJECT_ROOT, SECRETS, World, dev_settings, run, waiting
 from tests.settings.test_network_rules import far
 from tests.settings.test_observability_rules import seen
 
@@ -286,20 +285,10 @@ def test_a_bigger_batch_is_the_stack_s_to_set_and_never_a_whole_workload() -> No
 def test_a_machine_is_restarted_once_the_other_of_its_workload_that_joins_in_the_same_run_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    restarted = threading.Event()
-    meanwhile: list[bool] = []
-
-    class Watched(World):
-        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
-            if request.name == "mesh-vm-1-ready":
-                restarted.set()
-            elif request.name == "mesh-vm-2-membership":
-                meanwhile.append(restarted.wait(1))
-            return super().RegisterResource(request)
-
-    monkeypatch.setattr("tests.components.harness.World", Watched)
-    run(mesh(dev_settings()), first=False, answers={"mesh-vm-1-join": {"stdout": "staged 1\n"}})
-    assert (meanwhile, restarted.is_set()) == ([False], True)
+    meanwhile = waiting(monkeypatch, "mesh-vm-2-membership", "mesh-vm-1-ready", 1)
+    world = run(mesh(dev_settings()), first=False, answers={"mesh-vm-1-join": {"stdout": "staged 1\n"}})
+    assert meanwhile == [False]
+    assert world.one("mesh-vm-1-ready"), "and then it is"
 
 
 def test_everything_in_the_mesh_goes_before_istiod_and_istiod_before_what_it_leaves_behind() -> None:

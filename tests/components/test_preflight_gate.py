@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from components.connection import Connection
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from components.preflight_gate import PreflightGate
 from components.sidecar import Sidecar
-from tests.components.harness import KEY, World, dev_settings, run
+from tests.components.harness import KEY, World, dev_settings, run, waiting
 from tests.components.test_sidecar import arguments, sidecar
 
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "up"])
@@ -126,18 +125,7 @@ def test_there_is_room_for_what_the_engine_does_at_a_time_and_a_machine_that_fai
 def test_a_machine_that_waits_for_the_restarts_of_others_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last is new, and joins while the first, whose turn it is, has not come back yet."""
     monkeypatch.setattr("components.preflight_gate.LEAST_AT_ONCE", 4)
-    last_joins = threading.Event()
-    waited: list[bool] = []
-
-    class Watched(World):
-        def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name
-            if request.name == "mesh-vm-49-join":
-                last_joins.set()
-            elif request.name == "mesh-vm-20-membership":
-                waited.append(last_joins.wait(20))
-            return super().RegisterResource(request)
-
-    monkeypatch.setattr("tests.components.harness.World", Watched)
+    waited = waiting(monkeypatch, "mesh-vm-20-membership", "mesh-vm-49-join", 20)
     settings = dev_settings(more_machines)
     answers = {f"mesh-vm-{n}-join": {"stdout": "staged a-word\n"} for n in range(20, 49)}
     run(lambda: HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology, first=False, answers=answers)
