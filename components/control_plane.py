@@ -332,12 +332,17 @@ def istiod_values(args: ControlPlaneArgs) -> dict[str, Any]:
     return with_ours(args.values, ours)
 
 
-def with_ours(values: Mapping[str, Any], ours: Mapping[str, Any], path: str = "values") -> dict[str, Any]:
+def with_ours(values: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
     """Helm values of the caller, and over them ours.
 
     Raises TypeError, with the fix, for an output in the place of a whole mapping that has ours in it: what it will
     have besides would be lost.
     """
+    _refuse_whole_outputs(values, ours, "values")
+    return merged(values, ours)
+
+
+def _refuse_whole_outputs(values: Mapping[str, Any], ours: Mapping[str, Any], path: str) -> None:
     for key, value in ours.items():
         there = values.get(key)
         if isinstance(value, Mapping) and isinstance(there, pulumi.Output):
@@ -346,8 +351,7 @@ def with_ours(values: Mapping[str, Any], ours: Mapping[str, Any], path: str = "v
                 "in which single values are outputs."
             )
         if isinstance(value, Mapping) and isinstance(there, Mapping):
-            with_ours(there, value, f"{path}.{key}")
-    return merged(values, ours)
+            _refuse_whole_outputs(there, value, f"{path}.{key}")
 
 
 def _debug_readers(args: ControlPlaneArgs) -> pulumi.Input[str]:

@@ -29,7 +29,8 @@ from .ports import AGENT_HEALTH, AGENT_STATUS, ENVOY_METRICS, SSH
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AGENT_FLAGS = "ISTIO_AGENT_FLAGS"
-_FOLDERS = ("ISTIO_LOG_DIR", "OUTPUT_CERTS")
+FOLDERS: Mapping[str, str] = {"ISTIO_LOG_DIR": "/var/log/istio", "OUTPUT_CERTS": "/etc/certs"}
+"""Variables of the agent that move a folder, and where the scripts on a VM know it to be."""
 _DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
 _NEEDS_QUOTES = re.compile(r"[^w@%+=:,./-]")
 """As istioctl has it, where the letter w is safe and others are not; but for the backslash, which it leaves bare: a
@@ -282,7 +283,7 @@ def _proxy_config(
     if options.dns_capture is False and _DNS_CAPTURE in metadata:  # of the mesh, for its pods
         metadata[_DNS_CAPTURE] = "false"
     if options.standard_places:
-        for variable in _FOLDERS:
+        for variable in FOLDERS:
             metadata.pop(variable, None)
         config.pop("statusPort", None)
         config.pop("proxyAdminPort", None)

@@ -81,17 +81,17 @@ class MeshFacts:
     unread: Sequence[str] = ()
     """What could not be read, why, and what is not known for that; one line each."""
 
-    @property
-    def ready_istiods(self) -> int | None:
-        """How many run and are ready, of all revisions; None: not known."""
-        counts = list(self.istiods.values())
-        return None if None in counts else sum(count or 0 for count in counts)
-
 
 NOTHING = MeshFacts(
     entries={}, groups={}, policies={}, states={}, endpoints=None, istiods={}, gateways=0, roots={}, requests={}
 )
 """Nothing is known of it."""
+
+
+def ready_istiods(istiods: Mapping[str, int | None]) -> int | None:
+    """How many run and are ready, of all revisions; None: not known."""
+    counts = [count for count in istiods.values() if count is not None]
+    return sum(counts) if len(counts) == len(istiods) else None
 
 
 def look(topology: Mapping[str, Any], cluster: Cluster) -> MeshFacts:

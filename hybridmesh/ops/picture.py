@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from .mesh import ready_istiods
 from .statuses import MachineStatus, WorkloadStatus
 
 MOST = 12
@@ -96,7 +97,7 @@ def scene(
         cluster=f"cluster {topology['cluster']['name']} · network {topology['cluster']['network']}",
         istiod=Card(
             title="istiod",
-            detail=f"{plane['version']} · {_ready(istiods)}",
+            detail=f"{plane['version']} · {_ready(ready_istiods(istiods))}",
             state="bad" if 0 in istiods.values() else "plain" if None in istiods.values() else "good",
         ),
         gateway=Card(
@@ -110,9 +111,8 @@ def scene(
     )
 
 
-def _ready(istiods: Mapping[str, int | None]) -> str:
-    counts = [count for count in istiods.values() if count is not None]
-    return f"{sum(counts)} ready" if len(counts) == len(istiods) else "not known"
+def _ready(count: int | None) -> str:
+    return "not known" if count is None else f"{count} ready"
 
 
 def worst_first(machines: Sequence[MachineStatus], states: Mapping[str, str]) -> list[MachineStatus]:

@@ -19,6 +19,7 @@ from .console import for_lines, try_to_write
 from .diagnoses import Finding
 from .doctor import examine
 from .look import Source, View, look
+from .mesh import ready_istiods
 from .others import others
 from .picture import scene, tall, wide, worst_first
 from .status_page import no_machines
@@ -155,7 +156,7 @@ def tiles(
         {
             "what": "control plane",
             "value": _plane(view.mesh.istiods, view.mesh.gateways),
-            "detail": f"ready: {_counted(view.mesh.ready_istiods)} istiod, {_of_gateway(view.mesh.gateways)}",
+            "detail": f"ready: {_counted(ready_istiods(view.mesh.istiods))} istiod, {_of_gateway(view.mesh.gateways)}",
             "state": "bad"
             if 0 in (*view.mesh.istiods.values(), view.mesh.gateways)
             else "warn"

@@ -20,6 +20,7 @@ from hybridmesh.providers.cluster import ClusterError
 
 from .console import Console
 from .look import Source, View, look
+from .mesh import ready_istiods
 from .status_page import LINE, page
 from .statuses import MachineStatus, machine_statuses, other_statuses, requests, workload_statuses
 from .topology import StackError
@@ -84,7 +85,7 @@ def document(view: View, machines: Sequence[MachineStatus], more: Sequence[Machi
     assert view.mesh is not None
     return {
         "topology": view.topology,
-        "istiods": view.mesh.ready_istiods,
+        "istiods": ready_istiods(view.mesh.istiods),
         "revisions": dict(view.mesh.istiods),
         "gateways": view.mesh.gateways,
         "notSeen": list(view.mesh.unread),

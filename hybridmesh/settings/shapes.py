@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hybridmesh.istio.bootstrap import FOLDERS
 from hybridmesh.istio.ports import AGENT_HEALTH, ENVOY_METRICS
 
 from .models import Egress, ProxyShape, Workload
@@ -21,15 +22,15 @@ RESERVED_VARIABLES: Mapping[str, str] = {
 """Variables of `cluster.env` that have a setting of their own."""
 FIXED_PORTS: Mapping[str, int] = {"ENVOY_STATUS_PORT": AGENT_HEALTH, "ENVOY_PROMETHEUS_PORT": ENVOY_METRICS}
 """Variables that move a port which scripts, firewall and metrics know."""
-FIXED_FOLDERS: Mapping[str, tuple[str, str]] = {
-    "ISTIO_LOG_DIR": ("/var/log/istio", "Nobody would find its logs, nor empty them: they would fill the disk."),
-    "OUTPUT_CERTS": (
-        "/etc/certs",
-        "A VM would never renew the certificate that it has there, or find none after a reboot; and leave its key "
-        "behind when it leaves the mesh.",
-    ),
+_OF_A_MOVED_FOLDER: Mapping[str, str] = {
+    "ISTIO_LOG_DIR": "Nobody would find its logs, nor empty them: they would fill the disk.",
+    "OUTPUT_CERTS": "A VM would never renew the certificate that it has there, or find none after a reboot; and leave "
+    "its key behind when it leaves the mesh.",
 }
-"""Variables that move a folder which the scripts on a VM know, and what follows."""
+FIXED_FOLDERS: Mapping[str, tuple[str, str]] = {
+    variable: (folder, _OF_A_MOVED_FOLDER[variable]) for variable, folder in FOLDERS.items()
+}
+"""Variables that move a folder which the scripts on a VM know, with that folder, and what follows."""
 VM_VARIABLES: Mapping[str, str] = {
     "CANONICAL_REVISION": "`machines.version`",
     "CANONICAL_SERVICE": "the workload's name",
