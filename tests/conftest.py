@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -16,6 +17,17 @@ from tests.environment import INSTANCE, Lab
 
 # A shell has what it runs in the background ignore it; Pulumi ends its plugins by it, and would wait 5 s for each.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # Where a collection of garbage in the midst of ast.parse has a traceback written, which parses too, Python 3.11
+    # gives up: "AST constructor recursion depth mismatch" (python/cpython#106905). pytest parses each test module.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
