@@ -21,6 +21,9 @@ from .network_gateway import LISTENER_STATISTICS, services_server
 from .timeouts import within
 
 _NETWORKING = "networking.istio.io/v1"
+_PODS = 2
+"""istiod takes a VM that is without a connection for ten seconds (PILOT_WORKLOAD_ENTRY_GRACE_PERIOD) out of endpoints,
+though it serves, and a lone pod's successor may come later."""
 _ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
 """istiod's Service ports by the gateway's (chart istiod, templates/service.yaml)."""
 
@@ -57,7 +60,7 @@ class EastWestGatewayArgs:
     address: pulumi.Input[str] | None = None
     """IP address or host name at which machines reach it; default what its Service says."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """More Helm values."""
+    """More Helm values. Without them it has two pods at least, and a drained node takes one of them at a time."""
     install_seconds: int = 300
     """Limit for the release, its address included."""
 
@@ -160,7 +163,13 @@ class EastWestGateway(pulumi.ComponentResource):
 
 def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     """The gateway chart's values: the caller's, over them ours, and under them what a caller may have otherwise."""
-    defaults = {"podAnnotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS}}
+    defaults: dict[str, Any] = {
+        "podAnnotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS},
+        "autoscaling": {"minReplicas": _PODS},
+        "replicaCount": _PODS,  # what counts where a caller has no autoscaling
+    }
+    if "podDisruptionBudget" not in args.values:  # whole, for Kubernetes takes only one of its two limits
+        defaults["podDisruptionBudget"] = {"maxUnavailable": 1}
     revision = {"revision": args.revision} if is_revisioned(args.revision) else {}
     injected = {"podAnnotations": injection_annotations(args.injected_as)}
     return with_ours(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})

@@ -177,6 +177,15 @@ def _gateway(gateway: Gateway) -> Iterator[Finding]:
                 "What the gateway lets through is found by it.",
                 "leave it out.",
             )
+    most, least = (at(gateway.values, "autoscaling", key) for key in ("maxReplicas", "minReplicas"))
+    if str(most) == "1" and least is None:
+        yield Finding(
+            "gateway.values.autoscaling.maxReplicas",
+            str(most),
+            "is less than the two pods that a gateway has at least, if nothing else is said",
+            "Kubernetes would refuse the autoscaler.",
+            "leave it out; or `minReplicas: 1` beside it, and VMs may drop out while the pod is replaced.",
+        )
     if gateway.mode == "adopt" and gateway.values:
         yield Finding(
             "gateway.values",

@@ -55,10 +55,27 @@ def test_the_chart_is_told_the_network_over_what_the_caller_says() -> None:
         gateway(values={"autoscaling": {"enabled": False}, "networkGateway": "x"}).one("gw-release").value("values")
     )
     assert values == {
-        "autoscaling": {"enabled": False},
+        "autoscaling": {"enabled": False, "minReplicas": 2},
+        "replicaCount": 2,
+        "podDisruptionBudget": {"maxUnavailable": 1},
         "networkGateway": "embedded",
         "podAnnotations": {PROXY_CONFIG_ANNOTATION: LISTENER_STATISTICS},
     }
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"autoscaling": {"minReplicas": 1}},
+        {"replicaCount": 1},
+        {"podDisruptionBudget": {"minAvailable": 1}},
+        {"podDisruptionBudget": {}},
+    ],
+    ids=str,
+)
+def test_the_caller_may_have_another_number_of_pods(own: dict[str, Any]) -> None:
+    values = gateway(values=own).one("gw-release").value("values")
+    assert {key: values[key] for key in own} == own
 
 
 def test_the_caller_may_have_other_statistics() -> None:

@@ -602,11 +602,11 @@ def test_a_proxy_that_hangs_does_not_answer_istiod_and_is_dropped_in_the_end(lab
 
 @pytest.mark.full
 def test_a_mesh_without_istiod_and_gateway(lab: Lab, up: Stack) -> None:
-    def scale(replicas: int) -> None:
-        for name in ("istiod", "istio-eastwestgateway"):
+    def scale(istiods: int, gateways: int) -> None:
+        for name, replicas in (("istiod", istiods), ("istio-eastwestgateway", gateways)):
             kubectl(lab, "scale", "deployment", name, "-n", "istio-system", f"--replicas={replicas}")
 
-    scale(0)
+    scale(0, 0)
     try:
         found = expect(
             lab,
@@ -619,7 +619,7 @@ def test_a_mesh_without_istiod_and_gateway(lab: Lab, up: Stack) -> None:
         )
         assert not {name for _, name in found} & {"gateway-unreachable", "subset-empty", "not-connected"}
     finally:
-        scale(1)
+        scale(1, 2)
     wait_for(
         "istiod and gateway",
         lambda: kubectl(lab, "rollout", "status", "deployment", "-n", "istio-system", "--timeout=60s") != "",

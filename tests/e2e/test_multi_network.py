@@ -79,11 +79,12 @@ class Connections:
 
 
 def connections(lab: Lab) -> Connections:
-    gateway = ("exec", "-n", "istio-system", "deploy/istio-eastwestgateway", "--", "pilot-agent")
+    pods = kubectl(lab, "get", "pods", "-n", "istio-system", "-l", "istio=eastwestgateway", "-o", "name").split()
+    ask = ("exec", "-n", "istio-system", "-c", "istio-proxy")
     counts = [
         sum(int(line.rpartition(": ")[2]) for line in stats.splitlines() if ": " in line)
         for stats in (
-            kubectl(lab, *gateway, "request", "GET", STATS),
+            "\n".join(kubectl(lab, *ask, pod, "--", "pilot-agent", "request", "GET", STATS) for pod in pods),
             lab.machine(GATEWAY).ssh([f"curl -s 'http://127.0.0.1:15000/{STATS}'"]),
         )
     ]

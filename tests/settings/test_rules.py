@@ -253,6 +253,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         )
         for name, port in (("tls-istiod", 15012), ("tls", 15443))
     ),
+    (
+        "the gateway may have fewer pods than it has at least",
+        at("gateway/values/autoscaling", {"maxReplicas": 1}),
+        "gateway.values.autoscaling.maxReplicas",
+        "is less than the two pods",
+    ),
     ("the gateway's address is no name", at("gateway/address", "gw example"), "gateway.address", "neither an IP"),
     (
         "a unit is no unit",
@@ -901,6 +907,7 @@ GOOD = {
             {"service": {"type": "NodePort"}, "networkGatewayPorts": {"tls-istiod": {"port": 443}}},
         ),
     ),
+    "a gateway of one pod": at("gateway/values/autoscaling", {"minReplicas": 1, "maxReplicas": 1}),
     "ports that a gateway's pods have otherwise": at(
         "gateway/values",
         {
