@@ -99,7 +99,8 @@ class HybridMesh(pulumi.ComponentResource):
         )
         self._name = name
         self._settings = settings
-        self._turns = Turns(settings.sidecar.upgrade.batch_size)
+        upgrade = settings.sidecar.upgrade
+        self._turns = Turns(upgrade.batch_size, name=f"{name}-turns", keep_one=upgrade.keep_one_serving)
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
         self._cluster = ClusterAccess(

@@ -248,7 +248,10 @@ class Sidecar(pulumi.ComponentResource):
             entry = pulumi.Output.all(self._group, args.mesh_address).apply(lambda both: entry_name(*both))
         join, joined = self._make_join(namespace, entry)
         due = joined if args.turn is None else args.turn.when_due(joined, make_room)
-        ready = self._command("ready", COMMAND_READY, behind(join, due))
+        asks = None
+        if args.turn is not None:
+            asks = args.turn.guards(f"{name}-ready", args.cluster, namespace, entry, args.limits.sync)
+        ready = self._command("ready", COMMAND_READY, behind(join, due), asks)
         # The report holds nothing secret either.
         report = pulumi.Output.unsecret(ready.stdout).apply(lambda stdout: ready_report(stdout, args.machine))
         membership = Membership(
@@ -356,10 +359,13 @@ class Sidecar(pulumi.ComponentResource):
         limits = self._args.limits
         return self._args.connection.for_commands(limits.dial, limits.dial_attempts)
 
-    def _command(self, role: str, text: str, stdin: "pulumi.Output[str]") -> pulumi_command.remote.Command:
-        """What runs on the machine, and is told of where its SSH fails."""
+    def _command(
+        self, role: str, text: str, stdin: "pulumi.Output[str]", before: pulumi.ResourceHookBinding | None = None
+    ) -> pulumi_command.remote.Command:
+        """What runs on the machine, and is told of where its SSH fails. `before`: hooks that come first."""
         args, name = self._args, self._name
-        hooks = self._ssh_help.on(args.machine, patience_seconds(args.limits), f"{name}-{role}")
+        help_ = self._ssh_help.on(args.machine, patience_seconds(args.limits), f"{name}-{role}")
+        hooks = pulumi.ResourceHookBinding.merge(before, help_)
         return pulumi_command.remote.Command(
             f"{name}-{role}",
             connection=self._connection,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import pulumi
-from pulumi.runtime.proto import resource_pb2
-from pulumi.runtime.proto.resource_pb2_grpc import ResourceMonitorStub
-from pulumi.runtime.settings import get_monitor, monitor_supports_feature
+
+from .hooks import ERROR_HOOKS, RESOURCE_HOOKS, supports
 
 _UNREACHABLE: Final = (
     "SSH does not answer. Nothing was done there. Fix: see that it runs, and that its sshd and every firewall in "
@@ -92,8 +91,8 @@ class SshHelp:
         """pulumi-command waits for a host that accepts connections and says nothing, for ever, and no limit of the
         engine's ends that.
         """
-        on_error = [pulumi.ErrorHook(f"{name}-ssh-help", self._explain)] if _supports(_ERROR_HOOKS) else None
-        if not _supports(_RESOURCE_HOOKS):
+        on_error = [pulumi.ErrorHook(f"{name}-ssh-help", self._explain)] if supports(ERROR_HOOKS) else None
+        if not supports(RESOURCE_HOOKS):
             return pulumi.ResourceHookBinding(on_error=on_error)
         options = pulumi.ResourceHookOptions(ignore_errors=True)
         start = pulumi.ResourceHook(f"{name}-ssh-waits", self._start, options)
@@ -142,18 +141,3 @@ def later(seconds: float, action: Callable[[], None]) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
-
-
-_ERROR_HOOKS: Final = resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS
-_RESOURCE_HOOKS: Final = resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_HOOKS
-
-
-def _supports(feature: int) -> bool:
-    """An old Pulumi has no hooks; mocks say that they have, and then do not.
-
-    The Automation API runs inline programs in threads of one process, where a program that ends stops what the hooks of
-    all others go by, and fails where one of these has failed before (pulumi/runtime/_callbacks.py, shutdown).
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    return isinstance(get_monitor(), ResourceMonitorStub) and monitor_supports_feature(feature)

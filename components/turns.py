@@ -1,19 +1,31 @@
 """Whose turn it is: how many members of a stack may be restarted at a time."""
 
 import asyncio
+import contextlib
 from bisect import insort
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 
 import pulumi
 
+from hybridmesh.legible import legible
+from hybridmesh.providers.cluster import ClusterAccess, connect
+from hybridmesh.providers.entries import why_nobody_else_is_called
+from hybridmesh.providers.waiting import wait_until
 from hybridmesh.remote.join import is_staged
+
+from .hooks import RESOURCE_HOOKS, supports
 
 
 class RollStoppedError(pulumi.RunError):
     """A member that was restarted before this one did not come back: the others keep what they run. Told without a
     traceback, where `pulumi up --continue-on-error` lets the program go on."""
+
+
+class LastOneError(pulumi.RunError):
+    """A member is not restarted: of all of its workload's, callers have it alone."""
 
 
 class Turns:
@@ -27,18 +39,40 @@ class Turns:
     did not come back is asked for again before the next one is touched.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, *, name: str = "turns", keep_one: bool = True) -> None:
+        """`name`: no other `Turns` of the program has it. `keep_one`: whether the last one of several that callers have
+        is kept, instead of being restarted like one that is alone."""
         if at_once < 1:
             raise ValueError(
                 f"Turns: at_once = {at_once}: is less than 1. Nobody's turn would come, and the run would not end. "
                 "Fix: 1 or more."
             )
         self._at_once = at_once
+        self._name = name
+        self._keep_one = keep_one
+        self._asking: dict[str, Callable[[], Awaitable[None]]] = {}
         self._made = 0
         self._under_way = 0
         self._waiting: list[Turn] = []
         self.stopped_by: str | None = None
         """The member at which the roll ended."""
+
+    @cached_property
+    def _binding(self) -> pulumi.ResourceHookBinding:
+        # One for all, since each hook is a request to the engine before anything else happens.
+        if not self._keep_one or not supports(RESOURCE_HOOKS):
+            return pulumi.ResourceHookBinding()
+        hook = pulumi.ResourceHook(f"{self._name}-last-one", self._ask)
+        return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
+
+    async def _ask(self, args: pulumi.ResourceHookArgs) -> None:
+        await self._asking[args.name]()
+
+    def asks(self, command: str, question: Callable[[], Awaitable[None]]) -> pulumi.ResourceHookBinding:
+        """The hooks by which the engine asks a question before it runs a command, and does not run it if that fails. A
+        command that stays as it is runs not, and asks nobody."""
+        self._asking[command] = question
+        return self._binding
 
     def of_workload(self) -> "Lane":
         """The turns of one workload's machines."""
@@ -83,6 +117,11 @@ class Lane:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         self.under_way = 0
+        self.machines: dict[str, str] = {}
+        """By WorkloadEntry."""
+        self.away: set[str] = set()
+        """The WorkloadEntries of those that nobody calls for a while."""
+        self.one_by_one = asyncio.Lock()
         self._serving = 0
         self._unknown: dict[int, None] = {}
 
@@ -116,6 +155,8 @@ class Turn:
     place: int
     due: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _taken: bool = field(default=False, init=False)
+    _kept: bool = field(default=False, init=False)
+    _away: str = field(default="", init=False)
 
     def when_due(self, joined: "pulumi.Output[str]", meanwhile: Callable[[], None]) -> "pulumi.Output[str]":
         """`joined`, once the machine may be restarted, or at once where its join has left nothing to restart.
@@ -123,6 +164,57 @@ class Turn:
         `meanwhile`: what is done before it waits for others.
         """
         return joined.apply(lambda said: self.wait(said, meanwhile))
+
+    def guards(
+        self,
+        command: str,
+        cluster: ClusterAccess,
+        namespace: "pulumi.Output[str]",
+        entry: "pulumi.Output[str]",
+        seconds: float,
+    ) -> pulumi.ResourceHookBinding:
+        """The hooks of the command that restarts the machine, which has this WorkloadEntry: see `ask`.
+
+        That another one is a member, as the turns go by, says nothing of what has become of its app since.
+        """
+
+        lane = self.lane
+
+        async def note() -> None:
+            with contextlib.suppress(Exception):  # of one that is not there the engine tells
+                lane.machines[await entry.future() or ""] = self.machine
+
+        async def question() -> None:
+            await self.ask(cluster, await namespace.future() or "", await entry.future() or "", seconds)
+
+        asyncio.ensure_future(note())  # noqa: RUF006 - pulumi waits for what it awaits
+        return lane.turns.asks(command, question)
+
+    async def ask(self, cluster: ClusterAccess, namespace: str, entry: str, seconds: float) -> None:
+        """Waits, for so long at most, until callers have another one of the workload.
+
+        Raises:
+            LastOneError: they have not.
+        """
+        if not self._taken:
+            return
+        lane = self.lane
+        nobody: Mapping[str, tuple[str, str]] = {}
+
+        def objection() -> str:
+            nonlocal nobody
+            nobody = why_nobody_else_is_called(connect(cluster.properties()), namespace, entry, lane.away)
+            return "nobody else" if nobody else ""
+
+        self._kept = True
+        # Two that ask at a time would each take the other for the one that stays.
+        async with lane.one_by_one:
+            # In a thread, for whoever is told of here is told in the one that runs the program.
+            if await asyncio.to_thread(wait_until, objection, seconds):
+                raise LastOneError(last_one(self.machine, nobody, lane.machines))
+            lane.away.add(entry)
+        self._kept = False
+        self._away = entry
 
     async def wait(self, joined: str, meanwhile: Callable[[], None] = lambda: None) -> str:
         """Waits for the turn, if the join said that it takes one, as it does of a member that serves. `joined`: its
@@ -155,8 +247,24 @@ class Turn:
             serves = bool(await synced)
         except Exception:
             serves = False
-            if self._taken:
+            # One that was kept from its restart serves on; another one's may be what it needs.
+            if self._taken and not self._kept:
                 self.lane.turns.stopped_by = self.lane.turns.stopped_by or self.machine
         if self._taken:
+            self.lane.away.discard(self._away)
             self.lane.turns.leave(self)
         self.lane.hear_of(self.place, serves=serves)
+
+
+def last_one(machine: str, others: Mapping[str, tuple[str, str]], machines: Mapping[str, str]) -> str:
+    """Why a machine is not restarted. `others`: of each, by its WorkloadEntry, address and what is wrong with it;
+    `machines`: the names of those that are this stack's."""
+    said = "; ".join(
+        f"{machines.get(entry) or f'{entry} ({address})'}: {legible(why)}" for entry, (address, why) in others.items()
+    )
+    return (
+        f"{machine} is not restarted, and keeps what it runs: callers would have no VM of its workload meanwhile. "
+        f"{said}. Fix: mend that, and run `pulumi up` again; if this change is what mends it, `pulumi up "
+        "--continue-on-error` lets the others have their turns first; if nobody needs to call, "
+        "`sidecar.upgrade.keepOneServing: false`."
+    )

@@ -73,9 +73,9 @@ class Engine:
             assert done.returncode == 0, f"pulumi {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def up(self, *, check: bool = True) -> str:
+    def up(self, *options: str, check: bool = True) -> str:
         """What an update says; without `check`, of one that must fail."""
-        done = self.run("up", "--yes", "--skip-preview", check=check)
+        done = self.run("up", "--yes", "--skip-preview", *options, check=check)
         assert check or done.returncode != 0, done.stdout
         return done.stdout + done.stderr
 

@@ -34,6 +34,18 @@ def health(entry: Mapping[str, Any]) -> tuple[bool, str]:
     return condition.get("status") == "True", said or "no reason is given"
 
 
+def why_not_called(entry: Mapping[str, Any]) -> str:
+    """Why nobody calls the VM that the entry stands for; empty if it is among its service's endpoints, and will be.
+
+    istiod goes by what is noted, however old; what is not probed is healthy to it
+    (`pilot/pkg/serviceregistry/serviceentry/conversion.go`, isHealthy).
+    """
+    if not is_connected(entry):
+        return "its proxy is not connected to istiod"
+    healthy, said = health(entry)
+    return f"its app is not healthy by the probe: {said}" if is_probed(entry) and not healthy else ""
+
+
 def is_stale(entry: Mapping[str, Any]) -> bool:
     """Whether what is noted of the app's health was said before the VM's proxy connected.
 

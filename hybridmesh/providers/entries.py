@@ -3,12 +3,19 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from hybridmesh.istio import canonical_service
-from hybridmesh.istio.entries import awaits_report, group_of, is_connected, must_have_spoken
+from hybridmesh.istio.entries import (
+    awaits_report,
+    group_of,
+    is_connected,
+    must_have_spoken,
+    why_not_called,
+    workload_of,
+)
 from hybridmesh.istio.names import HEALTH_CHECKS_ANNOTATION, LOCALITY_LABEL
 
 from .cluster import NETWORKING, Cluster
@@ -45,6 +52,26 @@ def _entries(cluster: Cluster, namespace: str, _period: int) -> Mapping[str, Map
 
 def _is_in(cluster: Cluster, namespace: str, entry: Mapping[str, Any] | None) -> bool:
     return entry is not None and is_connected(entry) and not lacks_report(cluster, namespace, entry)
+
+
+def why_nobody_else_is_called(
+    cluster: Cluster, namespace: str, name: str, away: Collection[str]
+) -> Mapping[str, tuple[str, str]]:
+    """Why callers of an entry's VM would have none of its workload's others: of each, by its entry, the address and
+    the reason. Empty where they would have one, where there is no other, and where nobody calls this one either.
+
+    `away`: entries of those that are on their way out, which some may see as they were.
+    """
+    entries = cluster.workload_entries(namespace, _AT_MOST)
+    own = entries.get(name)
+    if own is None or why_not_called(own):
+        return {}
+    service = workload_of(own).name
+    others = {n: entry for n, entry in entries.items() if n != name and workload_of(entry).name == service}
+    reasons = {n: "it restarts" if n in away else why_not_called(entry) for n, entry in others.items()}
+    if not all(reasons.values()):
+        return {}
+    return {n: (str((others[n].get("spec") or {}).get("address", "")), why) for n, why in sorted(reasons.items())}
 
 
 def lacks_report(cluster: Cluster, namespace: str, entry: Mapping[str, Any]) -> bool:

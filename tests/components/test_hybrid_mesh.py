@@ -11,6 +11,7 @@ import pulumi
 import pytest
 
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
+from components.turns import Turn
 from hybridmesh.istio.adopted import Asked
 from hybridmesh.providers.adopters import AdoptersProvider
 from hybridmesh.providers.cluster import ClusterError
@@ -280,6 +281,32 @@ def test_a_bigger_batch_is_the_stack_s_to_set_and_never_a_whole_workload() -> No
     world = run(mesh(dev_settings(bigger)), answers=staged)
     order = order_of(world, *(f"mesh-{m}-{role}" for m in ("vm-1", "vm-2") for role in ("ready", "membership")))
     assert order[1].endswith("-membership"), "two machines: one at a time"
+
+
+def test_the_engine_asks_before_the_command_of_each_machine_that_may_restart_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bound: dict[str, tuple[str, str]] = {}
+
+    async def ask(self: Turn, _cluster: object, namespace: str, entry: str, seconds: float) -> None:
+        assert seconds == 120
+        bound[self.machine] = (namespace, entry)
+
+    monkeypatch.setattr(Turn, "ask", ask)
+    made: list[HybridMesh] = []
+
+    async def program() -> bool:
+        made.append(HybridMesh("mesh", HybridMeshArgs(settings=dev_settings())))
+        await made[0].topology.future()
+        for machine in ("vm-1", "vm-2"):
+            await made[0]._turns._ask(pulumi.ResourceHookArgs(urn="", id="", name=f"mesh-{machine}-ready", type=""))
+        return True
+
+    def awaited() -> pulumi.Output[bool]:
+        return pulumi.Output.from_input(program())
+
+    run(awaited)
+    assert bound == {"vm-1": ("demo", "echo-192.0.2.11-embedded"), "vm-2": ("demo", "echo-192.0.2.12-embedded")}
 
 
 def test_a_machine_is_restarted_once_the_other_of_its_workload_that_joins_in_the_same_run_serves(

@@ -10,7 +10,7 @@ import pulumi
 import pytest
 from pulumi.runtime.proto.resource_pb2_grpc import ResourceMonitorStub
 
-from components import ssh_help
+from components import hooks
 from components.proxy_choices import SidecarLimits
 from components.sidecar import patience_seconds
 from components.ssh_help import SshHelp, later, meaning, still_silent
@@ -82,7 +82,7 @@ def test_patience_is_longer_than_all_that_a_command_may_wait_for() -> None:
 
 
 def test_an_engine_without_hooks_has_its_bare_errors() -> None:
-    assert not ssh_help._supports(ssh_help._ERROR_HOOKS), "no engine here"
+    assert not hooks.supports(hooks.ERROR_HOOKS), "no engine here"
     binding = SshHelp("mesh").on("vm-1", 150, "mesh-vm-1-join")
     assert binding.on_error is None
     assert binding.before_create is None
@@ -90,11 +90,11 @@ def test_an_engine_without_hooks_has_its_bare_errors() -> None:
 
 def test_a_program_among_others_in_one_process_has_no_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pulumi's SDK would end with "attached to a different loop" in whatever the process runs next."""
-    monkeypatch.setattr(ssh_help, "get_monitor", lambda: ResourceMonitorStub(grpc.insecure_channel("127.0.0.1:9")))
-    monkeypatch.setattr(ssh_help, "monitor_supports_feature", lambda _feature: True)
-    assert ssh_help._supports(ssh_help._ERROR_HOOKS), "a program of its own has"
+    monkeypatch.setattr(hooks, "get_monitor", lambda: ResourceMonitorStub(grpc.insecure_channel("127.0.0.1:9")))
+    monkeypatch.setattr(hooks, "monitor_supports_feature", lambda _feature: True)
+    assert hooks.supports(hooks.ERROR_HOOKS), "a program of its own has"
     with ThreadPoolExecutor(1) as inline:
-        assert not inline.submit(ssh_help._supports, ssh_help._ERROR_HOOKS).result()
+        assert not inline.submit(hooks.supports, hooks.ERROR_HOOKS).result()
 
 
 def test_of_several_machines_the_one_whose_command_it_is_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pulumi
 import pytest
 
-from components.turns import Lane, RollStoppedError, Turn, Turns
+from components import turns as module
+from components.turns import Lane, LastOneError, RollStoppedError, Turn, Turns
+from hybridmesh.providers.cluster import ClusterAccess, UnansweredError
+from tests.providers.fake_cluster import FakeCluster, entry
 
 
 def test_turns_that_nobody_would_have_are_refused_with_the_fix() -> None:
@@ -233,3 +238,190 @@ def test_a_lane_gives_each_machine_a_turn_of_its_own() -> None:
     assert isinstance(lane, Lane)
     assert isinstance(lane.of("a"), Turn)
     assert lane.of("a") is not lane.of("a")
+
+
+class Callers:
+    """Two VMs of a workload that have turns, and what callers see of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **there: dict[str, Any]) -> None:
+        for name, found in there.items():
+            found["metadata"]["name"] = name
+        self.cluster = FakeCluster(entries={f"demo/{name}": found for name, found in there.items()})
+        monkeypatch.setattr(module, "connect", lambda _properties: self.cluster)
+        self.turns = Turns(2)
+        self.lane = self.turns.of_workload()
+        self.lane.machines |= {name: f"vm-{name}" for name in there}
+        self.of = {name: self.lane.of(f"vm-{name}") for name in there}
+
+    async def due(self, name: str) -> Turn:
+        await self.of[name].wait("digest staged 1")
+        return self.of[name]
+
+    async def ask(self, name: str, seconds: float = 0) -> None:
+        await self.of[name].ask(ClusterAccess(kubeconfig="none"), "demo", name, seconds)
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (entry(healthy=False), "its app is not healthy by the probe: connection refused"),
+        (entry(), "its app is not healthy by the probe: the probe has not answered yet"),
+        (entry(connected=False, healthy=True), "its proxy is not connected to istiod"),
+    ],
+    ids=["app down", "not probed yet", "cut off"],
+)
+def test_the_last_one_that_callers_have_is_kept_from_its_restart_and_it_is_said_why(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], why: str
+) -> None:
+    """The other has nothing to change, and is a member: the turns alone would take it for one that serves."""
+
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), b=other)
+        await callers.of["b"].give_back(membership())
+        await callers.due("a")
+        with pytest.raises(LastOneError) as refused:
+            await callers.ask("a")
+        said = str(refused.value)
+        assert said.startswith("vm-a is not restarted, and keeps what it runs: ")
+        assert f" vm-b: {why}. Fix: " in said
+        assert "`pulumi up --continue-on-error`" in said
+        assert "`sidecar.upgrade.keepOneServing: false`" in said
+
+    run(program)
+
+
+def test_one_whose_app_is_down_too_is_restarted_for_nobody_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=False), b=entry(healthy=False))
+        await callers.of["b"].give_back(membership())
+        await callers.due("a")
+        await callers.ask("a")
+
+    run(program)
+
+
+def test_one_that_is_alone_is_restarted_and_so_is_one_without_a_probe_beside_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not probed is an endpoint while it is connected, and nobody knows more of it."""
+
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True))
+        other = entry(healthy=False, labels={"app": "client"})
+        callers.cluster.entries["demo/client"] = {**other, "metadata": {**other["metadata"], "name": "client"}}
+        await callers.due("a")
+        await callers.ask("a")
+        unprobed = Callers(monkeypatch, a=entry(), b=entry())
+        for found in unprobed.cluster.entries.values():
+            del found["metadata"]["annotations"]["proxy.istio.io/health-checks-enabled"]
+        await unprobed.of["b"].give_back(membership())
+        await unprobed.due("a")
+        await unprobed.ask("a")
+
+    run(program)
+
+
+def test_two_that_have_their_turns_at_a_time_do_not_take_each_other_for_the_one_that_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), b=entry(healthy=True), c=entry(healthy=False))
+        await callers.of["c"].give_back(membership())
+        await asyncio.gather(callers.due("a"), callers.due("b"))
+        entries, other = callers.cluster.workload_entries, threading.Barrier(2)
+
+        def at_the_same_time(namespace: str, at_most: int) -> Mapping[str, Mapping[str, Any]]:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                other.wait(0.1)
+            return entries(namespace, at_most)
+
+        monkeypatch.setattr(callers.cluster, "workload_entries", at_the_same_time)
+        both = await asyncio.gather(callers.ask("a"), callers.ask("b"), return_exceptions=True)
+        assert [type(said) for said in both] == [type(None), LastOneError]
+        assert "vm-a: it restarts; vm-c: " in str(both[1])
+        await callers.of["a"].give_back(membership())
+        await callers.ask("b")
+
+    run(program)
+
+
+def test_another_one_that_comes_back_within_the_limit_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), b=entry(healthy=False))
+        await callers.of["b"].give_back(membership())
+        await callers.due("a")
+
+        def patiently(objection: Callable[[], str], seconds: float) -> str:
+            assert (objection() != "", seconds) == (True, 60)
+            callers.cluster.entries["demo/b"]["status"]["conditions"][0]["status"] = "True"
+            return objection()
+
+        monkeypatch.setattr(module, "wait_until", patiently)
+        await callers.ask("a", 60)
+
+    run(program)
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["the cluster does not answer", "it is the last one"])
+def test_one_that_is_kept_from_its_restart_keeps_no_other_from_its_turn(
+    monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """With --continue-on-error: the other's change may be what mends it."""
+
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), b=entry(healthy=False))
+        waits = asyncio.ensure_future(callers.due("b"))
+        await callers.due("a")
+        if silent:
+            monkeypatch.setattr(module, "connect", unanswered)
+        with pytest.raises(UnansweredError if silent else LastOneError):
+            await callers.ask("a")
+        await callers.of["a"].give_back(failure())
+        assert await (await waits).wait("digest applied 1") == "digest applied 1"
+
+    run(program)
+
+
+def unanswered(_properties: object) -> None:
+    raise UnansweredError("the API server did not answer")
+
+
+def test_where_nothing_restarts_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), b=entry(healthy=False))
+        monkeypatch.setattr(module, "connect", unanswered)
+        await callers.of["a"].wait("digest applied 1")
+        await callers.ask("a")
+
+    run(program)
+
+
+def test_the_engine_asks_by_one_hook_for_all_and_by_none_where_the_last_one_need_not_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    class Hook:
+        def __init__(self, name: str, ask: Callable[[pulumi.ResourceHookArgs], Coroutine[Any, Any, None]]) -> None:
+            made.append(name)
+            self.ask = ask
+
+    monkeypatch.setattr(module, "supports", lambda _feature: True)
+    monkeypatch.setattr(pulumi, "ResourceHook", Hook)
+    asked: list[str] = []
+
+    def question(machine: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def ask() -> None:
+            asked.append(machine)
+
+        return ask
+
+    some = Turns(1, name="mesh-turns")
+    one, other = (some.asks(f"{machine}-ready", question(machine)) for machine in ("a", "b"))
+    assert made == ["mesh-turns-last-one"]
+    bound: list[Any] = [*(one.before_create or []), *(other.before_update or [])]
+    for hook, name in zip(bound, ("a-ready", "b-ready"), strict=True):
+        asyncio.run(hook.ask(pulumi.ResourceHookArgs(urn="", id="", name=name, type="")))
+    assert asked == ["a", "b"]
+    binding = Turns(1, keep_one=False).asks("c-ready", question("c"))
+    assert (binding.before_create, made) == (None, ["mesh-turns-last-one"])

@@ -283,6 +283,32 @@ def test_the_last_machine_that_serves_waits_for_one_that_comes_back_in_the_same_
 
 
 @pytest.mark.full
+def test_the_last_machine_whose_app_is_healthy_is_not_restarted_until_another_s_is(lab: Lab, up: Stack) -> None:
+    settings, before = up.file.read_text(), seen(lab)
+    serving, sick = (lab.machine(name) for name in MACHINES)
+    up.change("sidecar.timeouts.syncSeconds", 15)
+    up.up()
+    sick.ssh(["mkdir -p /run/echo && touch /run/echo/unhealthy"])
+    try:
+        wait_for("istiod to know", lambda: healthy(lab) == {serving.address}, 60)
+        up.change("workloads.echo.labels", {"team": "third"})
+        with Load(lab) as load, pytest.raises(PulumiError) as refused:
+            up.up()
+        assert "vm-1 is not restarted, and keeps what it runs" in str(refused.value)
+        assert "vm-2: its app is not healthy by the probe" in str(refused.value)
+        assert restarts(lab, before) == set()
+        assert failed(load) == []
+    finally:
+        sick.ssh(["rm -f /run/echo/unhealthy"])
+    wait_for("istiod to know", lambda: healthy(lab) == {serving.address, sick.address}, 60)
+    up.up()
+    assert restarts(lab, before) == set(MACHINES)
+    assert up.steps() == []
+    up.file.write_text(settings)
+    up.up()
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("step", ["step: package: install", "step: files", "step: start"])
 def test_a_machine_that_reboots_half_way_runs_what_it_ran_and_the_next_up_ends_well(
     lab: Lab, up: Stack, step: str
@@ -314,6 +340,15 @@ def test_a_machine_that_reboots_half_way_runs_what_it_ran_and_the_next_up_ends_w
 
 def endpoints(lab: Lab) -> set[str]:
     return {entry["spec"]["address"] for entry in objects(lab, "workloadentries").values()}
+
+
+def healthy(lab: Lab) -> set[str]:
+    return {
+        entry["spec"]["address"]
+        for entry in objects(lab, "workloadentries").values()
+        for condition in entry.get("status", {}).get("conditions", [])
+        if (condition["type"], condition["status"]) == ("Healthy", "True")
+    }
 
 
 def connected(lab: Lab) -> set[str]:

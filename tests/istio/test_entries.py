@@ -20,6 +20,7 @@ from hybridmesh.istio.entries import (
     is_stale,
     must_have_spoken,
     report_is_lost,
+    why_not_called,
     workload_of,
 )
 
@@ -91,6 +92,23 @@ def test_what_was_noted_is_told() -> None:
 )
 def test_what_was_noted_before_the_proxy_connected_is_stale(when: str | None, stale: bool) -> None:
     assert is_stale(entry(noted("True", when))) is stale
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (entry(noted("True")), ""),
+        (entry(noted("True", "2026-11-29T16:04:09Z")), ""),
+        (entry(annotations=SINCE), ""),
+        (entry(noted("False"), SINCE), ""),
+        (entry(noted("False")), "its app is not healthy by the probe: no reason is given"),
+        (entry(), "its app is not healthy by the probe: the probe has not answered yet"),
+        (entry(noted("True"), PROBED), "its proxy is not connected to istiod"),
+    ],
+    ids=["healthy", "of before", "no probe", "a probe of before", "unhealthy", "not heard of", "out"],
+)
+def test_who_is_called_is_told_by_what_istiod_goes_by(found: dict[str, Any], why: str) -> None:
+    assert why_not_called(found) == why
 
 
 def test_what_was_never_noted_is_not_stale() -> None:

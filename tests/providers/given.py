@@ -14,10 +14,10 @@ class GivenStack:
 
     engine: Engine
 
-    def put_up(self, given: object, *, check: bool = True) -> str:
+    def put_up(self, given: object, *options: str, check: bool = True) -> str:
         """What an update says; without `check`, of one that must fail."""
         (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
-        return self.engine.up(check=check)
+        return self.engine.up(*options, check=check)
 
     def joined(self) -> set[str]:
         """The machines of tests.providers.joined that are in the state."""

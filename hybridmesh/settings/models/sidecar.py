@@ -216,6 +216,14 @@ class Upgrade(Model):
         wrong="a VM would be stopped while others still call it, and they would have to try again elsewhere.",
         fix="seconds, 0 to 600.",
     )
+    keep_one_serving: bool = setting(
+        True,
+        meaning="Whether a VM keeps what it runs, and `up` fails, where callers have no other VM of its workload: the "
+        "others are connected, and their apps not healthy. `false` restarts it nevertheless, as one that is alone is.",
+        example=False,
+        wrong="the last VM that callers have could be restarted unasked.",
+        fix="true or false.",
+    )
 
 
 class Sidecar(ProxyShape):
