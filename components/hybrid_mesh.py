@@ -55,6 +55,7 @@ from .sidecar import Sidecar, SidecarArgs
 from .source_positions import without_source_positions
 from .ssh_help import SshHelp
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
+from .there_already import ThereAlready
 from .topology import Facts, drawing, machine_facts, network_facts, workload_facts
 from .traffic_policy import NamespaceTraffic, NamespaceTrafficArgs
 from .turns import Lane, Turns
@@ -87,6 +88,12 @@ class HybridMesh(pulumi.ComponentResource):
     @without_source_positions()
     def __init__(self, name: str, args: HybridMeshArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         settings = present(args.settings)
+        self._cluster = ClusterAccess(
+            kubeconfig=settings.cluster.kubeconfig,
+            context=settings.cluster.context,
+            request_seconds=settings.sidecar.timeouts.api_seconds,
+        )
+        there_already = ThereAlready(name, self._cluster)
         super().__init__(
             "hybridmesh:hybrid_mesh:HybridMesh",
             name,
@@ -95,7 +102,7 @@ class HybridMesh(pulumi.ComponentResource):
                 "network": settings.cluster.network,
                 "lost": sorted(lost_machines(args.settings)) or None,
             },
-            opts,
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transformations=[there_already.hooked])),
         )
         self._name = name
         self._settings = settings
@@ -103,11 +110,6 @@ class HybridMesh(pulumi.ComponentResource):
         self._turns = Turns(upgrade.batch_size, name=f"{name}-turns", keep_one=upgrade.keep_one_serving)
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
-        self._cluster = ClusterAccess(
-            kubeconfig=settings.cluster.kubeconfig,
-            context=settings.cluster.context,
-            request_seconds=settings.sidecar.timeouts.api_seconds,
-        )
         self._provider = pulumi_kubernetes.Provider(
             f"{name}-kubernetes",
             # The path, not the contents: a new certificate in the file must not look like another cluster.

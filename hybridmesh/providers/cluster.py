@@ -135,6 +135,9 @@ class Cluster(Protocol):
     def delete_helm_record(self, namespace: str, name: str) -> None:
         """Deletes one such Secret, if it is there."""
 
+    def find(self, api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """An object of any kind, as Kubernetes shows it; None where the cluster does not know the kind, too."""
+
     def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
         """Lets nobody own a field of an object any more, as server-side apply has it; whether there is one."""
 

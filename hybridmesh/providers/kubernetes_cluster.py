@@ -331,22 +331,30 @@ class KubernetesCluster:
     def delete_helm_record(self, namespace: str, name: str) -> None:
         self._ask(f"delete Secret {namespace}/{name}", self._core.delete_namespaced_secret, name, namespace)
 
+    def find(self, api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        path = self._path(api_version, kind, namespace, name)
+        if path is None:
+            return None
+        found: Mapping[str, Any] | None = self._ask(f"read {kind} {namespace}/{name}", self._request, "GET", path)
+        return found
+
     def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        path = self._path(api_version, kind, namespace, name)
+        if path is None:
+            return False
+        nobody: Mapping[str, Any] = {"metadata": {"managedFields": [{}]}}
+        return self._ask(f"patch {kind} {namespace}/{name}", self._request, "PATCH", path, nobody) is not None
+
+    def _path(self, api_version: str, kind: str, namespace: str, name: str) -> str | None:
+        """Where an object is; None where the cluster does not know the kind."""
         # Not by the client's own discovery, whose requests have no limit.
         root = f"/{'apis' if '/' in api_version else 'api'}/{api_version}"
         known = self._ask(f"list the kinds of {api_version}", self._request, "GET", root)
         of_kind = [r for r in known["resources"] if r["kind"] == kind and "/" not in r["name"]] if known else []
         if not of_kind:
-            return False
+            return None
         place = f"namespaces/{namespace or 'default'}/" if of_kind[0]["namespaced"] else ""
-        found = self._ask(
-            f"patch {kind} {namespace}/{name}",
-            self._request,
-            "PATCH",
-            f"{root}/{place}{of_kind[0]['name']}/{name}",
-            {"metadata": {"managedFields": [{}]}},
-        )
-        return found is not None
+        return f"{root}/{place}{of_kind[0]['name']}/{name}"
 
     def _get_core(self, path: str, **options: Any) -> Any:
         """One of Kubernetes' core objects, without the half a second that the client takes to load their models."""

@@ -17,6 +17,7 @@ import pytest
 from hybridmesh.ops.changes import counted, readable
 from lab.instance import PROJECT_ROOT
 from tests.e2e.changes import CHANGES, Change, add_vm, echo
+from tests.e2e.mesh import kubectl
 from tests.e2e.stack import Stack, console, steps_of
 
 pytestmark = pytest.mark.lab
@@ -97,6 +98,21 @@ def test_settings_that_are_wrong_are_said_and_nothing_else_is(running: Stack) ->
         done = console(running.lab, "preview", "--stack", running.name, "--config-file", str(running.file), check=False)
     assert done.returncode == 1
     assert "workloads.echo.namespace" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.full
+def test_what_somebody_else_has_made_is_refused_before_anything_is(running: Stack) -> None:
+    new = next(change for change in CHANGES if change.name == "new workload")
+    kubectl(running.lab, "create", "namespace", "shop")
+    try:
+        with changed(running, new.make):
+            place = ("--stack", running.name, "--config-file", str(running.file))
+            done = console(running.lab, "preview", *place, check=False)
+    finally:
+        kubectl(running.lab, "delete", "namespace", "shop")
+    assert done.returncode == 1
+    assert "Namespace shop is in the cluster already, made by kubectl-create and not by this stack" in done.stderr
     assert "Traceback" not in done.stderr
 
 

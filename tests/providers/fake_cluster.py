@@ -67,6 +67,8 @@ class FakeCluster:
     """Objects of all namespaces, by plural and label selector."""
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     """Those of namespaces that are there."""
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Objects by kind, namespace and name."""
     records: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     revisions: str = "default"
     done: list[str] = field(default_factory=list)
@@ -159,6 +161,10 @@ class FakeCluster:
 
     def delete_helm_record(self, namespace: str, name: str) -> None:
         self.done.append(f"delete record {namespace}/{name}")
+
+    def find(self, api_version: str, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
+        self.done.append(f"find {api_version} {kind} {namespace}/{name}")
+        return self.found.get(f"{kind} {namespace}/{name}")
 
     def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
         self.done.append(f"disown {api_version} {kind} {namespace}/{name}")

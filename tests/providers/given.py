@@ -14,9 +14,13 @@ class GivenStack:
 
     engine: Engine
 
+    def give(self, given: object) -> None:
+        """What its program reads from now on."""
+        (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
+
     def put_up(self, given: object, *options: str, check: bool = True) -> str:
         """What an update says; without `check`, of one that must fail."""
-        (self.engine.folder / "program" / "given.json").write_text(json.dumps(given))
+        self.give(given)
         return self.engine.up(*options, check=check)
 
     def joined(self) -> set[str]:

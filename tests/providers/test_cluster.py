@@ -493,8 +493,18 @@ def test_an_object_is_disowned_by_a_patch_of_its_own_kind(
         assert "\r\ncontent-type: application/merge-patch+json" in server.heads[-1]
 
 
+def test_an_object_is_found_by_its_kind(server: Server) -> None:
+    asked = answering(server, "200 OK", {**kinds(), "metadata": {"name": "echo"}})
+    found = server.cluster().find("networking.istio.io/v1", "Gateway", "demo", "echo")
+    assert found is not None
+    assert found["metadata"] == {"name": "echo"}
+    assert asked[-1] == "GET /apis/networking.istio.io/v1/namespaces/demo/gateways/echo"
+    assert server.cluster().find("v1", "Nothing", "demo", "echo") is None
+
+
 def test_an_object_of_a_version_that_there_is_not_is_no_object(server: Server) -> None:
     answering(server, "404 Not Found", {})
+    assert server.cluster().find("networking.istio.io/v1", "Gateway", "demo", "echo") is None
     assert server.cluster().disown("networking.istio.io/v1", "Gateway", "demo", "echo") is False
 
 
