@@ -75,7 +75,7 @@ class RoutingArgs:
     retry_attempts: int = 3
     """How often a failed request is tried again; 0 for never."""
     per_try_seconds: int | None = None
-    """Limit for each try; default none."""
+    """Limit for each try, with `retry_attempts` of 1 or more; default none."""
 
 
 class Routing(pulumi.ComponentResource):
@@ -86,6 +86,7 @@ class Routing(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RoutingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         refuse_unknown_subsets(name, args)
+        refuse_limit_without_retries(name, args)
         super().__init__(
             "hybridmesh:routing:Routing",
             name,
@@ -125,6 +126,15 @@ def refuse_unknown_subsets(name: str, args: RoutingArgs) -> None:
                 f"{name}: {place}: {subset} is no subset (there are: {', '.join(sorted(args.subsets)) or 'none'}). Its "
                 "share of the requests would fail with 503. Fix: add it to `subsets`, or drop it."
             )
+
+
+def refuse_limit_without_retries(name: str, args: RoutingArgs) -> None:
+    """Raises ValueError, with the fix, on a limit that Istio refuses beside no retries (its `validateHTTPRetry`)."""
+    if args.retry_attempts == 0 and args.per_try_seconds is not None:
+        raise ValueError(
+            f"{name}: per_try_seconds: {args.per_try_seconds} is the limit of each try, and retry_attempts is 0. It "
+            "would limit nothing. Fix: `timeout`, which limits a request that is tried once; or more attempts."
+        )
 
 
 def destination_rule(args: RoutingArgs) -> dict[str, Any]:

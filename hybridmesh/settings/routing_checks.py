@@ -104,7 +104,15 @@ def _by_request(path: str, name: str, routing: Routing, workload: Workload) -> I
 
 def _timeouts(path: str, routing: Routing) -> Iterator[Finding]:
     tries = routing.retries.per_try_seconds
-    if routing.timeout is not None and tries is not None and tries * 1000 > milliseconds(routing.timeout):
+    if tries is not None and routing.retries.attempts == 0:
+        yield Finding(
+            f"{path}.retries.perTrySeconds",
+            str(tries),
+            "is the limit of each try, and `attempts` is 0",
+            "It would limit nothing: Istio takes it with retries only.",
+            "`timeout`, which limits a request that is tried once; or `attempts` of 1 or more.",
+        )
+    elif routing.timeout is not None and tries is not None and tries * 1000 > milliseconds(routing.timeout):
         yield Finding(
             f"{path}.retries.perTrySeconds",
             str(tries),

@@ -73,6 +73,11 @@ def test_no_attempts_turn_istio_s_own_retries_off() -> None:
         assert route["retries"] == {"attempts": 0}
 
 
+def test_a_limit_for_each_try_is_refused_where_nothing_is_tried_again() -> None:
+    with pytest.raises(ValueError, match=r"echo: per_try_seconds: 2 .* retry_attempts is 0\. .* Fix: `timeout`"):
+        registered(retry_attempts=0, per_try_seconds=2)
+
+
 def test_a_limit_for_each_try_is_passed_on() -> None:
     assert virtual_service(args(per_try_seconds=2), HOST)["http"][0]["retries"]["perTryTimeout"] == "2s"
 

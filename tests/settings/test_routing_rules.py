@@ -212,6 +212,15 @@ def test_a_try_is_no_longer_than_the_request() -> None:
     assert finding.path == "routing.echo.retries.perTrySeconds"
 
 
+def test_a_limit_of_each_try_is_refused_where_nothing_is_tried_again() -> None:
+    assert findings(at(f"{ROUTE}/retries", {"attempts": 1, "perTrySeconds": 2})) == []
+    for timeout in ("1s", "5s"):
+        retries = at(f"{ROUTE}/retries", {"attempts": 0, "perTrySeconds": 2})
+        (finding,) = findings(at(f"{ROUTE}/timeout", timeout), retries)
+        assert (finding.path, finding.value) == ("routing.echo.retries.perTrySeconds", "2")
+        assert "`attempts` is 0" in finding.problem
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -22,7 +22,7 @@ class Retries(Model):
     )
     per_try_seconds: Seconds | None = setting(
         None,
-        meaning="Limit for each try; default none.",
+        meaning="Limit for each try, with `attempts` of 1 or more; default none.",
         example=2,
         wrong="a slow endpoint would use up all the time.",
         fix="seconds, 1 to 86400, or leave it out.",
