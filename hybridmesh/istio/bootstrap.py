@@ -31,6 +31,24 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AGENT_FLAGS = "ISTIO_AGENT_FLAGS"
 FOLDERS: Mapping[str, str] = {"ISTIO_LOG_DIR": "/var/log/istio", "OUTPUT_CERTS": "/etc/certs"}
 """Variables of the agent that move a folder, and where the scripts on a VM know it to be."""
+_READ_ONLY = "bash lets nobody set it: the script would stop at that line, and Istio never start."
+_OF_ROOT = "What the script runs as root would load it, and the proxy would not: sudo takes it away."
+_OF_THE_START: Mapping[str, str] = {
+    "PATH": "The script might not find hostname, iptables or sudo, or find others; the proxy's is set by sudo.",
+    "IFS": "The script would join the agent's flags by it.",
+    "SHELL": "sudo starts the agent with it: with a shell that is none, such as /bin/false, Istio would never start.",
+    "LD_AUDIT": _OF_ROOT,
+    "LD_LIBRARY_PATH": _OF_ROOT,
+    "LD_PRELOAD": _OF_ROOT,
+    "BASHOPTS": _READ_ONLY,
+    "BASH_VERSINFO": _READ_ONLY,
+    "EUID": _READ_ONLY,
+    "PPID": _READ_ONLY,
+    "SHELLOPTS": _READ_ONLY,
+    "UID": _READ_ONLY,
+}
+"""Variables of `istio-start.sh` (tools/packaging/common), of the bash that runs it and the sudo that it runs, and what
+follows if cluster.env sets them."""
 _DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
 _NEEDS_QUOTES = re.compile(r"[^w@%+=:,./-]")
 """As istioctl has it, where the letter w is safe and others are not; but for the backslash, which it leaves bare: a
@@ -192,6 +210,16 @@ def cluster_env(group: Mapping[str, Any], mesh_config: str, options: BootstrapOp
                 "leave it out, wherever it stands: the mesh's defaultConfig, an annotation of the WorkloadGroup, the "
                 "environment. VMs that ran with it need `chown istio-proxy: /var/log/istio/*.log` first.",
             )
+        consequence = breaks_start(name, environment[name])
+        if consequence:
+            raise BootstrapError(
+                f"{name} in proxyMetadata or environment",
+                environment[name],
+                "is a variable of the script that starts Istio on the VM",
+                consequence,
+                "leave it out, wherever it stands: the mesh's defaultConfig, an annotation of the WorkloadGroup, the "
+                "environment.",
+            )
     lines = sorted(f"{name}={shell_quote(value)}" for name, value in environment.items())
     return "\n".join(lines) + "\n"
 
@@ -201,6 +229,15 @@ def changes_user(variable: str, value: str) -> bool:
     if variable == "EXEC_USER":
         return value not in ("", "istio-proxy")
     return variable == "ISTIO_INBOUND_INTERCEPTION_MODE" and value == "TPROXY"
+
+
+def breaks_start(variable: str, value: str) -> str:
+    """What goes wrong when `istio-start.sh` of the package reads this variable from cluster.env; empty: nothing."""
+    if variable == "USER" and value == "istio-proxy":
+        return "The script would think that it runs as istio-proxy already, and run the proxy as root."
+    if variable == "ISTIO_BIN_BASE" and value.rstrip("/") not in ("", "/usr/local/bin"):
+        return "The script would not find pilot-agent, which the package has in /usr/local/bin."
+    return _OF_THE_START.get(variable, "")
 
 
 def _inbound_ports(group: WorkloadGroup, options: BootstrapOptions) -> str:

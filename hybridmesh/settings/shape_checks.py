@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic.alias_generators import to_camel
 
-from hybridmesh.istio import changes_user
+from hybridmesh.istio import breaks_start, changes_user
 from hybridmesh.istio.ports import SSH
 
 from .findings import Finding
@@ -63,6 +63,15 @@ def check_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
                 "lets another user than `istio-proxy` run the proxy",
                 "Its logs would be that user's: nothing could empty them, and they would fill the disk.",
                 "leave it out. VMs that ran with it need `chown istio-proxy: /var/log/istio/*.log` first.",
+            )
+        broken = breaks_start(name, sidecar.environment[name])
+        if broken:
+            yield Finding(
+                f"sidecar.environment.{name}",
+                sidecar.environment[name],
+                "is a variable of the script that starts Istio on a VM",
+                broken,
+                "leave it out.",
             )
 
 

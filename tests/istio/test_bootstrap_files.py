@@ -1,6 +1,7 @@
 """What the files hold. Whether they mean what istioctl's mean is judged by istioctl, in test_against_istioctl.py."""
 
 import copy
+import re
 import subprocess
 from typing import Any
 
@@ -13,6 +14,7 @@ from hybridmesh.istio import (
     BootstrapError,
     BootstrapOptions,
     bootstrap_files,
+    breaks_start,
     cluster_env,
     hosts_file,
     hosts_template,
@@ -323,6 +325,37 @@ def test_no_variable_lets_another_user_run_the_proxy_wherever_it_comes_from(name
             cluster_env(group, mesh, options)
     for harmless in ("", "istio-proxy" if name == "EXEC_USER" else "REDIRECT"):
         assert variables(options=BootstrapOptions(environment={name: harmless}))[name] == harmless
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "consequence"),
+    [
+        ("PATH", "/opt/bin:/usr/bin", "might not find hostname"),
+        ("IFS", ",", "join the agent's flags"),
+        ("SHELL", "/bin/false", "sudo starts the agent with it"),
+        ("LD_PRELOAD", "/opt/a.so", "sudo takes it away"),
+        ("UID", "1337", "bash lets nobody set it"),
+        ("USER", "istio-proxy", "run the proxy as root"),
+        ("ISTIO_BIN_BASE", "/opt/istio", "would not find pilot-agent"),
+    ],
+)
+def test_no_variable_breaks_the_script_that_starts_istio(name: str, value: str, consequence: str) -> None:
+    mesh = yaml.safe_dump({"defaultConfig": {"proxyMetadata": {name: value}}})
+    for mesh_config, options in ((mesh, OPTIONS), (MESH, BootstrapOptions(environment={name: value}))):
+        with pytest.raises(BootstrapError, match=f"^{name} in .* starts Istio on the VM.*{consequence}.*Fix: leave it"):
+            cluster_env(GROUP, mesh_config, options)
+
+
+def test_variables_that_the_script_takes_as_they_are_may_be_set() -> None:
+    environment = {"HOME": "/srv", "USER": "root", "ISTIO_BIN_BASE": "/usr/local/bin/", "TZ": "UTC"}
+    assert variables(options=BootstrapOptions(environment=environment)).items() >= environment.items()
+
+
+def test_what_bash_lets_nobody_set_is_known() -> None:
+    listed = subprocess.run(["bash", "-c", "readonly"], capture_output=True, text=True, timeout=10, check=True).stdout
+    names = re.findall(r"^declare -\w+ (\w+)=", listed, re.MULTILINE)
+    assert len(names) > 3
+    assert [name for name in names if not breaks_start(name, "1")] == []
 
 
 # mesh.yaml

@@ -644,6 +644,15 @@ RULES: list[tuple[str, Change, str, str]] = [
     ),
     *(
         (
+            f"{variable} breaks the script that starts Istio",
+            at("sidecar/environment", {variable: value}),
+            f"sidecar.environment.{variable}",
+            "is a variable of the script that starts Istio",
+        )
+        for variable, value in (("PATH", "/opt/bin"), ("USER", "istio-proxy"), ("ISTIO_BIN_BASE", "/opt"), ("UID", "0"))
+    ),
+    *(
+        (
             f"{variable} = {value} moves a folder that is known",
             at("sidecar/environment", {variable: value}),
             f"sidecar.environment.{variable}",
