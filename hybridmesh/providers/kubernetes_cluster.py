@@ -5,11 +5,13 @@ import functools
 import http.client
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ import urllib3
 import websocket
 import yaml
 from kubernetes import client, config
+from kubernetes.config import exec_provider
 
 from hybridmesh.istio.ports import ISTIOD_MONITORING
 from hybridmesh.legible import legible
@@ -24,6 +27,8 @@ from hybridmesh.legible import legible
 from .cluster import NETWORKING, ClusterError, Pod, UnansweredError
 from .serving import WORKERS
 
+LOGIN_SECONDS = 120
+"""For the program by which a kubeconfig logs in (`exec`): somebody may have to do so in a browser meanwhile."""
 PAGE_SECONDS = 60
 """For all of what a pod answers, which may be long. Each part of it has the limit of a request."""
 PAGE_MIB = 256
@@ -65,6 +70,29 @@ class _LimitedWebSocket(websocket.WebSocket):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.settimeout(websocket.getdefaulttimeout())
+
+
+class _LimitedLogin(subprocess.Popen[str]):
+    """One that ends within the limit. The client waits for ever for a program that waits for a network, or for input
+    that nobody gives."""
+
+    def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+        try:
+            return super().communicate(input, LOGIN_SECONDS if timeout is None else timeout)
+        except subprocess.TimeoutExpired as error:
+            self.kill()
+            self.wait()
+            # The client logs what this says, and goes on without a login; arguments may be secret.
+            raise config.ConfigException(
+                f"{error.cmd[0]}, by which the kubeconfig logs in, gave no login within {error.timeout:g} s and was "
+                "ended. See by `kubectl version` with this kubeconfig what it waits for"
+            ) from None
+
+
+# It takes no limit otherwise.
+exec_provider.subprocess = SimpleNamespace(  # type: ignore[attr-defined,assignment]
+    Popen=_LimitedLogin, PIPE=subprocess.PIPE
+)
 
 
 @contextmanager

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from hybridmesh.providers import kubernetes_cluster
 from hybridmesh.providers.cluster import ClusterAccess, ClusterError, connect
 
 SELECTED = "current-context: x\n"
@@ -41,3 +45,37 @@ def test_a_kubeconfig_that_is_none_is_said_with_what_to_check(tmp_path: Path, te
     assert why in str(error.value)
     assert "Check the settings `cluster.kubeconfig`" in str(error.value)
     assert "by mistake" not in str(error.value), "it may be a secret"
+
+
+def logging_in_by(folder: Path, *command: str) -> Path:
+    path = folder / "kubeconfig"
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command[0], "args": command[1:]}
+    path.write_text(USER.format("exec: " + json.dumps(plugin)))
+    return path
+
+
+def test_a_program_to_log_in_with_that_hangs_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    def kill(process: subprocess.Popen[str]) -> None:
+        started.append(process)
+        process.send_signal(signal.SIGKILL)
+
+    monkeypatch.setattr(kubernetes_cluster, "LOGIN_SECONDS", 0.2)
+    monkeypatch.setattr(kubernetes_cluster._LimitedLogin, "kill", kill)
+    kubeconfig = logging_in_by(tmp_path, "sh", "-c", "exec sleep 30", "secret")
+    connect(ClusterAccess(kubeconfig=str(kubeconfig)).properties())
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+    (said,) = caplog.messages
+    assert said.startswith("sh, by which the kubeconfig logs in, gave no login within 0.2 s and was ended. See by ")
+    assert "secret" not in said
+
+
+def test_one_that_answers_logs_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    login = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}
+    kubeconfig = logging_in_by(tmp_path, "echo", json.dumps(login))
+    made = kubernetes_cluster.KubernetesCluster(str(kubeconfig), "", 1)
+    assert made._api.configuration.api_key == {"BearerToken": "Bearer t"}
+    assert caplog.messages == []
