@@ -84,6 +84,14 @@ def examine(view: View) -> list[Finding]:
     return diagnose(cases, stack, mesh_is_known=view.mesh is not None)
 
 
+def together(findings: Sequence[Finding]) -> list[tuple[str, Finding]]:
+    """Those that say the same of several machines as one, with the names of these: what one cause does to many."""
+    found: dict[Finding, list[str]] = {}
+    for finding in findings:
+        found.setdefault(finding.model_copy(update={"machine": ""}), []).append(finding.machine or "stack")
+    return [(", ".join(machines), finding) for finding, machines in found.items()]
+
+
 def exit_code(view: View, findings: Sequence[Finding]) -> int:
     """Notes are nothing that a script should stop for; what cannot be looked at is no more than unknown."""
     wrong = [finding for finding in findings if finding.severity != "note"]
@@ -109,16 +117,17 @@ def _print(view: View, findings: Sequence[Finding]) -> None:
     part = "The mesh" if view.mesh is None else "A part of the mesh"
     for line in _unread(view):
         console.print(Text(f"{part} could not be looked at: {line}", "red"))
-    for finding in findings:
+    said = together(findings)
+    for machines, finding in said:
         head = Text(f"● {finding.severity:<8}  ", _COLOURS[finding.severity])
-        head.append(finding.machine or "stack", "bold").append(f"  {finding.id}  ").append(finding.what)
+        head.append(machines, "bold").append(f"  {finding.id}  ").append(finding.what)
         console.print(head)
         if finding.evidence:
             console.print(Text(f"  seen   {finding.evidence}", "dim"))
         console.print(Text(f"  do     {finding.remedy}"))
         console.print(Text(f"  more   {finding.runbook}", "dim"))
-    if findings:
-        counts = {severity: sum(f.severity == severity for f in findings) for severity in _COLOURS}
+    if said:
+        counts = {severity: sum(f.severity == severity for _, f in said) for severity in _COLOURS}
         console.print(Text(", ".join(f"{count} {severity}" for severity, count in counts.items() if count), "bold"))
     elif view.mesh is not None and not view.mesh.unread:
         known = "istiod" if view.mesh.gateways is None else "istiod, gateway"

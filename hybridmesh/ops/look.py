@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -130,13 +131,16 @@ def look_at_machines(
     before = datetime.now(UTC)
     answers = run_on_all(chosen, remote.COMMAND_PROBE, stdin, limits(settings))
     after = datetime.now(UTC)
+    refused = Counter((e.shared, e.fix) for e in answers.values() if isinstance(e, SshError))
     seen = {}
     for name in names:
         answer = answers.get(name)
         if answer is None:
             seen[name] = Seen(refusal="the settings name no way to it by SSH. Fix: look at it by other means.")
         elif isinstance(answer, SshError):
-            seen[name] = Seen(refusal=f"{answer.problem}. Fix: {answer.fix}")
+            # A network or a key that all have in common is one cause, and is to read as one.
+            several = refused[answer.shared, answer.fix] > 1
+            seen[name] = Seen(refusal=f"{answer.shared if several else answer.problem}. Fix: {answer.fix}")
         else:
             try:
                 known, span = facts(answer.stdout), (before, after)

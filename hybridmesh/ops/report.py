@@ -17,7 +17,7 @@ from hybridmesh.providers.cluster import ClusterError
 
 from .console import for_lines, try_to_write
 from .diagnoses import Finding
-from .doctor import examine
+from .doctor import examine, together
 from .look import Source, View, look
 from .mesh import ready_istiods
 from .others import others
@@ -97,14 +97,9 @@ def html(view: View, findings: Sequence[Finding]) -> str:
 
 
 def grouped(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """Findings, those that say the same of several machines as one."""
-    found: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        found.setdefault((finding.id, finding.what), []).append(finding)
-    return [
-        same[0].model_dump() | {"machines": ", ".join(finding.machine or "stack" for finding in same)}
-        for same in found.values()
-    ]
+    """Findings, those that say the same of several machines as one; where each was seen does not stand on the page."""
+    unproved = [finding.model_copy(update={"evidence": ""}) for finding in findings]
+    return [finding.model_dump() | {"machines": machines} for machines, finding in together(unproved)]
 
 
 def code(text: str) -> Markup:

@@ -96,10 +96,14 @@ class Answer:
 class SshError(Exception):
     """A machine that could not be asked. Names it, the consequence and the fix."""
 
-    def __init__(self, machine: str, kind: Kind, problem: str, consequence: str, fix: str) -> None:
+    def __init__(
+        self, machine: str, kind: Kind, problem: str, consequence: str, fix: str, *, shared: str | None = None
+    ) -> None:
         self.machine = machine
         self.kind = kind
         self.problem = problem
+        self.shared = problem if shared is None else shared
+        """The problem, without what tells the machine from others that may have it too."""
         self.consequence = consequence
         self.fix = fix
         super().__init__(f"{machine}: {problem}. {consequence} Fix: {fix}")
@@ -377,6 +381,7 @@ def _refused(name: str, door: Door) -> SshError:
         f"{door.address}:{door.port} does not let {door.user} in with {what}",
         "Nobody can log in.",
         f"add the public key to ~{door.user}/.ssh/authorized_keys there, or name the user whose key it is.",
+        shared=f"sshd does not let {door.user} in with {what}",
     )
 
 
@@ -399,6 +404,7 @@ def _unreachable(name: str, door: Door, reason: str) -> SshError:
         f"SSH does not answer at {door.address}:{door.port} ({reason})",
         "Nothing is known of the machine.",
         f"see that it runs, and that its sshd and every firewall in between let this machine in on port {door.port}.",
+        shared=f"SSH does not answer ({reason})",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 import threading
@@ -41,13 +42,18 @@ def seen(changes: Mapping[str, str] | None = None, **sections: str) -> Seen:
 
 
 def run(
-    monkeypatch: pytest.MonkeyPatch, *arguments: str, machine: Seen | None = None, mesh: MeshFacts | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
+    machine: Seen | None = None,
+    mesh: MeshFacts | None = None,
+    others: Mapping[str, Seen] | None = None,
 ) -> tuple[int, str]:
+    machines = {"vm-1": machine or seen(), **(others or {})}
     view = View(
-        topology=TOPOLOGY,
+        topology={**TOPOLOGY, "machines": dict.fromkeys(machines, TOPOLOGY["machines"]["vm-1"])},
         mesh=mesh,
         mesh_refusal="" if mesh else "the API server did not answer",
-        machines={"vm-1": machine or seen()},
+        machines=machines,
         now=NOW,
     )
     monkeypatch.setattr(doctor, "look", lambda *_, **__: view)
@@ -70,6 +76,21 @@ def test_a_finding_says_where_what_and_what_to_do(monkeypatch: pytest.MonkeyPatc
     ):
         assert part in text
     assert "docs/runbook.md#service-stopped" in text
+
+
+def test_what_one_cause_does_to_many_machines_is_said_once_and_of_each_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Seen(refusal="its bastion: SSH does not answer at 192.0.2.9:22. Fix: start it.")
+    another = Seen(refusal="its host key is another. Fix: set it.")
+    others = {"vm-2": refused, "vm-3": another, "vm-4": seen()}
+    _, text = run(monkeypatch, machine=refused, mesh=mesh_facts(), others=others)
+    assert re.findall(r"● critical  (.+?)  ssh-unreachable  it cannot be looked at: (\S+ \S+)", text) == [
+        ("vm-1, vm-2", "its bastion:"),
+        ("vm-3", "its host"),
+    ]
+    assert "\n2 critical, " in text
+    _, text = run(monkeypatch, "--json", machine=refused, mesh=mesh_facts(), others=others)
+    found = [each["machine"] for each in json.loads(text)["findings"] if each["id"] == "ssh-unreachable"]
+    assert found == ["vm-1", "vm-2", "vm-3"]
 
 
 @pytest.mark.parametrize(

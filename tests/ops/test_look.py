@@ -20,7 +20,7 @@ from hybridmesh.ops.look import Seen, Source, View, look_at_machines
 from hybridmesh.ops.ssh import Answer, Door, Limits, Reachable
 from tests.components.harness import dev_settings
 from tests.ops.probed import CERTS, HOST, NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output
-from tests.ops.sshd import key, private, public
+from tests.ops.sshd import closed_port, key, private, public
 
 OTHER = "aaa.shop.svc.cluster.local"
 
@@ -152,3 +152,27 @@ def test_an_answer_that_cannot_be_read_is_told_in_one_line_and_holds_up_no_other
         assert machine.facts is None
         assert machine.refusal.startswith("the probe's answer cannot be read: ")
         assert "\n" not in machine.refusal
+
+
+def test_what_several_machines_have_in_common_reads_as_one_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def door(number: int, port: int) -> Door:
+        return Door(address=f"127.0.0.{number}", port=port, host_key=public(key()), private_key=private(key()))
+
+    closed = closed_port()
+    ways = {f"vm-{n}": Reachable(name=f"vm-{n}", door=door(n, closed)) for n in (1, 2)}
+    behind = {f"vm-{n}": Reachable(name=f"vm-{n}", door=door(n, 22), bastion=door(9, closed)) for n in (3, 4)}
+    monkeypatch.setattr(look, "stack_settings", lambda *_: None)
+    monkeypatch.setattr(look, "mesh_name", lambda *_: "")
+    monkeypatch.setattr(look, "limits", lambda _settings: Limits())
+    monkeypatch.setattr(look, "reachable", lambda *_: ways | behind)
+
+    def refusals(*names: str) -> list[str]:
+        return [seen.refusal.partition(". Fix: ")[0] for seen in look_at_machines(Source(), TOPOLOGY, names).values()]
+
+    of_all = ["SSH does not answer (Connection refused)"] * 2
+    of_the_bastion = [f"its bastion: SSH does not answer at 127.0.0.9:{closed} (Connection refused)"] * 2
+    assert refusals("vm-1", "vm-2", "vm-3", "vm-4") == of_all + of_the_bastion
+    assert refusals("vm-1", "vm-3") == [
+        f"SSH does not answer at 127.0.0.1:{closed} (Connection refused)",
+        of_the_bastion[0],
+    ]
