@@ -117,6 +117,8 @@ class MachineFacts(_Facts):
     """Whether the agent says that the proxy is ready."""
     rules: int
     """How many rules lead to Istio's chains; a flush leaves the chains, and not these."""
+    tracked: bool
+    """Whether the rule is there by which the kernel tracks connections, whatever Istio does."""
     listeners: tuple[Listener, ...]
     gateways: tuple[Reach, ...]
     nameservers: tuple[Reach, ...]
@@ -200,6 +202,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         token_expiry=_expiry(found["claims"].strip()),
         ready=found["ready"].strip() == "yes",
         rules=len(set(re.findall(r"^-A (?:PREROUTING|OUTPUT) .*-j ISTIO_.*$", found["rules"], re.MULTILINE))),
+        tracked=bool(re.search(r"^-A HYBRID_MESH .*INVALID", found["rules"], re.MULTILINE)),
         listeners=_listeners(found["listeners"]),
         gateways=_reached(found["gateways"]),
         nameservers=_reached(found["nameservers"]),

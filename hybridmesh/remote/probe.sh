@@ -137,7 +137,8 @@ ready() {
     esac
 }
 
-# Both kinds of iptables: pilot-agent picks one by what it finds. One of them may be of no use here.
+# Istio's, and that of hybrid-mesh-conntrack.service. Both kinds of iptables: pilot-agent picks one by what it finds. One
+# of them may be of no use here.
 rules() {
     answers=none
     for kind in -legacy -nft ''; do
@@ -147,7 +148,7 @@ rules() {
             0) answers=some ;;
             124) return 124 ;;
         esac
-        printf '%s\n' "$shown" | grep ISTIO_
+        printf '%s\n' "$shown" | grep -e ISTIO_ -e '^-A HYBRID_MESH '
     done
     [ "$answers" = some ]
 }

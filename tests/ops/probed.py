@@ -107,6 +107,7 @@ def unit(name: str = "istio.service", **changes: str) -> str:
     return "\n".join(f"{key}={value}" for key, value in {**values, **changes}.items())
 
 
+TRACKED = "-A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN"
 TRACKER = unit("hybrid-mesh-conntrack.service", SubState="exited")
 CERTS = {
     "certificates": [
@@ -151,7 +152,7 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "claims": claims(NOW - timedelta(hours=1)),
         "certs": json.dumps(CERTS),
         "ready": "yes",
-        "rules": ":ISTIO_INBOUND - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT",
+        "rules": f":ISTIO_INBOUND - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT\n{TRACKED}",
         "listeners": LISTENERS,
         "connections": "192.0.2.100:15012",
         "gateways": "192.0.2.100 15012 open",

@@ -25,6 +25,7 @@ from tests.ops.probed import (
     MANIFEST,
     NOW,
     TOPOLOGY,
+    TRACKED,
     TRACKER,
     UNHEALTHY,
     case,
@@ -70,7 +71,7 @@ WRONG: dict[str, Spoiled] = {
     ),
     "never-joined": Spoiled("no join is recorded", {"joined": ""}),
     "service-stopped": Spoiled(
-        "istio.service does not run (inactive)", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}
+        "istio.service does not run (inactive)", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED}
     ),
     "crash-loop": Spoiled(
         "ends again and again: 4 restarts so far, exit status 255, exit-code",
@@ -83,7 +84,7 @@ WRONG: dict[str, Spoiled] = {
         "istio.service is disabled", {"units": f"{unit(UnitFileState='disabled')}\n\n{TRACKER}"}
     ),
     "proxy-not-ready": Spoiled("is not ready", {"ready": "no"}),
-    "rules-missing": Spoiled("no iptables rule", {"rules": ""}),
+    "rules-missing": Spoiled("no iptables rule", {"rules": TRACKED}),
     "rules-left": Spoiled(
         "redirect rules stand (1), and no proxy",
         {"units": f"{unit(ActiveState='failed', Result='exit-code')}\n\n{TRACKER}"},
@@ -272,9 +273,9 @@ def left(share: int) -> str:
         ({"units": f"{unit()}\n\n{TRACKER}".replace("exited\nUnitFileState=enabled", "exited\nUnitFileState=disabled")},
          ["service-disabled"]),
         ({"units": f"{unit(ActiveState='deactivating', SubState='stop-sigterm')}\n\n{TRACKER}"}, ["service-stopped"]),
-        ({"units": f"{STOPPED}\n\n{TRACKER}", "rules": "", "starting": "yes"}, []),
+        ({"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED, "starting": "yes"}, []),
         ({"cluster.env": ""}, []),
-        ({"rules": "", "cluster.env": f"{ENVIRONMENT}ISTIO_CUSTOM_IP_TABLES=true\n"}, []),
+        ({"rules": TRACKED, "cluster.env": f"{ENVIRONMENT}ISTIO_CUSTOM_IP_TABLES=true\n"}, []),
         ({"addresses": ""}, []),
         ({"addresses": "127.0.0.1\n192.0.2.12", "accepted": "address clock"}, []),
         ({"addresses": "127.0.0.1\n192.0.2.12", "joined": ""}, ["never-joined"]),
@@ -357,10 +358,17 @@ def test_what_is_not_there_has_a_word_too(probe: dict[str, str], said: str) -> N
     assert said in finding.what
 
 
+def test_rules_that_something_flushed_took_that_of_the_tracker_with_them() -> None:
+    missing, tracker = found(Spoiled("", {"rules": ":HYBRID_MESH - [0:0]"}))
+    assert (missing.id, tracker.id) == ("rules-missing", "tracker-stopped")
+    assert "is active, and its iptables rule is gone: the next start of the proxy may cut" in tracker.what
+    assert "systemctl restart hybrid-mesh-conntrack" in tracker.remedy
+
+
 def test_a_stopped_proxy_is_said_once_and_not_by_its_consequences() -> None:
     spoiled = Spoiled(
         "",
-        {"units": f"{STOPPED}\n\n{TRACKER}", "rules": "", "ready": "no", "certs": ""},
+        {"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED, "ready": "no", "certs": ""},
         {"entries": {}, "endpoints": [endpoint("10.0.0.5", "k8s")]},
     )
     # That a subset is empty is the whole stack's matter, and worth a line.
@@ -374,7 +382,7 @@ def test_a_machine_that_cannot_be_looked_at_may_be_out_of_the_mesh_too() -> None
 
 def test_another_machines_trouble_explains_nothing_here() -> None:
     topology = {**TOPOLOGY, "machines": {**TOPOLOGY["machines"], "vm-2": TOPOLOGY["machines"]["vm-1"]}}
-    stopped = replace(case({"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}), topology=topology)
+    stopped = replace(case({"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED}), topology=topology)
     out = replace(case(mesh={"entries": {}}), name="vm-2", topology=topology)
     assert {(f.id, f.machine) for f in diagnose([stopped, out], stopped)} >= {
         ("service-stopped", "vm-1"),
@@ -462,7 +470,7 @@ def test_the_default_deny_that_the_stack_s_settings_ask_for_is_a_note() -> None:
     ("unread", "empty"),
     [
         ("units", {"units": ""}),
-        ("starting", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": ""}),
+        ("starting", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED}),
         ("ready", {"ready": ""}),
         ("rules", {"rules": ""}),
         ("listeners", {"listeners": ""}),

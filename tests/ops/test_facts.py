@@ -22,6 +22,7 @@ from tests.ops.probed import (
     IDENTITY,
     MANIFEST,
     NOW,
+    TRACKED,
     TRACKER,
     certificate,
     claims,
@@ -314,6 +315,19 @@ def test_the_probe_tells_what_failed_from_what_is_not_there(tmp_path: Path) -> N
     unread = {"units", "starting", "ready", "rules", "listeners", "addresses"}
     assert looked(**failing, **{"curl": "exit 127", "iptables-nft-save": "exit 124"}) == unread
     assert "rules" in looked(**{"iptables-nft-save": "exit 1"}), "none of them answers"
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_rule_that_tracks_connections_is_told_from_others(tmp_path: Path, tracked: bool) -> None:
+    nat = f":HYBRID_MESH - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT\n{TRACKED if tracked else ''}"
+    for kind, does in {"-legacy": f"echo '{nat}'", "-nft": "exit 1", "": "exit 1"}.items():
+        (tmp_path / f"iptables{kind}-save").write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / f"iptables{kind}-save").chmod(0o755)
+    script = re.sub("^PATH=", f"PATH={tmp_path}:", remote.probe(""), flags=re.MULTILINE)
+    text = script.replace("\nmain </dev/null\n", "\nrules\n")
+    shown = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, timeout=60, check=True).stdout
+    found = machine_facts({"rules": shown})
+    assert (found.rules, found.tracked) == (1, tracked)
 
 
 @pytest.mark.parametrize("shell", ["bash", "python3"])

@@ -29,6 +29,7 @@ from tests.ops.probed import (
     MANIFEST,
     NOW,
     TOPOLOGY,
+    TRACKED,
     TRACKER,
     UNHEALTHY,
     endpoint,
@@ -40,7 +41,7 @@ from tests.ops.probed import (
     unit,
 )
 
-STOPPED = {"units": f"{unit(ActiveState='inactive', SubState='dead')}\n\n{TRACKER}", "rules": "", "certs": ""}
+STOPPED = {"units": f"{unit(ActiveState='inactive', SubState='dead')}\n\n{TRACKER}", "rules": TRACKED, "certs": ""}
 VOID = {"meta", "br"}
 
 

@@ -80,11 +80,19 @@ def _redirects_nothing(facts: MachineFacts) -> bool:
 
 def _tracker_stopped(facts: MachineFacts, _: Case) -> Iterator[Found]:
     unit = facts.unit("hybrid-mesh-conntrack.service")
-    if unit.active != "active" and facts.joined:
+    consequence = "the next start of the proxy may cut open connections, SSH's among them"
+    if not facts.joined:
+        return
+    if unit.active != "active":
         yield Found(
-            f"hybrid-mesh-conntrack.service is {unit.active}: the next start of the proxy may cut open connections, "
-            "SSH's among them",
-            "systemctl show hybrid-mesh-conntrack",
+            f"hybrid-mesh-conntrack.service is {unit.active}: {consequence}", "systemctl show hybrid-mesh-conntrack"
+        )
+    elif not facts.tracked and "rules" not in facts.unread:
+        yield Found(
+            f"hybrid-mesh-conntrack.service is active, and its iptables rule is gone: {consequence}",
+            "iptables-save -t nat",
+            "`systemctl restart hybrid-mesh-conntrack` there, before the proxy starts anew; find out who flushes "
+            "iptables (a firewall's reload?).",
         )
 
 
@@ -230,7 +238,8 @@ DIAGNOSES = (
         title="No iptables rule leads to the proxy",
         severity="critical",
         check=of_facts(_rules_missing),
-        remedy="`systemctl restart istio` there makes them anew; find out who flushes iptables (a firewall's reload?).",
+        remedy="`systemctl restart hybrid-mesh-conntrack istio` there makes them anew; find out who flushes iptables "
+        "(a firewall's reload?).",
         explained_by=frozenset({"crash-loop"}),
         needs=frozenset({"units", "rules"}),
     ),
