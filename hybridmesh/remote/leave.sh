@@ -167,11 +167,11 @@ if [ -d "$BEFORE" ]; then
     remove_units
     remove_package
     remove_user
-    restore_files
     restore_hosts
     remove_added_packages
     timeout 60 systemctl daemon-reload
     systemctl reset-failed istio 'hybrid-mesh-*' 2>/dev/null || :
+    restore_files # the last: cluster.env tells a departure that is run again whose the iptables rules are
 fi
 step end "$HOST is as it was"
 rm -f "$LOG" "$LOG.1"
