@@ -128,43 +128,30 @@ def tiles(
     """What is to be seen at a glance."""
     assert view.mesh is not None
     well = sum(state_of(machine, findings) != "bad" for machine in machines)
-    next_end = min(filter(None, (known_end(machine, view.now) for machine in machines)), default="")
+    all_well = well == len(machines) and bool(machines or not view.topology.get("google"))
     expiries = [expiry_state(machine, findings, view.now) for machine in machines]
+    plane, plane_state = _plane(view.mesh.istiods, view.mesh.gateways)
+    ready = f"ready: {_counted(ready_istiods(view.mesh.istiods))} istiod, {_of_gateway(view.mesh.gateways)}"
     requests = sum(sum(split.requests.values()) for split in splits)
     return [
+        _tile("machines well", f"{well} of {len(machines)}", "in sync, healthy, seen", "good" if all_well else "bad"),
         _tile(
-            "machines well",
-            f"{well} of {len(machines)}",
-            "in sync, healthy, seen",
-            well == len(machines) and bool(machines or not view.topology.get("google")),
+            "next certificate ends",
+            _next_end(machines, view.now),
+            "renewed at half its time",
+            max(expiries, key=_WORSE.index, default="good"),
         ),
-        {
-            "what": "next certificate ends",
-            "value": remaining(next_end, view.now).replace(" left", "")
-            if next_end
-            else "not known"
-            if machines
-            else "none",
-            "detail": "renewed at half its time",
-            "state": max(expiries, key=_WORSE.index, default="good"),
-        },
-        {
-            "what": "control plane",
-            "value": _plane(view.mesh.istiods, view.mesh.gateways),
-            "detail": f"ready: {_counted(ready_istiods(view.mesh.istiods))} istiod, {_of_gateway(view.mesh.gateways)}",
-            "state": "bad"
-            if 0 in (*view.mesh.istiods.values(), view.mesh.gateways)
-            else "warn"
-            if None in view.mesh.istiods.values()
-            else "good",
-        },
-        {
-            "what": "requests measured",
-            "value": f"{requests:,}".replace(",", " "),
-            "detail": "by callers' proxies",
-            "state": "",
-        },
+        _tile("control plane", plane, ready, plane_state),
+        _tile("requests measured", f"{requests:,}".replace(",", " "), "by callers' proxies", ""),
     ]
+
+
+def _next_end(machines: Sequence[MachineStatus], now: datetime) -> str:
+    """In how long the first of their certificates ends."""
+    if not machines:
+        return "none"
+    end = min(filter(None, (known_end(machine, now) for machine in machines)), default="")
+    return remaining(end, now).replace(" left", "") if end else "not known"
 
 
 def _of_gateway(gateways: int | None) -> str:
@@ -175,16 +162,17 @@ def _counted(ready: int | None) -> str:
     return "not known of" if ready is None else str(ready)
 
 
-def _plane(istiods: Mapping[str, int | None], gateways: int | None) -> str:
+def _plane(istiods: Mapping[str, int | None], gateways: int | None) -> tuple[str, str]:
+    """How the control plane is, in a word or two, and as `good`, `warn` or `bad`."""
     planes = [(f"istiod {revision}" if len(istiods) > 1 else "istiod", ready) for revision, ready in istiods.items()]
     down = [name for name, count in (*planes, ("gateway", gateways)) if count == 0]
     if down:
-        return f"{' and '.join(down)} down"
-    return "not known" if None in istiods.values() else "ready"
+        return f"{' and '.join(down)} down", "bad"
+    return ("not known", "warn") if None in istiods.values() else ("ready", "good")
 
 
-def _tile(what: str, value: str, detail: str, good: bool) -> dict[str, str]:
-    return {"what": what, "value": value, "detail": detail, "state": "good" if good else "bad"}
+def _tile(what: str, value: str, detail: str, state: str) -> dict[str, str]:
+    return {"what": what, "value": value, "detail": detail, "state": state}
 
 
 def state_of(machine: MachineStatus, findings: Sequence[Finding]) -> str:
