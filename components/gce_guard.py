@@ -9,6 +9,7 @@ import pulumi
 from pulumi_gcp import compute, serviceaccount
 
 from hybridmesh.istio.ports import AGENT_HEALTH, AGENT_STATUS, EAST_WEST_TLS, ENVOY_METRICS, ISTIOD_XDS, SSH
+from hybridmesh.settings.google_checks import project_of_link
 
 IAP_RANGE = "35.235.240.0/20"
 """Where connections through Identity-Aware Proxy come from. Source: cloud.google.com/iap/docs/using-tcp-forwarding."""
@@ -37,9 +38,9 @@ class GceGuardArgs:
     members: str
     """What the machines are called together: the service account and the rules are named after it."""
     project: str
-    """The project's id."""
+    """The id of the machines' project, and so of their account."""
     network: pulumi.Input[str]
-    """The VPC network, by name or self link."""
+    """The VPC network, by name or self link. The rules are of its project: in a Shared VPC, the host project."""
     app_ports: Sequence[int] = ()
     """TCP ports that the application listens on."""
     clients: Sequence[str] = ()
@@ -77,6 +78,7 @@ class GceGuard(pulumi.ComponentResource):
     def __init__(self, name: str, args: GceGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("hybridmesh:gce_guard:GceGuard", name, {"members": args.members}, opts)
         self._name, self._args = name, args
+        self._host = pulumi.Output.from_input(args.network).apply(lambda link: project_of_link(link, args.project))
         self.rules = []
         account = serviceaccount.Account(
             f"{name}-account",
@@ -144,7 +146,8 @@ class GceGuard(pulumi.ComponentResource):
         rule = compute.Firewall(
             f"{self._name}-{role}",
             name=f"{self._args.members}-{role}",
-            project=self._args.project,
+            # Google takes a network's rules in its own project alone: cloud.google.com/vpc/docs/shared-vpc.
+            project=self._host,
             network=self._args.network,
             direction=direction,
             priority=priority,
@@ -152,7 +155,8 @@ class GceGuard(pulumi.ComponentResource):
             destination_ranges=destination_ranges,
             allows=allows,
             denies=denies,
-            # By account rather than by tag, which whoever may edit an instance could give to another one.
+            # By account rather than by tag, which whoever may edit an instance could give to another one. A rule's
+            # accounts may be those of another project: cloud.google.com/firewall/docs/using-firewalls, "Targets".
             target_service_accounts=[self.email],
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from hybridmesh.settings.google_checks import OWN_LABEL
+from hybridmesh.settings.google_checks import OWN_LABEL, project_of_link
 
 from .gce_guard import GceGuardArgs, Way
 
@@ -39,13 +39,13 @@ class GcePlace:
     """Where machines are, and whom they may talk to."""
 
     project: str
-    """The project's id."""
+    """The id of the machines' project."""
     region: str
     """The region."""
     network: pulumi.Input[str]
-    """The VPC network, by name or self link."""
+    """The VPC network, by name or self link; a Shared VPC's by its link, which says the host project."""
     subnetwork: pulumi.Input[str]
-    """The subnetwork in that region, by name or self link."""
+    """The subnetwork in that region, by name or self link; of the network's project."""
     clients: Sequence[str] = ()
     """CIDRs of who calls the application."""
     observers: Sequence[pulumi.Input[str]] = ()
@@ -92,9 +92,24 @@ def metadata_of(startup_script: pulumi.Input[str] | None, ssh: bool) -> dict[str
 
 
 def project_of(place: GcePlace) -> "pulumi.Output[str | None]":
-    """The project of a subnetwork that is given by its name; a self link says it itself."""
-    project: str | None = place.project
-    return pulumi.Output.from_input(place.subnetwork).apply(lambda link: None if "/" in link else project)
+    """The project of a subnetwork that is given by its name, which is its network's; a self link says it itself."""
+
+    def host(network: str, subnetwork: str) -> str | None:
+        return None if "/" in subnetwork else project_of_link(network, place.project)
+
+    return pulumi.Output.all(place.network, place.subnetwork).apply(lambda both: host(*both))
+
+
+def subnetwork_seen_from(project: str, place: GcePlace) -> pulumi.Output[str]:
+    """The subnetwork as something of a project names it: by its link, where it is another project's."""
+
+    def seen(network: str, subnetwork: str) -> str:
+        host = project_of_link(network, place.project)
+        if "/" in subnetwork or host == project:
+            return subnetwork
+        return f"projects/{host}/regions/{place.region}/subnetworks/{subnetwork}"
+
+    return pulumi.Output.all(place.network, place.subnetwork).apply(lambda both: seen(*both))
 
 
 def may_move_on(image: str) -> bool:

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from hybridmesh.istio.nested import merged
 from hybridmesh.settings import Finding
 from hybridmesh.settings import models as given
-from hybridmesh.settings.google_checks import has_own_address, of_another_project
+from hybridmesh.settings.google_checks import apart, has_own_address
 
 from .gce_fleet import GceFleet, GceFleetArgs
 from .gce_guard import Way
 from .gce_instance import GceInstance, GceInstanceArgs
-from .gce_machine import GceMachine, GcePlace
+from .gce_machine import GceMachine, GcePlace, subnetwork_seen_from
 from .self_join import ApiServer, SelfJoinArgs
 
 INTERNAL_GATEWAY = {
@@ -44,8 +44,6 @@ class GoogleCloudArgs:
     """Whether an address is reserved for it."""
     scrapers: Sequence[str] = ()
     """CIDRs of who reads metrics on every machine of the stack, besides the settings' `observers`."""
-    rules: bool = True
-    """Whether machines are made, and firewall rules with them, which Google takes in the network's project alone."""
 
 
 class GoogleCloud(pulumi.ComponentResource):
@@ -79,16 +77,16 @@ class GoogleCloud(pulumi.ComponentResource):
             if owner is None or shared is None or getattr(shared, field) is None:
                 return pulumi.Output.from_input(here or "")
             found = owner.get_output(getattr(shared, field))
-            return pulumi.Output.all(found, found.is_secret()).apply(
-                lambda both: shared_value(shared, field, google.project if args.rules else None, *both)
-            )
+            return pulumi.Output.all(found, found.is_secret()).apply(lambda both: shared_value(shared, field, *both))
 
-        subnetwork = value(google.subnetwork, "subnetwork")
+        network = value(google.network, "network")
         self.place = GcePlace(
             project=google.project,
             region=google.region,
-            network=value(google.network, "network"),
-            subnetwork=subnetwork,
+            network=network,
+            subnetwork=pulumi.Output.all(network, value(google.subnetwork, "subnetwork")).apply(
+                lambda both: of_the_network(google, *both)
+            ),
             clients=google.clients,
             observers=observers(google.observers, args.scrapers),
             ways=[Way(name=way.name, ranges=way.ranges, ports=way.ports) for way in google.egress],
@@ -108,12 +106,16 @@ class GoogleCloud(pulumi.ComponentResource):
         )
         self._address: pulumi.Output[str] | None = None
         if args.reserve:
+            # In the load balancer's project, which is its cluster's, also where the subnetwork is a Shared VPC's: so
+            # Google has it (cloud.google.com/vpc/docs/shared-vpc, "IP addresses"), and GKE looks nowhere else
+            # (kubernetes/cloud-provider-gcp, providers/gce/support.go, ProjectID).
+            project = google.project if google.gke is None else google.gke.project or google.project
             self._address = compute.Address(
                 f"{name}-gateway-address",
                 name=args.gateway,
-                project=google.project,
+                project=project,
                 region=google.region,
-                subnetwork=subnetwork,
+                subnetwork=subnetwork_seen_from(project, self.place),
                 address_type="INTERNAL",
                 description="The east-west gateway, by which machines reach istiod",
                 opts=self._child,
@@ -241,7 +243,7 @@ def observers(of_google: Sequence[str], scrapers: Sequence[str]) -> list[str]:
 
 
 _SHARED: Mapping[str, tuple[TypeAdapter[str], str]] = {
-    "network": (TypeAdapter(str), "the name or self link of a network in `google.project`"),
+    "network": (TypeAdapter(str), "a network's name or self link"),
     "subnetwork": (TypeAdapter(str), "a subnetwork's name or self link"),
     "api_server": (TypeAdapter(given.ApiServerUrl), "`https://HOST` or `https://HOST:PORT`"),
     "certificate_authority": (TypeAdapter(given.CertificateAuthority), "the cluster's CA certificate, PEM, not base64"),
@@ -249,17 +251,20 @@ _SHARED: Mapping[str, tuple[TypeAdapter[str], str]] = {
 """What another stack's output must be, by the field of `google.sharedStack` that names it; and in words."""
 
 
-def shared_value(shared: given.SharedStack, field: str, project: str | None, value: object, secret: bool) -> str:
-    """Another stack's output, if it is what that field is for. `project`: whose the network must be, None: anybody's.
+def of_the_network(google: given.Google, network: str, subnetwork: str) -> str:
+    """The subnetwork, if it may be one of that network. Raises ValueError, without what another stack keeps secret."""
+    shared = google.shared_stack.subnetwork if google.shared_stack is not None else None
+    path = "google.subnetwork" if shared is None else "google.sharedStack.subnetwork"
+    for finding in apart(path, shared or subnetwork, network, subnetwork, google.project):
+        raise ValueError(str(finding))
+    return subnetwork
 
-    Raises ValueError, without the value if it is secret.
-    """
+
+def shared_value(shared: given.SharedStack, field: str, value: object, secret: bool) -> str:
+    """Another stack's output, if it is what that field is for. Raises ValueError, without the value if it is secret."""
     kind, wanted = _SHARED[field]
     try:
-        fit = kind.validate_python(value)
-        problem = of_another_project(fit, project) if field == "network" and project is not None else ""
-        if not problem:
-            return fit
+        return kind.validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
     if value is None:

@@ -15,7 +15,7 @@ from hybridmesh.providers.departure import SECTIONS
 from hybridmesh.settings import NAMESPACE, Settings
 from hybridmesh.settings import models as given
 from hybridmesh.settings.adopted import asked_of_adopted
-from hybridmesh.settings.google_checks import makes_google_machines, reserves_address
+from hybridmesh.settings.google_checks import reserves_address
 from hybridmesh.settings.lost import declarations, declared_lost, lost_machines, present, sections_of_config
 from hybridmesh.settings.network_checks import gateway_account
 from hybridmesh.settings.risks import accepted_risks, losses
@@ -275,7 +275,6 @@ class HybridMesh(pulumi.ComponentResource):
                 gateway=settings.gateway.name,
                 reserve=reserves_address(settings.google, settings.gateway),
                 scrapers=settings.observability.scrapers if settings.observability is not None else (),
-                rules=makes_google_machines(settings.workloads),
             ),
             opts=self._child,
         )

@@ -23,7 +23,7 @@ OWN_LABEL = "hybrid-mesh"
 RULE_NAME = 63
 """How long the name of a firewall rule may be."""
 _ZONE_OF = re.compile("-(ai[0-9]+)?[a-z]$")
-_NETWORK_S_PROJECT = re.compile("projects/([^/]+)/global/networks/")
+_PROJECT_OF = re.compile("projects/([^/]+)/(global|regions/[^/]+)/")
 
 
 def check_google(draft: Draft) -> Iterator[Finding]:
@@ -31,7 +31,7 @@ def check_google(draft: Draft) -> Iterator[Finding]:
     google = draft.section("google", Google)
     if google is not None:
         yield from _place(google)
-        yield from _links(google, rules=makes_google_machines(draft.workloads))
+        yield from _links(google)
         gateway = draft.section_or_default("gateway", Gateway)
         if gateway is not None and reserves_address(google, gateway) and not has_own_address(gateway.values):
             yield from _cluster_of_the_address(google)
@@ -79,11 +79,6 @@ def check_google(draft: Draft) -> Iterator[Finding]:
             yield from _in_region(f"{path}.zone", hardware.zone, region)
 
 
-def makes_google_machines(workloads: Mapping[str, Workload]) -> bool:
-    """Whether any machine is made in Google Cloud."""
-    return any(_made(workloads))
-
-
 def _made(workloads: Mapping[str, Workload]) -> Iterator[tuple[str, str, GceHardware, Workload]]:
     for key, workload in workloads.items():
         if workload.machines is None:
@@ -107,8 +102,7 @@ def _place(google: Google) -> Iterator[Finding]:
             )
 
 
-def _links(google: Google, *, rules: bool) -> Iterator[Finding]:
-    """`rules`: whether machines are made, and firewall rules with them."""
+def _links(google: Google) -> Iterator[Finding]:
     if google.network is not None and "/" in google.network and "/global/networks/" not in google.network:
         yield Finding(
             "google.network",
@@ -116,14 +110,6 @@ def _links(google: Google, *, rules: bool) -> Iterator[Finding]:
             "is the link of something else than a network",
             "Google would refuse the firewall rules.",
             "a network's name, or a link such as `projects/p/global/networks/n`.",
-        )
-    if rules and google.network is not None and (problem := of_another_project(google.network, google.project)):
-        yield Finding(
-            "google.network",
-            google.network,
-            problem,
-            "Google takes firewall rules of a network in the network's own project alone, also in a Shared VPC.",
-            "a network of `google.project`.",
         )
     wanted = f"/regions/{google.region}/subnetworks/"
     if google.subnetwork is not None and "/" in google.subnetwork and wanted not in google.subnetwork:
@@ -134,15 +120,31 @@ def _links(google: Google, *, rules: bool) -> Iterator[Finding]:
             "Google would refuse the machines, and the gateway's address.",
             f"a subnetwork's name, or a link such as `projects/p{wanted}s`.",
         )
+    elif google.network is not None and google.subnetwork is not None:
+        yield from apart("google.subnetwork", google.subnetwork, google.network, google.subnetwork, google.project)
 
 
-def of_another_project(network: str, project: str) -> str:
-    """What is wrong with a network that is another project's, as far as its link tells; empty if nothing is."""
-    found = _NETWORK_S_PROJECT.search(network)
-    # Some links have the project's number, which may be that of any.
-    if found is None or found[1] == project or found[1].isdigit():
-        return ""
-    return f"is a network of another project than `google.project`, {project}"
+def apart(path: str, given: str, network: str, subnetwork: str, project: str) -> Iterator[Finding]:
+    """A network and a subnetwork of two projects, as far as their links tell; `path` and `given`: who says so."""
+    host, owner = project_of_link(network, project), project_of_link(subnetwork, project)
+    # A subnetwork that is given by its name is looked for where its network is.
+    if "/" in subnetwork and host != owner:
+        yield Finding(
+            path,
+            given,
+            f"is a subnetwork of project {owner}, and the network is one of {host}",
+            "The firewall rules would be those of one network, and the machines in another one.",
+            f"both of one project: of {owner}, the network by its link, `projects/{owner}/global/networks/NAME`.",
+        )
+
+
+def project_of_link(link: str, project: str) -> str:
+    """The project of a network or a subnetwork: `project`, unless its link says that it is another's, by its id.
+
+    Some links have the project's number, which may be that of any.
+    """
+    found = _PROJECT_OF.search(link)
+    return project if found is None or found[1].isdigit() else found[1]
 
 
 def reserves_address(google: Google, gateway: Gateway) -> bool:
@@ -157,27 +159,18 @@ def has_own_address(values: Mapping[str, Any]) -> bool:
 
 
 def _cluster_of_the_address(google: Google) -> Iterator[Finding]:
-    """A load balancer of GKE is in the cluster's region and project, and takes no address of another one."""
+    """A load balancer of GKE is in the cluster's region, and takes no address of another one."""
     if google.gke is None:
         return
-    consequence = "The gateway's address is reserved there, and the cluster's load balancer could not have it."
-    instead = "or `google.reserveGatewayAddress: false`, with `gateway.values.service` for a load balancer in the VPC"
     region = _ZONE_OF.sub("", google.gke.location)
     if region != google.region:
         yield Finding(
             "google.gke.location",
             google.gke.location,
             f"is not in `google.region`, {google.region}",
-            consequence,
-            f"a cluster and machines of one region; {instead}.",
-        )
-    if google.gke.project not in (None, google.project):
-        yield Finding(
-            "google.gke.project",
-            google.gke.project,
-            f"is not `google.project`, {google.project}",
-            consequence,
-            f"a cluster and machines of one project; {instead}.",
+            "The gateway's address is reserved there, and the cluster's load balancer could not have it.",
+            "a cluster and machines of one region; or `google.reserveGatewayAddress: false`, with "
+            "`gateway.values.service` for a load balancer in the VPC.",
         )
 
 

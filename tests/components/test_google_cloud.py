@@ -16,7 +16,7 @@ from pulumi.runtime import rpc
 from components.google_cloud import GATEWAY_SUBNETWORK, INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
 from tests.components.harness import KEY, PROJECT_ROOT, World, run
-from tests.settings.test_google import FLEET, INSTANCE, NO_MACHINES, PEM, PEM_KEY, SHARED, gcp_settings
+from tests.settings.test_google import FLEET, INSTANCE, PEM, PEM_KEY, SHARED, gcp_settings
 from tests.settings.test_rules import at
 
 SNAPSHOT = PROJECT_ROOT / "tests" / "components" / "gcp_graph.json"
@@ -122,7 +122,7 @@ def test_the_gateway_has_an_internal_load_balancer_at_a_reserved_address(world: 
 
 def test_the_load_balancer_is_in_the_subnetwork_of_its_address_also_where_the_cluster_is_in_another() -> None:
     assert GATEWAY_SUBNETWORK == "networking.gke.io/internal-load-balancer-subnet"
-    link = "https://www.googleapis.com/compute/v1/projects/h/regions/europe-west3/subnetworks/m"
+    link = "https://www.googleapis.com/compute/v1/projects/my-project/regions/europe-west3/subnetworks/m"
     for change in (at("google/subnetwork", link), at("google/subnetwork", "m")):
         values = stack(change).one("mesh-gateway-release").value("values")
         assert values["service"]["annotations"][GATEWAY_SUBNETWORK] == "m"
@@ -170,11 +170,6 @@ def test_another_stack_s_outputs_take_the_place_of_values() -> None:
             "google.sharedStack.network = net: names an output of stack `my-org/.*` that is not there",
         ),
         (
-            {"net": "https://www.googleapis.com/compute/v1/projects/h/global/networks/n"},
-            "google.sharedStack.network = net: .* that is `https.*/n`, which is a network of "
-            "another project than `google.project`, my-project",
-        ),
-        (
             {"api": "10.9.0.2"},
             "google.sharedStack.apiServer = api: .* that is `10.9.0.2`, which is not",
         ),
@@ -192,10 +187,57 @@ def test_another_stack_s_output_that_is_unfit_is_refused_by_the_setting_s_name(
     assert "PRIVATE KEY" not in str(refused.value)
 
 
-def test_another_stack_s_network_may_be_another_project_s_where_no_machine_takes_a_firewall_rule() -> None:
-    world = shared_world(more=NO_MACHINES, net="projects/h/global/networks/n")
-    assert world.one("mesh-google-gateway-address").value("subnetwork") == "m"
-    assert not [made for made in world.found if "firewall" in made.type]
+HOST_NETWORK = "projects/my-host/global/networks/n"
+HOST_SUBNETWORK = "projects/my-host/regions/europe-west3/subnetworks/m"
+
+
+def in_the_host_project(world: World) -> None:
+    rules = world.of_type("Firewall")
+    assert {(rule.value("project"), rule.value("network")) for rule in rules} == {("my-host", HOST_NETWORK)}
+    assert {tuple(rule.value("targetServiceAccounts")) for rule in rules} == {
+        ("shop-fleet@my-project.iam.gserviceaccount.com",),
+        ("shop-canary@my-project.iam.gserviceaccount.com",),
+    }
+    for made in ("account", "template", "health", "group", "autoscaler"):
+        assert world.one(f"mesh-shop-fleet-{made}").value("project") == "my-project", made
+    assert world.one("mesh-google-gateway-address").value("subnetwork") == HOST_SUBNETWORK
+
+
+@pytest.mark.parametrize(
+    ("subnetwork", "interface"),
+    [
+        ("m", {"subnetwork": "m", "subnetworkProject": "my-host"}),
+        (HOST_SUBNETWORK, {"subnetwork": HOST_SUBNETWORK}),
+    ],
+)
+def test_of_a_shared_vpc_the_rules_are_the_host_project_s_and_all_else_is_the_service_project_s(
+    subnetwork: str, interface: dict[str, str]
+) -> None:
+    world = stack(at("google/network", HOST_NETWORK), at("google/subnetwork", subnetwork))
+    in_the_host_project(world)
+    assert world.one("mesh-shop-canary-instance").value("networkInterfaces") == [interface]
+    assert world.one("mesh-shop-fleet-template").value("networkInterfaces") == [interface]
+    assert world.one("mesh-google-gateway-address").value("project") == "my-project"
+    assert world.one("mesh-gateway-release").value("values")["service"]["annotations"][GATEWAY_SUBNETWORK] == "m"
+    in_the_host_project(shared_world(net=HOST_NETWORK, sub=subnetwork))
+
+
+@pytest.mark.parametrize("host", [HOST_NETWORK, "mesh"])
+def test_the_gateway_s_address_is_of_its_cluster_s_project_for_there_gke_looks_for_it(host: str) -> None:
+    address = stack(at("google/network", host), at("google/gke/project", "my-host")).one("mesh-google-gateway-address")
+    assert address.value("project") == "my-host"
+    owner = "my-host" if host == HOST_NETWORK else "my-project"
+    name = "machines" if owner == "my-host" else "projects/my-project/regions/europe-west3/subnetworks/machines"
+    assert address.value("subnetwork") == name, "its name alone would be looked for in the address's own project"
+
+
+def test_another_stack_s_network_and_subnetwork_of_two_projects_are_refused_without_their_values() -> None:
+    said = (
+        r"google\.sharedStack\.subnetwork = sub: is a subnetwork of project my-host, and the network is one of my-proj"
+    )
+    with pytest.raises(ValueError, match=said) as refused:
+        shared_world(secrets=["net", "sub"], sub=HOST_SUBNETWORK)
+    assert HOST_SUBNETWORK not in str(refused.value)
 
 
 def test_a_secret_that_is_no_address_is_not_shown() -> None:

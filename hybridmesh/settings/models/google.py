@@ -189,14 +189,16 @@ class Google(Model):
     )
     network: Resource | None = setting(
         None,
-        meaning="The VPC network, by name or self link; this or `sharedStack.network`. It is of `project`.",
-        example="mesh",
+        meaning="The VPC network, by name, or by self link; this or `sharedStack.network`. A Shared VPC's is of the "
+        "host project, which its link has to say by the project's id: firewall rules are made there.",
+        example="projects/my-host/global/networks/mesh",
         wrong="machines would be in no network.",
-        fix="a network's name.",
+        fix="a network's name, or a link such as `projects/HOST/global/networks/NAME`.",
     )
     subnetwork: Resource | None = setting(
         None,
-        meaning="The subnetwork of machines and of the gateway's address; this or `sharedStack.subnetwork`.",
+        meaning="The subnetwork of machines and of the gateway's address, of the network's project; this or "
+        "`sharedStack.subnetwork`.",
         example="machines",
         wrong="machines would be in no network.",
         fix="a subnetwork's name.",
@@ -225,7 +227,7 @@ class Google(Model):
     reserve_gateway_address: bool = setting(
         True,
         meaning="Whether the gateway that the stack installs gets an internal load balancer, at an address "
-        "reserved for it in `subnetwork`; the cluster is in `region` and `project` then.",
+        "reserved for it in `subnetwork`; the cluster is in `region` then, and in `gke.project`, or else `project`.",
         example=True,
         wrong="the gateway could get another address, or one in the internet.",
         fix="true or false.",
