@@ -19,7 +19,7 @@ class GceFleetArgs:
     """Inputs of `GceFleet`."""
 
     fleet: str
-    """Its name: that of its service account, its group and its rules, and the beginning of its machines'."""
+    """Its name: that of its group, its rules and the account that is made, and the beginning of its machines'."""
     place: GcePlace
     """Where it is."""
     machine: GceMachine = field(default_factory=GceMachine)
@@ -53,9 +53,9 @@ class GceFleetArgs:
 class GceFleet(pulumi.ComponentResource):
     """Owns a fleet: service account, firewall rules, template, regional group, health check, autoscaler, right to join.
 
-    Not its network, its image, or what runs on its machines besides the proxy. Nothing secret is in its template: see
-    `SelfJoin`. A changed template (another package, root certificate, mesh config, …) rolls through the group: new
-    machines are ready before old ones go, and those leave the mesh before they stop.
+    Not its network, an account that is there, its image, or what runs on its machines besides the proxy. Nothing secret
+    is in its template: see `SelfJoin`. A changed template (another package, root certificate, mesh config, …) rolls
+    through the group: new machines are ready before old ones go, and those leave the mesh before they stop.
     """
 
     service_account: pulumi.Output[str]
@@ -74,7 +74,14 @@ class GceFleet(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         guard = GceGuard(
             name,
-            place.guard_of(fleet, args.app_ports, args.join.gateway_address, args.join.api_server.url, ssh=args.ssh),
+            place.guard_of(
+                fleet,
+                args.machine,
+                args.app_ports,
+                args.join.gateway_address,
+                args.join.api_server.url,
+                ssh=args.ssh,
+            ),
             opts=child,
         )
         accounts = pulumi.Output.all(guard.email, guard.unique_id)

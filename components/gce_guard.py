@@ -9,7 +9,7 @@ import pulumi
 from pulumi_gcp import compute, serviceaccount
 
 from hybridmesh.istio.ports import AGENT_HEALTH, AGENT_STATUS, EAST_WEST_TLS, ENVOY_METRICS, ISTIOD_XDS, SSH
-from hybridmesh.settings.google_checks import project_of_link
+from hybridmesh.settings.google_checks import project_of_account, project_of_link
 
 IAP_RANGE = "35.235.240.0/20"
 """Where connections through Identity-Aware Proxy come from. Source: cloud.google.com/iap/docs/using-tcp-forwarding."""
@@ -36,7 +36,9 @@ class GceGuardArgs:
     """Inputs of `GceGuard`."""
 
     members: str
-    """What the machines are called together: the service account and the rules are named after it."""
+    """What the machines are called together: the rules are named after it, and the service account that is made."""
+    account: str | None = None
+    """The e-mail of a service account that is there; None: one is made."""
     project: str
     """The id of the machines' project, and so of their account."""
     network: pulumi.Input[str]
@@ -61,10 +63,10 @@ class GceGuardArgs:
 
 
 class GceGuard(pulumi.ComponentResource):
-    """Owns a service account, and the firewall rules of the machines that run as it.
+    """Owns a service account, unless one is there, and the firewall rules of the machines that run as it.
 
-    The account has no role in the project: it is a name, for the rules here and for Kubernetes' RBAC. The metadata
-    server, which is name server too, needs no rule.
+    An account that it makes has no role in the project: it is a name, for the rules here and for Kubernetes' RBAC. The
+    metadata server, which is name server too, needs no rule.
     """
 
     email: pulumi.Output[str]
@@ -80,13 +82,7 @@ class GceGuard(pulumi.ComponentResource):
         self._name, self._args = name, args
         self._host = pulumi.Output.from_input(args.network).apply(lambda link: project_of_link(link, args.project))
         self.rules = []
-        account = serviceaccount.Account(
-            f"{name}-account",
-            account_id=args.members,
-            display_name=f"{args.members}: machines of the mesh",
-            project=args.project,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        account = self._find_account(args.account) if args.account is not None else self._make_account()
         self.email, self.unique_id = account.email, account.unique_id
         health = [AGENT_STATUS, AGENT_HEALTH, ENVOY_METRICS]
         if args.app_ports and args.clients:
@@ -112,6 +108,22 @@ class GceGuard(pulumi.ComponentResource):
                 denies=[compute.FirewallDenyArgs(protocol="all")],
             )
         self.register_outputs({"email": self.email, "uniqueId": self.unique_id})
+
+    def _make_account(self) -> serviceaccount.Account:
+        return serviceaccount.Account(
+            f"{self._name}-account",
+            account_id=self._args.members,
+            display_name=f"{self._args.members}: machines of the mesh",
+            project=self._args.project,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _find_account(self, email: str) -> serviceaccount.Account:
+        """Of the name that one has which is made: where the stack has made this very one, it lets go of it, and does
+        not remove it (pulumi, pkg/resource/deploy/step_generator.go, GenerateReadSteps)."""
+        path = f"projects/{project_of_account(email)}/serviceAccounts/{email}"
+        opts = pulumi.ResourceOptions(parent=self)
+        return serviceaccount.Account.get(f"{self._name}-account", path, opts=opts)
 
     def _let_in(self, role: str, ranges: Sequence[pulumi.Input[str]], ports: Sequence[int]) -> None:
         self._rule(

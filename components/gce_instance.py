@@ -15,7 +15,7 @@ class GceInstanceArgs:
     """Inputs of `GceInstance`."""
 
     instance: str
-    """Its name: that of its service account and its rules, too."""
+    """Its name: that of its rules and the account that is made, too."""
     place: GcePlace
     """Where it is."""
     zone: str
@@ -37,9 +37,9 @@ class GceInstanceArgs:
 class GceInstance(pulumi.ComponentResource):
     """Owns one machine: instance, service account, firewall rules, and its right to join, if it does so by itself.
 
-    Not its network, its image, or what runs on it besides the proxy. A changed startup script is there at once, and
-    runs at the next boot. Joined over SSH instead, it is reached by `Connection` through a bastion or an opened tunnel
-    of Identity-Aware Proxy (`gcloud compute start-iap-tunnel`), at `address`.
+    Not its network, an account that is there, its image, or what runs on it besides the proxy. A changed startup script
+    is there at once, and runs at the next boot. Joined over SSH instead, it is reached by `Connection` through a
+    bastion or an opened tunnel of Identity-Aware Proxy (`gcloud compute start-iap-tunnel`), at `address`.
     """
 
     address: pulumi.Output[str]
@@ -57,6 +57,7 @@ class GceInstance(pulumi.ComponentResource):
             name,
             place.guard_of(
                 args.instance,
+                machine,
                 args.app_ports,
                 args.gateway_address,
                 None if args.join is None else args.join.api_server.url,

@@ -30,6 +30,8 @@ class GceMachine:
     """Whether it has an address in the internet. Without, it reaches Google's own APIs by Private Google Access."""
     spot: bool = False
     """Whether it is cheap, and may be taken away with 30 seconds' notice."""
+    service_account: str | None = None
+    """The e-mail of a service account that is there, for it to run as; None: one is made."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of machines and disks, besides `hybrid-mesh`."""
 
@@ -58,6 +60,7 @@ class GcePlace:
     def guard_of(
         self,
         members: str,
+        machine: GceMachine,
         app_ports: Sequence[int],
         gateway_address: pulumi.Input[str],
         api_server: pulumi.Input[str] | None,
@@ -67,6 +70,7 @@ class GcePlace:
         """Inputs of the `GceGuard` of machines here."""
         return GceGuardArgs(
             members=members,
+            account=machine.service_account,
             project=self.project,
             network=self.network,
             app_ports=app_ports,

@@ -230,6 +230,7 @@ def hardware(settings: given.GceHardware) -> GceMachine:
         disk_gb=settings.disk_gb,
         disk_type=settings.disk_type,
         public_address=settings.public_address,
+        service_account=settings.service_account,
         labels={str(key): str(value) for key, value in settings.labels.items()},
     )
 

@@ -40,6 +40,7 @@ def check_google(draft: Draft) -> Iterator[Finding]:
     made = list(_made(draft.workloads))
     if google is not None:
         yield from _egress(google, max((name for _, name, _, _ in made), key=len, default=""))
+        yield from _accounts(google.project, made)
     if made and "google" not in draft.sections:
         yield Finding(
             "google",
@@ -284,6 +285,44 @@ def _in_region(path: str, zone: str, region: str | None) -> Iterator[Finding]:
             "The subnetwork of the machines is in that region.",
             f"a zone such as `{region}-a`.",
         )
+
+
+def _accounts(project: str, made: list[tuple[str, str, GceHardware, Workload]]) -> Iterator[Finding]:
+    """By its account a machine asks for its workload's token, and by it the firewall rules find the machine."""
+    first: dict[str, tuple[str, GceHardware, Workload]] = {}
+    # Those that are made come first: theirs is not the one to be changed.
+    for path, name, hardware, workload in sorted(made, key=lambda found: found[2].service_account is not None):
+        account = hardware.service_account or account_of(name, project)
+        other, like, its_workload = first.setdefault(account, (path, hardware, workload))
+        if path == other or hardware.service_account is None:
+            continue
+        if like.service_account is None:
+            consequence = "That one is made with its machine, and would be looked for before it is there."
+        elif workload is not its_workload:
+            consequence = "A machine of either could ask for the other's tokens, and be let through by its rules."
+        elif hardware.ssh != like.ssh:
+            consequence = "The firewall rule that lets SSH in would be both's."
+        else:
+            continue
+        yield Finding(
+            f"{path}.serviceAccount",
+            account,
+            f"is the service account of `{other}` too",
+            consequence,
+            "another account; machines of one workload with the same `ssh` may share one.",
+        )
+
+
+def account_of(name: str, project: str) -> str:
+    """The e-mail of a service account of that name; a project of a domain is `example.com:my-project`."""
+    domain, _, bare = project.rpartition(":")
+    return f"{name}@{bare}{'.' if domain else ''}{domain}.iam.gserviceaccount.com"
+
+
+def project_of_account(email: str) -> str:
+    """The project of a service account, by its e-mail."""
+    bare, _, domain = email.partition("@")[2].removesuffix(".iam.gserviceaccount.com").partition(".")
+    return f"{domain}:{bare}" if domain else bare
 
 
 def _labels(path: str, hardware: GceHardware) -> Iterator[Finding]:

@@ -271,6 +271,23 @@ def test_instances_of_these_settings_are_made_so() -> None:
     assert instance.value("bootDisk")["initializeParams"]["size"] == 20
 
 
+def test_an_account_that_is_there_is_found_and_none_is_made() -> None:
+    email = "shop@my-accounts.iam.gserviceaccount.com"
+    found = {"email": email, "uniqueId": "7"}
+    names = ("shop-fleet", "shop-canary")
+    world = stack(
+        *(at(f"{place}/serviceAccount", email) for place in (FLEET, INSTANCE)),
+        more={f"mesh-{name}-account": found for name in names},
+    )
+    for name, made in zip(names, ("template", "instance"), strict=True):
+        account = world.one(f"mesh-{name}-account")
+        assert account.read
+        assert account.value("id") == f"projects/my-accounts/serviceAccounts/{email}"
+        assert world.one(f"mesh-{name}-{made}").value("serviceAccount")["email"] == email
+        assert world.one(f"mesh-{name}-deny").value("targetServiceAccounts") == [email]
+        assert [user["name"] for user in world.one(f"mesh-{name}-role-binding").value("subjects")] == [email, "7"]
+
+
 def test_other_ways_out_are_denied_or_not_as_the_settings_say(world: World) -> None:
     assert "mesh-shop-fleet-deny" in world.names()
     open_ = stack(at("google/denyOtherEgress", False))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hybridmesh.settings import Finding, Settings, SettingsError, parse
+from hybridmesh.settings.google_checks import account_of, project_of_account
 from tests.components.harness import gcp_sections
 from tests.istio.test_inputs import certificate
 from tests.settings.test_rules import at, both
@@ -124,6 +125,17 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at(f"{FLEET}/labels", {"1st": "shop"}), f"{FLEET}/labels.1st", "does not begin with a letter"),
         (at(f"{FLEET}/labels", {"goog-team": "shop"}), f"{FLEET}/labels.goog-team", "reserved for Google's own"),
         (at(f"{FLEET}/labels", {"hybrid-mesh": "shop"}), f"{FLEET}/labels.hybrid-mesh", "is set by the stack itself"),
+        (
+            at(f"{FLEET}/serviceAccount", "123-compute@developer.gserviceaccount.com"),
+            f"{FLEET}/serviceAccount",
+            "default one is every machine's of the project",
+        ),
+        (at(f"{FLEET}/serviceAccount", "shop"), f"{FLEET}/serviceAccount", "a service account's e-mail"),
+        (
+            at(f"{FLEET}/serviceAccount", "shop-canary@my-project.iam.gserviceaccount.com"),
+            f"{FLEET}/serviceAccount",
+            "is the service account of `workloads.shop.machines.instances.shop-canary` too",
+        ),
         (at(f"{FLEET}/bootSeconds", 3601), f"{FLEET}/bootSeconds", "less than or equal to 3600"),
         (at("google/network", "projects/p/regions/r/subnetworks/s"), "google.network", "else than a network"),
         (
@@ -202,6 +214,35 @@ def test_network_and_subnetwork_may_be_a_host_project_s(subnetwork: str) -> None
     own = "projects/my-project/regions/europe-west3/subnetworks/s"
     [found] = findings(SHARED_VPC, at("google/subnetwork", own))
     assert "is a subnetwork of project my-project, and the network is one of my-host" in found.problem
+
+
+ACCOUNT = "shop@my-accounts.iam.gserviceaccount.com"
+
+
+def test_machines_may_share_an_account_where_it_gives_them_nothing_that_they_have_not() -> None:
+    shared = (at(f"{FLEET}/serviceAccount", ACCOUNT), at(f"{INSTANCE}/serviceAccount", ACCOUNT))
+    assert findings(*shared) == []
+    [found] = findings(*shared, at(f"{INSTANCE}/ssh", True))
+    assert found.path == INSTANCE.replace("/", ".") + ".serviceAccount"
+    assert found.consequence == "The firewall rule that lets SSH in would be both's."
+
+    def of_two_workloads(sections: dict[str, Any]) -> None:
+        machines = sections["workloads"]["shop"]["machines"]
+        sections["workloads"]["batch"] = {
+            "namespace": "batch",
+            "machines": {"instances": {"batch-canary": machines["instances"]["shop-canary"]}},
+        }
+        machines["instances"] = {}
+
+    [found] = findings(*shared, of_two_workloads)
+    assert found.value == ACCOUNT
+    assert "could ask for the other's tokens" in found.consequence
+
+
+@pytest.mark.parametrize("project", ["my-project", "example.com:my-project"])
+def test_an_account_s_e_mail_says_its_project(project: str) -> None:
+    assert project_of_account(account_of("shop", project)) == project
+    assert account_of("shop", "example.com:p-1") == "shop@p-1.example.com.iam.gserviceaccount.com"
 
 
 ELSEWHERE = at("google/gke/location", "europe-west1-b")

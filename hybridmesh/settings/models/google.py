@@ -25,6 +25,9 @@ _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 _API_SERVER = re.compile(rf"https://({_BYTE}(\.{_BYTE}){{3}}|(?!([^:]*\.)?[0-9]+(:|$)){_WORD}(\.{_WORD})*)(:{_PORT})?")
+_ACCOUNT = re.compile(
+    r"[a-z]([-a-z0-9]*[a-z0-9])?@[a-z][-a-z0-9]*(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.iam\.gserviceaccount\.com"
+)
 _FLEET = re.compile(r"[a-z][-a-z0-9]{4,25}[a-z0-9]")
 
 
@@ -51,6 +54,14 @@ ApiServerUrl = Annotated[
 ]
 CertificateAuthority = Annotated[str, AfterValidator(_pem)]
 Ipv4Range = Annotated[Cidr, AfterValidator(_ipv4)]
+ServiceAccount = Annotated[
+    str,
+    Matching(
+        _ACCOUNT,
+        "a service account's e-mail such as `shop@my-project.iam.gserviceaccount.com`; a project's default one is "
+        "every machine's of the project",
+    ),
+]
 FleetName = Annotated[
     str, Matching(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
@@ -295,6 +306,13 @@ class GceHardware(Model):
         example=False,
         wrong="it could be reached from everywhere.",
         fix="true or false.",
+    )
+    service_account: ServiceAccount | None = setting(
+        None,
+        meaning="The e-mail of a service account that is there, for it to run as; default: one that is made for it.",
+        example="shop@my-project.iam.gserviceaccount.com",
+        wrong="it would be somebody else to Kubernetes and to the firewall.",
+        fix="an account's e-mail, as `gcloud iam service-accounts list` shows it, or leave it out.",
     )
     ssh: bool = setting(
         False,
