@@ -62,6 +62,8 @@ class GceFleet(pulumi.ComponentResource):
     """The e-mail of the service account that its machines run as."""
     instance_group: pulumi.Output[str]
     """The group's URL, for load balancers and `gcloud`."""
+    must_be_allowed: dict[str, pulumi.Output[str]]
+    """What the firewall rules of others have to allow; see `GceGuard`."""
 
     def __init__(self, name: str, args: GceFleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         place, fleet = args.place, args.fleet
@@ -106,7 +108,7 @@ class GceFleet(pulumi.ComponentResource):
             # Google removes no group that has an autoscaler: where the group is replaced, this goes before it.
             opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["target"]),
         )
-        self.service_account = guard.email
+        self.service_account, self.must_be_allowed = guard.email, guard.must_be_allowed
         self.instance_group = group.instance_group
         self.register_outputs({"serviceAccount": self.service_account, "instanceGroup": self.instance_group})
 

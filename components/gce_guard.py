@@ -60,10 +60,29 @@ class GceGuardArgs:
     """What else may be reached: pods, the mirror of packages, databases."""
     deny_other_egress: bool = True
     """Whether nothing else may."""
+    make_rules: bool = True
+    """Whether the firewall rules are made; if not, others make them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One rule of a firewall, of the machines of one account."""
+
+    role: str
+    """What it is for: part of its name."""
+    direction: str
+    """`INGRESS` or `EGRESS`."""
+    ranges: pulumi.Input[Sequence[str]]
+    """CIDRs of who is at the other end."""
+    ports: Sequence[pulumi.Input[int]] = ()
+    """TCP ports; none: all, of every protocol."""
+    deny: bool = False
+    """Whether it denies what no other rule allows."""
 
 
 class GceGuard(pulumi.ComponentResource):
-    """Owns a service account, unless one is there, and the firewall rules of the machines that run as it.
+    """Owns a service account, unless one is there, and the firewall rules of the machines that run as it, unless others
+    make them: then it says what has to be allowed.
 
     An account that it makes has no role in the project: it is a name, for the rules here and for Kubernetes' RBAC. The
     metadata server, which is name server too, needs no rule.
@@ -76,37 +95,18 @@ class GceGuard(pulumi.ComponentResource):
     rules: list[pulumi.Resource]
     """The firewall rules. Machines depend on them, for one that leaves without its rules loses its requests; not by an
     input, or a rule that is replaced would take the template that a group uses with it."""
+    must_be_allowed: dict[str, pulumi.Output[str]]
+    """In words, what the rules of others have to allow, by what it is for; nothing where the rules are made here."""
 
     def __init__(self, name: str, args: GceGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("hybridmesh:gce_guard:GceGuard", name, {"members": args.members}, opts)
+        wanted = rules_of(args)
+        self.must_be_allowed = {} if args.make_rules else {rule.role: in_words(rule) for rule in wanted}
+        told = {"mustBeAllowed": self.must_be_allowed} if self.must_be_allowed else {}
+        super().__init__("hybridmesh:gce_guard:GceGuard", name, {"members": args.members, **told}, opts)
         self._name, self._args = name, args
-        self._host = pulumi.Output.from_input(args.network).apply(lambda link: project_of_link(link, args.project))
-        self.rules = []
         account = self._find_account(args.account) if args.account is not None else self._make_account()
         self.email, self.unique_id = account.email, account.unique_id
-        health = [AGENT_STATUS, AGENT_HEALTH, ENVOY_METRICS]
-        if args.app_ports and args.clients:
-            self._let_in("app", args.clients, args.app_ports)
-        if args.observers:
-            self._let_in("observers", args.observers, health)
-        self._let_in("health", HEALTH_CHECK_RANGES, [AGENT_HEALTH])
-        if args.ssh:
-            self._let_in("iap", [IAP_RANGE], [SSH])
-        gateway = pulumi.Output.from_input(args.gateway_address).apply(range_of)
-        self._let_out("gateway", pulumi.Output.all(gateway), [ISTIOD_XDS, EAST_WEST_TLS])
-        if args.api_server is not None:
-            url = pulumi.Output.from_input(args.api_server)
-            self._let_out("kubernetes", pulumi.Output.all(url.apply(host_range)), [url.apply(port_of)])
-        for way in args.ways:
-            self._let_out(way.name, list(way.ranges), list(way.ports))
-        if args.deny_other_egress:
-            self._rule(
-                "deny",
-                direction="EGRESS",
-                priority=_DENY,
-                destination_ranges=["0.0.0.0/0"],
-                denies=[compute.FirewallDenyArgs(protocol="all")],
-            )
+        self.rules = [self._make_rule(rule) for rule in wanted] if args.make_rules else []
         self.register_outputs({"email": self.email, "uniqueId": self.unique_id})
 
     def _make_account(self) -> serviceaccount.Account:
@@ -125,54 +125,69 @@ class GceGuard(pulumi.ComponentResource):
         opts = pulumi.ResourceOptions(parent=self)
         return serviceaccount.Account.get(f"{self._name}-account", path, opts=opts)
 
-    def _let_in(self, role: str, ranges: Sequence[pulumi.Input[str]], ports: Sequence[int]) -> None:
-        self._rule(
-            f"in-{role}",
-            direction="INGRESS",
-            priority=_ALLOW,
-            source_ranges=pulumi.Output.all(*ranges).apply(lambda known: list(dict.fromkeys(known))),
-            allows=[compute.FirewallAllowArgs(protocol="tcp", ports=[str(port) for port in sorted(set(ports))])],
-        )
-
-    def _let_out(self, role: str, ranges: pulumi.Input[Sequence[str]], ports: Sequence[pulumi.Input[int]]) -> None:
-        tcp = compute.FirewallAllowArgs(protocol="tcp", ports=[pulumi.Output.from_input(p).apply(str) for p in ports])
-        self._rule(
-            f"out-{role}",
-            direction="EGRESS",
-            priority=_ALLOW,
-            destination_ranges=ranges,
-            allows=[tcp if ports else compute.FirewallAllowArgs(protocol="all")],
-        )
-
-    def _rule(
-        self,
-        role: str,
-        *,
-        direction: str,
-        priority: int,
-        source_ranges: pulumi.Input[Sequence[str]] | None = None,
-        destination_ranges: pulumi.Input[Sequence[str]] | None = None,
-        allows: Sequence[compute.FirewallAllowArgs] | None = None,
-        denies: Sequence[compute.FirewallDenyArgs] | None = None,
-    ) -> None:
-        rule = compute.Firewall(
-            f"{self._name}-{role}",
-            name=f"{self._args.members}-{role}",
+    def _make_rule(self, rule: Rule) -> compute.Firewall:
+        args, incoming = self._args, rule.direction == "INGRESS"
+        ports = [pulumi.Output.from_input(port).apply(str) for port in rule.ports]
+        tcp = compute.FirewallAllowArgs(protocol="tcp", ports=ports)
+        return compute.Firewall(
+            f"{self._name}-{rule.role}",
+            name=f"{args.members}-{rule.role}",
             # Google takes a network's rules in its own project alone: cloud.google.com/vpc/docs/shared-vpc.
-            project=self._host,
-            network=self._args.network,
-            direction=direction,
-            priority=priority,
-            source_ranges=source_ranges,
-            destination_ranges=destination_ranges,
-            allows=allows,
-            denies=denies,
+            project=pulumi.Output.from_input(args.network).apply(lambda link: project_of_link(link, args.project)),
+            network=args.network,
+            direction=rule.direction,
+            priority=_DENY if rule.deny else _ALLOW,
+            source_ranges=rule.ranges if incoming else None,
+            destination_ranges=None if incoming else rule.ranges,
+            allows=None if rule.deny else [tcp if ports else compute.FirewallAllowArgs(protocol="all")],
+            denies=[compute.FirewallDenyArgs(protocol="all")] if rule.deny else None,
             # By account rather than by tag, which whoever may edit an instance could give to another one. A rule's
             # accounts may be those of another project: cloud.google.com/firewall/docs/using-firewalls, "Targets".
             target_service_accounts=[self.email],
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.rules.append(rule)
+
+
+def rules_of(args: GceGuardArgs) -> list[Rule]:
+    """All rules that machines need."""
+    rules = []
+    if args.app_ports and args.clients:
+        rules.append(_incoming("app", args.clients, args.app_ports))
+    if args.observers:
+        rules.append(_incoming("observers", args.observers, [AGENT_STATUS, AGENT_HEALTH, ENVOY_METRICS]))
+    rules.append(_incoming("health", HEALTH_CHECK_RANGES, [AGENT_HEALTH]))
+    if args.ssh:
+        rules.append(_incoming("iap", [IAP_RANGE], [SSH]))
+    gateway = pulumi.Output.all(pulumi.Output.from_input(args.gateway_address).apply(range_of))
+    rules.append(_outgoing("gateway", gateway, [ISTIOD_XDS, EAST_WEST_TLS]))
+    if args.api_server is not None:
+        url = pulumi.Output.from_input(args.api_server)
+        rules.append(_outgoing("kubernetes", pulumi.Output.all(url.apply(host_range)), [url.apply(port_of)]))
+    rules += [_outgoing(way.name, list(way.ranges), way.ports) for way in args.ways]
+    if args.deny_other_egress:
+        rules.append(Rule(role="deny", direction="EGRESS", ranges=["0.0.0.0/0"], deny=True))
+    return rules
+
+
+def _incoming(role: str, ranges: Sequence[pulumi.Input[str]], ports: Sequence[int]) -> Rule:
+    once = pulumi.Output.all(*ranges).apply(lambda known: list(dict.fromkeys(known)))
+    return Rule(role=f"in-{role}", direction="INGRESS", ranges=once, ports=sorted(set(ports)))
+
+
+def _outgoing(role: str, ranges: pulumi.Input[Sequence[str]], ports: Sequence[pulumi.Input[int]]) -> Rule:
+    return Rule(role=f"out-{role}", direction="EGRESS", ranges=ranges, ports=ports)
+
+
+def in_words(rule: Rule) -> pulumi.Output[str]:
+    """A rule as one reads it who has to make it."""
+
+    def words(ranges: Sequence[str], ports: Sequence[int]) -> str:
+        if rule.deny:
+            return "EGRESS: nothing else"
+        what = f"tcp {', '.join(map(str, ports))}" if ports else "all protocols"
+        return f"{rule.direction}: {what} {'from' if rule.direction == 'INGRESS' else 'to'} {', '.join(ranges)}"
+
+    return pulumi.Output.all(rule.ranges, pulumi.Output.all(*rule.ports)).apply(lambda both: words(*both))
 
 
 def range_of(address: str) -> str:

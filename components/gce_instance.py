@@ -46,6 +46,8 @@ class GceInstance(pulumi.ComponentResource):
     """Its address in the network."""
     service_account: pulumi.Output[str]
     """The e-mail of the service account that it runs as."""
+    must_be_allowed: dict[str, pulumi.Output[str]]
+    """What the firewall rules of others have to allow; see `GceGuard`."""
 
     def __init__(self, name: str, args: GceInstanceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         place, machine = args.place, args.machine
@@ -107,5 +109,5 @@ class GceInstance(pulumi.ComponentResource):
             ),
         )
         self.address = instance.network_interfaces.apply(lambda interfaces: str(interfaces[0].network_ip))
-        self.service_account = guard.email
+        self.service_account, self.must_be_allowed = guard.email, guard.must_be_allowed
         self.register_outputs({"address": self.address, "serviceAccount": self.service_account})

@@ -56,6 +56,8 @@ class GcePlace:
     """What machines may connect to, besides gateway and API server."""
     deny_other_egress: bool = True
     """Whether they may connect to nothing else."""
+    make_rules: bool = True
+    """Whether the firewall rules are made; if not, others make them."""
 
     def guard_of(
         self,
@@ -81,6 +83,7 @@ class GcePlace:
             api_server=api_server,
             ways=self.ways,
             deny_other_egress=self.deny_other_egress,
+            make_rules=self.make_rules,
         )
 
 

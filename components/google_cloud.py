@@ -91,6 +91,7 @@ class GoogleCloud(pulumi.ComponentResource):
             observers=observers(google.observers, args.scrapers),
             ways=[Way(name=way.name, ranges=way.ranges, ports=way.ports) for way in google.egress],
             deny_other_egress=google.deny_other_egress,
+            make_rules=google.firewall == "make",
         )
         own = google.api_server
         self.api_server = (
@@ -161,10 +162,20 @@ class GoogleCloud(pulumi.ComponentResource):
         if join.machines in machines.fleets:
             fleet = self._fleet(name, machines.fleets[join.machines], ports, join, opts)
             return pulumi.Output.all(
-                kind="fleet", **told, serviceAccount=fleet.service_account, group=fleet.instance_group
+                kind="fleet",
+                **told,
+                serviceAccount=fleet.service_account,
+                group=fleet.instance_group,
+                **_for_others(fleet.must_be_allowed),
             )
         made = self._instance(name, machines.instances[join.machines], ports, join, opts)
-        return pulumi.Output.all(kind="instance", **told, serviceAccount=made.service_account, address=made.address)
+        return pulumi.Output.all(
+            kind="instance",
+            **told,
+            serviceAccount=made.service_account,
+            address=made.address,
+            **_for_others(made.must_be_allowed),
+        )
 
     def _fleet(
         self,
@@ -220,6 +231,11 @@ class GoogleCloud(pulumi.ComponentResource):
             ),
             opts=opts,
         )
+
+
+def _for_others(must_be_allowed: Mapping[str, pulumi.Output[str]]) -> dict[str, pulumi.Output[dict[str, str]]]:
+    """What others have to allow, for who makes their rules."""
+    return {"mustBeAllowed": pulumi.Output.all(**must_be_allowed)} if must_be_allowed else {}
 
 
 def hardware(settings: given.GceHardware) -> GceMachine:

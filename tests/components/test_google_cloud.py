@@ -15,7 +15,8 @@ from pulumi.runtime import rpc
 
 from components.google_cloud import GATEWAY_SUBNETWORK, INTERNAL_GATEWAY
 from components.hybrid_mesh import HybridMesh, HybridMeshArgs
-from tests.components.harness import KEY, PROJECT_ROOT, World, run
+from components.topology import drawing
+from tests.components.harness import GATEWAY_ADDRESS, KEY, PROJECT_ROOT, World, run
 from tests.settings.test_google import FLEET, INSTANCE, PEM, PEM_KEY, SHARED, gcp_settings
 from tests.settings.test_rules import at
 
@@ -286,6 +287,47 @@ def test_an_account_that_is_there_is_found_and_none_is_made() -> None:
         assert world.one(f"mesh-{name}-{made}").value("serviceAccount")["email"] == email
         assert world.one(f"mesh-{name}-deny").value("targetServiceAccounts") == [email]
         assert [user["name"] for user in world.one(f"mesh-{name}-role-binding").value("subjects")] == [email, "7"]
+
+
+OTHERS_RULES = {
+    "in-app": "INGRESS: tcp 8080 from 10.4.0.0/14, 10.2.0.0/20",
+    "in-observers": "INGRESS: tcp 15020, 15021, 15090 from 10.4.0.0/14",
+    "in-health": "INGRESS: tcp 15021 from 35.191.0.0/16, 130.211.0.0/22",
+    "out-gateway": f"EGRESS: tcp 15012, 15443 to {GATEWAY_ADDRESS}/32",
+    "out-kubernetes": "EGRESS: tcp 443 to 10.1.0.2/32",
+    "out-pods": "EGRESS: all protocols to 10.4.0.0/14",
+    "out-machines": "EGRESS: all protocols to 10.2.0.0/20",
+    "out-google": "EGRESS: tcp 443 to 0.0.0.0/0",
+    "deny": "EGRESS: nothing else",
+}
+
+
+def test_rules_that_others_make_are_not_made_but_said() -> None:
+    outputs: list[Any] = []
+    settings = gcp_settings(at("google/firewall", "existing"))
+
+    def program() -> object:
+        return HybridMesh("mesh", HybridMeshArgs(settings=settings)).topology.apply(outputs.append)
+
+    world = run(program, answers=ANSWERS)
+    assert not world.of_type("Firewall")
+    for name in ("shop-fleet", "shop-canary"):
+        assert world.one(f"mesh-{name}", "GceGuard").value("mustBeAllowed") == OTHERS_RULES
+    [topology] = outputs
+    assert topology["google"]["shop-fleet"]["mustBeAllowed"] == OTHERS_RULES
+    assert topology["google"]["shop-canary"]["mustBeAllowed"] == OTHERS_RULES
+    assert 'gce-shop-fleet["shop-fleet' in drawing(topology)
+
+
+def test_a_first_preview_says_of_rules_that_others_make_all_that_is_known_by_then() -> None:
+    guard = stack(at("google/firewall", "existing"), preview=True).one("mesh-shop-fleet", "GceGuard")
+    unknown = {"out-gateway", "out-kubernetes"}
+    known = {role: said for role, said in OTHERS_RULES.items() if role not in unknown}
+    assert {role: said for role, said in guard.inputs["mustBeAllowed"].items() if role not in unknown} == known
+
+
+def test_with_rules_of_its_own_a_stack_asks_nothing_of_others(world: World) -> None:
+    assert world.one("mesh-shop-fleet", "GceGuard").value("mustBeAllowed") is None
 
 
 def test_other_ways_out_are_denied_or_not_as_the_settings_say(world: World) -> None:

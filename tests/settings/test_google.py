@@ -101,6 +101,7 @@ def test_the_committed_example_is_right_as_it_is() -> None:
         (at("google/clients", ["0.0.0.0/33"]), "google.clients[0]", "IPv4 or IPv6"),
         (at("google/egress/0/name", "Pods!"), "google.egress[0].name", "RFC 1123 label"),
         (at("google/gke/name", ...), "google.gke.name", "missing"),
+        (at("google/firewall", "adopt"), "google.firewall", "'make' or 'existing'"),
         (at("google/denyOtherEgress", "perhaps"), "google.denyOtherEgress", "boolean"),
         (at(f"{FLEET}/bootSeconds", 0), f"{FLEET}/bootSeconds", "greater than or equal to 1"),
         (at(f"{FLEET}/updateSeconds", 90_000), f"{FLEET}/updateSeconds", "less than or equal to 86400"),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -270,6 +270,14 @@ class Google(Model):
         example=True,
         wrong="machines could connect to anywhere.",
         fix="true or false.",
+    )
+    firewall: Literal["make", "existing"] = setting(
+        "make",
+        meaning="Whether the machines' firewall rules are made, or are there, made by others; then the preview and the "
+        "output `topology` say what they have to allow.",
+        example="existing",
+        wrong="the machines could be reached by nobody, or by more than shall.",
+        fix="`make`, or `existing`.",
     )
 
 
