@@ -154,8 +154,9 @@ class GceFleet(pulumi.ComponentResource):
             )
             if machine.spot
             else None,
-            metadata=metadata_of(startup_script, args.ssh),
+            metadata=metadata_of(machine, startup_script, args.ssh),
             labels=labels,
+            tags=list(machine.tags) or None,
             opts=pulumi.ResourceOptions(parent=self, depends_on=guard.rules),
         )
 

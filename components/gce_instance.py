@@ -99,8 +99,9 @@ class GceInstance(pulumi.ComponentResource):
             shielded_instance_config=compute.InstanceShieldedInstanceConfigArgs(
                 enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
             ),
-            metadata=metadata_of(script, args.ssh),
+            metadata=metadata_of(machine, script, args.ssh),
             labels=labels,
+            tags=list(machine.tags) or None,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=guard.rules,

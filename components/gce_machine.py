@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from hybridmesh.settings.google_checks import OWN_LABEL, project_of_link
+from hybridmesh.settings.google_checks import OS_LOGIN, OWN_LABEL, project_of_link
 
 from .gce_guard import GceGuardArgs, Way
 
@@ -34,6 +34,10 @@ class GceMachine:
     """The e-mail of a service account that is there, for it to run as; None: one is made."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of machines and disks, besides `hybrid-mesh`."""
+    tags: Sequence[str] = ()
+    """Network tags, for routes and rules of others; the rules here go by account."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Metadata, besides and over what machines have here; nothing secret."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,13 +91,18 @@ class GcePlace:
         )
 
 
-def metadata_of(startup_script: pulumi.Input[str] | None, ssh: bool) -> dict[str, pulumi.Input[str]]:
+def metadata_of(
+    machine: GceMachine, startup_script: pulumi.Input[str] | None, ssh: bool
+) -> dict[str, pulumi.Input[str]]:
     """What a machine's metadata says: who may log in, where its console goes, and what it runs at each boot."""
     return {
-        # Logins are IAM's matter where SSH is let in, and no key of the project opens this machine.
-        **({"enable-oslogin": "TRUE"} if ssh else {}),
-        "block-project-ssh-keys": "TRUE",
+        # What it says while it joins is in Cloud Logging then, also of a machine that is gone by now. A policy may
+        # forbid it: constraints/compute.managed.disableSerialPortLogging.
         "serial-port-logging-enable": "TRUE",
+        **machine.metadata,
+        # Logins are IAM's matter where SSH is let in, and no key of the project opens this machine.
+        **({OS_LOGIN: "TRUE"} if ssh else {}),
+        "block-project-ssh-keys": "TRUE",
         **({} if startup_script is None else {"startup-script": startup_script}),
     }
 

@@ -119,6 +119,7 @@ class GoogleCloud(pulumi.ComponentResource):
                 subnetwork=subnetwork_seen_from(project, self.place),
                 address_type="INTERNAL",
                 description="The east-west gateway, by which machines reach istiod",
+                labels=dict(google.labels) or None,
                 opts=self._child,
             ).address
         self.register_outputs({"gatewayAddress": self._address})
@@ -191,7 +192,7 @@ class GoogleCloud(pulumi.ComponentResource):
             GceFleetArgs(
                 fleet=join.machines,
                 place=replace(self.place, observers=join.scrapers),
-                machine=replace(hardware(fleet), spot=fleet.spot),
+                machine=replace(hardware(fleet, self._google), spot=fleet.spot),
                 zones=fleet.zones,
                 min_size=fleet.min_size,
                 max_size=fleet.max_size or fleet.min_size,
@@ -222,7 +223,7 @@ class GoogleCloud(pulumi.ComponentResource):
                 instance=join.machines,
                 place=replace(self.place, observers=join.scrapers),
                 zone=instance.zone,
-                machine=hardware(instance),
+                machine=hardware(instance, self._google),
                 app_ports=ports,
                 ssh=instance.ssh,
                 protect=instance.protect,
@@ -238,8 +239,8 @@ def _for_others(must_be_allowed: Mapping[str, pulumi.Output[str]]) -> dict[str, 
     return {"mustBeAllowed": pulumi.Output.all(**must_be_allowed)} if must_be_allowed else {}
 
 
-def hardware(settings: given.GceHardware) -> GceMachine:
-    """What machines of these settings are made of."""
+def hardware(settings: given.GceHardware, google: given.Google) -> GceMachine:
+    """What machines of these settings are made of, and of those for all machines."""
     return GceMachine(
         machine_type=settings.machine_type,
         image=settings.image,
@@ -247,7 +248,9 @@ def hardware(settings: given.GceHardware) -> GceMachine:
         disk_type=settings.disk_type,
         public_address=settings.public_address,
         service_account=settings.service_account,
-        labels={str(key): str(value) for key, value in settings.labels.items()},
+        labels={**google.labels, **settings.labels},
+        tags=list(dict.fromkeys((*google.tags, *settings.tags))),
+        metadata={**google.metadata, **settings.metadata},
     )
 
 

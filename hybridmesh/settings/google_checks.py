@@ -20,6 +20,11 @@ OWN_WAYS = ("gateway", "kubernetes")
 """Names of the ways out that machines have without `google.egress`."""
 OWN_LABEL = "hybrid-mesh"
 """The label that machines have without `labels`."""
+OWN_METADATA = ("startup-script", "block-project-ssh-keys")
+"""Metadata that machines have without `metadata`, and that nothing else may take the place of."""
+OS_LOGIN = "enable-oslogin"
+"""By this key of metadata IAM says who logs in."""
+_KEYS = ("ssh-keys", "sshKeys")
 RULE_NAME = 63
 """How long the name of a firewall rule may be."""
 _ZONE_OF = re.compile("-(ai[0-9]+)?[a-z]$")
@@ -37,6 +42,8 @@ def check_google(draft: Draft) -> Iterator[Finding]:
             yield from _cluster_of_the_address(google)
         yield from open_to_everybody("google.observers", google.observers)
         yield from _api_server(google)
+        yield from _labels("google", google.labels)
+        yield from _metadata("google", google.metadata)
     made = list(_made(draft.workloads))
     if google is not None:
         yield from _egress(google, max((name for _, name, _, _ in made), key=len, default=""))
@@ -72,7 +79,9 @@ def check_google(draft: Draft) -> Iterator[Finding]:
                 "Nobody knows the addresses of its machines beforehand.",
                 "`registration: auto`.",
             )
-        yield from _labels(path, hardware)
+        yield from _labels(path, hardware.labels)
+        yield from _metadata(path, hardware.metadata)
+        yield from _logins(path, hardware, google)
         region = google.region if google is not None else None
         if isinstance(hardware, Fleet):
             yield from _fleet(path, hardware, region)
@@ -325,8 +334,40 @@ def project_of_account(email: str) -> str:
     return f"{domain}:{bare}" if domain else bare
 
 
-def _labels(path: str, hardware: GceHardware) -> Iterator[Finding]:
-    for key, value in hardware.labels.items():
+def _metadata(path: str, metadata: Mapping[str, str]) -> Iterator[Finding]:
+    for key, value in metadata.items():
+        if key in OWN_METADATA:
+            yield Finding(
+                f"{path}.metadata.{key}",
+                value,
+                "is set by the stack itself",
+                "The machines would not join, or keys of the project would open them.",
+                "leave it out; a script of yours belongs into the image, or into `startup-script-url`.",
+            )
+        elif key in _KEYS:
+            yield Finding(
+                f"{path}.metadata.{key}",
+                "",
+                "lets in whoever has such a key",
+                "IAM could not take it back, and nobody would see who it was.",
+                "`ssh: true`, by which IAM says who logs in.",
+            )
+
+
+def _logins(path: str, hardware: GceHardware, google: Google | None) -> Iterator[Finding]:
+    metadata = {**(google.metadata if google is not None else {}), **hardware.metadata}
+    if hardware.ssh and metadata.get(OS_LOGIN, "TRUE").upper() != "TRUE":
+        yield Finding(
+            f"{path}.ssh",
+            "true",
+            f"needs OS Login, and `metadata` has `{OS_LOGIN}: {metadata[OS_LOGIN]}`",
+            "SSH would be let in, and IAM would not say whom.",
+            f"leave out `{OS_LOGIN}`, or `ssh: false`.",
+        )
+
+
+def _labels(path: str, labels: Mapping[str, str]) -> Iterator[Finding]:
+    for key, value in labels.items():
         if key == OWN_LABEL:
             yield Finding(
                 f"{path}.labels.{key}",

@@ -411,6 +411,42 @@ def test_machines_are_of_the_hardware_of_the_settings() -> None:
     assert template.value("labels") == disk["labels"] == {"team": "shop", "hybrid-mesh": "shop-fleet"}
 
 
+def test_what_all_machines_carry_is_below_what_each_one_has() -> None:
+    world = stack(
+        at("google/labels", {"cost-center": "4711", "team": "platform"}),
+        at("google/tags", ["through-proxy", "shop"]),
+        at("google/metadata", {"enable-osconfig": "TRUE", "serial-port-logging-enable": "FALSE", "tier": "all"}),
+        at(f"{FLEET}/tags", ["shop", "fleet"]),
+        at(f"{FLEET}/metadata", {"tier": "own"}),
+    )
+    template, instance = world.one("mesh-shop-fleet-template"), world.one("mesh-shop-canary-instance")
+    for made, name in ((template, "shop-fleet"), (instance, "shop-canary")):
+        labels = {"cost-center": "4711", "team": "shop", "hybrid-mesh": name}
+        assert made.value("labels") == labels
+        disk = template.value("disks")[0] if made is template else instance.value("bootDisk")["initializeParams"]
+        assert disk["labels"] == labels
+    assert (template.value("tags"), instance.value("tags")) == (
+        ["through-proxy", "shop", "fleet"],
+        ["through-proxy", "shop"],
+    )
+    own = {key: value for key, value in template.value("metadata").items() if key != "startup-script"}
+    assert own == {
+        "enable-osconfig": "TRUE",
+        "serial-port-logging-enable": "FALSE",
+        "tier": "own",
+        "block-project-ssh-keys": "TRUE",
+    }
+    assert instance.value("metadata")["tier"] == "all"
+    address = world.one("mesh-google-gateway-address")
+    assert address.value("labels") == {"cost-center": "4711", "team": "platform"}
+
+
+def test_without_them_nothing_is_there_that_was_not_before(world: World) -> None:
+    assert world.one("mesh-google-gateway-address").value("labels") is None
+    assert world.one("mesh-shop-fleet-template").value("tags") is None
+    assert world.one("mesh-shop-canary-instance").value("tags") is None
+
+
 def test_machines_that_go_serve_on_as_long_as_the_settings_say() -> None:
     changed = stack(at("sidecar/upgrade", {"cutOffSeconds": 40}))
     for world, seconds in ((stack(), 15), (changed, 40)):

@@ -65,6 +65,16 @@ ServiceAccount = Annotated[
 FleetName = Annotated[
     str, Matching(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
 ]
+NetworkTag = Annotated[
+    str,
+    Matching(
+        re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"), "a network tag (1 to 63 of a-z, 0-9 and -, a letter first)"
+    ),
+]
+MetadataKey = Annotated[
+    str, Matching(re.compile(r"[-_A-Za-z0-9]{1,128}"), "a key of metadata (1 to 128 of a-z, A-Z, 0-9, - and _)")
+]
+Metadata = Mapping[MetadataKey, str]
 BootSeconds = Annotated[Whole, Field(ge=1, le=3600)]
 DiskSize = Annotated[Whole, Field(ge=10, le=65536)]
 Size = Annotated[Whole, Field(ge=1, le=1000)]
@@ -271,6 +281,27 @@ class Google(Model):
         wrong="machines could connect to anywhere.",
         fix="true or false.",
     )
+    labels: Labels = setting(
+        default_factory=dict,
+        meaning="Labels of all machines, their disks, and the gateway's address; a machine's own count over them.",
+        example={"cost-center": "4711"},
+        wrong="costs could not be told apart, or a policy would refuse the machines.",
+        fix="`{key: value}`, in lower case.",
+    )
+    tags: tuple[NetworkTag, ...] = setting(
+        (),
+        meaning="Network tags of all machines, for routes and firewall rules of others; besides a machine's own.",
+        example=["through-proxy"],
+        wrong="others' routes and rules would not find the machines.",
+        fix="a list of tags, in lower case.",
+    )
+    metadata: Metadata = setting(
+        default_factory=dict,
+        meaning="Metadata of all machines, nothing secret; a machine's own counts over it.",
+        example={"enable-osconfig": "TRUE", "serial-port-logging-enable": "FALSE"},
+        wrong="the machines' agents would do what they do by default, or a policy would refuse the machines.",
+        fix='`{key: "value"}`, values such as TRUE in quotes.',
+    )
     firewall: Literal["make", "existing"] = setting(
         "make",
         meaning="Whether the machines' firewall rules are made, or are there, made by others; then the preview and the "
@@ -335,6 +366,20 @@ class GceHardware(Model):
         example={"team": "shop"},
         wrong="costs could not be told apart.",
         fix="`{key: value}`, in lower case.",
+    )
+    tags: tuple[NetworkTag, ...] = setting(
+        (),
+        meaning="Its network tags, besides `google.tags`.",
+        example=["shop"],
+        wrong="others' routes and rules would not find it.",
+        fix="a list of tags, in lower case.",
+    )
+    metadata: Metadata = setting(
+        default_factory=dict,
+        meaning="Its metadata, over `google.metadata`; nothing secret, for every program on it may read all.",
+        example={"shop-config": "eu"},
+        wrong="what runs on it would not be told.",
+        fix='`{key: "value"}`, values such as TRUE in quotes.',
     )
 
 
