@@ -77,7 +77,7 @@ AGENT_SCRIPTS: Final = ("agent.sh", "lib.sh")
 LEAVE_SCRIPTS: Final = ("agent-leave.sh", "leave.sh", "lib.sh")
 """Those of both ways to leave."""
 BRING_SCRIPTS: Final = ("bring.sh", "lib.sh")
-PROBE_FUNCTIONS: Final = ("scrub", "proxy_group", "unredirected", "can_connect")
+PROBE_FUNCTIONS: Final = ("scrub", "proxy_group", "unredirected", "as_proxy", "can_connect")
 """What the probe, which comes without a payload, takes of lib.sh."""
 
 FILES: Final = frozenset(

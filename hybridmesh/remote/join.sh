@@ -209,7 +209,7 @@ has_our_token() {
 # A new token is for a VM that is out. One that a reboot took away is needed by nobody, and restarts nothing.
 deliver_token() {
     if gets_own_token; then return; fi
-    token=/run/secrets/tokens/istio-token
+    token=$TOKENS/istio-token
     delivered=$STATE/delivered/token-sha256
     if [ ! -f "$delivered" ] && [ -f "$token" ]; then digest "$token" >"$delivered"; fi
     has_our_token || [ "${NEEDS_NO_TOKEN-}" ] || : >"$STATE/restart-needed"
@@ -232,11 +232,10 @@ deliver_hosts() {
 
 deliver_files() {
     step files
-    ensure_folder /etc/istio/config 755 istio-proxy:istio-proxy
+    guard_folders
     ensure_folder /etc/istio/proxy 755 istio-proxy:istio-proxy
     ensure_folder /etc/certs 755 istio-proxy:istio-proxy
-    ensure_folder /run/secrets 755 istio-proxy:root
-    ensure_folder /run/secrets/tokens 700 istio-proxy:istio-proxy
+    ensure_token_folder
     drop_unfit_certificate
     deliver_root_certificate
     deliver_authorities

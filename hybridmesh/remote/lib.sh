@@ -28,6 +28,7 @@ UPKEEP='hybrid-mesh-network.service hybrid-mesh-ready.service hybrid-mesh-follow
 AGENT=/var/lib/hybrid-mesh-agent
 AGENT_UNIT=hybrid-mesh-agent.service
 AGENT_PORT=19090
+TOKENS=/run/secrets/tokens
 read -r HOST </proc/sys/kernel/hostname
 STEP=start
 FAILED=
@@ -260,23 +261,59 @@ install_file() {
     once_unlocked $((NOW + seconds)) timeout "$seconds" "$@"
 }
 
-# ensure_folder PATH MODE OWNER: root's own links are followed, and none that the proxy has laid in a folder of its own
+# As the proxy's user: in a folder of its own that may lay a link at any moment, also where root has just seen none.
+as_proxy() {
+    setpriv --reuid istio-proxy --regid istio-proxy --clear-groups "$@"
+}
+
+# ensure_folder PATH MODE OWNER, in a folder of root's
 ensure_folder() {
-    if [ -L "$1" ] && [ "$(stat -c %u "$1")" != 0 ]; then
-        log "note: $1 is a link of $(stat -c %U "$1"), to $(readlink "$1"): it is removed"
-        rm -f "$1"
-    fi
     install -d -m "$2" -o "${3%:*}" -g "${3#*:}" "$1"
+}
+
+# The agent makes others in the folder above, which is the proxy's for that.
+ensure_token_folder() {
+    ensure_folder "${TOKENS%/*}" 755 istio-proxy:root
+    if [ -L "$TOKENS" ]; then
+        log "note: $TOKENS is a link of $(stat -c %U "$TOKENS"), to $(readlink "$TOKENS"): it is removed"
+        rm -f "$TOKENS"
+    fi
+    mkdir -p "$TOKENS"
+    chown -h istio-proxy:istio-proxy "$TOKENS"
+    as_proxy chmod 700 "$TOKENS"
+}
+
+# The package gives these to the proxy, which only reads there; and its start runs sidecar.env and cluster.env as root.
+guard_folders() {
+    ensure_folder /var/lib/istio/envoy 755 root:root
+    ensure_folder /etc/istio/config 755 root:root
 }
 
 # write_file SOURCE TARGET MODE OWNER: atomic; nobody else can read it at any moment, nor put a link in its way
 # A full disk costs nothing of what is there, also where the caller goes on after a failure.
 write_file() {
-    if ! { install -T -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.hybrid-mesh-new" && mv -f "$2.hybrid-mesh-new" "$2"; }; then
+    case $4 in
+        istio-proxy:*) write_as_proxy "$1" "$2" "$3" ;;
+        *) write_as_root "$@" ;;
+    esac || return 1
+    if command -v restorecon >/dev/null; then restorecon "$2" || :; fi
+}
+
+write_as_root() {
+    if ! { install -T -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.hybrid-mesh-new" && mv -fT "$2.hybrid-mesh-new" "$2"; }; then
         rm -f "$2.hybrid-mesh-new"
         return 1
     fi
-    if command -v restorecon >/dev/null; then restorecon "$2" || :; fi
+}
+
+write_as_proxy() {
+    # shellcheck disable=SC2016 # the inner shell's own
+    as_proxy /bin/sh -c '
+        umask 077
+        rm -f "$0.hybrid-mesh-new"
+        cat >"$0.hybrid-mesh-new" && chmod "$1" "$0.hybrid-mesh-new" && mv -fT "$0.hybrid-mesh-new" "$0" && exit
+        rm -f "$0.hybrid-mesh-new"
+        exit 1' "$2" "$3" <"$1"
 }
 
 # /etc/hosts without our block. A block whose end someone took away costs no line that follows it.

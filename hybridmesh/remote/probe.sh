@@ -124,7 +124,7 @@ key() {
 
 # Claims alone prove nothing to anybody.
 claims() {
-    [ ! -f "$TOKEN" ] || cut -d . -f 2 "$TOKEN"
+    [ ! -f "$TOKEN" ] || as_proxy cut -s -d . -f 2 "$TOKEN"
 }
 
 ready() {
@@ -193,7 +193,7 @@ outbound() {
 }
 
 access_log() {
-    tail -n 2000 /var/log/istio/istio.log | grep -F rbac_access_denied | tail -n 5 | cut -c 1-500
+    as_proxy tail -n 2000 /var/log/istio/istio.log | grep -F rbac_access_denied | tail -n 5 | cut -c 1-500
 }
 
 # A script that is missing was removed; one that hangs says nothing.
@@ -202,9 +202,14 @@ manifest() {
     case $? in 124) return 124 ;; *) return 0 ;; esac
 }
 
-# tail_of FILE LINES
+# tail_of FILE LINES WIDTH
 tail_of() {
-    tail -n "$2" "$1" | cut -c "1-${3:-500}"
+    tail -n "$2" "$1" | cut -c "1-$3"
+}
+
+# The same of a file in a folder of the proxy's, as the proxy: a link there shows nothing that is root's alone.
+proxy_tail() {
+    as_proxy tail -n "$2" "$1" | cut -c "1-$3"
 }
 
 environment() {
@@ -215,8 +220,8 @@ environment() {
 }
 
 bundle() {
-    section log/istio.log tail_of /var/log/istio/istio.log 5000 2000
-    section log/istio.err.log tail_of /var/log/istio/istio.err.log 2000 2000
+    section log/istio.log proxy_tail /var/log/istio/istio.log 5000 2000
+    section log/istio.err.log proxy_tail /var/log/istio/istio.err.log 2000 2000
     section log/hybrid-mesh.log tail_of /var/log/hybrid-mesh.log 2000 2000
     section log/journal.log timeout 20 journalctl --no-pager --lines=1000 --unit=istio --unit='hybrid-mesh-*'
     section log/kernel.log timeout 20 journalctl --no-pager --lines=200 --dmesg
@@ -252,8 +257,8 @@ main() {
     section cluster.env cat /var/lib/istio/envoy/cluster.env
     section hosts-block hosts_block
     section hosts-wanted cat "$STATE/hosts"
-    section certificate cat /etc/certs/cert-chain.pem
-    section root-certificate cat /etc/certs/root-cert.pem
+    section certificate as_proxy cat /etc/certs/cert-chain.pem
+    section root-certificate as_proxy cat /etc/certs/root-cert.pem
     section key key
     section claims claims
     section certs admin certs
@@ -271,8 +276,8 @@ main() {
     section denied access_log
     section manifest manifest
     section manifest-recorded cat "$STATE/manifest"
-    section agent-log tail_of /var/log/istio/istio.log 60
-    section agent-errors tail_of /var/log/istio/istio.err.log 20
+    section agent-log proxy_tail /var/log/istio/istio.log 60 500
+    section agent-errors proxy_tail /var/log/istio/istio.err.log 20 500
     [ "$BUNDLE" != yes ] || bundle
     section unread echo "$UNREAD"
     section end date +%s

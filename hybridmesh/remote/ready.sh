@@ -16,11 +16,12 @@ json_string() {
     printf '"%s"' "$(printf '%s' "$1" | tr -d '[:cntrl:]' | sed 's/[\\"]/\\&/g')"
 }
 
+# As the proxy: a link that it has laid there shows nothing that it could not read itself.
 show_logs() {
     for file in /var/log/istio/istio.err.log /var/log/istio/istio.log; do
         [ -s "$file" ] || continue
         echo "--- last lines of $file on $HOST"
-        tail -n 20 "$file" | cut -c 1-500
+        as_proxy tail -n 20 "$file" | cut -c 1-500
     done
     echo "--- systemctl status istio on $HOST"
     timeout 10 systemctl status --no-pager --lines=0 istio || :
@@ -28,7 +29,7 @@ show_logs() {
 
 # The likeliest cause, by what the agent says
 remedy() {
-    recent=$(tail -n 60 /var/log/istio/istio.log /var/log/istio/istio.err.log 2>/dev/null || :)
+    recent=$(as_proxy tail -n 60 /var/log/istio/istio.log /var/log/istio/istio.err.log 2>/dev/null || :)
     case $recent in
         *'certificate has expired or is not yet valid'*) echo "set this VM's clock, then pulumi up" ;;
         *'certificate signed by unknown authority'*) echo 'the root certificate here is not that of istiod: pulumi up --refresh' ;;

@@ -149,10 +149,16 @@ restore_parts() {
     quietly tar -C "$PREVIOUS/unpacked" -xpf "$PREVIOUS/parts.tar" ||
         fail 'the files that were here cannot be put back' 'make room on the disk, then pulumi up'
     (cd / && parts) | grep -vxFf "$PREVIOUS/parts" | while IFS= read -r part; do rm -rf "/${part:?}"; done
+    guard_folders
     while IFS= read -r part; do
+        if [ "/$part" = "$TOKENS/istio-token" ]; then
+            ensure_token_folder
+            write_file "$PREVIOUS/unpacked/$part" "/$part" 600 istio-proxy:istio-proxy
+            continue
+        fi
         mkdir -p "/${part%/*}"
         rm -rf "/${part:?}"
-        mv "$PREVIOUS/unpacked/$part" "/$part"
+        mv -T "$PREVIOUS/unpacked/$part" "/$part"
         if command -v restorecon >/dev/null; then restorecon -R "/$part" || :; fi
     done <"$PREVIOUS/parts"
     rm -f "$STATE/restart-needed"
@@ -201,7 +207,7 @@ switch() {
     version=$(installed_version)
     keep_previous
     BEGAN=$(date +%s)
-    since=$(wc -c <"$ERRORS" 2>/dev/null || echo 0)
+    since=$(as_proxy stat -Lc %s "$ERRORS" 2>/dev/null || echo 0)
     if /bin/sh ./switch.sh forward 2>said; then
         cat said >&2
         rm -rf "$STATE/switching" "$PREVIOUS"
@@ -211,7 +217,7 @@ switch() {
     fi
     cat said >&2
     {
-        tail -c "+$((since + 1))" "$ERRORS" 2>/dev/null | tail -n 20
+        as_proxy tail -c "+$((since + 1))" "$ERRORS" 2>/dev/null | tail -n 20
         timeout 10 journalctl --unit=istio --since="@$BEGAN" --output=cat --no-pager 2>/dev/null | tail -n 20 || :
     } | cut -c 1-500 >errors
     what=$(said "FAILED on $HOST at step ")

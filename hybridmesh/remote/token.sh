@@ -17,7 +17,7 @@ ACCOUNT=$(setting service-account)
 IDENTITY_URL=$(setting identity-url)
 IDENTITY_HEADER=$(setting identity-header)
 SECONDS_VALID=$(setting token-seconds 3600)
-TOKEN=/run/secrets/tokens/istio-token
+TOKEN=$TOKENS/istio-token
 AUTHORITIES=$STATE/kubernetes-ca.pem
 now
 END=$((NOW + 40)) # a metadata server, or a way to Kubernetes, that is not there yet at boot
@@ -100,8 +100,7 @@ explain() {
 }
 
 deliver() {
-    ensure_folder /run/secrets 755 istio-proxy:root
-    ensure_folder /run/secrets/tokens 700 istio-proxy:istio-proxy
+    ensure_token_folder
     printf '%s' "$token" >token
     write_file token "$TOKEN" 600 istio-proxy:istio-proxy
     rm -f "$STATE/token-refused"

@@ -44,7 +44,7 @@ rotate() {
     for file in /var/log/istio/istio.log /var/log/istio/istio.err.log; do
         code=0
         # shellcheck disable=SC2016 # the inner shell's own
-        setpriv --reuid istio-proxy --regid istio-proxy --clear-groups /bin/sh -c '
+        as_proxy /bin/sh -c '
             if [ ! -f "$0" ] || [ "$(stat -Lc %s "$0")" -le "$1" ]; then exit 0; fi
             [ -w "$0" ] || exit 1
             rm -f "$0.new"

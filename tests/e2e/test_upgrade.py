@@ -33,9 +33,10 @@ WHAT_RUNS = (
     "dpkg-query -L istio-sidecar | sed 's,^/,,'; echo etc/istio/config/mesh; echo var/lib/istio/envoy/cluster.env; "
     "ls etc/systemd/system/hybrid-mesh-*.service etc/systemd/system/istio.service.d/*; } | "
     'while read -r file; do if [ -f "$file" ]; then sha256sum "$file"; fi; done; '
-    "sed -n '/^# BEGIN/,/^# END/p' etc/hosts"
+    "sed -n '/^# BEGIN/,/^# END/p' etc/hosts; "
+    "stat -c '%a %U %n' var/lib/istio/envoy etc/istio/config"
 )
-"""All that makes a version: package, bootstrap, scripts, units, hosts block."""
+"""All that makes a version: package, bootstrap, scripts, units, hosts block, and whose the folders are."""
 OUTAGE_SECONDS = 60
 
 

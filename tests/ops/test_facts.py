@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 
 from hybridmesh import remote
 from hybridmesh.ops.facts import ProbeError, drift, environment, facts, requests_by_cluster, sections
+from tests.environment import as_root
 from tests.ops.probed import (
     CERTS,
     HOST,
@@ -208,6 +211,7 @@ PROGRAMS = {
     "iptables-legacy-save": "",
     "iptables-nft-save": "echo '-A PREROUTING -j ISTIO_INBOUND'",
     "bash": '[ "$4" = 15012 ] || { echo Connection refused >&2; exit 1; }',  # as can_connect asks it
+    "setpriv": 'shift 5; exec "$@"',  # as_proxy
     "getent": "if [ $1 = ahosts ]; then echo '240.240.0.1 STREAM'; echo '240.240.0.1 DGRAM'; fi",
     "df": """
         echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'
@@ -217,10 +221,12 @@ PROGRAMS = {
 """What a machine's programs answer, one each."""
 
 
-def probed_machine(folder: Path, *, bundle: bool = False) -> str:
-    """What the probe prints of a machine that is `folder`."""
+def probed_machine(folder: Path, *, bundle: bool = False, links: Sequence[str] = (), proxy: str = "") -> str:
+    """What the probe prints of a machine that is `folder`. Of `links`, each leads to a file of root's; `proxy` makes a
+    process the proxy's, which is nobody else than we unless given."""
     log = f"first\nGET / 403 rbac_access_denied_x\ntoken eyJh.{claims(NOW)}.{SIGNATURE}\n{private_key()}@@ end\n"
     files = {
+        "etc/shadow": "root:of.root.alone:rbac_access_denied\n",
         "etc/os-release": 'ID="rocky"\nVERSION_ID="9.4"\nPLATFORM_ID=x\n',
         "etc/hosts": "127.0.0.1 localhost\n# BEGIN hybrid-mesh\n192.0.2.100 istiod.x.svc\n# END hybrid-mesh\n::1 x\n",
         "etc/resolv.conf": "search x\nnameserver 192.0.2.53\n",
@@ -245,6 +251,11 @@ def probed_machine(folder: Path, *, bundle: bool = False) -> str:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
         (folder / name).chmod(0o700 if name.startswith("bin/") else 0o600)
+    for name in links:
+        (folder / name).unlink()
+        (folder / name).symlink_to(folder / "etc/shadow")
+    if proxy:
+        (folder / "bin/setpriv").write_text(f'#!/bin/sh\nshift 5\nexec {proxy} "$@"\n')
     script = re.sub(r"/(?:etc|var|run/secrets)/", rf"{folder}\g<0>", remote.probe("echo.x", bundle=bundle))
     script = script.replace("PATH=/usr", f"PATH={folder}/bin:/usr", 1)
     return subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=60, check=True).stdout
@@ -288,6 +299,18 @@ def test_no_secret_leaves_the_machine_with_what_the_probe_finds(tmp_path: Path) 
     assert sections(said)["log/istio.log"].count("<private key taken out>") == 1
     for secret in (SIGNATURE, *private_key().splitlines()[1:-1]):
         assert secret not in said
+
+
+@as_root
+def test_the_probe_shows_nothing_of_root_s_by_a_link_in_a_folder_of_the_proxy_s() -> None:
+    logs = ("var/log/istio/istio.log", "var/log/istio/istio.err.log")
+    others = ("etc/certs/cert-chain.pem", "etc/certs/root-cert.pem", "run/secrets/tokens/istio-token")
+    with tempfile.TemporaryDirectory() as made:  # pytest's own are root's alone
+        Path(made).chmod(0o755)
+        nobody = "/usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups"
+        said = probed_machine(Path(made), bundle=True, links=(*logs, *others), proxy=nobody)
+    assert "log/istio.log" in sections(said)
+    assert "of.root.alone" not in said
 
 
 def test_half_a_page_of_a_slow_envoy_hides_nothing_else() -> None:

@@ -528,6 +528,18 @@ def test_the_token_is_in_one_file_alone(vm: Vm) -> None:
     ]
 
 
+def test_the_proxy_s_user_can_change_nothing_that_root_runs(vm: Vm) -> None:
+    """Envoy takes what strangers send: whoever has it is not to have the machine."""
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    as_proxy = "setpriv --reuid istio-proxy --regid istio-proxy --clear-groups"
+    found = vm.out(f"{as_proxy} find /etc /usr /lib /opt /root /var/lib -writable -not -type l 2>/dev/null || true")
+    writable = found.splitlines()
+    assert "/etc/certs" in writable, "the search finds something"
+    assert [path for path in writable if not path.startswith(("/etc/certs", "/var/lib/istio/proxy"))] == []
+    assert vm.out("stat -c '%a %U' /var/lib/istio/envoy /etc/istio/config").splitlines() == ["755 root", "755 root"]
+
+
 def test_a_user_with_sudo_joins_and_leaves(vm: Vm) -> None:
     joined = vm.join(user="admin")
     assert joined.code == 0, joined.stderr

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -175,16 +176,19 @@ def test_an_unexpected_failure_names_its_step(tmp_path: Path) -> None:
     assert "at step units: unexpected exit 1" in result.stderr.decode()
 
 
-def test_a_file_is_written_with_its_mode_and_through_no_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("led_to", ["victim", "folder"])
+def test_a_file_is_written_with_its_mode_and_through_no_link(tmp_path: Path, led_to: str) -> None:
     (tmp_path / "source").write_text("new\n")
     (tmp_path / "victim").write_text("untouched\n")
-    (tmp_path / "target").symlink_to("victim")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "target").symlink_to(led_to)
     (tmp_path / "target.hybrid-mesh-new").symlink_to("victim")
     sh('write_file source target 640 "$(id -u):$(id -g)"', folder=tmp_path)
     assert (tmp_path / "target").read_text() == "new\n"
     assert (tmp_path / "target").stat().st_mode & 0o7777 == 0o640
     assert not (tmp_path / "target").is_symlink()
     assert (tmp_path / "victim").read_text() == "untouched\n"
+    assert list((tmp_path / "folder").iterdir()) == []
     assert not (tmp_path / "target.hybrid-mesh-new").is_symlink()
 
 
@@ -198,6 +202,14 @@ def test_a_full_disk_costs_nothing_of_a_file_that_is_there(tmp_path: Path) -> No
     full = FULL.replace("$8", "target")
     # A caller that goes on after a failure turns `set -e` off for all that it calls.
     assert sh(f"{full}write_file source target 640 root:root || echo refused", folder=tmp_path) == "refused\n"
+    assert (tmp_path / "target").read_text() == "old\n"
+    assert not (tmp_path / "target.hybrid-mesh-new").exists()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cat").write_text("#!/bin/sh\nprintf cut; exit 1\n")
+    (tmp_path / "bin/cat").chmod(0o755)
+    full = f'PATH={tmp_path}/bin:$PATH; as_proxy() {{ "$@"; }}\n'
+    of_proxy = "write_file source target 640 istio-proxy:istio-proxy || echo refused"
+    assert sh(f"{full}{of_proxy}", folder=tmp_path) == "refused\n"
     assert (tmp_path / "target").read_text() == "old\n"
     assert not (tmp_path / "target.hybrid-mesh-new").exists()
 
@@ -573,16 +585,12 @@ def test_a_new_token_restarts_a_proxy_that_cannot_do_without_it_and_no_other(
     fakes = "".join(f"{name}() {{ {facts.get(name, TRUE)}; }}\n" for name in names)
     fakes += f"reasons_to_restart() {{ printf '{differs}'; }}\n"
     scripts = function("join.sh", "find_reasons") + function("join.sh", "deliver_token")
-    for there, here in (
-        ("/run/secrets/tokens/istio-token", "token"),
-        ("istio-proxy:istio-proxy", "$(id -un):$(id -gn)"),
-    ):
-        scripts = scripts.replace(there, here)
     said = "if [ -e restart-needed ]; then echo yes; else echo no; fi"
+    fakes += 'TOKENS=.; as_proxy() { "$@"; }\n'
     text = f"STATE=.\n{scripts}{fakes}find_reasons; cat reasons; [ -s reasons ] || deliver_token; {said}"
     assert sh(text, folder=tmp_path) == f"{reasons}{restarts}\n"
     if not reasons:
-        assert (tmp_path / "token").read_text() == TOKEN
+        assert (tmp_path / "istio-token").read_text() == TOKEN
 
 
 def test_a_switch_that_an_earlier_run_has_begun_is_waited_for_as_long_as_one_of_this_run(tmp_path: Path) -> None:
@@ -626,7 +634,7 @@ def test_a_json_string_is_json_whatever_is_in_it(tmp_path: Path, value: str) -> 
 )
 def test_the_remedy_fits_what_the_agent_says(tmp_path: Path, line: str, remedy: str) -> None:
     (tmp_path / "istio.log").write_text(f"{line}\n")
-    text = function("ready.sh", "remedy").replace("/var/log/istio/", f"{tmp_path}/")
+    text = 'as_proxy() { "$@"; }\n' + function("ready.sh", "remedy").replace("/var/log/istio/", f"{tmp_path}/")
     assert remedy in sh(f"NAMESPACE=istio-system\n{text}remedy", folder=tmp_path)
 
 
@@ -1189,19 +1197,139 @@ def test_a_log_that_the_proxy_may_not_write_is_neither_copied_nor_said_to_be_emp
         assert (folder / "istio.log").read_text() == "of root's, and long"
 
 
+AS_NOBODY = f'setpriv() {{ shift 5; command setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$@"; }}\n'
+"""In the place of the proxy's user."""
+
+
+@pytest.fixture
+def of_proxy() -> Iterator[Path]:
+    """A folder of the proxy's; beside it `etc`, one of root's. Not one of pytest's, which are root's alone."""
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        root.chmod(0o755)
+        for name in ("etc", "proxy"):
+            (root / name).mkdir()
+            (root / name).chmod(0o755)
+        os.chown(root / "proxy", NOBODY, NOBODY)
+        yield root / "proxy"
+        etc = (root / "etc").stat()
+        assert (etc.st_uid, etc.st_mode & 0o7777) == (0, 0o755)
+
+
 @as_root
-def test_a_link_that_the_proxy_lays_where_a_folder_belongs_goes_and_one_of_roots_is_followed(tmp_path: Path) -> None:
-    for name, owner in (("of-the-proxy", NOBODY), ("of-root", 0)):
-        victim = tmp_path / f"etc-{name}"
-        victim.mkdir(mode=0o755)
-        (tmp_path / name).symlink_to(victim)
-        os.chown(tmp_path / name, owner, owner, follow_symlinks=False)
-        sh(f"ensure_folder {name} 700 {NOBODY}:{NOBODY}", folder=tmp_path)
-        assert (tmp_path / name).stat().st_mode & 0o7777 == 0o700
-    assert (tmp_path / "etc-of-the-proxy").stat().st_mode & 0o7777 == 0o755
-    assert (tmp_path / "etc-of-the-proxy").stat().st_uid == 0
-    assert (tmp_path / "of-the-proxy").stat().st_uid == NOBODY
-    assert (tmp_path / "of-root").is_symlink()
+@pytest.mark.parametrize("name", ["istio-token", "istio-token.hybrid-mesh-new"])
+def test_what_is_the_proxy_s_is_written_by_it_and_through_no_link(of_proxy: Path, name: str) -> None:
+    (of_proxy.parent / "source").write_text(TOKEN)
+    (of_proxy.parent / "source").chmod(0o600)
+    (of_proxy / name).symlink_to("../etc")
+    text = "write_file source proxy/istio-token 600 istio-proxy:istio-proxy"
+    sh(f"{AS_NOBODY}{text}", folder=of_proxy.parent)
+    written = of_proxy / "istio-token"
+    assert (written.read_text(), written.is_symlink()) == (TOKEN, False)
+    assert (written.stat().st_uid, written.stat().st_mode & 0o7777) == (NOBODY, 0o600)
+    assert list(of_proxy.iterdir()) == [written]
+    assert list((of_proxy.parent / "etc").iterdir()) == []
+
+
+@as_root
+def test_a_folder_that_the_proxy_has_exchanged_for_a_link_takes_nothing_of_its(of_proxy: Path) -> None:
+    (of_proxy.parent / "source").write_text(TOKEN)
+    (of_proxy / "tokens").symlink_to("../etc")
+    text = "write_file source proxy/tokens/istio-token 600 istio-proxy:istio-proxy || echo refused"
+    assert sh(f"{AS_NOBODY}{text}", folder=of_proxy.parent) == "refused\n"
+    assert list((of_proxy.parent / "etc").iterdir()) == []
+
+
+TOKEN_FOLDER = f"""
+TOKENS=proxy/tokens
+ensure_folder() {{ :; }}
+chown() {{ command chown "$1" {NOBODY}:{NOBODY} "$3"; }}
+{AS_NOBODY}"""
+
+
+@as_root
+@pytest.mark.parametrize("there", ["nothing", "a folder of root's", "a link"])
+def test_the_folder_of_the_token_is_the_proxy_s_whatever_is_there(of_proxy: Path, there: str) -> None:
+    tokens = of_proxy / "tokens"
+    if there == "a folder of root's":
+        tokens.mkdir(0o755)
+    if there == "a link":
+        tokens.symlink_to("../etc")
+    done = ended(f"{TOKEN_FOLDER}ensure_token_folder", folder=of_proxy.parent)
+    assert done.returncode == 0, done.stderr
+    assert (b"note: proxy/tokens is a link of root, to ../etc: it is removed" in done.stderr) == (there == "a link")
+    assert (tokens.stat().st_uid, tokens.stat().st_mode & 0o7777) == (NOBODY, 0o700)
+    assert not tokens.is_symlink()
+
+
+@as_root
+def test_a_link_that_comes_back_where_the_token_s_folder_belongs_changes_no_other_folder(of_proxy: Path) -> None:
+    (of_proxy / "tokens").symlink_to("../etc")
+    done = ended(f"rm() {{ :; }}\n{TOKEN_FOLDER}ensure_token_folder", folder=of_proxy.parent)
+    assert done.returncode != 0, "and the fixture finds etc as it was"
+
+
+@as_root
+def test_what_istio_s_start_runs_as_root_is_in_a_folder_that_the_proxy_cannot_change(of_proxy: Path) -> None:
+    text = function("lib.sh", "guard_folders")
+    for place in ("/var/lib/istio/envoy", "/etc/istio/config"):
+        assert place in text
+        text = text.replace(place, str(of_proxy))
+    (of_proxy / "sidecar.env").touch()
+    plant = "as_proxy mv proxy/sidecar.env proxy/old 2>/dev/null || echo refused"
+    assert sh(f"{AS_NOBODY}{text}guard_folders; {plant}", folder=of_proxy.parent) == "refused\n"
+    assert of_proxy.stat().st_mode & 0o7777 == 0o755, "and read it"
+
+
+def test_a_join_guards_these_folders_after_it_has_installed_and_so_does_the_way_back() -> None:
+    """The package's installation gives them to the proxy, each time."""
+    applied = function("join.sh", "apply")
+    assert applied.index("install_package") < applied.index("deliver_files")
+    assert "guard_folders" in function("join.sh", "deliver_files")
+    back = function("switch.sh", "back")
+    assert back.index("restore_package") < back.index("restore_parts")
+    assert "guard_folders" in function("switch.sh", "restore_parts")
+
+
+@as_root
+def test_the_way_back_puts_the_token_through_no_link(of_proxy: Path) -> None:
+    root = of_proxy.parent
+    (root / "previous").mkdir()
+    (root / "previous/parts").write_text("proxy/tokens/istio-token\netc/kept\n")
+    (root / "proxy/tokens").symlink_to("../etc")
+    restore = function("switch.sh", "restore_parts").replace('"/$', f'"{root}/$')
+    fakes = """
+    STATE=. PREVIOUS=previous UPKEEP='' TRACKER='' LOG=log
+    parts() { :; }
+    timeout() { :; }
+    guard_folders() { :; }
+    tar() {
+        mkdir -p previous/unpacked/proxy/tokens previous/unpacked/etc
+        echo token >previous/unpacked/proxy/tokens/istio-token
+        echo kept >previous/unpacked/etc/kept
+    }
+    """
+    text = f"{fakes}{restore}{TOKEN_FOLDER}TOKENS={root}/proxy/tokens\n"
+    done = ended(f"{text}restore_parts", folder=root)
+    assert done.returncode == 0, done.stderr
+    assert (of_proxy / "tokens/istio-token").read_text() == "token\n"
+    assert (of_proxy / "tokens/istio-token").stat().st_uid == NOBODY
+    assert [file.name for file in (root / "etc").iterdir()] == ["kept"]
+
+
+@as_root
+def test_of_the_proxy_s_logs_a_failure_shows_nothing_that_the_proxy_could_not_read(of_proxy: Path) -> None:
+    (of_proxy.parent / "shadow").write_text("root:secret lookup istiod\n")
+    (of_proxy.parent / "shadow").chmod(0o600)
+    (of_proxy / "istio.err.log").symlink_to("../shadow")
+    (of_proxy / "istio.log").write_text("its own\n")
+    fakes = f"timeout() {{ :; }}; NAMESPACE=istio-system\n{AS_NOBODY}"
+    text = function("ready.sh", "show_logs") + function("ready.sh", "remedy")
+    text = text.replace("/var/log/istio/", "proxy/")
+    said = sh(f"{fakes}{text}show_logs 2>/dev/null; remedy", folder=of_proxy.parent)
+    assert "its own\n" in said
+    assert "secret" not in said
+    assert "see the log lines" in said.splitlines()[-1]
 
 
 def test_of_a_link_the_mode_of_what_it_leads_to_is_recorded(tmp_path: Path) -> None:
