@@ -81,7 +81,8 @@ class MembershipProvider(ResourceProvider):
         except UnansweredError as unanswered:
             wrong = str(unanswered)
         if wrong:
-            raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {wrong}")
+            # Much of it is the VM's own words: what its probe says, and why its proxy refuses something.
+            raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {legible(wrong)}")
         return {
             **props,
             "registration": f"{props['namespace']}/{props['entry']}",
@@ -119,7 +120,7 @@ def objection_to(cluster: Cluster, props: Mapping[str, Any], *, thorough: bool =
         cluster.patch_workload_entry(namespace, name, patch)
         return f"WorkloadEntry {namespace}/{name} was not up to date with its WorkloadGroup. Run `pulumi up` again."
     healthy, said = _health(cluster, entry, props)
-    unhealthy = f"its app is not healthy by the workload's probe: {legible(said)}. Start the app, or correct the probe."
+    unhealthy = f"its app is not healthy by the workload's probe: {said}. Start the app, or correct the probe."
     if not healthy and not thorough:
         return unhealthy
     if not healthy and lacks_report(cluster, namespace, entry):

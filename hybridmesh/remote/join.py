@@ -1,11 +1,21 @@
 """What a join brings to a VM, and what the VM says of itself afterwards."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from . import payload, payload_digest
+
+_FORMS: Final[Mapping[str, str]] = {
+    "spiffeId": r"spiffe://[!-~]+",
+    "certificateExpiry": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)",
+    "version": r"[\w.+~^:-]*",
+}
+"""What a report may say. It goes into a stack's outputs, which others read: a machine that somebody has taken over must
+not break what is shown of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,11 @@ def ready_report(stdout: str, machine: str) -> ReadyReport:
     """Reads the line of JSON that the readiness script printed. Raises ValueError for anything else."""
     try:
         document: Any = json.loads(last_line(stdout))
+        if not all(re.fullmatch(form, document[name], re.ASCII) for name, form in _FORMS.items()):
+            raise ValueError("not of the form that ready.sh prints")
+        datetime.fromisoformat(document["certificateExpiry"])
         return ReadyReport(document["spiffeId"], document["certificateExpiry"], document["version"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{machine}: its readiness report cannot be read: {stdout.strip()[:200]!r}. Nothing is known of its "
             "certificate. Fix: look at /var/log/hybrid-mesh.log on the machine, and run `pulumi up` again."

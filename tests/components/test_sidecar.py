@@ -307,7 +307,32 @@ def test_a_report_is_read_whatever_the_login_shell_has_printed_before_it(before:
     )
 
 
-@pytest.mark.parametrize("stdout", ["", "ready", "[]", "{}", '{"spiffeId": "x"}', "null"])
+def report(**said: object) -> str:
+    """One that says something else."""
+    return json.dumps({**json.loads(REPORT), **said})
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        "",
+        "ready",
+        "[]",
+        "{}",
+        '{"spiffeId": "x"}',
+        "null",
+        "[" * 100_000,
+        report(spiffeId="echo"),
+        report(spiffeId="spiffe://cluster.local/ns/\x1b]0;x"),
+        report(certificateExpiry="tomorrow"),
+        report(certificateExpiry="2030-01-01"),
+        report(certificateExpiry="2030-13-01T00:00:00Z"),
+        report(certificateExpiry="2030-01-01\x1b00:00:00Z"),
+        report(certificateExpiry=1893456000),
+        report(version={"of": "mine"}),
+        report(version="1.31.0\u202e"),
+    ],
+)
 def test_a_report_that_cannot_be_read_names_the_machine_and_what_to_do(stdout: str) -> None:
     with pytest.raises(ValueError, match=r"^vm-1: its readiness report cannot be read.*Fix: "):
         ready_report(stdout, "vm-1")

@@ -109,6 +109,8 @@ def test_what_is_sent_and_not_acknowledged_is_named(member: FakeCluster) -> None
 def test_what_the_proxy_refused_is_named_with_its_reason(member: FakeCluster) -> None:
     member.states = [state(Listener={"sent": "n2", "acked": "n1", "lastError": "bad port"})]
     assert "refused Listener from istiod: bad port" in refused()
+    member.states = [state(Listener={"sent": "n2", "acked": "n1", "lastError": "\x1b[2Jbad port"})]
+    assert "refused Listener from istiod: \\x1b[2Jbad port" in refused(), "the proxy's own words"
 
 
 def test_a_proxy_that_has_been_sent_nothing_is_not_in_sync() -> None:
