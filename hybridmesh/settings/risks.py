@@ -20,7 +20,20 @@ def accepted_risks(settings: Settings) -> list[str]:
     ]
     if "system" in settings.versions.accept:
         risks.append(f"VMs of any system may join, as versions.accept allows. {versions.MAY_BREAK['system']}")
-    return [*risks, *_plain_text_elsewhere(settings), *_names_of_others(settings)]
+    return [*risks, *_charts_from_anybody(settings), *_plain_text_elsewhere(settings), *_names_of_others(settings)]
+
+
+def _charts_from_anybody(settings: Settings) -> Iterator[str]:
+    """Charts that come without encryption. Unlike a package's, nothing tells their content from another."""
+    plane = settings.control_plane
+    revisions = {f"revisions.{name}.": revision.charts for name, revision in sorted(plane.revisions.items())}
+    for of, charts in {"": plane.charts, **revisions}.items():
+        if charts is not None and charts.repository is not None and charts.repository.startswith("http:"):
+            yield (
+                f"controlPlane.{of}charts.repository = {charts.repository}: charts come in plain text, and no digest "
+                "tells them from others. Whoever is on the way may put into the cluster what they like. Better: https, "
+                "or a folder (`path`)."
+            )
 
 
 def _plain_text_elsewhere(settings: Settings) -> Iterator[str]:

@@ -175,6 +175,21 @@ def test_accepted_versions_are_said_with_what_may_break() -> None:
     assert accepted_risks(dev_settings()) == []
 
 
+@pytest.mark.parametrize("of", ["", "revisions.next."])
+def test_charts_that_come_in_plain_text_are_said_to_be_anybody_s(of: str) -> None:
+    def charts(sections: dict[str, Any], scheme: str) -> None:
+        plane = sections["controlPlane"]
+        if of:
+            plane["revisions"] = {"next": {"version": "1.31.1"}}
+            plane = plane["revisions"]["next"]
+        plane["charts"] = {"repository": f"{scheme}://charts.example.com/istio"}
+
+    assert accepted_risks(dev_settings(lambda sections: charts(sections, "https"))) == []
+    (risk,) = accepted_risks(dev_settings(lambda sections: charts(sections, "http")))
+    assert risk.startswith(f"controlPlane.{of}charts.repository = http://charts.example.com/istio: charts come in ")
+    assert "Better: https, or a folder" in risk
+
+
 def test_rules_by_identity_in_a_namespace_of_others_are_said_to_need_its_owner() -> None:
     def change(sections: dict[str, Any]) -> None:
         sections["access"] = {"echo": {"default": "allow", "deny": [{"from": ["client"]}]}}
