@@ -12,7 +12,7 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from hybridmesh.istio import injection_annotations, is_revisioned
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 from hybridmesh.istio.nested import merged
-from hybridmesh.istio.ports import ISTIOD_WEBHOOK, ISTIOD_XDS
+from hybridmesh.istio.ports import ISTIOD_XDS
 from hybridmesh.providers import AwaitedAddress, AwaitedAddressArgs, ClusterAccess
 
 from .after import after
@@ -24,8 +24,6 @@ _NETWORKING = "networking.istio.io/v1"
 _PODS = 2
 """istiod takes a VM that is without a connection for ten seconds (PILOT_WORKLOAD_ENTRY_GRACE_PERIOD) out of endpoints,
 though it serves, and a lone pod's successor may come later."""
-_ISTIOD_SERVICE_PORTS = {ISTIOD_XDS: ISTIOD_XDS, ISTIOD_WEBHOOK: 443}
-"""istiod's Service ports by the gateway's (chart istiod, templates/service.yaml)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +135,7 @@ class EastWestGateway(pulumi.ComponentResource):
             api_version=_NETWORKING,
             kind="Gateway",
             metadata=ObjectMetaArgs(name=istiod_gateway, namespace=args.namespace),
-            spec=hosts.apply(lambda h: {"selector": selector, "servers": istiod_servers(*h)}),
+            spec=hosts.apply(lambda h: {"selector": selector, "servers": [istiod_server(*h)]}),
             opts=child,
         )
         CustomResource(
@@ -175,16 +173,16 @@ def gateway_values(args: EastWestGatewayArgs) -> dict[str, Any]:
     return with_ours(merged(defaults, args.values), {"networkGateway": args.network, **revision, **injected})
 
 
-def istiod_servers(*hosts: str) -> list[dict[str, Any]]:
-    """What lets TLS for `hosts`, and nothing else, through to istiods, which end it themselves."""
-    return [
-        {
-            "port": {"number": port, "name": f"tls-{port}", "protocol": "TLS"},
-            "tls": {"mode": "PASSTHROUGH"},
-            "hosts": list(hosts),
-        }
-        for port in _ISTIOD_SERVICE_PORTS
-    ]
+def istiod_server(*hosts: str) -> dict[str, Any]:
+    """What lets TLS for `hosts`, and nothing else, through to istiods, which end it themselves.
+
+    Not to their webhooks, which ask callers for no certificate: those are for Kubernetes, which is in the cluster.
+    """
+    return {
+        "port": {"number": ISTIOD_XDS, "name": f"tls-{ISTIOD_XDS}", "protocol": "TLS"},
+        "tls": {"mode": "PASSTHROUGH"},
+        "hosts": list(hosts),
+    }
 
 
 def istiod_route(hosts: Sequence[str], gateway: str, domain: str) -> dict[str, Any]:
@@ -194,10 +192,9 @@ def istiod_route(hosts: Sequence[str], gateway: str, domain: str) -> dict[str, A
         "gateways": [gateway],
         "tls": [
             {
-                "match": [{"port": port, "sniHosts": [host]}],
-                "route": [{"destination": {"host": f"{host}.{domain}", "port": {"number": target}}}],
+                "match": [{"port": ISTIOD_XDS, "sniHosts": [host]}],
+                "route": [{"destination": {"host": f"{host}.{domain}", "port": {"number": ISTIOD_XDS}}}],
             }
             for host in hosts
-            for port, target in _ISTIOD_SERVICE_PORTS.items()
         ],
     }

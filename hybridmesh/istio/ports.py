@@ -15,8 +15,6 @@ ISTIOD_XDS: Final = 15012
 east-west gateway (pilot/pkg/bootstrap, --secureGRPCAddr; istioctl/pkg/workload, IstiodAddr)."""
 ISTIOD_MONITORING: Final = 15014
 """istiod's metrics and debug pages, `/debug/syncz` among them (pilot/cmd/pilot-discovery, --monitoringAddr)."""
-ISTIOD_WEBHOOK: Final = 15017
-"""istiod's injection and validation webhooks; a gateway passes it on for remote clusters (--httpsAddr)."""
 AGENT_STATUS: Final = 15020
 """The agent's merged metrics, health, and on localhost drain and quit (pkg/config/mesh/mesh.go, StatusPort)."""
 AGENT_HEALTH: Final = 15021

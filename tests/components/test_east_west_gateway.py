@@ -30,13 +30,11 @@ def test_it_lets_through_to_istiod_what_asks_for_istiod_and_nothing_else() -> No
     assert spec["selector"] == {"istio": "eastwestgateway"}
     assert [(s["port"]["number"], s["tls"]["mode"], s["hosts"]) for s in spec["servers"]] == [
         (15012, "PASSTHROUGH", ["istiod.istio-system.svc"]),
-        (15017, "PASSTHROUGH", ["istiod.istio-system.svc"]),
-    ]
+    ], "its webhooks, which ask for no certificate, are not among it"
     route = world.one("gw-istiod-route").value("spec")
     assert route["gateways"] == ["istio-eastwestgateway-istiod"]
     assert [(r["match"][0]["port"], r["route"][0]["destination"]["port"]["number"]) for r in route["tls"]] == [
         (15012, 15012),
-        (15017, 443),
     ]
     assert {r["route"][0]["destination"]["host"] for r in route["tls"]} == {"istiod.istio-system.svc.cluster.local"}
 
@@ -136,13 +134,11 @@ def test_an_adopted_gateway_with_an_address_is_not_even_looked_up() -> None:
 def test_each_further_istiod_is_led_to_by_its_own_name() -> None:
     hosts = ["istiod.istio-system.svc", "istiod-canary.istio-system.svc"]
     world = gateway(more_discovery_hosts=hosts[1:], domain="corp.example")
-    assert [server["hosts"] for server in world.one("gw-istiod-gateway").value("spec")["servers"]] == [hosts, hosts]
+    assert [server["hosts"] for server in world.one("gw-istiod-gateway").value("spec")["servers"]] == [hosts]
     route = world.one("gw-istiod-route").value("spec")
     assert route["hosts"] == hosts
     ways = [(r["match"], r["route"][0]["destination"]["host"]) for r in route["tls"]]
-    assert ways == [
-        ([{"port": port, "sniHosts": [host]}], f"{host}.corp.example") for host in hosts for port in (15012, 15017)
-    ]
+    assert ways == [([{"port": 15012, "sniHosts": [host]}], f"{host}.corp.example") for host in hosts]
 
 
 def test_its_objects_are_found_by_the_gateway_s_name() -> None:

@@ -105,6 +105,18 @@ def test_its_files_hold_no_other_token_key_or_kubeconfig(thief: Thief) -> None:
     }, found
 
 
+def test_istiod_s_webhooks_which_ask_for_no_certificate_are_out_of_reach(thief: Thief) -> None:
+    gateway = thief.machine.ssh(["head -n 1 /var/lib/hybrid-mesh/hosts-known"]).split()[0]
+
+    def is_open(port: int) -> bool:
+        # As the proxy, whose connections Envoy does not take to itself.
+        dial = f"timeout 3 setpriv --regid istio-proxy --clear-groups bash -c 'exec 3<>/dev/tcp/{gateway}/{port}'"
+        return thief.machine.ssh([f"if {dial} 2>/dev/null; then echo open; fi"]).strip() == "open"
+
+    assert is_open(15012)
+    assert not is_open(15017)
+
+
 CLAIMS = {
     "another service account": {"ISTIO_META_AUTO_REGISTER_GROUP": "stolen", "SERVICE_ACCOUNT": "client"},
     "a group of another service account": {"ISTIO_META_AUTO_REGISTER_GROUP": "stolen"},
