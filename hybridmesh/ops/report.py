@@ -13,6 +13,7 @@ import typer
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from hybridmesh.legible import legible
 from hybridmesh.providers.cluster import ClusterError
 
 from .console import for_lines, try_to_write
@@ -79,7 +80,7 @@ def html(view: View, findings: Sequence[Finding]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     environment.filters["code"] = code
     template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
-    return template.render(
+    page = template.render(
         cluster=view.topology["cluster"]["name"],
         plane=view.topology["controlPlane"],
         now=view.now,
@@ -94,6 +95,7 @@ def html(view: View, findings: Sequence[Finding]) -> str:
         machines=[row(machine, findings, view.now) for machine in worst_first(machines, states)],
         nobody=no_machines(view.topology),
     )
+    return legible(page)  # what the mesh says of machines is much of it their own words, and it may go to a terminal
 
 
 def grouped(findings: Sequence[Finding]) -> list[dict[str, str]]:

@@ -346,6 +346,13 @@ def test_names_cannot_break_the_page() -> None:
     assert "<script>alert" in Tree(text).text
 
 
+def test_what_a_machine_says_of_its_health_steers_no_terminal_that_the_page_is_printed_to() -> None:
+    said = {"type": "Healthy", "status": "False", "message": "\x1b]0;mine\x07 \u202e503"}
+    text = page(view(entries={TOPOLOGY["machines"]["vm-1"]["entry"]: entry(status={"conditions": [said]})}))
+    assert r"\x1b]0;mine\x07 \u202e503" in Tree(text).text
+    assert re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text) is None
+
+
 def test_a_certificate_of_the_join_and_one_that_ends_are_told_apart() -> None:
     joined = Tree(page(view(machines={}, certificates={}))).text
     assert "(that of its join)" in joined
