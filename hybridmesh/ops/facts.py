@@ -54,6 +54,8 @@ class Certificate(_Facts):
 class Listener(_Facts):
     """A TCP port that something listens on."""
 
+    address: str
+    """At which address, as `ss` writes it: `*` and `0.0.0.0` are all."""
     port: int
     process: str
     """Its name; empty where it cannot be told."""
@@ -120,16 +122,22 @@ class MachineFacts(_Facts):
     tracked: bool
     """Whether the rule is there by which the kernel tracks connections, whatever Istio does."""
     listeners: tuple[Listener, ...]
+    tracked: tuple[int, ...]
+    """Connections that the kernel keeps in mind, and the most that it can; empty where it keeps none."""
     gateways: tuple[Reach, ...]
     nameservers: tuple[Reach, ...]
     mesh_name: tuple[str, ...]
     """Addresses of the name that only the mesh can resolve."""
     disks: tuple[Disk, ...]
     inodes: tuple[Disk, ...]
+    read_only: tuple[str, ...]
+    """Folders that must be written to, and cannot be."""
     stats: Mapping[str, str]
     """Those of Envoy's counters that are not zero and say that something is wrong."""
     outbound: Mapping[str, int]
     """Requests that its proxy sent, by Envoy cluster."""
+    inbound: Mapping[int, tuple[str, ...]]
+    """Hosts with ports to which Envoy sends what comes for a port, as far as it has fixed or used any, by port."""
     denied: tuple[str, ...]
     """Lines of the access log about requests that a policy refused."""
     drift: tuple[str, ...]
@@ -204,13 +212,16 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         rules=len(set(re.findall(r"^-A (?:PREROUTING|OUTPUT) .*-j ISTIO_.*$", found["rules"], re.MULTILINE))),
         tracked=bool(re.search(r"^-A HYBRID_MESH .*INVALID", found["rules"], re.MULTILINE)),
         listeners=_listeners(found["listeners"]),
+        tracked=tuple(int(count) for count in found["tracked"].split()),
         gateways=_reached(found["gateways"]),
         nameservers=_reached(found["nameservers"]),
         mesh_name=tuple(found["mesh-name"].split()),
         disks=_disks(found["disks"]),
         inodes=_disks(found["inodes"]),
+        read_only=tuple(found["read-only"].split()),
         stats=dict(line.split(": ", 1) for line in found["stats"].splitlines() if ": " in line),
         outbound=requests_by_cluster(found["outbound"]),
+        inbound=_inbound(found["inbound"]),
         denied=tuple(found["denied"].splitlines()),
         drift=drift(found["manifest-recorded"], found["manifest"]),
         log=tuple((found["agent-log"] + found["agent-errors"]).splitlines()),
@@ -329,11 +340,20 @@ def _expiry(claims: str) -> datetime | None:
 def _listeners(text: str) -> tuple[Listener, ...]:
     found = []
     for line in text.splitlines():
-        port, _, holder = line.partition(" ")
+        local, _, holder = line.partition(" ")
+        address, _, port = local.rpartition(":")
         process = re.search(r'"([^"]+)"', holder)
         if port.isdigit():
-            found.append(Listener(port=int(port), process=process[1] if process else ""))
+            address = address.partition("%")[0].strip("[]")
+            found.append(Listener(address=address, port=int(port), process=process[1] if process else ""))
     return tuple(found)
+
+
+def _inbound(text: str) -> dict[int, tuple[str, ...]]:
+    found: dict[int, tuple[str, ...]] = {}
+    for port, host in re.findall(r"^inbound\|([0-9]{1,5}) (\S+)$", text, re.MULTILINE):
+        found[int(port)] = found.get(int(port), ()) + ((host,) if not host.endswith("_priority") else ())
+    return found
 
 
 def _reached(text: str) -> tuple[Reach, ...]:

@@ -155,7 +155,12 @@ rules() {
 
 listeners() {
     shown=$(ss -Hltnp) || return
-    printf '%s\n' "$shown" | awk '{ sub(/.*:/, "", $4); print $4, $NF }' | sort -u
+    printf '%s\n' "$shown" | awk '{ print $4, $NF }' | sort -u
+}
+
+# How many connections the kernel keeps in mind, and how many it can: nothing where it keeps none
+tracked() {
+    cat /proc/sys/net/netfilter/nf_conntrack_count /proc/sys/net/netfilter/nf_conntrack_max
 }
 
 connections() {
@@ -179,6 +184,13 @@ disks() {
     df -Pk / /etc /var/lib /var/log /var/log/istio /run /tmp | awk 'NR > 1 { print $6, $2, $4 }' | sort -u
 }
 
+# Folders that the proxy, its agent and our own scripts write to, and cannot: not even root, on a read-only file system
+read_only() {
+    for folder in /etc/certs /etc/istio/proxy /var/lib/istio/envoy /var/log/istio "$STATE" /run /tmp; do
+        [ ! -d "$folder" ] || [ -w "$folder" ] || echo "$folder"
+    done
+}
+
 inodes() {
     df -Pi / /etc /var/lib /var/log /var/log/istio /run /tmp | awk 'NR > 1 && $2 > 0 { print $6, $2, $4 }' | sort -u
 }
@@ -190,6 +202,11 @@ stats() {
 
 outbound() {
     admin clusters | grep -E '^outbound.*::rq_total::' | head -n 5000
+}
+
+# Where Envoy sends what came for a port: lines `inbound|PORT HOST:PORT`, and `inbound|PORT default_priority` for each
+inbound() {
+    admin clusters | sed -n 's/^\(inbound|[0-9]*\)|[^:]*::\(.*\)::\(max_connections\|rq_total\)::.*/\1 \2/p' | sort -u
 }
 
 access_log() {
@@ -265,14 +282,17 @@ main() {
     section ready ready
     section rules rules
     section listeners listeners
+    section tracked tracked
     section connections connections
     section gateways gateways
     section nameservers nameservers
     section mesh-name mesh_name
     section disks disks
     section inodes inodes
+    section read-only read_only
     section stats stats
     section outbound outbound
+    section inbound inbound
     section denied access_log
     section manifest manifest
     section manifest-recorded cat "$STATE/manifest"

@@ -516,6 +516,45 @@ def test_a_proxy_that_does_not_run(lab: Lab, up: Stack) -> None:
     expect_well(lab, up)
 
 
+@pytest.mark.full
+def test_an_app_that_no_request_reaches_and_a_kernel_that_takes_no_more(lab: Lab, up: Stack) -> None:
+    first, second = (lab.machine(name) for name in MACHINES)
+    alone = f"at 127.0.0.1 alone, and its proxy passes requests on to {first.address}: none arrives"
+    table = "/proc/sys/net/netfilter/nf_conntrack_"
+    # The table is the whole host's here; so the machine is told of another one.
+    told = f'case $* in *{table}*) echo 65000; echo 65536 ;; *) exec /bin/cat "$@" ;; esac'
+    with (
+        on(first, "systemctl stop echo", "systemctl start echo"),
+        on(
+            first,
+            "systemd-run -q --unit=stand-in python3 -m http.server 8080 --bind 127.0.0.1",
+            "systemctl stop stand-in",
+        ),
+        on(
+            second,
+            "cat >/usr/local/sbin/cat && chmod 755 /usr/local/sbin/cat",
+            "rm /usr/local/sbin/cat",
+            f"#!/bin/sh\n{told}\n",
+        ),
+        on(second, "mount -t tmpfs -o ro tmpfs /tmp", "umount /tmp"),
+    ):
+        found = expect(
+            lab,
+            up,
+            {
+                (
+                    "vm-1",
+                    "app-out-of-reach",
+                ): alone,
+                ("vm-2", "conntrack-full"): "the kernel's table of connections is full (65000 of 65536)",
+                ("vm-2", "disk-read-only"): "root cannot write to /tmp: ",
+            },
+        )
+        assert ("vm-1", "app-not-listening") not in found
+        assert ("vm-2", "app-out-of-reach") not in found
+    expect_well(lab, up)
+
+
 def test_what_a_missing_tool_would_tell_is_not_judged(lab: Lab, up: Stack) -> None:
     first = lab.machine("vm-1")
     away = 'place=$(readlink -f "$(command -v ss)"); echo "$place" >/root/place; mv "$place" /root/ss'

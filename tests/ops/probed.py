@@ -119,9 +119,9 @@ CERTS = {
     ]
 }
 LISTENERS = (
-    "\n".join(f'{port} users:(("envoy",pid=7,fd=1))' for port in (15000, 15001, 15006, 15021, 15090))
-    + '\n15020 users:(("pilot-agent",pid=6,fd=9))\n22 users:(("sshd",pid=1,fd=3))'
-    + '\n8080 users:(("echo-app",pid=3,fd=3))\n'
+    "\n".join(f'0.0.0.0:{port} users:(("envoy",pid=7,fd=1))' for port in (15000, 15001, 15006, 15021, 15090))
+    + '\n*:15020 users:(("pilot-agent",pid=6,fd=9))\n0.0.0.0:22 users:(("sshd",pid=1,fd=3))'
+    + '\n0.0.0.0:8080 users:(("echo-app",pid=3,fd=3))\n'
 )
 ENVIRONMENT = "ISTIO_META_CLUSTER_ID='embedded'\nISTIO_META_NETWORK='embedded'\nISTIO_META_DNS_CAPTURE='true'\n"
 MANIFEST = (
@@ -154,14 +154,17 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "ready": "yes",
         "rules": f":ISTIO_INBOUND - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT\n{TRACKED}",
         "listeners": LISTENERS,
+        "tracked": "900\n65536",
         "connections": "192.0.2.100:15012",
         "gateways": "192.0.2.100 15012 open",
         "nameservers": "192.0.2.53 53 open",
         "mesh-name": "240.240.0.1",
         "disks": "/ 10000000 5000000\n/run 800000 799000",
         "inodes": "/ 100000 90000",
+        "read-only": "",
         "stats": "server.uptime: 100",
         "outbound": f"outbound|8080|vm|{HOST}::192.0.2.11:8080::rq_total::7",
+        "inbound": f"inbound|8080 {ADDRESS}:8080\ninbound|8080 default_priority",
         "denied": "",
         "manifest": MANIFEST,
         "manifest-recorded": MANIFEST,

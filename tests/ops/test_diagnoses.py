@@ -63,6 +63,12 @@ def old(hours: int) -> str:
     return certificate(begin=NOW - timedelta(hours=30), end=NOW - timedelta(hours=hours), identity=IDENTITY)
 
 
+def on(*addresses: str) -> str:
+    """What listens, where the app does at these."""
+    others = [line for line in LISTENERS.splitlines() if "echo-app" not in line]
+    return "\n".join([*others, *(f'{address} users:(("echo-app",pid=3,fd=3))' for address in addresses)])
+
+
 WRONG: dict[str, Spoiled] = {
     "ssh-unreachable": Spoiled("SSH does not answer", refusal="SSH does not answer. Fix: start it."),
     "partly-seen": Spoiled(
@@ -95,12 +101,20 @@ WRONG: dict[str, Spoiled] = {
     ),
     "port-conflict": Spoiled(
         "port 15090, which the proxy needs, is held by python3",
-        {"listeners": LISTENERS + '15090 users:(("python3",pid=9,fd=3))'},
+        {"listeners": LISTENERS + '*:15090 users:(("python3",pid=9,fd=3))'},
     ),
     "app-not-listening": Spoiled(
         "nothing listens on port 8080 (http) of echo", {"listeners": LISTENERS.replace("8080", "8081")}
     ),
+    "app-out-of-reach": Spoiled(
+        f"echo listens on port 8080 (http) at 127.0.0.1 alone, and its proxy passes requests on to {ADDRESS}: none",
+        {"listeners": on("127.0.0.1:8080")},
+    ),
+    "conntrack-full": Spoiled(
+        "table of connections is full (65000 of 65536): new connections, SSH's too", {"tracked": "65000\n65536"}
+    ),
     "disk-full": Spoiled("/var/log is full: 1 MiB of 97 MiB", {"disks": "/var/log 100000 1024"}),
+    "disk-read-only": Spoiled("root cannot write to /etc/certs, /run", {"read-only": "/etc/certs\n/run"}),
     "changed-by-hand": Spoiled(
         "file /etc/istio/config/mesh: edited", {"manifest": MANIFEST.replace("0123456789abcdef", "fedcba9876543210")}
     ),
@@ -250,12 +264,36 @@ def left(share: int) -> str:
         ({"units": restarted(2), "ready": "no"}, ["proxy-not-ready"]),
         ({"units": restarted(3), "ready": "no"}, ["crash-loop"]),
         ({"units": restarted(30)}, []),
-        ({"disks": "/ 1000000000 30000000"}, []),
-        ({"disks": "/ 1000000000 29999999"}, ["disk-full"]),
+        ({"disks": "/ 10000000 300000"}, []),
+        ({"disks": "/ 10000000 299999"}, ["disk-full"]),
+        ({"disks": "/ 1000000000 1048576"}, []),
+        ({"disks": "/ 1000000000 1048575"}, ["disk-full"]),
         ({"disks": "/run 100000 20480"}, []),
         ({"disks": "/run 100000 20479"}, ["disk-full"]),
         ({"inodes": "/ 100000 1000"}, []),
         ({"inodes": "/ 100000 999"}, ["disk-full"]),
+        ({"inodes": "/ 65000000 10000"}, []),
+        ({"inodes": "/ 65000000 9999"}, ["disk-full"]),
+        ({"tracked": "62259\n65536"}, []),
+        ({"tracked": "62260\n65536"}, ["conntrack-full"]),
+        ({"tracked": "65536"}, []),
+        ({"tracked": ""}, []),
+        ({"tracked": "5\n0"}, []),
+        ({"listeners": on("127.0.0.1:8080", "[::1]:8080")}, ["app-out-of-reach"]),
+        ({"listeners": on("[::ffff:127.0.0.1]:8080")}, ["app-out-of-reach"]),
+        ({"listeners": on("127.0.0.1%lo:8080")}, ["app-out-of-reach"]),
+        ({"listeners": on("192.0.2.99:8080")}, ["app-out-of-reach"]),
+        ({"listeners": on("192.0.2.99:8080"), "addresses": "10.0.0.7", "accepted": "address"}, []),
+        ({"listeners": on("127.0.0.1:8080"), "addresses": "10.0.0.7", "accepted": "address"}, ["app-out-of-reach"]),
+        ({"listeners": on("127.0.0.1:8080", f"{ADDRESS}:8080")}, []),
+        ({"listeners": on("*:8080")}, []),
+        ({"listeners": on("[::]:8080")}, []),
+        ({"listeners": on("127.0.0.1:8080"), "inbound": "inbound|8080 default_priority\ninbound|8080 127.0.0.1:8080"},
+         []),
+        ({"listeners": on("127.0.0.1:8080"), "inbound": "inbound|8080 [::1]:8080\ninbound|8080 default_priority"}, []),
+        ({"listeners": on("127.0.0.1:8080"), "inbound": "inbound|8080 default_priority"}, ["app-out-of-reach"]),
+        ({"listeners": on("127.0.0.1:8080"), "inbound": "inbound|9090 default_priority"}, []),
+        ({"listeners": on("127.0.0.1:8080"), "inbound": ""}, []),
         ({"certificate": left(21)}, []),
         ({"certificate": left(19)}, ["certificate-ending"]),
         ({"key": "400 istio-proxy"}, []),
@@ -267,8 +305,8 @@ def left(share: int) -> str:
         ({"clock": str(int(NOW.timestamp()) - 62)}, ["clock-skew"]),
         ({"nameservers": "192.0.2.53 53 no answer\n192.0.2.54 53 open"}, []),
         ({"gateways": "192.0.2.100 15012 no answer\n192.0.2.101 15012 open"}, []),
-        ({"listeners": f"{LISTENERS}15004\n"}, ["port-conflict"]),
-        ({"listeners": f"{LISTENERS}15014 users:((\"python3\",pid=9,fd=3))\n"}, []),
+        ({"listeners": f"{LISTENERS}*:15004\n"}, ["port-conflict"]),
+        ({"listeners": f"{LISTENERS}*:15014 users:((\"python3\",pid=9,fd=3))\n"}, []),
         ({"units": f"{unit(UnitFileState='enabled-runtime')}\n\n{TRACKER}"}, []),
         ({"units": f"{unit()}\n\n{TRACKER}".replace("exited\nUnitFileState=enabled", "exited\nUnitFileState=disabled")},
          ["service-disabled"]),
@@ -346,7 +384,7 @@ def test_a_consequence_is_left_out_where_its_cause_is_said(name: str, monkeypatc
 @pytest.mark.parametrize(
     ("probe", "said"),
     [
-        ({"listeners": f"{LISTENERS}15004\n"}, "port 15004, which the proxy needs, is held by somebody else"),
+        ({"listeners": f"{LISTENERS}*:15004\n"}, "port 15004, which the proxy needs, is held by somebody else"),
         ({"root-certificate": ""}, "another root than the mesh's (no certificate): "),
         ({"certificate": certificate(), "certs": ""}, "the certificate on its disk is for nobody, and it should be"),
         ({"cluster.env": "ISTIO_META_NETWORK=embedded\n"}, "ISTIO_META_CLUSTER_ID is empty, and should be embedded"),

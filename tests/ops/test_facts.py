@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import socket
@@ -205,7 +206,12 @@ PROGRAMS = {
             */clusters)
                 echo 'outbound|8080|vm|echo::192.0.2.11:8080::rq_total::7'
                 echo 'outbound|8080|vm|echo::192.0.2.11:8080::cx_total::2'
-                echo 'inbound|8080||::127.0.0.1:8080::rq_total::5' ;;
+                echo 'inbound|8080||::default_priority::max_connections::4294967295'
+                echo 'inbound|8080||::high_priority::max_connections::1024'
+                echo 'inbound|8080||::127.0.0.1:8080::cx_total::2'
+                echo 'inbound|8080||::127.0.0.1:8080::rq_total::5'
+                echo 'inbound|9090||::default_priority::max_connections::4294967295'
+                echo 'inbound|9090||::[2001:db8::11]:9090::rq_total::5' ;;
         esac""",
     "iptables-save": "echo ':ISTIO_OUTPUT - [0:0]'; echo '-A OUTPUT -j ISTIO_OUTPUT'; echo '-A OUTPUT -j OTHER'",
     "iptables-legacy-save": "",
@@ -278,6 +284,11 @@ def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
     assert found.key_mode.startswith("600 ")
     assert found.rules == 2, "of both kinds of iptables"
     assert [(found.holder(port), port) for port in (22, 15000, 8080)] == [("sshd", 22), ("envoy", 15000), (None, 8080)]
+    assert {(each.address, each.port) for each in found.listeners} == {
+        ("0.0.0.0", 22),
+        ("::", 22),
+        ("127.0.0.1", 15000),
+    }
     assert [(r.address, r.port, r.result) for r in (*found.gateways, *found.nameservers)] == [
         ("192.0.2.100", 15012, "open"),
         ("192.0.2.53", 53, "connection refused"),
@@ -287,6 +298,8 @@ def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
         {"path": "/", "size": 1000, "free": 400}
     ] * 2
     assert (found.stats, found.outbound) == ({"server.uptime": "100"}, {"outbound|8080|vm|echo": 7})
+    assert found.inbound == {8080: ("127.0.0.1:8080",), 9090: ("[2001:db8::11]:9090",)}
+    assert found.read_only == (), "of the folders that are there"
     assert found.denied == ("GET / 403 rbac_access_denied_x",)
     assert found.drift == ("unit istio.service: now disabled, was enabled",)
     shown = ("token <token>", "<private key taken out>", " @@ end", "last")
@@ -351,6 +364,18 @@ def test_the_rule_that_tracks_connections_is_told_from_others(tmp_path: Path, tr
     shown = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, timeout=60, check=True).stdout
     found = machine_facts({"rules": shown})
     assert (found.rules, found.tracked) == (1, tracked)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_the_probe_names_the_folders_that_root_cannot_write_to(tmp_path: Path) -> None:
+    for name in ("etc/certs", "var/log/istio"):
+        (tmp_path / name).mkdir(parents=True)
+    script = re.sub(r"/(?:etc|var)/", rf"{tmp_path}\g<0>", remote.probe(""))
+    text = script.replace("\nmain </dev/null\n", f"\nmount -t tmpfs -o ro tmpfs {tmp_path}/etc/certs\nread_only\n")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-s"], input=text, capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == f"{tmp_path}/etc/certs\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "python3"])

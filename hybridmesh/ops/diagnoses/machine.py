@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from hybridmesh.istio import versions
+from hybridmesh.istio.names import canonical_address
 from hybridmesh.istio.ports import PROXY_PORTS
 
 from ..facts import MachineFacts
 from .model import CANNOT_COME, JOIN_AGAIN, Case, Diagnosis, Found, last_words, of_facts
 
 RESTARTS = 3
-FULL = (3, 20 * 1024)
-"""Less free than so many percent, or so many KiB, is full."""
-NO_INODES = 1
-"""Less free inodes than so many percent is full."""
+FULL_KIB = 20 * 1024
+"""Less free than that is full; so is less than both of the following: 3 % of a large disk are room for years."""
+NEARLY_FULL = (3, 1024 * 1024)
+"""Percent, and KiB."""
+NO_INODES = (1, 10_000)
+"""Percent and number: less free than both is full."""
+TRACKED_PERCENT = 95
+"""More of the kernel's table of connections in use is a full one: a burst fills the rest."""
 
 
 def _unreachable(case: Case) -> Iterator[Found]:
@@ -114,14 +120,80 @@ def _app_not_listening(facts: MachineFacts, case: Case) -> Iterator[Found]:
             )
 
 
+def _app_out_of_reach(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    """Envoy sends what comes for a port on to the address that it came for (istio, pilot/pkg/networking/core/
+    cluster.go, buildInboundClustersFromServiceInstances), or to 127.0.0.1, where a mesh's `inboundTrafficPolicy` says
+    so: then it has such a host for the port.
+    """
+    wanted = canonical_address(case.machine["meshAddress"])
+    is_here = wanted in facts.addresses  # of a machine behind another's address nobody knows at which of its own
+
+    def is_reached(address: str) -> bool:
+        return _is_any(address) or not (_is_loopback(address) or (is_here and canonical_address(address) != wanted))
+
+    for port in case.workload["ports"] if case.workload is not None else ():
+        target = int(port["target"])
+        at = sorted({listener.address for listener in facts.listeners if listener.port == target})
+        hosts = facts.inbound.get(target)
+        if not at or hosts is None or any(_is_loopback(host.rpartition(":")[0].strip("[]")) for host in hosts):
+            continue
+        if not any(map(is_reached, at)):
+            yield Found(
+                f"{case.machine['workload']} listens on port {target} ({port['name']}) at {', '.join(at)} alone, and "
+                f"its proxy passes requests on to {wanted if is_here else 'the address that they came for'}: none "
+                "arrives",
+                "ss -ltnp; Envoy's /clusters",
+            )
+
+
+def _is_any(address: str) -> bool:
+    """Whether that may be every address: `::` is, unless its program wants IPv6 alone."""
+    return address in ("*", "0.0.0.0", "::")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
 def _disk_full(facts: MachineFacts, _: Case) -> Iterator[Found]:
-    percent, kib = FULL
+    percent, kib = NEARLY_FULL
     for disk in facts.disks:
-        if disk.free < kib or disk.free * 100 < disk.size * percent:
+        if disk.free < FULL_KIB or (disk.free < kib and disk.free * 100 < disk.size * percent):
             yield Found(f"{disk.path} is full: {disk.free // 1024} MiB of {disk.size // 1024} MiB are free", "df")
+    percent, number = NO_INODES
     for disk in facts.inodes:
-        if disk.free * 100 < disk.size * NO_INODES:
+        if disk.free < number and disk.free * 100 < disk.size * percent:
             yield Found(f"{disk.path} has no inodes left: {disk.free} of {disk.size} are free", "df -i")
+
+
+def _disk_read_only(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if facts.read_only:
+        yield Found(
+            f"root cannot write to {', '.join(facts.read_only)}: no certificate is renewed on disk, and the next start "
+            "of the proxy may fail",
+            "test -w",
+            "`dmesg | grep -iE 'ext4|xfs|btrfs|i/o error' | tail` there tells why the kernel took it read-only. Once "
+            f'the disk is sound: `mount -o remount,rw "$(findmnt -no TARGET --target {facts.read_only[0]})"`, then '
+            "`systemctl restart istio`.",
+        )
+
+
+def _conntrack_full(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if len(facts.tracked) != 2:
+        return
+    count, most = facts.tracked
+    if most and count * 100 >= most * TRACKED_PERCENT:
+        yield Found(
+            f"the kernel's table of connections is full ({count} of {most}): new connections, SSH's too, are dropped "
+            "without a word",
+            "/proc/sys/net/netfilter/nf_conntrack_count, nf_conntrack_max",
+            f"`sysctl -w net.netfilter.nf_conntrack_max={2 * most}` there at once, and in /etc/sysctl.d for the next "
+            "boot; then find out who opens so many.",
+        )
 
 
 def _drift(facts: MachineFacts, _: Case) -> Iterator[Found]:
@@ -276,12 +348,32 @@ DIAGNOSES = (
         needs=frozenset({"listeners"}),
     ),
     Diagnosis(
+        id="app-out-of-reach",
+        title="The application listens where no request arrives",
+        severity="critical",
+        check=of_facts(_app_out_of_reach),
+        remedy="let the application listen on 0.0.0.0, or on that address.",
+        needs=frozenset({"listeners", "addresses"}),
+    ),
+    Diagnosis(
+        id="conntrack-full",
+        title="The kernel has no room for another connection",
+        severity="critical",
+        check=of_facts(_conntrack_full),
+    ),
+    Diagnosis(
         id="disk-full",
         title="A disk is full",
         severity="critical",
         check=of_facts(_disk_full),
         remedy="make room: a renewed certificate goes to /etc/certs, logs to /var/log/istio, Envoy's start to "
         "/etc/istio/proxy.",
+    ),
+    Diagnosis(
+        id="disk-read-only",
+        title="A file system cannot be written to",
+        severity="critical",
+        check=of_facts(_disk_read_only),
     ),
     Diagnosis(
         id="changed-by-hand",
