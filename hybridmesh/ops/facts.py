@@ -125,6 +125,8 @@ class MachineFacts(_Facts):
     tracked: tuple[int, ...]
     """Connections that the kernel keeps in mind, and the most that it can; empty where it keeps none."""
     gateways: tuple[Reach, ...]
+    handshakes: tuple[Reach, ...]
+    """The same for TLS with istiod, of those that were open; `refused: …` is istiod's certificate."""
     nameservers: tuple[Reach, ...]
     mesh_name: tuple[str, ...]
     """Addresses of the name that only the mesh can resolve."""
@@ -214,6 +216,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         listeners=_listeners(found["listeners"]),
         tracked=tuple(int(count) for count in found["tracked"].split()),
         gateways=_reached(found["gateways"]),
+        handshakes=_reached(found["handshakes"]),
         nameservers=_reached(found["nameservers"]),
         mesh_name=tuple(found["mesh-name"].split()),
         disks=_disks(found["disks"]),

@@ -171,6 +171,27 @@ gateways() {
     hosts_block | awk '{ print $1 }' | sort -u | while read -r address; do open_port "$address" 15012; done
 }
 
+# Whether TLS with istiod comes about where a connection does: lines as of open_port. By the root certificate that the
+# agent goes by, and past the proxy. What curl says of HTTP, or of itself, says nothing of that.
+handshakes() {
+    command -v curl >/dev/null && [ -s /etc/certs/root-cert.pem ] || return 0
+    hosts_block | head -n 4 | while read -r address name _; do
+        can_connect "$address" 15012 3 >/dev/null 2>&1 || continue
+        code=0
+        said=$(unredirected curl -sS -o /dev/null -w '\ntls=%{time_appconnect}\n' --max-time 8 --noproxy '*' \
+            --cacert /etc/certs/root-cert.pem --resolve "$name:15012:$address" "https://$name:15012/" 2>&1) || code=$?
+        why=$(printf '%s\n' "$said" | sed -n 's/^curl: ([0-9]*) //p' | head -n 1)
+        case $(printf '%s\n' "$said" | sed -n 's/^tls=//p'):$code in
+            *[1-9]*:*) why=open ;;
+            *:28) why='no answer within 8 s' ;;
+            *:35 | *:56) why="broken off: $why" ;;
+            *:51 | *:60) why="refused: $why" ;;
+            *) continue ;;
+        esac
+        printf '%s 15012 %s\n' "$address" "$why"
+    done
+}
+
 nameservers() {
     sed -n 's/^nameserver[[:blank:]]*//p' /etc/resolv.conf | while read -r address _; do open_port "$address" 53; done
 }
@@ -285,6 +306,7 @@ main() {
     section tracked tracked
     section connections connections
     section gateways gateways
+    section handshakes handshakes
     section nameservers nameservers
     section mesh-name mesh_name
     section disks disks

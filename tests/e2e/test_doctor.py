@@ -615,6 +615,17 @@ def test_a_proxy_that_is_kept_from_istiod_and_a_machine_without_ssh(lab: Lab, up
 
 
 @pytest.mark.full
+def test_a_way_that_lets_only_small_packets_pass(lab: Lab, up: Stack) -> None:
+    expect_well(lab, up)
+    lost = "iptables -w %s INPUT -p tcp --sport 15012 -m length --length 1000:65535 -j DROP"
+    with on(lab.machine("vm-1"), lost % "-I", lost % "-D"):
+        found = expect(lab, up, {("vm-1", "handshake-fails"): "no TLS with istiod comes of it (no answer within 8 s)"})
+        assert ("vm-1", "gateway-unreachable") not in found
+        assert ("vm-2", "handshake-fails") not in found
+    expect_well(lab, up)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("hung", ["pilot-agent", "envoy"])
 def test_a_proxy_that_hangs_does_not_answer_istiod_and_is_dropped_in_the_end(lab: Lab, up: Stack, hung: str) -> None:
     entry = {

@@ -75,14 +75,16 @@ def certificate(
     begin: datetime = NOW - timedelta(hours=1),
     end: datetime = NOW + timedelta(hours=23),
     identity: str = "",
+    host: str = "",
 ) -> str:
     """A certificate, PEM."""
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)])
     builder = x509.CertificateBuilder(name, name, _key().public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(begin).not_valid_after(end)
-    if identity:
-        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
-        builder = builder.add_extension(names, critical=True)
+    names = [x509.UniformResourceIdentifier(identity)] if identity else []
+    hosts = [x509.DNSName(host)] if host else []
+    if names or hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([*names, *hosts]), critical=True)
     return builder.sign(_key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -157,6 +159,7 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "tracked": "900\n65536",
         "connections": "192.0.2.100:15012",
         "gateways": "192.0.2.100 15012 open",
+        "handshakes": "192.0.2.100 15012 open",
         "nameservers": "192.0.2.53 53 open",
         "mesh-name": "240.240.0.1",
         "disks": "/ 10000000 5000000\n/run 800000 799000",

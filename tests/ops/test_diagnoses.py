@@ -63,6 +63,9 @@ def old(hours: int) -> str:
     return certificate(begin=NOW - timedelta(hours=30), end=NOW - timedelta(hours=hours), identity=IDENTITY)
 
 
+UNTRUSTED = "192.0.2.100 15012 refused: SSL certificate problem: unable to get local issuer certificate"
+
+
 def on(*addresses: str) -> str:
     """What listens, where the app does at these."""
     others = [line for line in LISTENERS.splitlines() if "echo-app" not in line]
@@ -126,6 +129,10 @@ WRONG: dict[str, Spoiled] = {
     ),
     "gateway-unreachable": Spoiled(
         "192.0.2.100:15012 (connection refused)", {"gateways": "192.0.2.100 15012 connection refused", "ready": "no"}
+    ),
+    "handshake-fails": Spoiled(
+        "gateway at 192.0.2.100:15012, and no TLS with istiod comes of it (no answer within 8 s)",
+        {"handshakes": "192.0.2.100 15012 no answer within 8 s"},
     ),
     "address-gone": Spoiled(
         f"sends its requests to {ADDRESS}, which is on no interface of it (192.0.2.12)",
@@ -305,6 +312,12 @@ def left(share: int) -> str:
         ({"clock": str(int(NOW.timestamp()) - 62)}, ["clock-skew"]),
         ({"nameservers": "192.0.2.53 53 no answer\n192.0.2.54 53 open"}, []),
         ({"gateways": "192.0.2.100 15012 no answer\n192.0.2.101 15012 open"}, []),
+        ({"handshakes": ""}, []),
+        ({"handshakes": "192.0.2.100 15012 no answer\n192.0.2.101 15012 open"}, []),
+        ({"handshakes": "192.0.2.100 15012 broken off: reset\n192.0.2.101 15012 no answer"}, ["handshake-fails"]),
+        ({"handshakes": UNTRUSTED}, ["handshake-fails"]),
+        ({"handshakes": UNTRUSTED, "cluster.env": f"{ENVIRONMENT}XDS_ROOT_CA=/etc/other.pem\n"}, []),
+        ({"handshakes": UNTRUSTED.replace("local issuer", "issuer")}, []),
         ({"listeners": f"{LISTENERS}*:15004\n"}, ["port-conflict"]),
         ({"listeners": f"{LISTENERS}*:15014 users:((\"python3\",pid=9,fd=3))\n"}, []),
         ({"units": f"{unit(UnitFileState='enabled-runtime')}\n\n{TRACKER}"}, []),
@@ -332,8 +345,9 @@ def test_there_is_no_diagnosis_that_nothing_leads_to() -> None:
 
 
 IT_CANNOT_COME = {
-    "never-joined", "service-stopped", "crash-loop", "hosts-stale", "gateway-unreachable", "certificate-expired",
-    "token-expired", "wrong-cluster-id", "wrong-trust-root", "wrong-identity", "istiod-down", "gateway-down",
+    "never-joined", "service-stopped", "crash-loop", "hosts-stale", "gateway-unreachable", "handshake-fails",
+    "certificate-expired", "token-expired", "wrong-cluster-id", "wrong-trust-root", "wrong-identity", "istiod-down",
+    "gateway-down",
 }  # fmt: skip
 CONSEQUENCES = {
     "service-stopped": {"never-joined"},
@@ -343,7 +357,8 @@ CONSEQUENCES = {
     "rules-missing": {"crash-loop"},
     "proxy-not-ready": IT_CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
     "gateway-unreachable": {"hosts-stale", "gateway-down"},
-    "certificate-ending": {"gateway-unreachable", "hosts-stale", "istiod-down", "gateway-down"},
+    "handshake-fails": {"hosts-stale", "wrong-trust-root", "istiod-down", "gateway-down"},
+    "certificate-ending": {"gateway-unreachable", "handshake-fails", "hosts-stale", "istiod-down", "gateway-down"},
     "not-connected": IT_CANNOT_COME,
     "out-of-sync": IT_CANNOT_COME | {"config-rejected"},
     "entry-unhealthy": {"app-not-listening"},
@@ -379,6 +394,27 @@ def test_a_consequence_is_left_out_where_its_cause_is_said(name: str, monkeypatc
         with monkeypatch.context() as unexplained:
             unexplained.setattr(diagnoses, "_is_explained", lambda *_: False)
             assert name in {finding.id for finding in found(both)}, cause
+
+
+@pytest.mark.parametrize(
+    ("result", "said", "remedy"),
+    [
+        ("no answer within 8 s", "(no answer within 8 s): the proxy", "`ping -c 3 -M do -s 1372 192.0.2.100`"),
+        ("broken off: Connection reset by peer", "(broken off: Connection reset by peer): the", "between reads TLS"),
+        (
+            UNTRUSTED.partition("15012 ")[2],
+            "is not istiod.istio-system.svc by the mesh's root certificate (SSL certificate problem: unable to get",
+            "see whose certificate that is",
+        ),
+    ],
+)
+def test_a_handshake_that_fails_says_how_with_a_command_that_shows_it(result: str, said: str, remedy: str) -> None:
+    (finding,) = found(Spoiled("", {"handshakes": f"192.0.2.100 15012 {result}"}))
+    assert said in finding.what
+    assert remedy in finding.remedy
+    assert "--resolve istiod.istio-system.svc:15012:192.0.2.100 https://istiod.istio-system.svc:15012/" in (
+        finding.evidence
+    )
 
 
 @pytest.mark.parametrize(

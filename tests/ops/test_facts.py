@@ -8,11 +8,15 @@ import os
 import re
 import shutil
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
-from datetime import timedelta
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -391,6 +395,72 @@ def test_the_probe_tells_an_open_port_from_a_closed_one_with_what_is_there(tmp_p
         text = script.replace("\nmain </dev/null\n", f"\n{asked}")
         said = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
     assert said.stdout == f"127.0.0.1 {ports[0]} open\n127.0.0.1 {ports[1]} connection refused\n"
+
+
+ISTIOD = "istiod.istio-system.svc"
+BEGUN, TOMORROW = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=1)
+GOOD = certificate(begin=BEGUN, end=TOMORROW, host=ISTIOD)
+ENDED = certificate(begin=BEGUN, end=BEGUN + timedelta(minutes=1), host=ISTIOD)
+STRANGER = certificate("stranger", begin=BEGUN, end=TOMORROW, host=ISTIOD)
+FOR_ANOTHER = certificate(begin=BEGUN, end=TOMORROW, host="other.svc")
+
+
+@pytest.mark.parametrize(
+    ("shows", "root", "said"),
+    [
+        (GOOD, GOOD, r"open"),
+        (STRANGER, GOOD, r"refused: SSL certificate problem: .+"),
+        (ENDED, ENDED, r"refused: SSL certificate problem: certificate has expired"),
+        (FOR_ANOTHER, FOR_ANOTHER, r"refused: SSL: .*does not match.*|refused: SSL: no alternative certificate .+"),
+        ("reset", GOOD, r"broken off: .+"),
+        ("silence", GOOD, r"no answer within 8 s"),
+        (GOOD, "", None),
+        (GOOD, "no certificate", None),
+    ],
+    ids=["good", "stranger", "ended", "for another", "reset", "silence", "no root", "damaged root"],
+)
+def test_the_probe_tells_whether_tls_with_istiod_comes_about(
+    tmp_path: Path, shows: str, root: str, said: str | None
+) -> None:
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs/root-cert.pem").write_text(root)
+    (tmp_path / "hosts").write_text(f"# BEGIN hybrid-mesh\n127.0.0.1 {ISTIOD}\n# END hybrid-mesh\n")
+    (tmp_path / "shown.pem").write_text(shows + private_key())
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as kept:
+
+        def serve() -> None:
+            with suppress(OSError):  # the test's end
+                while connection := kept.enter_context(server.accept()[0]):
+                    if shows == "reset":
+                        connection.recv(1)
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        connection.close()
+                    elif shows != "silence":
+                        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                        context.load_cert_chain(tmp_path / "shown.pem")
+                        with suppress(OSError):
+                            context.wrap_socket(connection, server_side=True).close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        script = re.sub(r"/etc/(hosts|certs)\b", rf"{tmp_path}/\1", remote.probe("")).replace("15012", str(port))
+        text = script.replace("--max-time 8", "--max-time 2").replace("\nmain </dev/null\n", "\nhandshakes\n")
+        done = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
+        server.shutdown(socket.SHUT_RDWR)
+    assert re.fullmatch(f"127.0.0.1 {port} (?:{said})\n" if said else "", done.stdout), done.stdout
+
+
+def test_the_probe_asks_nobody_for_tls_who_takes_no_connection(tmp_path: Path) -> None:
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs/root-cert.pem").write_text(GOOD)
+    (tmp_path / "hosts").write_text(f"# BEGIN hybrid-mesh\n127.0.0.1 {ISTIOD}\n# END hybrid-mesh\n")
+    script = re.sub(r"/etc/(hosts|certs)\b", rf"{tmp_path}/\1", remote.probe(""))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        script = script.replace("15012", str(closed.getsockname()[1]))
+        text = script.replace("\nmain </dev/null\n", "\nhandshakes\n")
+        done = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == ""
 
 
 def test_files_that_were_written_with_tabs_are_read_as_others(tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ DIAGNOSES = (
         severity="warning",
         check=of_facts(_certificate_ending),
         remedy="look in /var/log/istio/istio.log for why it is not renewed; `systemctl restart istio` asks anew.",
-        explained_by=frozenset({"gateway-unreachable", "hosts-stale", "istiod-down", "gateway-down"}),
+        explained_by=frozenset(
+            {"gateway-unreachable", "handshake-fails", "hosts-stale", "istiod-down", "gateway-down"}
+        ),
     ),
     Diagnosis(
         id="token-expired",

@@ -122,6 +122,7 @@ CANNOT_COME = frozenset(
         "crash-loop",
         "hosts-stale",
         "gateway-unreachable",
+        "handshake-fails",
         "certificate-expired",
         "token-expired",
         "wrong-cluster-id",

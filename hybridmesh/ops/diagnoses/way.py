@@ -14,6 +14,9 @@ from .model import Case, Diagnosis, Found, duration, of_facts
 SKEW = timedelta(seconds=60)
 """istiod dates certificates two minutes back; half of that is no reason to wait for the other half."""
 
+_OF_CURL = ("unable to get issuer certificate",)
+"""Of a root that another has signed old curls say that, and Go, which the agent is written in, takes it for a root."""
+
 
 def _hosts_stale(facts: MachineFacts, case: Case) -> Iterator[Found]:
     if not facts.joined:
@@ -35,6 +38,37 @@ def _gateway_unreachable(facts: MachineFacts, _: Case) -> Iterator[Found]:
     if facts.gateways and not any(reach.open for reach in facts.gateways):
         tries = ", ".join(f"{r.address}:{r.port} ({r.result})" for r in facts.gateways)
         yield Found(f"it does not reach the gateway at {tries}", "a connection from the machine, past its proxy")
+
+
+def _handshake_fails(facts: MachineFacts, _: Case) -> Iterator[Found]:
+    if not facts.handshakes or any(reach.open for reach in facts.handshakes):
+        return
+    reach = facts.handshakes[0]
+    name = dict(facts.hosts).get(reach.address, "istiod")
+    why = reach.result.partition(": ")[2]
+    if reach.result.startswith("refused: "):
+        if any(words in why for words in _OF_CURL) or {"XDS_ROOT_CA", "CA_ROOT_CA"} & facts.environment.keys():
+            return
+        what = f"who answers at {reach.address}:{reach.port} is not {name} by the mesh's root certificate ({why})"
+        remedy = (
+            "see whose certificate that is, and when it ends: something between reads TLS, another cluster is at that "
+            "address, or istiod shows one of before a change of the root, until it is restarted."
+        )
+    else:
+        what = f"it reaches the gateway at {reach.address}:{reach.port}, and no TLS with istiod comes of it"
+        what += f" ({reach.result})"
+        remedy = (
+            "something between reads TLS, or the gateway knows no istiod of that name."
+            if why
+            else f"large packets are lost on the way: try `ping -c 3 -M do -s 1372 {reach.address}` there, and with "
+            "`-s 56`; if only that is answered, a smaller MTU. Or nobody stands behind a load balancer."
+        )
+    yield Found(
+        f"{what}: the proxy keeps the connection that it has, and gets no other",
+        "setpriv --regid istio-proxy --clear-groups curl -v --noproxy '*' --cacert /etc/certs/root-cert.pem "
+        f"--resolve {name}:{reach.port}:{reach.address} https://{name}:{reach.port}/",
+        remedy,
+    )
 
 
 def _address_gone(facts: MachineFacts, case: Case) -> Iterator[Found]:
@@ -89,6 +123,13 @@ DIAGNOSES = (
         remedy="open the way from the machine to the gateway's port 15012: its own firewall, the network's, the load "
         "balancer's.",
         explained_by=frozenset({"hosts-stale", "gateway-down"}),
+    ),
+    Diagnosis(
+        id="handshake-fails",
+        title="No TLS with istiod comes about",
+        severity="critical",
+        check=of_facts(_handshake_fails),
+        explained_by=frozenset({"hosts-stale", "wrong-trust-root", "istiod-down", "gateway-down"}),
     ),
     Diagnosis(
         id="address-gone",
