@@ -463,6 +463,29 @@ def test_the_probe_asks_nobody_for_tls_who_takes_no_connection(tmp_path: Path) -
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_name_server_that_answers_by_udp_alone_is_one(tmp_path: Path, *, answers: bool) -> None:
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    asked = []
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            question, who = server.recvfrom(512)
+            asked.append(question)
+            server.sendto(question[:2] + b"\x81\x05" + question[4:], who)  # "refused"
+
+        if answers:
+            threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        script = re.sub(r"\b53\b", str(port), remote.probe("").replace("/etc/resolv.conf", f"{tmp_path}/resolv.conf"))
+        text = script.replace("timeout 3 bash", "timeout 1 bash").replace("\nmain </dev/null\n", "\nnameservers\n")
+        said = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
+    assert said.stdout == f"127.0.0.1 {port} {'open' if answers else 'connection refused'}\n"
+    header, question = b"\x01\0\0\x01\0\0\0\0\0\0", b"\0\0\x02\0\x01"
+    assert asked == ([b"hm" + header + question] if answers else [])
+
+
 def test_files_that_were_written_with_tabs_are_read_as_others(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("# BEGIN hybrid-mesh\n127.0.0.1\tistiod.istio-system.svc\n# END hybrid-mesh\n")
     (tmp_path / "resolv.conf").write_text("nameserver\t127.0.0.2\noptions edns0\n")
