@@ -5,11 +5,13 @@ import functools
 import http.client
 import json
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +43,11 @@ _NOT_ALLOWED = {
     403: "Check what the user of the kubeconfig {} may do: `kubectl auth can-i --list`.",
 }
 """What to do, by how the API server refuses."""
+_NOBODY = (
+    "The request came without a login: check the user of the kubeconfig {}, and that the program by which it logs in, "
+    "where it names one (`exec`), is installed here and logged in: `kubectl auth whoami`."
+)
+"""The same for `system:anonymous`: the client goes on without a login where such a program fails."""
 _TAG = "istio.io/tag"
 """Label of the webhook of a revision tag: its name (istio, the istiod chart's revision-tags-mwc.yaml)."""
 
@@ -415,9 +422,17 @@ class KubernetesCluster:
                 raise UnansweredError(_answered(what, status, error.reason)) from error
             raise self._refused(what, status, error.reason, error.body) from error
         except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            untrusted = next((e for e in reason.args if isinstance(e, ssl.SSLCertVerificationError)), None)
+            if untrusted is not None:
+                raise ClusterError(
+                    f"could not {what}: the API server shows a certificate that the kubeconfig {self._kubeconfig} does "
+                    f"not lead to ({untrusted.verify_message}). Check that the kubeconfig is of this cluster and has "
+                    "its present certificate authority, this machine's clock, and HTTPS_PROXY."
+                ) from error
             raise UnansweredError(
                 f"could not {what}: the API server of {self._kubeconfig} did not answer "
-                f"({type(error).__name__}). Check that the cluster is up and reachable from here."
+                f"({type(reason).__name__}). Check that the cluster is up and reachable from here."
             ) from error
         except ValueError as error:  # of JSON's, or of the client's models
             raise self._unreadable(what) from error
@@ -440,7 +455,19 @@ class KubernetesCluster:
             return ClusterError(_answered(what, status, reason))
         # Whom it takes us for is in its words alone, and may be nobody: system:anonymous.
         words = f"{reason} ({said})" if (said := _message_in(body)) else reason
-        return ClusterError(f"{_answered(what, status, words)} {_NOT_ALLOWED[status].format(self._kubeconfig)}")
+        remedy = _NOBODY if "system:anonymous" in words else _NOT_ALLOWED[status]
+        return ClusterError(f"{_answered(what, status, words)} {remedy.format(self._kubeconfig)}{self._ended()}")
+
+    def _ended(self) -> str:
+        """That the certificate by which the kubeconfig logs in has ended; empty where it has not, or there is none."""
+        from cryptography import x509  # here, for it takes longer to load than most requests
+
+        try:
+            pem = Path(self._api.configuration.cert_file or "").read_bytes()
+            end = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+        except (OSError, ValueError):
+            return ""
+        return f" Its client certificate has ended, at {end:%Y-%m-%d %H:%M} UTC." if end < datetime.now(UTC) else ""
 
     def _unreadable(self, what: str) -> UnansweredError:
         return UnansweredError(

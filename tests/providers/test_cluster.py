@@ -6,10 +6,12 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 
 from hybridmesh.providers import kubernetes_cluster
 from hybridmesh.providers.cluster import Cluster, ClusterError, Pod, UnansweredError, connect
+from tests.ops.probed import certificate, private_key
 
 Answering = Callable[[socket.socket, int], None]
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n{"data": {"a": ""}}'
@@ -34,19 +37,9 @@ class Server:
         self.heads: list[str] = []
         self.bodies: list[str] = []
         """What came with requests that were read whole."""
+        self.place: dict[str, Any] = {"server": f"http://127.0.0.1:{self.port}"}
+        self.login = {"token": "t"}
         self._kubeconfig = folder / "kubeconfig"
-        self._kubeconfig.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
-                    "users": [{"name": "u", "user": {"token": "t"}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "x",
-                }
-            )
-        )
         threading.Thread(target=self._serve, daemon=True).start()
 
     @property
@@ -64,6 +57,18 @@ class Server:
             self.answer(connection, len(self.connections))
 
     def cluster(self) -> Cluster:
+        self._kubeconfig.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "c", "cluster": self.place}],
+                    "users": [{"name": "u", "user": self.login}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                    "current-context": "x",
+                }
+            )
+        )
         return connect({"kubeconfig": str(self._kubeconfig), "requestSeconds": 1.0})
 
     def stop(self) -> None:
@@ -121,7 +126,7 @@ def test_and_not_twice(server: Server) -> None:
         connection.close()
 
     server.answer = closes
-    with pytest.raises(ClusterError, match="did not answer"):
+    with pytest.raises(ClusterError, match=r"did not answer \(ProtocolError\)"):
         server.cluster().config_map("demo", "echo")
     assert len(server.connections) == 2
 
@@ -394,14 +399,69 @@ def test_a_pod_to_which_no_way_leads_says_nothing(server: Server) -> None:
     [("401 Unauthorized", r"the login of the kubeconfig .* has not ended"), ("403 Forbidden", "kubectl auth can-i")],
 )
 def test_who_may_not_ask_a_pod_is_told_so(server: Server, status: str, remedy: str) -> None:
-    nobody = {"kind": "Status", "message": 'User "system:anonymous" cannot\n\x1b[31m'}
-    answering(server, status, nobody)
-    status += r' \(User "system:anonymous" cannot \\x1b\[31m\)'
+    somebody = {"kind": "Status", "message": 'User "ann" cannot\n\x1b[31m'}
+    answering(server, status, somebody)
+    status += r' \(User "ann" cannot \\x1b\[31m\)'
     with pytest.raises(ClusterError, match=f"could not forward port 15014 of pod demo/a: .* {status}.*{remedy}") as no:
         server.cluster().ask_pod("demo", "a", 15014, "/debug/x")
     assert not isinstance(no.value, UnansweredError), "to ask again would change nothing"
     with pytest.raises(ClusterError, match=f"could not list pods a=b in demo: .* {status}.*{remedy}"):
         server.cluster().pods("demo", "a=b")
+
+
+def test_a_request_that_came_without_a_login_is_told_from_one_that_is_not_allowed(server: Server) -> None:
+    """The client goes on so where a program that logs in fails."""
+    answering(server, "403 Forbidden", {"kind": "Status", "message": 'User "system:anonymous" cannot list pods'})
+    with pytest.raises(ClusterError, match=r"without a login: .* the kubeconfig .*`exec`.*`kubectl auth whoami`"):
+        server.cluster().pods("demo", "a=b")
+
+
+def over_tls(server: Server, folder: Path, shown: str, answer: bytes) -> None:
+    """Let it show a certificate, and answer whoever takes it."""
+    (folder / "shown.pem").write_text(shown + private_key())
+
+    def answers(connection: socket.socket, _number: int) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "shown.pem")
+        with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(answer)
+
+    server.answer = answers
+
+
+def lasting(days: int, organization: str = "mesh") -> str:
+    now = datetime.now(UTC)
+    return certificate(organization, begin=now - timedelta(days=365), end=now + timedelta(days=days))
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(-1, r"Its client certificate has ended, at 20\d\d-.* UTC\."), (1, "the login .* has not ended\\.")],
+)
+def test_a_client_certificate_that_has_ended_is_named(server: Server, tmp_path: Path, days: int, said: str) -> None:
+    server.place = {"server": f"https://127.0.0.1:{server.port}", "insecure-skip-tls-verify": True}
+    server.login = {
+        "client-certificate-data": base64.b64encode(lasting(days).encode()).decode(),
+        "client-key-data": base64.b64encode(private_key().encode()).decode(),
+    }
+    over_tls(server, tmp_path, lasting(1), b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(ClusterError, match=f"401 Unauthorized.*{said}$"):
+        server.cluster().pods("demo", "a=b")
+
+
+def test_an_api_server_that_is_not_whom_the_kubeconfig_leads_to_is_not_one_that_is_away(
+    server: Server, tmp_path: Path
+) -> None:
+    over_tls(server, tmp_path, lasting(1), b"")
+    server.place = {
+        "server": f"https://127.0.0.1:{server.port}",
+        "certificate-authority-data": base64.b64encode(lasting(1, "other").encode()).decode(),
+    }
+    with pytest.raises(ClusterError, match=r"shows a certificate that the kubeconfig .* does not lead to \(self") as no:
+        server.cluster().pods("demo", "a=b")
+    assert not isinstance(no.value, UnansweredError), "to ask again would change nothing"
 
 
 @pytest.mark.parametrize("said", ["", "<html>", "{}"])
