@@ -119,8 +119,8 @@ class MachineFacts(_Facts):
     """Whether the agent says that the proxy is ready."""
     rules: int
     """How many rules lead to Istio's chains; a flush leaves the chains, and not these."""
-    tracked: bool
-    """Whether the rule is there by which the kernel tracks connections, whatever Istio does."""
+    keeps_tracking: bool
+    """Whether the rule is there that keeps connection tracking on while no other asks for it."""
     listeners: tuple[Listener, ...]
     tracked: tuple[int, ...]
     """Connections that the kernel keeps in mind, and the most that it can; empty where it keeps none."""
@@ -212,7 +212,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         token_expiry=_expiry(found["claims"].strip()),
         ready=found["ready"].strip() == "yes",
         rules=len(set(re.findall(r"^-A (?:PREROUTING|OUTPUT) .*-j ISTIO_.*$", found["rules"], re.MULTILINE))),
-        tracked=bool(re.search(r"^-A HYBRID_MESH .*INVALID", found["rules"], re.MULTILINE)),
+        keeps_tracking="\n-A HYBRID_MESH " in f"\n{found['rules']}",
         listeners=_listeners(found["listeners"]),
         tracked=tuple(int(count) for count in found["tracked"].split()),
         gateways=_reached(found["gateways"]),

@@ -232,7 +232,7 @@ def test_a_dozen_at_once_and_what_is_undone_is_gone(lab: Lab, up: Stack) -> None
             on(
                 second,
                 "iptables-legacy -t nat -F; iptables-nft -t nat -F",
-                "systemctl restart hybrid-mesh-conntrack istio",
+                "systemctl restart hybrid-mesh-metrics; systemctl restart istio",
             ),
             on(second, block % "-I", block % "-D"),
             on(
@@ -268,7 +268,6 @@ def test_a_dozen_at_once_and_what_is_undone_is_gone(lab: Lab, up: Stack) -> None
                 ("vm-1", "changed-by-hand"): f"file {ENVIRONMENT}: edited",
                 ("vm-2", "address-gone"): "which is on no interface of it (",
                 ("vm-2", "rules-missing"): "no iptables rule leads anything to it",
-                ("vm-2", "tracker-stopped"): "hybrid-mesh-conntrack.service is active, and its iptables rule is gone",
                 ("vm-2", "gateway-unreachable"): f"it does not reach the gateway at {gateway}:15012",
                 ("vm-2", "dns-broken"): "none of its DNS servers answers: 192.0.2.53",
                 ("", "subset-empty"): "subset vm of echo gets 10 % of the requests, and has no endpoint",

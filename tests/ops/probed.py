@@ -109,8 +109,8 @@ def unit(name: str = "istio.service", **changes: str) -> str:
     return "\n".join(f"{key}={value}" for key, value in {**values, **changes}.items())
 
 
-TRACKED = "-A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN"
 TRACKER = unit("hybrid-mesh-conntrack.service", SubState="exited")
+TRACKED = "-A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN"
 CERTS = {
     "certificates": [
         {

@@ -325,6 +325,11 @@ def left(share: int) -> str:
          ["service-disabled"]),
         ({"units": f"{unit(ActiveState='deactivating', SubState='stop-sigterm')}\n\n{TRACKER}"}, ["service-stopped"]),
         ({"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED, "starting": "yes"}, []),
+        ({"rules": "-A OUTPUT -j ISTIO_OUTPUT"}, ["tracker-stopped"]),
+        ({"rules": "-A OUTPUT -j ISTIO_OUTPUT\n-A HYBRID_MESH_METRICS -i lo -j RETURN"}, ["tracker-stopped"]),
+        ({"rules": ""}, ["rules-missing"]),
+        ({"rules": "", "unread": "rules"}, ["partly-seen"]),
+        ({"rules": "", "joined": ""}, ["never-joined", "rules-missing"]),
         ({"cluster.env": ""}, []),
         ({"rules": TRACKED, "cluster.env": f"{ENVIRONMENT}ISTIO_CUSTOM_IP_TABLES=true\n"}, []),
         ({"addresses": ""}, []),
@@ -355,6 +360,7 @@ CONSEQUENCES = {
     "changed-by-hand": {"never-joined"},
     "partly-seen": {"never-joined"},
     "rules-missing": {"crash-loop"},
+    "tracker-stopped": {"rules-missing"},
     "proxy-not-ready": IT_CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
     "gateway-unreachable": {"hosts-stale", "gateway-down"},
     "handshake-fails": {"hosts-stale", "wrong-trust-root", "istiod-down", "gateway-down"},
@@ -430,13 +436,6 @@ def test_a_handshake_that_fails_says_how_with_a_command_that_shows_it(result: st
 def test_what_is_not_there_has_a_word_too(probe: dict[str, str], said: str) -> None:
     (finding,) = found(Spoiled("", probe))
     assert said in finding.what
-
-
-def test_rules_that_something_flushed_took_that_of_the_tracker_with_them() -> None:
-    missing, tracker = found(Spoiled("", {"rules": ":HYBRID_MESH - [0:0]"}))
-    assert (missing.id, tracker.id) == ("rules-missing", "tracker-stopped")
-    assert "is active, and its iptables rule is gone: the next start of the proxy may cut" in tracker.what
-    assert "systemctl restart hybrid-mesh-conntrack" in tracker.remedy
 
 
 def test_a_stopped_proxy_is_said_once_and_not_by_its_consequences() -> None:
@@ -546,7 +545,7 @@ def test_the_default_deny_that_the_stack_s_settings_ask_for_is_a_note() -> None:
         ("units", {"units": ""}),
         ("starting", {"units": f"{STOPPED}\n\n{TRACKER}", "rules": TRACKED}),
         ("ready", {"ready": ""}),
-        ("rules", {"rules": ""}),
+        ("rules", {"rules": TRACKED}),
         ("listeners", {"listeners": ""}),
         ("addresses", {"addresses": "10.0.0.9"}),
         ("manifest", {"manifest": ""}),

@@ -23,11 +23,11 @@ from hybridmesh.ops.bundle import scrub
 from hybridmesh.ops.look import Seen, View
 from hybridmesh.ops.mesh import MeshFacts
 from hybridmesh.ops.topology import StackError
-from tests.ops.probed import NOW, TOPOLOGY, machine_facts, mesh_facts, probe_output, unit
+from tests.ops.probed import NOW, TOPOLOGY, TRACKED, machine_facts, mesh_facts, probe_output, unit
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJlLW9mLXRva2Vu"
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nTUlJRXBBSUJBQUtDQVFFQQ\n-----END RSA PRIVATE KEY-----"
-STOPPED = {"units": unit(ActiveState="failed", SubState="failed"), "rules": ""}
+STOPPED = {"units": unit(ActiveState="failed", SubState="failed"), "rules": TRACKED}
 
 
 @pytest.fixture(autouse=True)

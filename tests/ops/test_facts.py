@@ -219,7 +219,7 @@ PROGRAMS = {
         esac""",
     "iptables-save": "echo ':ISTIO_OUTPUT - [0:0]'; echo '-A OUTPUT -j ISTIO_OUTPUT'; echo '-A OUTPUT -j OTHER'",
     "iptables-legacy-save": "",
-    "iptables-nft-save": "echo '-A PREROUTING -j ISTIO_INBOUND'",
+    "iptables-nft-save": f"echo '-A PREROUTING -j ISTIO_INBOUND'; echo '{TRACKED}'",
     "bash": '[ "$4" = 15012 ] || { echo Connection refused >&2; exit 1; }',  # as can_connect asks it
     "setpriv": 'shift 5; exec "$@"',  # as_proxy
     "getent": "if [ $1 = ahosts ]; then echo '240.240.0.1 STREAM'; echo '240.240.0.1 DGRAM'; fi",
@@ -286,7 +286,7 @@ def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
     assert found.certificate is not None
     assert (found.certificate.identities, len(found.roots), set(found.envoy_expiry)) == ((IDENTITY,), 1, {IDENTITY})
     assert found.key_mode.startswith("600 ")
-    assert found.rules == 2, "of both kinds of iptables"
+    assert (found.rules, found.keeps_tracking) == (2, True), "of both kinds of iptables"
     assert [(found.holder(port), port) for port in (22, 15000, 8080)] == [("sshd", 22), ("envoy", 15000), (None, 8080)]
     assert {(each.address, each.port) for each in found.listeners} == {
         ("0.0.0.0", 22),
@@ -367,7 +367,7 @@ def test_the_rule_that_tracks_connections_is_told_from_others(tmp_path: Path, tr
     text = script.replace("\nmain </dev/null\n", "\nrules\n")
     shown = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, timeout=60, check=True).stdout
     found = machine_facts({"rules": shown})
-    assert (found.rules, found.tracked) == (1, tracked)
+    assert (found.rules, found.keeps_tracking) == (1, tracked)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")

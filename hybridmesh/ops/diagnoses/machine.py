@@ -93,12 +93,12 @@ def _tracker_stopped(facts: MachineFacts, _: Case) -> Iterator[Found]:
         yield Found(
             f"hybrid-mesh-conntrack.service is {unit.active}: {consequence}", "systemctl show hybrid-mesh-conntrack"
         )
-    elif not facts.tracked and "rules" not in facts.unread:
+    elif not facts.keeps_tracking and "rules" not in facts.unread:
         yield Found(
-            f"hybrid-mesh-conntrack.service is active, and its iptables rule is gone: {consequence}",
+            f"the rule that keeps connections tracked is gone: {consequence}",
             "iptables-save -t nat",
-            "`systemctl restart hybrid-mesh-conntrack` there, before the proxy starts anew; find out who flushes "
-            "iptables (a firewall's reload?).",
+            "`systemctl restart hybrid-mesh-metrics` there puts it back; find out who flushes iptables (a firewall's "
+            "reload?).",
         )
 
 
@@ -310,8 +310,8 @@ DIAGNOSES = (
         title="No iptables rule leads to the proxy",
         severity="critical",
         check=of_facts(_rules_missing),
-        remedy="`systemctl restart hybrid-mesh-conntrack istio` there makes them anew; find out who flushes iptables "
-        "(a firewall's reload?).",
+        remedy="`systemctl restart hybrid-mesh-metrics` there, lest the second cut open connections, yours too; then "
+        "`systemctl restart istio`, which makes them anew; find out who flushes iptables (a firewall's reload?).",
         explained_by=frozenset({"crash-loop"}),
         needs=frozenset({"units", "rules"}),
     ),
@@ -329,6 +329,7 @@ DIAGNOSES = (
         severity="warning",
         check=of_facts(_tracker_stopped),
         remedy="`systemctl start hybrid-mesh-conntrack` there, or pulumi up --refresh.",
+        explained_by=frozenset({"rules-missing"}),
         needs=frozenset({"units"}),
     ),
     Diagnosis(
