@@ -256,6 +256,15 @@ def test_a_remedy_of_the_stack_is_a_command_that_can_be_run_as_it_stands(name: s
     assert command in remedy
 
 
+def test_what_is_masked_must_be_unmasked_before_it_starts() -> None:
+    masked = unit(LoadState="masked", UnitFileState="masked", ActiveState="inactive", SubState="dead")
+    remedies = {f.id: f.remedy for f in found(Spoiled("", {"units": f"{masked}\n\n{TRACKER}", "rules": TRACKED}))}
+    assert "`systemctl unmask istio`, then `systemctl enable --now istio`" in remedies["service-stopped"]
+    assert "`systemctl unmask istio.service`, then" in remedies["service-disabled"]
+    assert "`systemctl enable istio.service` there, or" in found(WRONG["service-disabled"])[0].remedy
+    assert found(WRONG["service-stopped"])[0].remedy.startswith("`systemctl start istio` there, or pulumi up")
+
+
 def restarted(times: int) -> str:
     return f"{unit(NRestarts=str(times))}\n\n{TRACKER}"
 

@@ -37,7 +37,13 @@ def _service_stopped(facts: MachineFacts, _: Case) -> Iterator[Found]:
     unit = facts.unit("istio.service")
     if unit.active in ("inactive", "failed", "deactivating") and not facts.starting:
         why = f", and it ended with {unit.result}" if unit.result not in ("success", "") else ""
-        yield Found(f"istio.service does not run ({unit.active}{why})", "systemctl show istio")
+        yield Found(
+            f"istio.service does not run ({unit.active}{why})",
+            "systemctl show istio",
+            "somebody has masked it: `systemctl unmask istio`, then `systemctl enable --now istio`."
+            if unit.enabled.startswith("masked")
+            else "",
+        )
 
 
 def _crash_loop(facts: MachineFacts, _: Case) -> Iterator[Found]:
@@ -54,7 +60,13 @@ def _service_disabled(facts: MachineFacts, _: Case) -> Iterator[Found]:
     for name in ("istio.service", "hybrid-mesh-conntrack.service"):
         state = facts.unit(name).enabled
         if facts.unit(name).loaded and state not in ("enabled", "enabled-runtime"):
-            yield Found(f"{name} is {state}: the next boot is one without the proxy", f"systemctl is-enabled {name}")
+            yield Found(
+                f"{name} is {state}: the next boot is one without the proxy",
+                f"systemctl is-enabled {name}",
+                f"`systemctl unmask {name}`, then `systemctl enable {name}` there."
+                if state.startswith("masked")
+                else f"`systemctl enable {name}` there, or pulumi up --refresh.",
+            )
 
 
 def _not_ready(facts: MachineFacts, _: Case) -> Iterator[Found]:
@@ -292,7 +304,6 @@ DIAGNOSES = (
         title="The proxy does not start at boot",
         severity="warning",
         check=of_facts(_service_disabled),
-        remedy="`systemctl enable` it there, or pulumi up --refresh.",
         explained_by=frozenset({"never-joined"}),
         needs=frozenset({"units"}),
     ),
