@@ -142,6 +142,8 @@ class MachineFacts(_Facts):
     """Hosts with ports to which Envoy sends what comes for a port, as far as it has fixed or used any, by port."""
     denied: tuple[str, ...]
     """Lines of the access log about requests that a policy refused."""
+    unmatched: tuple[str, ...]
+    """The same about connections of a kind that its proxy takes none of."""
     drift: tuple[str, ...]
     """What was changed by hand since the last join."""
     log: tuple[str, ...]
@@ -226,6 +228,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         outbound=requests_by_cluster(found["outbound"]),
         inbound=_inbound(found["inbound"]),
         denied=tuple(found["denied"].splitlines()),
+        unmatched=tuple(found["unmatched"].splitlines()),
         drift=drift(found["manifest-recorded"], found["manifest"]),
         log=tuple((found["agent-log"] + found["agent-errors"]).splitlines()),
         unread=unread,

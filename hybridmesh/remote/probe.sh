@@ -238,8 +238,9 @@ inbound() {
     admin clusters | sed -n 's/^\(inbound|[0-9]*\)|[^:]*::\(.*\)::\(max_connections\|rq_total\)::.*/\1 \2/p' | sort -u
 }
 
+# access_log WORD: the last lines with it, where there is an access log at all
 access_log() {
-    as_proxy tail -n 2000 /var/log/istio/istio.log | grep -F rbac_access_denied | tail -n 5 | cut -c 1-500
+    as_proxy tail -n 2000 /var/log/istio/istio.log | grep -F "$1" | tail -n 5 | cut -c 1-500
 }
 
 # A script that is missing was removed; one that hangs says nothing.
@@ -323,7 +324,8 @@ main() {
     section stats stats
     section outbound outbound
     section inbound inbound
-    section denied access_log
+    section denied access_log rbac_access_denied
+    section unmatched access_log filter_chain_not_found
     section manifest manifest
     section manifest-recorded cat "$STATE/manifest"
     section agent-log proxy_tail /var/log/istio/istio.log 60 500

@@ -10,10 +10,12 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from cryptography import x509
@@ -610,6 +612,33 @@ def test_a_proxy_that_is_kept_from_istiod_and_a_machine_without_ssh(lab: Lab, up
             )
     finally:
         second.look(["systemctl", "start", "ssh.service"])
+    expect_well(lab, up)
+
+
+@pytest.mark.full
+def test_who_calls_in_plain_text_is_told_by_the_access_log(lab: Lab, up: Stack) -> None:
+    first = lab.machine("vm-1")
+    up.change("sidecar.accessLog", "errors")
+    up.up()
+
+    def told() -> object:
+        code, document = doctor(lab, up)
+        assert code == 0, "it is a note"
+        found = {(finding["machine"], finding["id"]): finding["what"] for finding in document["findings"]}
+        return found.get(("vm-1", "plain-text-refused"))
+
+    def is_told() -> bool:
+        with suppress(OSError, HTTPException):
+            urlopen(f"http://{first.address}:8080/", timeout=5).close()
+        return told() is not None
+
+    try:
+        wait_for("the refusal in the log, which is written in blocks", is_told, 60)
+        assert "in plain text, which strict mTLS refuses" in str(told())
+    finally:
+        up.change("sidecar.accessLog", None)
+        up.up()
+        first.ssh(["truncate -s 0 /var/log/istio/istio.log"])
     expect_well(lab, up)
 
 

@@ -169,6 +169,7 @@ def probe_output(changes: Mapping[str, str] | None = None) -> str:
         "outbound": f"outbound|8080|vm|{HOST}::192.0.2.11:8080::rq_total::7",
         "inbound": f"inbound|8080 {ADDRESS}:8080\ninbound|8080 default_priority",
         "denied": "",
+        "unmatched": "",
         "manifest": MANIFEST,
         "manifest-recorded": MANIFEST,
         "agent-log": "2026-11-25T11:00:00Z info Envoy proxy is ready",

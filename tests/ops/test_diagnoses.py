@@ -189,6 +189,7 @@ WRONG: dict[str, Spoiled] = {
         f"no endpoint {ADDRESS} for {HOST}", mesh={"endpoints": ELSEWHERE}
     ),
     "policy-denies": Spoiled("refused by AuthorizationPolicy demo/no", mesh={"policies": {"demo": [DENY_ALL]}}),
+    "plain-text-refused": Spoiled("which strict mTLS refuses; the last: NR b", {"unmatched": "NR a\nNR b"}),
     "istiod-down": Spoiled("no istiod of revision default is ready", mesh={"istiods": {"default": 0}}),
     "gateway-down": Spoiled("no pod of the gateway istio-eastwestgateway is ready", mesh={"gateways": 0}),
     "subset-empty": Spoiled(
@@ -515,6 +516,12 @@ def test_calls_that_a_policy_refused_are_a_note() -> None:
     assert (finding.id, finding.severity) == ("policy-denies", "note")
     assert "refused 3 calls" in finding.what
     assert "GET /x 403" in finding.what
+
+
+def test_what_a_gateway_takes_none_of_is_not_plain_text() -> None:
+    gateway = {**TOPOLOGY, "machines": {"vm-1": {**TOPOLOGY["machines"]["vm-1"], "workload": "gw"}}}
+    judged = replace(case({"unmatched": "NR filter_chain_not_found"}), topology=gateway)
+    assert "plain-text-refused" not in {f.id for f in diagnose([judged], judged)}
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,8 @@ PROGRAMS = {
 def probed_machine(folder: Path, *, bundle: bool = False, links: Sequence[str] = (), proxy: str = "") -> str:
     """What the probe prints of a machine that is `folder`. Of `links`, each leads to a file of root's; `proxy` makes a
     process the proxy's, which is nobody else than we unless given."""
-    log = f"first\nGET / 403 rbac_access_denied_x\ntoken eyJh.{claims(NOW)}.{SIGNATURE}\n{private_key()}@@ end\n"
+    denied = "GET / 403 rbac_access_denied_x\nNR filter_chain_not_found"
+    log = f"first\n{denied}\ntoken eyJh.{claims(NOW)}.{SIGNATURE}\n{private_key()}@@ end\n"
     files = {
         "etc/shadow": "root:of.root.alone:rbac_access_denied\n",
         "etc/os-release": 'ID="rocky"\nVERSION_ID="9.4"\nPLATFORM_ID=x\n',
@@ -305,9 +306,10 @@ def test_the_probe_finds_what_is_there(tmp_path: Path) -> None:
     assert found.inbound == {8080: ("127.0.0.1:8080",), 9090: ("[2001:db8::11]:9090",)}
     assert found.read_only == (), "of the folders that are there"
     assert found.denied == ("GET / 403 rbac_access_denied_x",)
+    assert found.unmatched == ("NR filter_chain_not_found",)
     assert found.drift == ("unit istio.service: now disabled, was enabled",)
     shown = ("token <token>", "<private key taken out>", " @@ end", "last")
-    assert found.log == ("first", "GET / 403 rbac_access_denied_x", *shown)
+    assert found.log == ("first", "GET / 403 rbac_access_denied_x", "NR filter_chain_not_found", *shown)
 
 
 def test_no_secret_leaves_the_machine_with_what_the_probe_finds(tmp_path: Path) -> None:

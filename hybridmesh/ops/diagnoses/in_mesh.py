@@ -11,8 +11,9 @@ from hybridmesh.istio.names import LOCALITY_LABEL
 from hybridmesh.providers.entries import entry_patch
 from hybridmesh.providers.membership import sync_objection
 
+from ..facts import MachineFacts
 from ..others import others
-from .model import CANNOT_COME, Case, Diagnosis, Found
+from .model import CANNOT_COME, Case, Diagnosis, Found, of_facts
 
 
 def _not_connected(case: Case) -> Iterator[Found]:
@@ -123,6 +124,15 @@ def _policy_denies(case: Case) -> Iterator[Found]:
             f"policies have refused {denied} calls to it since its proxy started{last}",
             "Envoy's counter rbac.denied",
             severity="note",
+        )
+
+
+def _plain_text_refused(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    """With STRICT mTLS an app's port has filter chains for TLS alone; a gateway's look at names, too."""
+    if case.workload is not None and facts.unmatched:
+        yield Found(
+            f"somebody calls it in plain text, which strict mTLS refuses; the last: {facts.unmatched[-1]}",
+            "/var/log/istio/istio.log",
         )
 
 
@@ -288,6 +298,14 @@ DIAGNOSES = (
         severity="warning",
         check=_policy_denies,
         remedy="hybrid-mesh:access says who may call what (docs/security.md); a policy of somebody else's is theirs.",
+    ),
+    Diagnosis(
+        id="plain-text-refused",
+        title="Callers without the mesh's TLS are refused",
+        severity="note",
+        check=of_facts(_plain_text_refused),
+        remedy="the last address of that line is the caller's (`kubectl get pods -A -o wide`): it has no sidecar, its "
+        "proxy does not run, or it is a load balancer's health check, which belongs to 15021.",
     ),
     Diagnosis(
         id="istiod-down",
