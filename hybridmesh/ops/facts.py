@@ -49,6 +49,7 @@ class Certificate(_Facts):
     fingerprint: str
     """SHA-256, hexadecimal."""
     issuer: str
+    subject: str
 
 
 class Listener(_Facts):
@@ -107,6 +108,8 @@ class MachineFacts(_Facts):
     """The same as the last join wanted it; host names may stand in the place of addresses."""
     certificate: Certificate | None
     """On its disk."""
+    authorities: tuple[Certificate, ...]
+    """Those that have signed that one, as far as it brings them."""
     key_mode: str
     """Mode and owner of its key, such as `600 istio-proxy`."""
     roots: tuple[Certificate, ...]
@@ -208,6 +211,7 @@ def _facts(found: Mapping[str, str]) -> MachineFacts:
         hosts=_pairs(found["hosts-block"]),
         hosts_wanted=_pairs(found["hosts-wanted"]),
         certificate=chain[0] if chain else None,
+        authorities=chain[1:],
         key_mode=found["key"].strip(),
         roots=certificates(found["root-certificate"]),
         envoy_expiry=_envoy_expiry("" if "certs" in unread else found["certs"]),  # of a slow Envoy's page a part
@@ -263,6 +267,7 @@ def _certificate(found: x509.Certificate) -> Certificate:
         not_after=found.not_valid_after_utc,
         fingerprint=found.fingerprint(hashes.SHA256()).hex(),
         issuer=found.issuer.rfc4514_string(),
+        subject=found.subject.rfc4514_string(),
     )
 
 

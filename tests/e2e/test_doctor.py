@@ -140,13 +140,13 @@ def signed(lab: Lab, begin: timedelta, end: timedelta, identity: str = IDENTITY)
     return "".join(pem), private.decode()
 
 
-def strangers_root() -> str:
+def strangers_root(begin: timedelta = timedelta(0), end: timedelta = timedelta(days=1)) -> str:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "stranger")])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now + begin)
+        .not_valid_after(now + end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -460,6 +460,8 @@ def test_certificates_of_all_kinds(lab: Lab, up: Stack) -> None:
         "ending": signed(lab, -23 * hour, hour),
         "stranger": signed(lab, -hour, 23 * hour, "spiffe://cluster.local/ns/demo/sa/stranger"),
     }
+    chain, key = signed(lab, -hour, 23 * hour)
+    chains["between"] = (chain + strangers_root(-8000 * hour, 100 * hour), key)
     first, second = (lab.machine(name) for name in MACHINES)
 
     def shown(machine: Machine, which: str) -> Any:
@@ -486,6 +488,11 @@ def test_certificates_of_all_kinds(lab: Lab, up: Stack) -> None:
                 ("vm-2", "wrong-identity"): "is for spiffe://cluster.local/ns/demo/sa/stranger, and it should be",
             },
         )
+    with shown(first, "between"):
+        found = expect(
+            lab, up, {("vm-1", "authority-ending"): "an authority behind its certificate, O=stranger, ends at"}
+        )
+        assert ("vm-2", "authority-ending") not in found
     expect_well(lab, up)
 
 

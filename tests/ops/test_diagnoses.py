@@ -14,6 +14,7 @@ import pytest
 from hybridmesh.ops import diagnoses
 from hybridmesh.ops.diagnoses import BY_ID, DIAGNOSES, Finding, diagnose
 from hybridmesh.ops.diagnoses.model import duration
+from hybridmesh.ops.facts import certificates
 from hybridmesh.ops.mesh import Endpoint
 from tests.ops.probed import (
     ADDRESS,
@@ -61,6 +62,11 @@ class Spoiled:
 
 def old(hours: int) -> str:
     return certificate(begin=NOW - timedelta(hours=30), end=NOW - timedelta(hours=hours), identity=IDENTITY)
+
+
+def authority(name: str, *, days: float, left: float) -> str:
+    """One that lasts so many days, of which so many are left."""
+    return certificate(name, begin=NOW + timedelta(days=left - days), end=NOW + timedelta(days=left))
 
 
 UNTRUSTED = "192.0.2.100 15012 refused: SSL certificate problem: unable to get local issuer certificate"
@@ -150,6 +156,10 @@ WRONG: dict[str, Spoiled] = {
     "certificate-ending": Spoiled(
         "ends in 60 min",
         {"certificate": certificate(begin=NOW - timedelta(hours=23), end=NOW + timedelta(hours=1), identity=IDENTITY)},
+    ),
+    "authority-ending": Spoiled(
+        "an authority behind its certificate, O=between, ends at 2026-12-24 12:00 UTC: from then on no certificate",
+        {"certificate": certificate(identity=IDENTITY) + authority("between", days=365, left=29)},
     ),
     "token-expired": Spoiled(
         "its token ended at 2026-11-25 11:00:00 UTC, and it has no valid certificate", {"certificate": "", "certs": ""}
@@ -255,6 +265,37 @@ def test_each_is_found_alone_and_says_what_it_saw(name: str) -> None:
 def test_a_remedy_of_the_stack_is_a_command_that_can_be_run_as_it_stands(name: str, command: str) -> None:
     (remedy,) = {finding.remedy for finding in found(WRONG[name]) if finding.id == name}
     assert command in remedy
+
+
+@pytest.mark.parametrize(
+    ("between", "roots", "severity"),
+    [
+        (authority("between", days=365, left=31), certificate(), None),
+        (authority("between", days=3650, left=31), certificate(), None),
+        (authority("between", days=10, left=1.1), certificate(), None),
+        (authority("between", days=10, left=0.9), certificate(), "warning"),
+        (authority("between", days=365, left=-1), certificate(), "critical"),
+        ("", certificate() + authority("mesh", days=365, left=-1), None),
+        ("", authority("mesh", days=365, left=20), "warning"),
+        (authority("mesh", days=365, left=20), authority("mesh", days=365, left=20), "warning"),
+    ],
+    ids=[
+        "a month",
+        "of ten years",
+        "short-lived",
+        "a tenth left",
+        "ended",
+        "an old root",
+        "the root",
+        "the root twice",
+    ],
+)
+def test_an_authority_that_ends_is_told_once_and_in_time(between: str, roots: str, severity: str | None) -> None:
+    probe = {"certificate": certificate(identity=IDENTITY) + between, "root-certificate": roots}
+    mesh = {"roots": {"demo": certificates(roots)}}
+    assert [(f.id, f.severity) for f in found(Spoiled("", probe, mesh))] == (
+        [("authority-ending", severity)] if severity else []
+    )
 
 
 def test_what_is_masked_must_be_unmasked_before_it_starts() -> None:
@@ -374,6 +415,7 @@ CONSEQUENCES = {
     "proxy-not-ready": IT_CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
     "gateway-unreachable": {"hosts-stale", "gateway-down"},
     "handshake-fails": {"hosts-stale", "wrong-trust-root", "istiod-down", "gateway-down"},
+    "authority-ending": {"wrong-trust-root"},
     "certificate-ending": {"gateway-unreachable", "handshake-fails", "hosts-stale", "istiod-down", "gateway-down"},
     "not-connected": IT_CANNOT_COME,
     "out-of-sync": IT_CANNOT_COME | {"config-rejected"},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from ..facts import MachineFacts
 from .model import JOIN_AGAIN, Case, Diagnosis, Found, duration, of_facts
 
 ENDING = 0.2
 """Share of a certificate's time that must be left: it is renewed at half of it."""
+AUTHORITY_ENDING = (0.1, timedelta(days=30))
+"""Share of an authority's time, and time, of which one must be left: some live for hours, and are renewed unseen."""
 
 
 def _certificate_expired(facts: MachineFacts, case: Case) -> Iterator[Found]:
@@ -42,6 +45,22 @@ def _certificate_ending(facts: MachineFacts, case: Case) -> Iterator[Found]:
             f"its certificate ends in {duration(end - case.now)}, and should have been renewed at half its time",
             "/etc/certs/cert-chain.pem",
         )
+
+
+def _authority_ending(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    share, time = AUTHORITY_ENDING
+    # Of several roots those that have ended wait to be taken away.
+    root = max(facts.roots, key=lambda each: each.not_after, default=None)
+    for authority in {each.fingerprint: each for each in (*facts.authorities, root) if each is not None}.values():
+        left = authority.not_after - case.now
+        if left < min((authority.not_after - authority.not_before) * share, time):
+            yield Found(
+                f"an authority behind its certificate, {authority.subject}, "
+                f"{'ended' if left <= timedelta(0) else 'ends'} at {authority.not_after:%Y-%m-%d %H:%M} UTC: from then "
+                "on no certificate by it counts, on any machine and in any pod",
+                "/etc/certs/cert-chain.pem, root-cert.pem",
+                severity="critical" if left <= timedelta(0) else None,
+            )
 
 
 def _token_expired(facts: MachineFacts, case: Case) -> Iterator[Found]:
@@ -132,6 +151,15 @@ DIAGNOSES = (
         explained_by=frozenset(
             {"gateway-unreachable", "handshake-fails", "hosts-stale", "istiod-down", "gateway-down"}
         ),
+    ),
+    Diagnosis(
+        id="authority-ending",
+        title="The mesh's certificate authority ends",
+        severity="warning",
+        check=of_facts(_authority_ending),
+        remedy="let whoever made the mesh's authority renew it: `kubectl get secret -n istio-system cacerts "
+        "istio-ca-secret` tells whether that is somebody (cacerts) or istiod itself.",
+        explained_by=frozenset({"wrong-trust-root"}),
     ),
     Diagnosis(
         id="token-expired",
