@@ -31,10 +31,12 @@ show_logs() {
 remedy() {
     recent=$(as_proxy tail -n 60 /var/log/istio/istio.log /var/log/istio/istio.err.log 2>/dev/null || :)
     case $recent in
-        *'certificate has expired or is not yet valid'*) echo "set this VM's clock, then pulumi up" ;;
-        *'certificate signed by unknown authority'*) echo 'the root certificate here is not that of istiod: pulumi up --refresh' ;;
+        *'certificate has expired or is not yet valid'*) echo "compare date -u here with that of istiod's node; is this VM's clock right, then istiod's certificate has ended: restart istiod; then pulumi up" ;;
+        *'certificate signed by unknown authority'*) echo 'the root certificate here is not that of istiod: pulumi up --refresh; unless something on the way reads TLS' ;;
         *'TLS dial option with root certificates'*) echo 'what came as root-cert.pem is not a certificate: see ConfigMap istio-ca-root-cert' ;;
         *Unauthenticated* | *'authentication failure'*) echo "istiod refuses the token or the cluster id: pulumi up mints a new token; see istiod's log in $NAMESPACE" ;;
+        *'authentication handshake failed: context deadline exceeded'* | *'TLS handshake timeout'*) echo "istiod's port 15012 takes connections and answers no TLS: large packets are lost on the way (MTU), or nobody stands behind the gateway" ;;
+        *'authentication handshake failed: EOF'* | *'authentication handshake failed: read tcp'*) echo 'TLS with istiod is broken off on the way: the gateway knows no istiod of that name, or something between reads TLS' ;;
         *'no such host'* | *'lookup istiod'*) echo "istiod's name is not known here: see the hybrid-mesh block in /etc/hosts" ;;
         *'connection refused'* | *'i/o timeout'* | *'deadline exceeded'*) echo "open the way from this VM to istiod's address in /etc/hosts, port 15012 (firewall, gateway)" ;;
         *) echo "see the log lines and istiod's log in namespace $NAMESPACE, then pulumi up" ;;

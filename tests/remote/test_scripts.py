@@ -624,7 +624,14 @@ def test_a_json_string_is_json_whatever_is_in_it(tmp_path: Path, value: str) -> 
     ("line", "remedy"),
     [
         ("x509: certificate has expired or is not yet valid", "clock"),
+        ("x509: certificate has expired or is not yet valid", "restart istiod"),
         ("x509: certificate signed by unknown authority", "root certificate"),
+        ("transport: authentication handshake failed: context deadline exceeded", "large packets are lost"),
+        ("transport: authentication handshake failed: EOF", "broken off on the way"),
+        (
+            "authentication handshake failed: read tcp 192.0.2.11:4->192.0.2.1:15012: read: connection reset",
+            "broken off",
+        ),
         ("failed to create TLS dial option with root certificates", "not a certificate"),
         ("rpc error: code = Unauthenticated desc = authentication failure", "token"),
         ("lookup istiod.istio-system.svc: no such host", "/etc/hosts"),
