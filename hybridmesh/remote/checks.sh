@@ -79,13 +79,22 @@ check_system() {
     check_sudo
 }
 
-# Istio's unit starts the proxy by `sudo -E -u istio-proxy`, as root and without a terminal.
+# Istio's unit starts the proxy by `sudo -E -u istio-proxy`, as root and without a terminal: by -E the proxy has its
+# settings. sudo-rs, which Ubuntu has from 25.10 on, warns and ignores it (its src/cli/mod.rs).
 check_sudo() {
     command -v sudo >/dev/null || return 0
     code=0
     # As in a unit, with nobody behind root: else Debian's sudo leaves a sign of that user's success in root's home.
-    (unset SUDO_USER && timeout 20 sudo -n -E -u nobody /bin/sh -c :) >output 2>&1 </dev/null || code=$?
-    case $code in 0 | 124) return 0 ;; esac # slow is what a resolver makes it that does not answer
+    # shellcheck disable=SC2016 # the other user's
+    (unset SUDO_USER && KEPT=yes timeout 20 sudo -n -E -u nobody /bin/sh -c '[ "${KEPT-}" ] || exit 9') >output 2>&1 </dev/null || code=$?
+    case $code in
+        0 | 124) return 0 ;; # slow is what a resolver makes it that does not answer
+        9)
+            finding tools 'sudo -E keeps no environment here' 'the proxy would start without its settings' \
+                'if it is sudo-rs (sudo --version): apt-get install sudo; update-alternatives --set sudo /usr/bin/sudo.ws'
+            return
+            ;;
+    esac
     finding tools "sudo lets root run nothing as another user ($(tail -n 1 output | tr ';' ','))" 'the proxy would not start' \
         'allow it in /etc/sudoers: root ALL=(ALL:ALL) ALL, and Defaults:root !requiretty; see that the account of root has not expired'
 }

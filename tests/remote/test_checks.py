@@ -113,7 +113,7 @@ def test_a_c_library_that_envoy_cannot_use_is_found(sandbox: Sandbox, answer: st
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
-        ('[ "${SUDO_USER-}$*" = "-n -E -u nobody /bin/sh -c :" ]', ""),
+        ('[ "${SUDO_USER-}$1 $2 $3 $4" = "-n -E -u nobody" ] && shift 4 && "$@"', ""),
         ("echo 'sudo: sorry, you must have a tty to run sudo' >&2; return 1", "you must have a tty"),
         ("echo 'root is not in the sudoers file.' >&2; return 1", "not in the sudoers file"),
     ],
@@ -126,6 +126,13 @@ def test_a_sudo_that_would_not_start_the_proxy_is_found(sandbox: Sandbox, answer
         assert result == ()
     assert sandbox.run("check_sudo", fakes='command() { [ "$2" != sudo ]; }') == (), "it is installed later"
     assert sandbox.run("check_sudo", fakes="timeout() { return 124; }; sudo() { :; }") == (), "it waits for a resolver"
+
+
+def test_a_sudo_that_hands_on_no_environment_is_found(sandbox: Sandbox) -> None:
+    warned = "echo \"sudo-rs: preserving the entire environment is not supported, '-E' is ignored\" >&2"
+    ignores = f'timeout() {{ shift; "$@"; }}; sudo() {{ {warned}; shift 4; env -i "$@"; }}'
+    result = sandbox.run("check_sudo", fakes=ignores)
+    one(result, "tools", "sudo -E keeps no environment", "without its settings", "/usr/bin/sudo.ws")
 
 
 @pytest.mark.parametrize(
