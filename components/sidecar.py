@@ -324,6 +324,7 @@ class Sidecar(pulumi.ComponentResource):
                 namespace=namespace,
                 service_account=args.service_account,
                 entry=entry,
+                identity=args.identity,
                 trust=pulumi.Output.from_input(args.root_certificate).apply(fingerprint),
                 scripts=scripts,
                 expiration_seconds=args.token_seconds,

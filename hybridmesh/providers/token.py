@@ -22,7 +22,8 @@ AUDIENCE = "istio-ca"
 
 _IDENTITY = ("namespace", "serviceAccount")
 _ENTRY = ("entry",)
-_TRUST = ("trust",)
+_CERTIFIED = ("identity", "trust")
+"""What makes the VM's certificate worth nothing where it changes."""
 _SCRIPTS = ("scripts",)
 _KEPT = ("expirationSeconds", "kubeconfig", "context", "requestSeconds", "connection", "dialSeconds", "dialAttempts")
 
@@ -66,16 +67,17 @@ class IstioTokenProvider(ResourceProvider):
             said = "runs another join than the last that ended well, as a copy put back does: it joins again"
             print(f"{text(news, 'machine')} {said}", flush=True)
             return DiffResult(changes=True)
-        if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_TRUST, *_SCRIPTS, *_KEPT)):
+        if olds.get("drift") or changed(olds, news, (*_IDENTITY, *_ENTRY, *_CERTIFIED, *_SCRIPTS, *_KEPT)):
             return DiffResult(changes=True)
         return DiffResult(changes=not was_in_recently(connect(news), *its_entry(news)))
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Mints anew, except where the VM is in and only what is around the token changed."""
-        # A state that an earlier version wrote knows no trust.
-        trust = _TRUST if olds.get("trust") else ()
+        # A state that an earlier version wrote does not know all of it.
+        certified = tuple(key for key in _CERTIFIED if olds.get(key))
         made = {**news, "token": olds["token"], "expires": olds["expires"]}
-        anew = bool(changed(olds, news, (*_IDENTITY, *_ENTRY, *trust))) or not is_in(connect(news), *its_entry(news))
+        another_one = changed(olds, news, (*_IDENTITY, *_ENTRY, *certified))
+        anew = bool(another_one) or not is_in(connect(news), *its_entry(news))
         another = runs_another_join(olds)
         if anew or another or _are_changed(olds) or changed(olds, news, _SCRIPTS):
             bring(news)
@@ -115,6 +117,8 @@ class IstioTokenArgs:
     """The workload's service account: the identity that the token stands for."""
     entry: pulumi.Input[str]
     """Name of the VM's WorkloadEntry."""
+    identity: pulumi.Input[str]
+    """The SPIFFE id that its certificate must carry: in another trust domain the one that it has is for nobody."""
     trust: pulumi.Input[str]
     """Differs when the mesh has other root certificates: the VM's certificate may be worth nothing then."""
     scripts: str
@@ -146,6 +150,7 @@ class IstioToken(Resource, name="IstioToken"):
                 "namespace": args.namespace,
                 "serviceAccount": args.service_account,
                 "entry": args.entry,
+                "identity": args.identity,
                 "trust": args.trust,
                 "scripts": args.scripts,
                 "expirationSeconds": args.expiration_seconds,

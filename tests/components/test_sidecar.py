@@ -267,6 +267,11 @@ def test_other_root_certificates_take_a_new_token_as_the_old_certificate_may_be_
     assert "ROOT" not in tokens[0]
 
 
+def test_another_trust_domain_takes_a_new_token_as_the_certificate_is_for_another_identity() -> None:
+    identity = "spiffe://corp.example/ns/demo/sa/echo"
+    assert sidecar(identity=identity).one("vm-1-token").plain["identity"] == identity
+
+
 def test_token_and_membership_are_of_the_entry_that_istiod_makes() -> None:
     world = sidecar()
     assert entry_name(GROUP, "192.0.2.11") == "echo-192.0.2.11-net"

@@ -32,6 +32,7 @@ INPUTS: dict[str, Any] = {
     "serviceAccount": "echo",
     "entry": "echo-192.0.2.11",
     "expirationSeconds": 3600.0,
+    "identity": "spiffe://cluster.local/ns/demo/sa/echo",
     "trust": "root",
 }
 STATE = {**INPUTS, "token": "token-0", "expires": "2020-01-01T00:00:00Z", "drift": [], "repair": ""}
@@ -134,6 +135,7 @@ def test_an_entry_that_is_going_counts_as_gone(cluster: FakeCluster) -> None:
         ("namespace", "shop"),
         ("serviceAccount", "other"),
         ("entry", "echo-192.0.2.12"),
+        ("identity", "spiffe://corp.example/ns/demo/sa/echo"),
         ("trust", "another root"),
     ],
 )
@@ -172,7 +174,12 @@ def test_another_way_to_cluster_or_machine_or_lifetime_is_noted_and_keeps_the_to
 
 @pytest.mark.parametrize(
     "unknown",
-    [("trust",), ("machine", "connection", "dialSeconds", "drift", "repair"), ("scripts", "dialAttempts")],
+    [
+        ("trust",),
+        ("identity",),
+        ("machine", "connection", "dialSeconds", "drift", "repair"),
+        ("scripts", "dialAttempts"),
+    ],
 )
 def test_a_token_of_a_state_that_knows_less_is_kept(cluster: FakeCluster, unknown: tuple[str, ...]) -> None:
     cluster.entries = dict(MEMBER)
