@@ -183,6 +183,7 @@ class ControlPlane(pulumi.ComponentResource):
                 cluster=args.cluster,
                 namespace=args.namespace,
                 base_release=BASE_RELEASE,
+                trust_domain=args.trust_domain,
                 cleanup_seconds=args.cleanup_seconds,
             ),
             opts=child,

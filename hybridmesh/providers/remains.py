@@ -1,30 +1,45 @@
-"""What Istio leaves in a cluster after Helm has removed it, and who may take it away."""
+"""What Istio leaves in a cluster after Helm has removed it, who may take it away, and what of Istio cannot be changed
+as long as it is there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from .cluster import Cluster, ClusterAccess, connect
-from .inputs import changed, number
+from .inputs import Properties, changed, number, text
 from .waiting import wait_until
 
 _CONFIG_MAP_SELECTOR = "istio.io/config=true"
 """istiod's label on every `istio-ca-root-cert` (`pilot/pkg/serviceregistry/kube/controller/namespacecontroller.go`)."""
 _RELEASE_ANNOTATION = "meta.helm.sh/release-name"
 _NAMESPACE_ANNOTATION = "meta.helm.sh/release-namespace"
-_WATCHED = ("kubeconfig", "context", "requestSeconds", "namespace", "baseRelease", "cleanupSeconds")
+_WATCHED = (
+    "kubeconfig",
+    "context",
+    "requestSeconds",
+    "namespace",
+    "baseRelease",
+    "trustDomain",
+    "cleanupSeconds",
+)
 
 
 class IstioRemainsProvider(ResourceProvider):
     """Creates nothing; on delete, which comes after Helm's releases are gone, removes what they left.
 
     Kept are: what was there before, and everything, once somebody else's istiod or Istio object is there.
+
+    All of Istio comes after it, so that its `check` refuses what would end half-way.
     """
 
     serialize_as_secret_always = False
+
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Compares with what is there."""
+        return CheckResult(news, list(_refused(olds, news)))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Notes what is there before this stack brings Istio."""
@@ -48,6 +63,25 @@ class IstioRemainsProvider(ResourceProvider):
         for line in clean_up(connect(props), props, number(props, "cleanupSeconds")):
             # The engine shows what a plugin prints.
             print(line, flush=True)
+
+
+def _refused(olds: Properties, news: Properties) -> Iterator[CheckFailure]:
+    namespace, domain = text(olds, "namespace"), text(olds, "trustDomain")
+    if namespace and text(news, "namespace") != namespace:
+        yield CheckFailure(
+            "namespace",
+            f"controlPlane.namespace = {news['namespace']}: this stack has installed Istio in {namespace}. Helm gives "
+            "the CRDs to no release of another namespace, so that the update would end half-way. Fix: put it back. To "
+            "have Istio elsewhere, `pulumi destroy` first, or another cluster.",
+        )
+    if domain and text(news, "trustDomain") != domain:
+        # pilot/pkg/bootstrap/server.go, createPeerCertVerifier: "static and will not update"; nor does it know aliases.
+        yield CheckFailure(
+            "trustDomain",
+            f"controlPlane.trustDomain = {news['trustDomain']}: the certificates of VMs are for {domain}, and istiod "
+            "lets in those of the trust domain alone with which it was started. VMs of the one or of the other would "
+            "be out of the mesh, whatever aliases it has. Fix: put it back; for another one `pulumi destroy` first.",
+        )
 
 
 def clean_up(cluster: Cluster, props: Mapping[str, Any], seconds: float) -> Sequence[str]:
@@ -99,6 +133,8 @@ class IstioRemainsArgs:
     """Istio's root namespace."""
     base_release: str
     """Name of the Helm release that brings Istio's CRDs."""
+    trust_domain: str
+    """The trust domain."""
     cleanup_seconds: int = 60
     """How long to wait for Kubernetes to collect objects that belong to deleted ones."""
 
@@ -114,6 +150,7 @@ class IstioRemains(Resource, name="IstioRemains"):
                 **args.cluster.properties(),
                 "namespace": args.namespace,
                 "baseRelease": args.base_release,
+                "trustDomain": args.trust_domain,
                 "cleanupSeconds": args.cleanup_seconds,
                 "crdsBefore": None,
                 "configMapsBefore": None,

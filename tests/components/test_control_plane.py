@@ -122,6 +122,13 @@ def test_a_mesh_config_that_cannot_be_told_is_read_once_istiod_is_there(values: 
     assert world.is_after(awaited, world.one("plane-istiod"))
 
 
+def test_what_cannot_be_changed_is_known_before_anything_of_istio_is() -> None:
+    world = installed(trust_domain="corp.example")
+    remains = world.one("plane-remains")
+    assert [remains.value(key) for key in ("namespace", "trustDomain")] == ["istio-system", "corp.example"]
+    assert world.is_after(world.one("plane-namespace"), remains)
+
+
 def test_helm_names_are_those_that_istio_goes_by() -> None:
     world = installed()
     releases = {r.name: (r.value("name"), r.value("namespace"), r.value("chart")) for r in world.of_type("Release")}

@@ -12,6 +12,7 @@ INPUTS: dict[str, Any] = {
     "requestSeconds": 15.0,
     "namespace": "istio-system",
     "baseRelease": "istio-base",
+    "trustDomain": "cluster.local",
     "cleanupSeconds": 60.0,
 }
 STATE = {**INPUTS, "crdsBefore": [], "configMapsBefore": []}
@@ -97,6 +98,31 @@ def test_it_notes_what_is_there_at_first_and_never_again(left: FakeCluster) -> N
 
 def test_nothing_new_is_no_change() -> None:
     assert IstioRemainsProvider().diff("id", dict(STATE), dict(INPUTS)).changes is False
-    for key in ("context", "kubeconfig", "requestSeconds", "namespace", "baseRelease", "cleanupSeconds"):
+    for key in INPUTS:
         news = {**INPUTS, key: "other"}
         assert IstioRemainsProvider().diff("id", dict(STATE), news).changes is True, f"a destroy goes by its {key}"
+
+
+def refused(news: dict[str, Any], olds: dict[str, Any]) -> list[str]:
+    return [failure.reason for failure in IstioRemainsProvider().check(olds, {**INPUTS, **news}).failures]
+
+
+def test_istio_does_not_move_to_another_namespace() -> None:
+    assert refused({"namespace": "mesh"}, {}) == [], "it is not there yet"
+    (said,) = refused({"namespace": "mesh"}, INPUTS)
+    assert "controlPlane.namespace = mesh: this stack has installed Istio in istio-system" in said
+    assert "half-way" in said
+    assert "Fix: put it back" in said
+
+
+def test_a_trust_domain_stays_for_istiod_would_let_no_vm_of_the_old_one_in() -> None:
+    assert refused({"trustDomain": "corp.example"}, {}) == [], "nobody has a certificate yet"
+    (said,) = refused({"trustDomain": "corp.example"}, INPUTS)
+    assert "controlPlane.trustDomain = corp.example: the certificates of VMs are for cluster.local" in said
+    assert "Fix: put it back" in said
+
+
+def test_the_trust_domain_of_a_state_that_knows_none_is_noted() -> None:
+    olds = {key: value for key, value in INPUTS.items() if key != "trustDomain"}
+    assert refused({"trustDomain": "corp.example"}, olds) == []
+    assert IstioRemainsProvider().diff("id", olds, dict(INPUTS)).changes is True
