@@ -153,9 +153,15 @@ def _not_known_yet(path: str) -> Finding:
 
 def _named_like(component: type, init: Any, args_type: type) -> type[pulumi.ComponentResource]:
     init.__annotations__ = {"name": str, "args": args_type, "opts": pulumi.ResourceOptions | None}
-    attributes = {"__init__": init, "__doc__": component.__doc__, "__module__": component.__module__}
+    attributes = {"__init__": init, **_source(component)}
     annotations = {name: _described(hint) for name, hint in _hints(component).items() if not name.startswith("_")}
     return type(component.__name__, (component,), {**attributes, "__annotations__": annotations})
+
+
+def _source(of: type) -> dict[str, Any]:
+    """By what `inspect` finds a class's source, in which Pulumi reads what its attributes mean."""
+    # From Python 3.13 on a class knows its line.
+    return {key: getattr(of, key) for key in ("__doc__", "__module__", "__firstlineno__") if hasattr(of, key)}
 
 
 @cache
@@ -169,8 +175,7 @@ def described(args_type: type) -> type:
         hint = _described(hints[field.name])
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         annotations[field.name] = hint if required else typing.Optional[hint]  # noqa: UP045 - the way Pulumi reads it
-    names = {"__doc__": args_type.__doc__, "__module__": args_type.__module__, "__annotations__": annotations}
-    return type(args_type.__name__, (), names)
+    return type(args_type.__name__, (), {**_source(args_type), "__annotations__": annotations})
 
 
 def _hints(of: type) -> dict[str, Any]:
