@@ -157,8 +157,7 @@ DIAGNOSES = (
         title="The mesh's certificate authority ends",
         severity="warning",
         check=of_facts(_authority_ending),
-        remedy="let whoever made the mesh's authority renew it: `kubectl get secret -n istio-system cacerts "
-        "istio-ca-secret` tells whether that is somebody (cacerts) or istiod itself.",
+        remedy='give istiod another one before it ends: docs/own-cluster.md, "Another certificate authority".',
         explained_by=frozenset({"wrong-trust-root"}),
     ),
     Diagnosis(
