@@ -220,7 +220,10 @@ class ControlPlane(pulumi.ComponentResource):
             remedy = f"`controlPlane.mode` adopt is for an Istio that runs: istiod writes it to {args.namespace}."
         else:
             log = f"kubectl logs -n {args.namespace} -l app=istiod"
-            remedy = f"istiod writes it soon after its start: look at its log, `{log}`."
+            remedy = (
+                f"istiod writes it soon after its start: look at its log, `{log}`. If the cluster was made anew, run "
+                "`pulumi up --refresh`."
+            )
         return AwaitedConfigMap(
             f"{name}-root-certificate",
             AwaitedConfigMapArgs(

@@ -166,7 +166,10 @@ class KubernetesCluster:
             request,
         )
         if answer is None:
-            raise ClusterError(f"there is no service account {namespace}/{account} to mint a token of.")
+            raise ClusterError(
+                f"there is no service account {namespace}/{account} to mint a token of: somebody has deleted it, or "
+                "the cluster was made anew. Run `pulumi up --refresh`."
+            )
         return answer.status.token, answer.status.expiration_timestamp.isoformat()
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:

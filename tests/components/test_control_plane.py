@@ -222,6 +222,12 @@ def test_of_an_adopted_istio_nothing_is_made_and_nothing_is_waited_for() -> None
     assert "to mesh" in world.one("plane-root-certificate").value("remedy")
 
 
+def test_who_waits_for_the_root_certificate_in_vain_is_told_of_a_cluster_made_anew() -> None:
+    remedy = installed().one("plane-root-certificate").value("remedy")
+    assert "kubectl logs -n istio-system -l app=istiod" in remedy
+    assert "made anew, run `pulumi up --refresh`" in remedy
+
+
 def test_what_istio_left_is_told_from_others_by_the_release_that_brought_its_crds() -> None:
     world = installed()
     remains, base = world.one("plane-remains"), world.one("plane-base")

@@ -20,6 +20,7 @@ from hybridmesh.ops.changes import changes, readable
 from lab.cluster import wait_for
 from lab.instance import write
 from lab.machines import Machine, write_names
+from lab.traffic import ask, in_pod
 from tests.e2e.machine import Running, running
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
 from tests.e2e.stack import Stack
@@ -389,3 +390,29 @@ def test_new_roots_reach_every_machine_and_a_machine_without_a_fit_certificate_r
             kubectl(lab, "rollout", "restart", f"deployment/{deployment}", "-n", "demo")
             kubectl(lab, "rollout", "status", f"deployment/{deployment}", "-n", "demo", "--timeout=100s")
     assert machine.ssh([chain]).strip() == "fits"
+
+
+def empty_cluster(lab: Lab) -> None:
+    """Takes away all that the stack and Istio have in the cluster: it is one that was made anew under the same name."""
+    kinds = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "clusterroles", "clusterrolebindings"]
+    for kind in [*kinds, "customresourcedefinitions"]:
+        found = [name for name in kubectl(lab, "get", kind, "-o", "name").split() if "istio" in name]
+        if found:
+            kubectl(lab, "delete", "--timeout=100s", *found)
+    kubectl(lab, "delete", "namespace", "demo", PLANE, "--timeout=110s")
+
+
+@pytest.mark.full
+def test_a_cluster_that_was_made_anew_gets_all_of_it_by_a_refresh(lab: Lab, up: Stack) -> None:
+    up.restore()
+    up.change("routing.echo.weights", {"k8s": 0, "vm": 100})
+    up.up()
+    machine = lab.machine("vm-1")
+    root = machine.ssh(["cat /etc/certs/root-cert.pem"])
+    empty_cluster(lab)
+    up.up("--refresh")
+    assert machine.ssh(["cat /etc/certs/root-cert.pem"]) != root, "another istiod has made itself another root"
+    assert up.steps() == []
+    answers = ask(in_pod(lab.instance, lab.tools, "deploy/client", "demo"), "http://echo.demo:8080/", 60)
+    assert answers.answered == 60
+    assert set(answers.by_instance) == {*MACHINES}

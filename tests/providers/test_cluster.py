@@ -242,6 +242,12 @@ def test_a_request_is_about_what_it_says(server: Server, asks: Callable[[Cluster
     assert asked == [request_line]
 
 
+def test_a_service_account_that_is_gone_is_made_again_by_a_refresh(server: Server) -> None:
+    answering(server, "404 Not Found", {})
+    with pytest.raises(ClusterError, match=r"no service account demo/echo .* made anew\. Run `pulumi up --refresh`"):
+        server.cluster().mint_token("demo", "echo", "istio-ca", 3600)
+
+
 HTML, JSON = "text/html", "application/json"
 
 
