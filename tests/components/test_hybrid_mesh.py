@@ -628,3 +628,19 @@ def test_what_was_somebody_else_s_from_the_first_is_asked_for_by_nobody() -> Non
     news = dict(run(mesh(dev_settings(hand_over_all))).one("mesh-adopters").inputs)
     AdoptersProvider().update("id", {**news, "own": ["demo", "leaving"]}, news)
     AdoptersProvider().delete("id", news)
+
+
+def test_a_vm_that_moves_to_another_workload_is_the_same_resources_with_another_identity() -> None:
+    def moved(sections: dict[str, Any]) -> None:
+        echo = sections["workloads"]["echo"]
+        hosts = {"vm-1": echo["machines"]["hosts"].pop("vm-1")}
+        sections["workloads"]["shop"] = {"namespace": "demo", "ports": echo["ports"], "machines": {"hosts": hosts}}
+
+    before, after = run(mesh(dev_settings())), run(mesh(dev_settings(moved)))
+
+    def of_the_vm(world: World) -> set[tuple[str, str, str]]:
+        return {(r.type, r.name, r.parent) for r in world.found if r.name.startswith("mesh-vm-1")}
+
+    assert of_the_vm(before) == of_the_vm(after), "replaced, it would leave"
+    identities = [world.one("mesh-vm-1-token").value("identity") for world in (before, after)]
+    assert identities == ["spiffe://cluster.local/ns/demo/sa/echo", "spiffe://cluster.local/ns/demo/sa/shop"]
