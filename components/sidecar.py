@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -338,7 +339,7 @@ class Sidecar(pulumi.ComponentResource):
                 args.connection.port,
                 pulumi.Output.all(*args.scrapers),
                 token.repair,
-            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts})
+            ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts, **ways_to_repeat(self._name)})
         )
         secret_files = whole(pulumi.Output.all(**self._files, **{"istio-token": token.token}))
         everything = pulumi.Output.all(secret_files, settings)
@@ -415,6 +416,15 @@ class Sidecar(pulumi.ComponentResource):
             opts=self._child,
         )
         return after(entry, name)
+
+
+def ways_to_repeat(name: str) -> dict[str, str]:
+    """What to enter for another join, or another token, of the component of this name: for the machine to say.
+
+    By a pattern, for a URN has the stack's name, and with another one every machine would join again. One of the same
+    name that belongs to something else is made anew with it, which does no harm.
+    """
+    return {f"{role}-again": f"pulumi up --replace {shlex.quote(f'**::{name}-{role}')}" for role in ("join", "token")}
 
 
 def _group_here(args: SidecarArgs) -> "pulumi.Output[Mapping[str, Any]]":

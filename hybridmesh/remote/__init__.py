@@ -143,6 +143,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "scripts": "scripts_digest(): those that the join runs, wherever on the VM they were brought",
     "repair": "read by nothing on the VM: changing it makes the join run again, over what was changed by hand",
     "joined": "read by nothing on the VM: it changes with each join, after which the metrics agent is looked at again",
+    "join-again": "what to enter for another join, for the hints in failures",
+    "token-again": "the same for another token",
     "generation": "what tells one join from another; the join writes it down, ready.sh looks for it",
 }
 """The settings a payload may carry, each one line of text. The scripts hold the defaults."""
@@ -210,8 +212,7 @@ _BROUGHT: Final = (
     "cp $brought/*.sh . && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
     'echo "hybrid-mesh: FAILED on $(uname -n) at step start: the scripts of the join are not here, or were changed" '
     ">&2; "
-    'echo "hybrid-mesh: remedy: let them be brought: pulumi up --replace, with the URN of the IstioToken NAME-token of '
-    'this VM" >&2; exit 1'
+    'echo "hybrid-mesh: remedy: let them be brought: $(cat settings/token-again)" >&2; exit 1'
 )
 """Runs what bring.sh has laid ready, or a join has kept, byte for byte."""
 
@@ -223,8 +224,10 @@ _KEPT: Final = (
     "cp -R $kept/lib.sh $kept/@SCRIPT@ $kept/settings $d && cd $d && /bin/sh ./@SCRIPT@ </dev/null; exit; fi; done; "
     'echo "hybrid-mesh: FAILED on $(uname -n) at step start: what the stack wants was not brought here by a join, '
     'or was taken away" >&2; '
-    'echo "hybrid-mesh: remedy: let the join run again: pulumi up --replace, with the URN of the command '
-    'NAME-join of this VM" >&2; exit 1'
+    f"again=$(cat /var/lib/hybrid-mesh/next/settings/join-again {SCRIPTS_FOLDER}/settings/join-again 2>/dev/null | "
+    "head -n 1); "
+    'echo "hybrid-mesh: remedy: let the join run again: '
+    '${again:-pulumi up --replace, with the URN of the command NAME-join of this VM}" >&2; exit 1'
 )
 """What a join has laid ready for a switch, or else what runs: whichever is of the generation that stdin names."""
 

@@ -69,9 +69,8 @@ is_switched() {
 check_token() {
     reason=$(unfit_certificate "$STATE/next/files")
     if [ -z "$reason" ] || ! has_ended "$STATE/next/files/istio-token"; then return; fi
-    name=$(sed -n "s/^POD_NAME=//p" "$STATE/next/files/cluster.env" | tr -d "'")
     fail "the token that came with the change has ended, and the certificate here is not for it ($reason)" \
-        "let it have another one: pulumi up --replace '**::mesh-$name-token' (mesh: the HybridMesh's name); so every VM that had no turn yet"
+        "let it have another one: $(setting token-again); so every VM that had no turn yet"
 }
 
 # How long a switch may take, there and all the way back; one that an earlier run has begun goes on without it
@@ -85,7 +84,7 @@ switch() {
     step switch
     [ "$(cat "$STATE/next/settings/generation" 2>/dev/null)" = "$GENERATION" ] ||
         fail 'this VM neither runs what the stack wants, nor has it laid ready' \
-            "let the join run again: pulumi up --replace, with the URN of this VM's command …-join"
+            "let the join run again: $(setting join-again)"
     check_token
     rm -f "$STATE/outcome"
     now

@@ -232,12 +232,12 @@ def test_a_route_alone_is_targeted_by_the_names_that_the_pages_say() -> None:
     assert said == {r.name for r in world.found if r.parent == world.one("mesh-echo", "Routing").urn}
 
 
-def test_one_token_is_replaced_by_the_name_that_a_machine_and_the_page_say() -> None:
+def test_one_token_and_one_join_are_replaced_by_the_names_that_the_pages_say() -> None:
     """Another machine's name may end in the same words."""
-    said = (PROJECT_ROOT / "hybridmesh/remote/ready.sh").read_text() + (PROJECT_ROOT / "docs/upgrades.md").read_text()
-    names = [re.sub(r"\$name|vm-7", "vm-1", name) for name in re.findall(r"--replace '(.*?)'", said)]
-    token = run(mesh(dev_settings())).one("mesh-vm-1-token")
-    assert names == [f"**::{token.name}"] * 2
+    said = "".join((PROJECT_ROOT / "docs" / page).read_text() for page in ("upgrades.md", "recovery.md"))
+    names = [re.sub(r"vm-7|<vm>", "vm-1", name) for name in re.findall(r"--replace '(.*?)'", said)]
+    world = run(mesh(dev_settings()))
+    assert names == [f"**::{world.one(name).name}" for name in ("mesh-vm-1-token", "mesh-vm-1-join")]
 
 
 def test_a_join_goes_token_join_ready_membership() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def arguments(**changes: Any) -> SidecarArgs:
 
 def sidecar(answers: dict[str, Any] | None = None, **changes: Any) -> World:
     return run(lambda: Sidecar("vm-1", arguments(**changes)).version, answers=answers)
+
+
+@pytest.mark.parametrize("name", ["vm-1", "mesh-vm-1", 'it\'s $(my) "vm"'])
+def test_a_machine_is_told_what_a_shell_takes_for_another_join_or_token_of_it(name: str) -> None:
+    world = run(lambda: Sidecar(name, arguments()).version)
+    told = texts(world.one(f"{name}-join").value("stdin"))
+    for role in ("join", "token"):
+        made = world.one(f"{name}-{role}")
+        assert shlex.split(told[f"settings/{role}-again"]) == ["pulumi", "up", "--replace", f"**::{made.name}"]
 
 
 def test_a_join_carries_the_files_that_the_component_shows_and_the_token() -> None:

@@ -45,7 +45,11 @@ FILES = {
     "mesh.yaml": "defaultConfig: {}\n",
     "root-cert.pem": "-----BEGIN CERTIFICATE-----\n",
 }
-SETTINGS = {"package-url": "http://mirror.example/istio-sidecar.deb", "spiffe-id": "spiffe://cluster.local/ns/a/sa/b"}
+SETTINGS = {
+    "package-url": "http://mirror.example/istio-sidecar.deb",
+    "spiffe-id": "spiffe://cluster.local/ns/a/sa/b",
+    "token-again": "pulumi up --replace '**::mesh-vm-1-token'",
+}
 ODD_VALUES = [
     'it\'s "quoted"',
     "$(touch executed) `touch executed`",
@@ -300,7 +304,7 @@ def test_scripts_that_are_not_those_of_the_stack_are_not_run(
     result = vm.run(remote.COMMAND_JOIN, join_payload(FILES, SETTINGS))
     assert (result.returncode, result.stdout) == (1, "")
     assert "at step start: the scripts of the join are not here, or were changed" in result.stderr
-    assert "hybrid-mesh: remedy: let them be brought: pulumi up --replace" in result.stderr
+    assert "hybrid-mesh: remedy: let them be brought: pulumi up --replace '**::mesh-vm-1-token'\n" in result.stderr
     assert list((vm.folder / "out").iterdir()) == []
     assert list(vm.run_folder.iterdir()) == []
 
@@ -385,6 +389,7 @@ class Kept:
         (kept / "settings").mkdir(parents=True)
         (kept / "settings" / "generation").write_text(f"{generation}\n")
         (kept / "settings" / "spiffe-id").write_text(f"of {place}\n")
+        (kept / "settings" / "join-again").write_text("pulumi up --replace '**::mesh-vm-1-join'\n")
         (kept / "lib.sh").write_text(remote._script("lib.sh").decode())
         (kept / "ready.sh").write_text(f". ./lib.sh\necho {place} $(setting spiffe-id)\npwd\nexit 3\n")
 
@@ -406,12 +411,17 @@ def test_readiness_is_asked_with_the_scripts_and_settings_that_the_join_of_that_
 
 
 @pytest.mark.parametrize("asked", ["other", "\n", "", " staged new", "$(touch executed)"])
-def test_a_machine_that_no_join_of_that_generation_was_run_on_says_so(vm: Vm, asked: str) -> None:
-    Kept(vm.folder).put("scripts", "")
+@pytest.mark.parametrize("place", ["scripts", "next", ""])
+def test_a_machine_that_no_join_of_that_generation_was_run_on_says_so(vm: Vm, asked: str, place: str) -> None:
+    if place:
+        Kept(vm.folder).put(place, "")
     answer = vm.run(remote.COMMAND_READY, asked)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "at step start: what the stack wants was not brought here by a join" in answer.stderr
-    assert "hybrid-mesh: remedy: let the join run again" in answer.stderr
+    enter = "pulumi up --replace" + (
+        " '**::mesh-vm-1-join'" if place else ", with the URN of the command NAME-join of "
+    )
+    assert f"hybrid-mesh: remedy: let the join run again: {enter}" in answer.stderr
     assert not list(vm.folder.rglob("executed"))
     assert list(vm.run_folder.iterdir()) == []
 

@@ -899,7 +899,8 @@ def test_a_change_whose_turn_comes_after_its_token_has_ended_is_not_tried_if_the
     files = tmp_path / "next/files"
     files.mkdir(parents=True)
     (files / "istio-token").write_text(token_until(int(time.time()) + seconds))
-    (files / "cluster.env").write_text("ISTIO_NAMESPACE=demo\nPOD_NAME='vm-7'\n")
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/token-again").write_text("pulumi up --replace '**::mesh-vm-7-token'\n")
     (tmp_path / "delivered").mkdir()
     (tmp_path / "delivered/spiffe-id").write_text("spiffe://x\n")
     done = ended(
@@ -909,6 +910,17 @@ def test_a_change_whose_turn_comes_after_its_token_has_ended_is_not_tried_if_the
     said = done.stderr.decode()
     assert ("the token that came with the change has ended" in said) is not goes_on
     assert ("(the identity was spiffe://x)" in said and "--replace '**::mesh-vm-7-token'" in said) is not goes_on
+
+
+def test_a_machine_that_has_lost_what_a_join_laid_ready_says_what_to_enter(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/join-again").write_text("pulumi up --replace '**::mesh-vm-7-join'\n")
+    functions = "".join(function("ready.sh", name) for name in ("is_switched", "switch"))
+    done = ended(f"STATE=.; GENERATION=new\n{functions}switch", folder=tmp_path)
+    assert done.returncode == 1
+    said = done.stderr.decode()
+    assert "this VM neither runs what the stack wants, nor has it laid ready\n" in said
+    assert "remedy: let the join run again: pulumi up --replace '**::mesh-vm-7-join'\n" in said
 
 
 # ---------------------------------------------------------------- the way back, and upkeep
