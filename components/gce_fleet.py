@@ -132,6 +132,11 @@ class GceFleet(pulumi.ComponentResource):
                     source_image=machine.image,
                     disk_size_gb=machine.disk_gb,
                     disk_type=machine.disk_type,
+                    disk_encryption_key=compute.InstanceTemplateDiskDiskEncryptionKeyArgs(
+                        kms_key_self_link=machine.disk_key
+                    )
+                    if machine.disk_key is not None
+                    else None,
                     labels=labels,
                 )
             ],

@@ -62,6 +62,8 @@ class GceGuardArgs:
     """Whether nothing else may."""
     make_rules: bool = True
     """Whether the firewall rules are made; if not, others make them."""
+    log_rules: bool = False
+    """Whether the rules that are made log each connection."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +146,7 @@ class GceGuard(pulumi.ComponentResource):
             # By account rather than by tag, which whoever may edit an instance could give to another one. A rule's
             # accounts may be those of another project: cloud.google.com/firewall/docs/using-firewalls, "Targets".
             target_service_accounts=[self.email],
+            log_config=compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA") if args.log_rules else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
 

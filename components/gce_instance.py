@@ -84,6 +84,7 @@ class GceInstance(pulumi.ComponentResource):
             deletion_protection=args.protect,
             boot_disk=compute.InstanceBootDiskArgs(
                 auto_delete=True,
+                kms_key_self_link=machine.disk_key,
                 initialize_params=compute.InstanceBootDiskInitializeParamsArgs(
                     image=machine.image, size=machine.disk_gb, type=machine.disk_type, labels=labels
                 ),

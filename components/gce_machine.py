@@ -26,6 +26,8 @@ class GceMachine:
     """Its boot disk."""
     disk_type: str = "pd-balanced"
     """The disk's kind."""
+    disk_key: str | None = None
+    """The key of Cloud KMS that encrypts the disk, by its path; None: Google's own."""
     public_address: bool = False
     """Whether it has an address in the internet. Without, it reaches Google's own APIs by Private Google Access."""
     spot: bool = False
@@ -62,6 +64,8 @@ class GcePlace:
     """Whether they may connect to nothing else."""
     make_rules: bool = True
     """Whether the firewall rules are made; if not, others make them."""
+    log_rules: bool = False
+    """Whether the rules that are made log each connection."""
 
     def guard_of(
         self,
@@ -88,6 +92,7 @@ class GcePlace:
             ways=self.ways,
             deny_other_egress=self.deny_other_egress,
             make_rules=self.make_rules,
+            log_rules=self.log_rules,
         )
 
 

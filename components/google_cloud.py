@@ -92,6 +92,7 @@ class GoogleCloud(pulumi.ComponentResource):
             ways=[Way(name=way.name, ranges=way.ranges, ports=way.ports) for way in google.egress],
             deny_other_egress=google.deny_other_egress,
             make_rules=google.firewall == "make",
+            log_rules=google.firewall_logs,
         )
         own = google.api_server
         self.api_server = (
@@ -246,6 +247,7 @@ def hardware(settings: given.GceHardware, google: given.Google) -> GceMachine:
         image=settings.image,
         disk_gb=settings.disk_gb,
         disk_type=settings.disk_type,
+        disk_key=google.disk_key,
         public_address=settings.public_address,
         service_account=settings.service_account,
         labels={**google.labels, **settings.labels},

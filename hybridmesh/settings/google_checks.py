@@ -27,6 +27,7 @@ OS_LOGIN = "enable-oslogin"
 _KEYS = ("ssh-keys", "sshKeys")
 RULE_NAME = 63
 """How long the name of a firewall rule may be."""
+_REGION = re.compile("[a-z]+(-[a-z]+)+[0-9]+")
 _ZONE_OF = re.compile("-(ai[0-9]+)?[a-z]$")
 _PROJECT_OF = re.compile("projects/([^/]+)/(global|regions/[^/]+)/")
 
@@ -42,6 +43,8 @@ def check_google(draft: Draft) -> Iterator[Finding]:
             yield from _cluster_of_the_address(google)
         yield from open_to_everybody("google.observers", google.observers)
         yield from _api_server(google)
+        yield from _disk_key(google)
+        yield from _firewall_logs(google)
         yield from _labels("google", google.labels)
         yield from _metadata("google", google.metadata)
     made = list(_made(draft.workloads))
@@ -332,6 +335,30 @@ def project_of_account(email: str) -> str:
     """The project of a service account, by its e-mail."""
     bare, _, domain = email.partition("@")[2].removesuffix(".iam.gserviceaccount.com").partition(".")
     return f"{domain}:{bare}" if domain else bare
+
+
+def _disk_key(google: Google) -> Iterator[Finding]:
+    location = "" if google.disk_key is None else google.disk_key.split("/")[3]
+    # A key may be of several regions, such as `europe` or `eur4`, or global.
+    if _REGION.fullmatch(location) and location != google.region:
+        yield Finding(
+            "google.diskKey",
+            str(google.disk_key),
+            f"is a key of {location}, and the disks are in `google.region`, {google.region}",
+            "Google would refuse the machines.",
+            f"a key of {google.region}.",
+        )
+
+
+def _firewall_logs(google: Google) -> Iterator[Finding]:
+    if google.firewall == "existing" and google.firewall_logs:
+        yield Finding(
+            "google.firewallLogs",
+            "true",
+            "is for rules that the stack makes, and `google.firewall` is `existing`",
+            "Nothing would be logged by it.",
+            "leave it out: who makes the rules says what they log.",
+        )
 
 
 def _metadata(path: str, metadata: Mapping[str, str]) -> Iterator[Finding]:

@@ -447,6 +447,22 @@ def test_without_them_nothing_is_there_that_was_not_before(world: World) -> None
     assert world.one("mesh-shop-canary-instance").value("tags") is None
 
 
+def test_disks_are_encrypted_by_the_key_that_is_named(world: World) -> None:
+    key = "projects/my-keys/locations/europe-west3/keyRings/mesh/cryptoKeys/disks"
+    named = stack(at("google/diskKey", key))
+    assert named.one("mesh-shop-canary-instance").value("bootDisk")["kmsKeySelfLink"] == key
+    [disk] = named.one("mesh-shop-fleet-template").value("disks")
+    assert disk["diskEncryptionKey"] == {"kmsKeySelfLink": key}
+    assert "kmsKeySelfLink" not in world.one("mesh-shop-canary-instance").value("bootDisk")
+    assert "diskEncryptionKey" not in world.one("mesh-shop-fleet-template").value("disks")[0]
+
+
+def test_all_rules_log_or_none_does(world: World) -> None:
+    assert {rule.value("logConfig") for rule in world.of_type("Firewall")} == {None}
+    logging = stack(at("google/firewallLogs", True)).of_type("Firewall")
+    assert [rule.value("logConfig") for rule in logging] == [{"metadata": "INCLUDE_ALL_METADATA"}] * len(logging)
+
+
 def test_machines_that_go_serve_on_as_long_as_the_settings_say() -> None:
     changed = stack(at("sidecar/upgrade", {"cutOffSeconds": 40}))
     for world, seconds in ((stack(), 15), (changed, 40)):

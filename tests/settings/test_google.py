@@ -36,6 +36,10 @@ def findings(*changes: Callable[[dict[str, Any]], object]) -> list[Finding]:
     return []
 
 
+def key(location: str) -> str:
+    return f"projects/my-keys/locations/{location}/keyRings/mesh/cryptoKeys/disks"
+
+
 def api_server(*, url: str = "https://10.0.0.2", ca: str = PEM) -> Callable[[dict[str, Any]], object]:
     return at("google/apiServer", {"url": url, "certificateAuthority": ca})
 
@@ -149,6 +153,14 @@ def test_the_committed_example_is_right_as_it_is() -> None:
             at("google/subnetwork", "projects/p/regions/europe-west1/subnetworks/s"),
             "google.subnetwork",
             "else than a subnetwork in `google.region`, europe-west3",
+        ),
+        (at("google/diskKey", "disks"), "google.diskKey", "not a key such as"),
+        (at("google/diskKey", f"{key('europe-west3')}/cryptoKeyVersions/1"), "google.diskKey", "without version"),
+        (at("google/diskKey", key("europe-west1")), "google.diskKey", "is a key of europe-west1, and the disks are in"),
+        (
+            both(at("google/firewall", "existing"), at("google/firewallLogs", True)),
+            "google.firewallLogs",
+            "is for rules that the stack makes",
         ),
         (at("google/labels", {"Team": "shop"}), "google.labels.Team", "not a label of Google Cloud"),
         (at("google/labels", {"hybrid-mesh": "shop"}), "google.labels.hybrid-mesh", "is set by the stack itself"),
@@ -318,6 +330,9 @@ def test_machines_without_hosts_fleets_and_instances_are_none() -> None:
         at("google/metadata", {"enable-oslogin": "FALSE", "enable-osconfig": "TRUE"}),
         both(at(f"{FLEET}/ssh", True), at(f"{FLEET}/metadata", {"enable-oslogin": "true"})),
         at("google/tags", ["through-proxy"]),
+        at("google/diskKey", key("europe-west3")),
+        at("google/diskKey", key("eur4")),
+        at("google/diskKey", key("global")),
         at(f"{FLEET}/machineType", "n2-standard-4"),
         at(f"{FLEET}/machineType", "custom-2-4096"),
         at(f"{FLEET}/machineType", "c3-standard-4-lssd"),

@@ -25,6 +25,7 @@ _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 _API_SERVER = re.compile(rf"https://({_BYTE}(\.{_BYTE}){{3}}|(?!([^:]*\.)?[0-9]+(:|$)){_WORD}(\.{_WORD})*)(:{_PORT})?")
+_DISK_KEY = re.compile(r"projects/[-a-z0-9.:]+/locations/[-a-z0-9]+/keyRings/[-_A-Za-z0-9]+/cryptoKeys/[-_A-Za-z0-9]+")
 _ACCOUNT = re.compile(
     r"[a-z]([-a-z0-9]*[a-z0-9])?@[a-z][-a-z0-9]*(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.iam\.gserviceaccount\.com"
 )
@@ -64,6 +65,10 @@ ServiceAccount = Annotated[
 ]
 FleetName = Annotated[
     str, Matching(_FLEET, "a name of 6 to 27 of a-z, 0-9 and -, a letter first, as service accounts need it")
+]
+DiskKey = Annotated[
+    str,
+    Matching(_DISK_KEY, "a key such as `projects/p/locations/europe-west3/keyRings/r/cryptoKeys/k`, without version"),
 ]
 NetworkTag = Annotated[
     str,
@@ -302,6 +307,13 @@ class Google(Model):
         wrong="the machines' agents would do what they do by default, or a policy would refuse the machines.",
         fix='`{key: "value"}`, values such as TRUE in quotes.',
     )
+    disk_key: DiskKey | None = setting(
+        None,
+        meaning="The key of Cloud KMS that encrypts the disks of all machines; default: Google's own.",
+        example="projects/my-keys/locations/europe-west3/keyRings/mesh/cryptoKeys/disks",
+        wrong="a policy would refuse the machines, or nobody could take the key from a disk.",
+        fix="a key's path, as `gcloud kms keys list` shows it, or leave it out.",
+    )
     firewall: Literal["make", "existing"] = setting(
         "make",
         meaning="Whether the machines' firewall rules are made, or are there, made by others; then the preview and the "
@@ -309,6 +321,14 @@ class Google(Model):
         example="existing",
         wrong="the machines could be reached by nobody, or by more than shall.",
         fix="`make`, or `existing`.",
+    )
+    firewall_logs: bool = setting(
+        False,
+        meaning="Whether the firewall rules that are made log each connection, with what is known of both ends, to "
+        "Cloud Logging, which costs by volume.",
+        example=True,
+        wrong="nobody could see what was let through, or denied.",
+        fix="true or false.",
     )
 
 
