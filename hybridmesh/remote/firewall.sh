@@ -1,15 +1,19 @@
 #!/bin/sh
-# Who may read metrics here: 15020 and 15090 are outside of mutual TLS. Run by the unit hybrid-mesh-metrics.service,
-# from the scripts that the join has kept:
-#   set     this machine itself, and the addresses of the setting `scrapers`; nobody else. And connections are tracked
+# Who may read metrics here: 15020 and 15090 are outside of mutual TLS. And that nobody gets past the proxy by IPv6. Run
+# by the unit hybrid-mesh-metrics.service, from the scripts that the join has kept:
+#   set     this machine itself, and the addresses of the setting `scrapers`; nobody else. By IPv6 nobody comes to a port
+#           that is the proxy's. And connections are tracked
 #   clear   takes the rules away
-#   show    a line for each kind of address: what the kernel lets in now
-# Rules of a chain of our own, first in INPUT; nothing else of the machine's firewall is touched.
+#   show    a line for each kind of address: whom the kernel lets read metrics now
+# Rules of chains of our own, first in INPUT; nothing else of the machine's firewall is touched.
 cd -- "$(dirname -- "$0")"
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 CHAIN=HYBRID_MESH_METRICS
 PORTS=15020,15090
+CAPTURED=HYBRID_MESH_CAPTURED
+CLUSTER_ENV=/var/lib/istio/envoy/cluster.env
+REDIRECTED=15006 # where Envoy takes what Istio's rules have captured
 
 setting() {
     cat "settings/$1" 2>/dev/null || :
@@ -41,6 +45,47 @@ jump() {
 allow() {
     rules "$2" | "$1-restore" -w 10 --noflush
     jump "$1" -C || "$1" -w 10 -I INPUT 1 -p tcp -m multiport --dports "$PORTS" -j "$CHAIN"
+}
+
+cluster_env() {
+    sed -n "s/^$1=//p" "$CLUSTER_ENV" 2>/dev/null | tr -d "'" | tr ',' ' '
+}
+
+# Istio captures IPv6 only where the first address of the machine is one (tools/common/config/config.go, getLocalIP), and
+# never what comes to a link-local one alone. Where it does, a connection comes to REDIRECTED; else it would come to the
+# application, in plain text and past every policy.
+captured_rules() {
+    echo '*filter'
+    echo ":$CAPTURED - [0:0]"
+    echo "-A $CAPTURED -i lo -j RETURN"
+    ports=$(cluster_env ISTIO_INBOUND_PORTS)
+    [ "$(cluster_env ISTIO_CUSTOM_IP_TABLES)" != true ] || ports=
+    case $ports in
+        '*')
+            for port in $REDIRECTED $(cluster_env ISTIO_LOCAL_EXCLUDE_PORTS); do
+                echo "-A $CAPTURED -p tcp --dport $port -j RETURN"
+            done
+            echo "-A $CAPTURED -p tcp -j REJECT --reject-with tcp-reset"
+            ;;
+        *[!0-9\ ]*) ;;
+        *) for port in $ports; do echo "-A $CAPTURED -p tcp --dport $port -j REJECT --reject-with tcp-reset"; done ;;
+    esac
+    echo COMMIT
+}
+
+captured_jump() {
+    ip6tables -w 10 "$1" INPUT -p tcp --syn -j "$CAPTURED" 2>/dev/null
+}
+
+close_captured() {
+    captured_rules | ip6tables-restore -w 10 --noflush
+    captured_jump -C || ip6tables -w 10 -I INPUT 1 -p tcp --syn -j "$CAPTURED"
+}
+
+open_captured() {
+    while captured_jump -D; do :; done
+    ip6tables -w 10 -F "$CAPTURED" 2>/dev/null || return 0
+    ip6tables -w 10 -X "$CAPTURED"
 }
 
 # What loads a host's own rules may have taken away that of hybrid-mesh-conntrack.service, by which connections are
@@ -84,7 +129,10 @@ has_ipv6() {
 case ${1-} in
     set)
         allow iptables 4
-        if has_ipv6; then allow ip6tables 6; fi
+        if has_ipv6; then
+            allow ip6tables 6
+            close_captured
+        fi
         if systemctl is-active --quiet hybrid-mesh-conntrack; then
             track iptables
             if has_ipv6; then track ip6tables; fi
@@ -92,7 +140,10 @@ case ${1-} in
         ;;
     clear)
         clear iptables
-        if has_ipv6; then clear ip6tables; fi
+        if has_ipv6; then
+            clear ip6tables
+            open_captured
+        fi
         ;;
     show)
         echo "IPv4 $(show iptables)"

@@ -540,6 +540,35 @@ def test_the_proxy_s_user_can_change_nothing_that_root_runs(vm: Vm) -> None:
     assert vm.out("stat -c '%a %U' /var/lib/istio/envoy /etc/istio/config").splitlines() == ["755 root", "755 root"]
 
 
+BY_IPV6 = """
+unshare --net sleep 60 & peer=$!
+until [ "$(readlink /proc/$peer/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+ip link add v0 type veth peer name v1 netns $peer
+ip -6 addr add 2001:db8::1/64 dev v0 nodad; ip link set v0 up
+nsenter -t $peer -n sh -c 'ip -6 addr add 2001:db8::2/64 dev v1 nodad; ip link set v1 up'
+python3 -IBc '
+import socket, time
+held = socket.create_server(("::", 8099), family=socket.AF_INET6)
+time.sleep(60)' & app=$!
+until ss -Hltn sport = :8099 | grep -q .; do sleep 0.05; done
+nsenter -t $peer -n python3 -IBc 'import socket; socket.create_connection(("2001:db8::1", 8099), 4)' && echo reached
+kill $peer $app
+"""
+"""Somebody beside the machine, who knows its IPv6 address."""
+
+
+def test_nobody_gets_past_the_proxy_by_ipv6(vm: Vm) -> None:
+    """The machine has IPv4 first: Istio captures that alone."""
+    assert vm.run(BY_IPV6).stdout == "reached\n"
+    assert vm.join().code == 0
+    vm.wait_until_started()
+    answer = vm.run(BY_IPV6)
+    assert (answer.stdout, "ConnectionRefusedError" in answer.stderr) == ("", True), answer.stderr
+    assert vm.leave().code == 0
+    assert vm.run(BY_IPV6).stdout == "reached\n"
+    assert "HYBRID_MESH" not in vm.out("ip6tables-save")
+
+
 def test_a_user_with_sudo_joins_and_leaves(vm: Vm) -> None:
     joined = vm.join(user="admin")
     assert joined.code == 0, joined.stderr

@@ -1471,15 +1471,16 @@ def test_an_agent_is_started_as_its_version_has_it(tmp_path: Path, said: str, fl
 IPTABLES = """
 echo "$*" >>"$0.asked"
 shift 2
+case $* in *HYBRID_MESH_CAPTURED*) of=.captured ;; *) of= ;; esac
 case $1 in
-    -C) [ -s "$0.jumps" ] ;;
-    -I) echo x >>"$0.jumps" ;;
-    -D) [ -s "$0.jumps" ] && sed -i 1d "$0.jumps" ;;
-    -F) [ -e "$0-restore.read" ] ;;
-    -X) rm "$0-restore.read" ;;
+    -C) [ -s "$0.jumps$of" ] ;;
+    -I) echo x >>"$0.jumps$of" ;;
+    -D) [ -s "$0.jumps$of" ] && sed -i 1d "$0.jumps$of" ;;
+    -F) [ -e "$0-restore.read$of" ] ;;
+    -X) rm "$0-restore.read$of" ;;
     -S) sed 's/^:/-N /' "$0-restore.read" "$0.more" 2>/dev/null || : ;;
 esac"""
-"""Rules of one chain, and how many lead to it."""
+"""Rules of two chains, and how many lead to each."""
 
 
 def firewall(folder: Path, verb: str, scrapers: str = "", *, tools: tuple[str, ...] = ("iptables", "ip6tables")) -> str:
@@ -1488,11 +1489,16 @@ def firewall(folder: Path, verb: str, scrapers: str = "", *, tools: tuple[str, .
         (folder / name).mkdir(exist_ok=True)
     (folder / "settings" / "scrapers").write_text(f"{scrapers}\n")
     for tool in ("iptables", "ip6tables"):
-        restore = 'cat >"$0.read"'
+        restore = """
+            cat >"$0.new"
+            of=
+            ! grep -q HYBRID_MESH_CAPTURED "$0.new" || of=.captured
+            mv "$0.new" "$0.read$of" """
         for name, text in ((tool, IPTABLES if tool in tools else "exit 3"), (f"{tool}-restore", restore)):
             (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
             (folder / "bin" / name).chmod(0o755)
     text = (SCRIPTS / "firewall.sh").read_text().replace("PATH=", f"PATH={folder}/bin:")
+    text = text.replace("CLUSTER_ENV=/var/lib/istio/envoy/", f"CLUSTER_ENV={folder}/")
     (folder / "firewall.sh").write_text(text.replace("[ -d /proc/sys/net/ipv6 ]", "true"))
     command = ["sh", str(folder / "firewall.sh"), verb]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -1537,9 +1543,97 @@ def test_no_rule_for_metrics_stays_also_where_there_were_several_or_none(tmp_pat
     firewall(tmp_path, "set")
     (tmp_path / "bin" / "iptables.jumps").write_text("x\nx\n")
     firewall(tmp_path, "clear")
-    for tool in ("iptables", "ip6tables"):
-        assert (tmp_path / "bin" / f"{tool}.jumps").read_text() == ""
-        assert not (tmp_path / "bin" / f"{tool}-restore.read").exists()
+    for of in ("iptables", "ip6tables", "captured"):
+        tool, chain = ("ip6tables", ".captured") if of == "captured" else (of, "")
+        assert (tmp_path / "bin" / f"{tool}.jumps{chain}").read_text() == ""
+        assert not (tmp_path / "bin" / f"{tool}-restore.read{chain}").exists()
+
+
+CLOSED = "-A HYBRID_MESH_CAPTURED -p tcp --dport {} -j REJECT --reject-with tcp-reset"
+
+
+@pytest.mark.parametrize(
+    ("cluster_env", "rules"),
+    [
+        ("ISTIO_INBOUND_PORTS=8080,9090\n", [CLOSED.format(8080), CLOSED.format(9090)]),
+        ("ISTIO_INBOUND_PORTS='8080,9090'\n", [CLOSED.format(8080), CLOSED.format(9090)]),
+        (
+            "ISTIO_INBOUND_PORTS='*'\nISTIO_LOCAL_EXCLUDE_PORTS=22,15090\n",
+            [
+                *(f"-A HYBRID_MESH_CAPTURED -p tcp --dport {port} -j RETURN" for port in (15006, 22, 15090)),
+                "-A HYBRID_MESH_CAPTURED -p tcp -j REJECT --reject-with tcp-reset",
+            ],
+        ),
+        ("ISTIO_INBOUND_PORTS=8080\nISTIO_CUSTOM_IP_TABLES=true\n", []),
+        ("ISTIO_INBOUND_PORTS=''\n", []),
+        ("ISTIO_INBOUND_PORTS='80 -j ACCEPT;x'\n", []),
+        ("", []),
+    ],
+    ids=["a port each", "in quotes", "all", "a router", "none", "nonsense", "no file yet"],
+)
+def test_what_comes_by_ipv6_past_the_proxy_is_refused(tmp_path: Path, cluster_env: str, rules: list[str]) -> None:
+    (tmp_path / "cluster.env").write_text(cluster_env)
+    for _ in range(2):
+        firewall(tmp_path, "set")
+    read = (tmp_path / "bin" / "ip6tables-restore.read.captured").read_text().splitlines()
+    assert read[:3] == ["*filter", ":HYBRID_MESH_CAPTURED - [0:0]", "-A HYBRID_MESH_CAPTURED -i lo -j RETURN"]
+    assert read[3:] == [*rules, "COMMIT"]
+    inserted = [line for line in (tmp_path / "bin" / "ip6tables.asked").read_text().splitlines() if "--syn" in line]
+    assert inserted.count("-w 10 -I INPUT 1 -p tcp --syn -j HYBRID_MESH_CAPTURED") == 1
+    assert not (tmp_path / "bin" / "iptables-restore.read.captured").exists(), "Istio always captures IPv4"
+
+
+PEERS = """
+set -e
+unshare --net sleep 50 & peer=$!
+trap 'kill $peer $server 2>/dev/null' EXIT
+until [ "$(readlink /proc/$peer/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+ip link set lo up
+ip link add v0 type veth peer name v1 netns $peer
+ip -6 addr add 2001:db8::1/64 dev v0 nodad
+ip link set v0 up
+nsenter -t $peer -n sh -c 'ip -6 addr add 2001:db8::2/64 dev v1 nodad; ip link set v1 up'
+python3 -c '
+import socket, time
+held = [socket.create_server(("::", port), family=socket.AF_INET6) for port in (22, 8080, 15006)]
+print("listens", flush=True)
+time.sleep(50)' >listens & server=$!
+until [ -s listens ]; do sleep 0.01; done
+reached() {
+    $1 python3 -c '
+import contextlib, socket
+for port in (22, 8080, 15006):
+    with contextlib.suppress(OSError):
+        socket.create_connection(("2001:db8::1", port), 4).close()
+        print(port, end=" ")
+print()'
+}
+for verb in '' set clear; do
+    [ -z "$verb" ] || sh ./firewall.sh $verb
+    reached "nsenter -t $peer -n"
+done
+sh ./firewall.sh set
+reached ''
+if [ "$1" = captured ]; then
+    ip6tables -t nat -A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 15006
+    reached "nsenter -t $peer -n"
+fi
+"""
+
+
+@as_root
+@needs_namespaces
+@pytest.mark.skipif(shutil.which("ip6tables") is None, reason="iptables is not installed")
+@pytest.mark.parametrize("ports", ["8080", "'*'"])
+def test_the_kernel_refuses_it_and_lets_through_what_istio_captures(tmp_path: Path, ports: str) -> None:
+    (tmp_path / "cluster.env").write_text(f"ISTIO_INBOUND_PORTS={ports}\nISTIO_LOCAL_EXCLUDE_PORTS=22\n")
+    text = (SCRIPTS / "firewall.sh").read_text()
+    (tmp_path / "firewall.sh").write_text(text.replace("/var/lib/istio/envoy/cluster.env", "cluster.env"))
+    command = ["unshare", "--net", "sh", "-c", PEERS, "peers", "captured"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    said = [line.split() for line in done.stdout.splitlines()]
+    every, closed = ["22", "8080", "15006"], ["22", "15006"]
+    assert said == [every, closed, every, every, every], f"before, set, clear, itself, captured; {done.stderr}"
 
 
 def test_a_machine_without_ipv6_has_rules_of_the_other_family_alone(tmp_path: Path) -> None:
