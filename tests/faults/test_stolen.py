@@ -12,7 +12,7 @@ import pytest
 from lab.cluster import wait_for
 from lab.machines import Machine
 from tests.e2e.mesh import ask_kubectl, kubectl, objects
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, console
 from tests.environment import Lab
 from tests.faults.seen import is_in, wait_until_in
 
@@ -115,6 +115,30 @@ def test_istiod_s_webhooks_which_ask_for_no_certificate_are_out_of_reach(thief: 
 
     assert is_open(15012)
     assert not is_open(15017)
+
+
+def labels_of(lab: Lab, machine: Machine) -> list[str]:
+    """The workloads that the mesh takes a machine for."""
+    entries = objects(lab, "workloadentries").values()
+    return [entry["spec"]["labels"]["app"] for entry in entries if entry["spec"]["address"] == machine.address]
+
+
+def test_one_that_says_it_is_another_workload_is_told_by_the_doctor(lab: Lab, up: Stack, thief: Thief) -> None:
+    def joins_as(now: str, then: str) -> None:
+        """Registers anew; istiod leaves an entry's labels alone while it is there."""
+        thief.machine.ssh(["systemctl stop istio"])
+        wait_for("its entry to go", lambda: labels_of(lab, thief.machine) == [], 60)
+        edit = f's/"app":"{now}"/"app":"{then}"/'
+        thief.machine.ssh([f"sed -i '{edit}' {' '.join(SETTINGS)}; systemctl start --no-block istio"])
+        wait_for("its new entry", lambda: labels_of(lab, thief.machine) == [then], 60)
+
+    joins_as("echo", "client")
+    try:
+        said = console(lab, "doctor", "--json", "--stack", "dev", "--config-file", str(up.file), check=False).stdout
+    finally:
+        joins_as("client", "echo")
+    [finding] = [finding for finding in json.loads(said)["findings"] if finding["id"] == "another-workload"]
+    assert "joined as echo says that it is client" in finding["what"]
 
 
 CLAIMS = {

@@ -210,6 +210,16 @@ WRONG: dict[str, Spoiled] = {
         "echo-192.0.2.77, a machine that joined echo by itself, is not healthy by the workload's probe: status 503",
         mesh={"entries": {ENTRY: entry(), "demo/echo-192.0.2.77": member(status=UNHEALTHY)}},
     ),
+    "another-workload": Spoiled(
+        "a machine that joined as echo says that it is client: requests to client may come to it",
+        mesh={
+            "entries": {
+                ENTRY: entry(),
+                "demo/echo-192.0.2.77": member(spec={"address": "192.0.2.77", "labels": {**LABELS, "app": "client"}}),
+                "demo/echo-192.0.2.78": member(spec={"address": "192.0.2.78", "labels": {**LABELS, "app": "own"}}),
+            }
+        },
+    ),
     "farther-than-others": Spoiled(
         f"vm-1 ({ADDRESS}), 192.0.2.77: no request to echo:8080, subset vm, goes there from pods",
         mesh={
@@ -224,7 +234,14 @@ WRONG: dict[str, Spoiled] = {
 """Each diagnosis, and what leads to it."""
 WITH_IT = {"rules-left": {"service-stopped"}}
 """Others that the same facts lead to, and that it does not explain."""
-OF_STACK = {"istiod-down", "gateway-down", "subset-empty", "member-unhealthy", "farther-than-others"}
+OF_STACK = {
+    "istiod-down",
+    "gateway-down",
+    "subset-empty",
+    "member-unhealthy",
+    "another-workload",
+    "farther-than-others",
+}
 """What is told once, however many machines there are."""
 
 
@@ -787,7 +804,11 @@ def test_the_runbook_has_an_entry_for_each_and_no_other() -> None:
 def test_each_is_provoked_on_real_machines() -> None:
     folder = PROJECT / "tests" / "e2e"
     provoked = {name for name in BY_ID if f'"{name}")' in (folder / "test_doctor.py").read_text()}
-    elsewhere = {"farther-than-others": "test_traffic.py", "member-unhealthy": "test_fleet.py"}
+    elsewhere = {
+        "farther-than-others": "test_traffic.py",
+        "member-unhealthy": "test_fleet.py",
+        "another-workload": "../faults/test_stolen.py",
+    }
     for name, file in elsewhere.items():
         assert f'"{name}"' in (folder / file).read_text()
     assert provoked | set(elsewhere) == set(BY_ID)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hybridmesh.istio.entries import health, is_connected, is_probed, is_reported, report_is_lost
+from hybridmesh.istio.entries import group_of, health, is_connected, is_probed, is_reported, report_is_lost
 from hybridmesh.istio.names import LOCALITY_LABEL
 from hybridmesh.providers.entries import entry_patch
 from hybridmesh.providers.membership import sync_objection
@@ -219,6 +219,17 @@ def _member_unhealthy(case: Case) -> Iterator[Found]:
             )
 
 
+def _another_workload(case: Case) -> Iterator[Found]:
+    workloads = {(workload["namespace"], name) for name, workload in case.topology["workloads"].items()}
+    for path, entry in sorted(case.mesh.entries.items()):
+        group, label = group_of(entry), ((entry.get("spec") or {}).get("labels") or {}).get("app", "")
+        if group and label != group and (entry["metadata"]["namespace"], label) in workloads:
+            yield Found(
+                f"a machine that joined as {group} says that it is {label}: requests to {label} may come to it",
+                f"WorkloadEntry {path}: label app",
+            )
+
+
 def _farther_than_others(case: Case) -> Iterator[Found]:
     machines = {machine["meshAddress"]: name for name, machine in case.topology["machines"].items()}
     for name, workload in sorted(case.topology["workloads"].items()):
@@ -335,6 +346,15 @@ DIAGNOSES = (
         severity="warning",
         check=_member_unhealthy,
         remedy="see its serial console, or `journalctl` there; its group replaces it only if its proxy is not ready.",
+        of_stack=True,
+    ),
+    Diagnosis(
+        id="another-workload",
+        title="A machine answers for another workload",
+        severity="critical",
+        check=_another_workload,
+        remedy="nothing that the stack does leads to that: see who is on the machine. Take it out of the settings, and "
+        "delete the WorkloadEntry (docs/security.md, what somebody can do who has stolen a VM).",
         of_stack=True,
     ),
     Diagnosis(
