@@ -49,7 +49,7 @@ FAILURES = {
     "iptables-restore --noflush": "Istio's iptables rules are still there: :ISTIO_INBOUND",
     "dpkg --force-remove-reinstreq": "istio-sidecar cannot be removed",
     "userdel istio-proxy": "user istio-proxy cannot be removed",
-    "mv -f": "cannot be written",
+    "mv -fT": "cannot be written",
     "systemctl daemon-reload": "unexpected exit 1; run it again",
 }
 """Each program that can fail where a machine leaves, by its first word, and what is said."""
