@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -186,6 +187,11 @@ class Sidecar(pulumi.ComponentResource):
             )
         group = whole(_group_here(args))
         files = bootstrap_files(args, group)
+        besides = {
+            "limits": resource_settings(args.resources) or None,
+            "appUnits": list(args.app_units) or None,
+            "package": package_text(args.package),
+        }
         super().__init__(
             "hybridmesh:sidecar:Sidecar",
             name,
@@ -194,14 +200,14 @@ class Sidecar(pulumi.ComponentResource):
                 "address": args.mesh_address,
                 "ssh": args.connection.in_words(),
                 **files,
-                "limits": resource_settings(args.resources) or None,
-                "appUnits": list(args.app_units) or None,
+                **besides,
                 "scrapers": list(args.scrapers) or None,
-                "package": package_text(args.package),
             },
             opts,
         )
         self._name, self._args, self._group, self._files = name, args, group, files
+        self._plain = whole(pulumi.Output.all(**files))
+        self._brought = self._plain.apply(lambda known: json.dumps({**known, **besides}, sort_keys=True))
         self._child = pulumi.ResourceOptions(parent=self)
         self._ssh_help = ssh_help or SshHelp(name)
         self._ssh = args.connection.packed(args.limits.dial, args.limits.dial_attempts)
@@ -267,6 +273,7 @@ class Sidecar(pulumi.ComponentResource):
                 istio_namespace=behind(ready, pulumi.Output.from_input(args.istio_namespace)),
                 revision=behind(ready, pulumi.Output.from_input(args.revision)),
                 joined=behind(ready, joined),
+                brought=behind(ready, self._brought),
                 sync_seconds=args.limits.sync,
             ),
             opts=self._child,
@@ -341,9 +348,10 @@ class Sidecar(pulumi.ComponentResource):
                 token.repair,
             ).apply(lambda known: {**join_settings(args, *known), "scripts": scripts, **ways_to_repeat(self._name)})
         )
-        secret_files = whole(pulumi.Output.all(**self._files, **{"istio-token": token.token}))
-        everything = pulumi.Output.all(secret_files, settings)
-        dated = everything.apply(lambda both: MappingProxyType(dated_payload(*both)))
+        everything = pulumi.Output.all(self._plain, token.token, settings)
+        dated = everything.apply(
+            lambda known: MappingProxyType(dated_payload({**known[0], "istio-token": known[1]}, known[2]))
+        )
         join_payload: pulumi.Output[str] = pulumi.Output.secret(dated.apply(itemgetter("payload")))
         join = self._command("join", COMMAND_JOIN, join_payload)
         # Whoever waits for the join must see that it was done anew, even if it wants what an earlier one wanted, after

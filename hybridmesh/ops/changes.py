@@ -15,6 +15,7 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from hybridmesh.providers.adopters import URNS
 from hybridmesh.providers.awaited import FOUND
+from hybridmesh.providers.membership import BROUGHT
 from hybridmesh.providers.packs import unpacked
 from hybridmesh.providers.preflight import WHO
 from hybridmesh.remote.join import is_staged
@@ -39,6 +40,8 @@ _SAYS_NOTHING = re.compile(rf"({DIGEST.pattern}( \w+ [0-9a-f-]{{36}})?)?")
 """A digest, such as a join's, with what that join said; or none."""
 _IDENTIFYING = {"namespace", "serviceAccount", "entry"}
 """Of an `IstioToken`, by what the mesh knows the machine."""
+_SIDECAR = "hybridmesh:sidecar:Sidecar"
+_MEMBERSHIP = "pulumi-python:dynamic:Membership"
 _TOP = ("pulumi:pulumi:Stack", "hybridmesh:hybrid_mesh:HybridMesh")
 
 
@@ -184,7 +187,54 @@ def _weights(route: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _told(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [s for s in plan.get("steps") or [] if s["op"] in _SIGNS and not type_of(s["urn"]).startswith(_TOP)]
+    steps = [s for s in plan.get("steps") or [] if s["op"] in _SIGNS and not type_of(s["urn"]).startswith(_TOP)]
+    left = [step for step in steps if step.get("left")]
+    told = {step["urn"]: step for step in steps if not step.get("left")}
+    for step in tuple(told.values()):
+        if type_of(step["urn"]) == _MEMBERSHIP and step["op"] in ("create", "update"):
+            told |= _since_it_was_a_member(step, told)
+    return [*(step for step in told.values() if step["op"] in _SIGNS), *left]
+
+
+def _since_it_was_a_member(
+    membership: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The step of a machine's `Sidecar`, by its URN, from what the machine has; none where that is not known.
+
+    The engine writes a component into the state before anything of it is done. After an `up` that failed, what it is to
+    be looks as if it were, and the plan has its machine's steps alone.
+    """
+    urn = str(membership["newState"].get("parent"))
+    sidecar = told.get(urn, {})
+    had, gets = (_brought(membership, state) for state in ("oldState", "newState"))
+    new = _inputs(sidecar, "newState") or _without_nulls(gets)
+    operation = membership["op"]
+    # An earlier version has noted nothing.
+    if not new or (operation == "update" and not had):
+        return {}
+    rest = {key: value for key, value in _inputs(sidecar, "oldState").items() if key not in {*had, *gets}}
+    old = {**rest, **_without_nulls(had)}
+    if operation == "update" and old == new:
+        operation = "same"
+    parent = (sidecar.get("newState") or {}).get("parent")
+    states = {"newState": new} if operation == "create" else {"oldState": old, "newState": new}
+    return {
+        urn: {"op": operation, "urn": urn}
+        | {state: {"inputs": inputs, "parent": parent} for state, inputs in states.items()}
+    }
+
+
+def _without_nulls(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in properties.items() if value is not None}
+
+
+def _brought(membership: Mapping[str, Any], state: str) -> dict[str, Any]:
+    """What a machine has once it is a member, null for what it has none of; empty where nobody knows, or may."""
+    try:
+        found: dict[str, Any] = json.loads(_inputs(membership, state).get(BROUGHT) or "{}")
+    except ValueError:
+        return {}
+    return found
 
 
 def _is_component(urn: str) -> bool:
@@ -242,7 +292,7 @@ def _remark(node: _Node) -> str:
         return f"replaced, because of {', '.join(node.step.get('replaceReasons') or ()) or 'what it hangs on'}"
     if type_of(node.urn) == "hybridmesh:command_host:CommandHost":
         return _what_comes_of_commands(node)
-    return _what_comes_of_it(node) if type_of(node.urn) == "hybridmesh:sidecar:Sidecar" else ""
+    return _what_comes_of_it(node) if type_of(node.urn) == _SIDECAR else ""
 
 
 def _what_comes_of_commands(host: _Node) -> str:
@@ -267,10 +317,10 @@ def _what_comes_of_it(sidecar: _Node) -> str:
         if not differing:
             by_hand = ((token.get("oldState") or {}).get("outputs") or {}).get("drift")
             return "what was changed by hand is put right" if by_hand else "it joins anew, having been out or put back"
-    if sidecar.step and _differing(sidecar.step) & _RESTARTING:
-        return "Istio restarts, in turn"
     awaited = str(_inputs(steps.get("ready", {}), "newState").get("stdin", ""))
-    return "Istio restarts, in turn, unless an earlier run has done it" if is_staged(awaited) else ""
+    if is_staged(awaited):
+        return "Istio restarts, in turn, unless an earlier run has done it"
+    return "Istio restarts, in turn" if sidecar.step and _differing(sidecar.step) & _RESTARTING else ""
 
 
 def _differing(step: Mapping[str, Any]) -> set[str]:
@@ -385,7 +435,7 @@ def _details(step: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, 
         return
     if _is_means(step["urn"]):
         old, new = _legible(old, new)
-        for key in sorted((old.keys() | new.keys()) - {WHO}):
+        for key in sorted((old.keys() | new.keys()) - {WHO, BROUGHT}):
             if key in _OF_THE_PROGRAM and type_of(step["urn"]) == _OVER_SSH:
                 if old.get(key) != new.get(key):
                     yield f"~{key}: as this version of hybrid-mesh has it"

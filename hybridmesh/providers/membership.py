@@ -19,6 +19,8 @@ from .inputs import changed, its_entry, number, text
 from .packs import pack, takes_packs
 from .waiting import wait_until
 
+BROUGHT = "brought"
+"""The property that tells, in a preview, what the VM was like when it was last a member: nothing else goes by it."""
 _WATCHED = (
     "namespace",
     "entry",
@@ -84,7 +86,7 @@ class MembershipProvider(ResourceProvider):
             # Much of it is the VM's own words: what its probe says, and why its proxy refuses something.
             raise ClusterError(f"{text(props, 'machine')} is not in the mesh after {seconds} s: {legible(wrong)}")
         return {
-            **props,
+            **{key: value for key, value in props.items() if key != BROUGHT},
             "registration": f"{props['namespace']}/{props['entry']}",
             "address": str((entries[-1].get("spec") or {}).get("address", "")),
             "synced": True,
@@ -174,6 +176,9 @@ class MembershipArgs:
     """istiod's revision."""
     joined: pulumi.Input[str]
     """Anything that differs once the VM has joined anew."""
+    brought: pulumi.Input[str]
+    """What the VM has by its join, properties of its `Sidecar`, as JSON. The state has that of a component as soon as a
+    run begins, and this once all of it is done; so a preview tells what an `up` that failed has left undone."""
     sync_seconds: int = 120
     """Limit for the mesh to have the VM."""
 
@@ -228,6 +233,7 @@ class Membership(Resource, name="Membership"):
                     lambda known: _istiod_pack(args, *known)
                 ),
                 "joined": args.joined,
+                BROUGHT: args.brought,
                 "registration": None,
                 "address": None,
                 "synced": None,

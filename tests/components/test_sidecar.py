@@ -161,6 +161,17 @@ def preflight(world: World) -> dict[str, str]:
     return settings
 
 
+def test_a_membership_tells_what_its_machine_has_by_then_and_a_preview_what_it_will() -> None:
+    told = {"cluster.env", "mesh.yaml", "hosts", "root-cert.pem", "limits", "appUnits", "package"}
+    for preview in (True, False):
+        world = run(lambda: Sidecar("vm-1", arguments()).version, preview=preview)
+        component, brought = world.one("vm-1", "Sidecar"), json.loads(world.one("vm-1-membership").value("brought"))
+        assert brought.keys() == told
+        assert {key: value for key, value in brought.items() if value is not None} == {
+            key: component.value(key) for key in told if component.value(key) is not None
+        }
+
+
 def test_a_preview_shows_what_a_preflight_looks_at() -> None:
     looked_at = preflight(sidecar(supported_systems="debian:12", accept_findings=["clock"]))
     assert TOKEN not in json.dumps(looked_at)

@@ -18,7 +18,7 @@ from hybridmesh.ops.changes import counted, readable
 from lab.instance import PROJECT_ROOT
 from tests.e2e.changes import CHANGES, Change, add_vm, echo
 from tests.e2e.mesh import kubectl
-from tests.e2e.stack import Stack, console, steps_of
+from tests.e2e.stack import PulumiError, Stack, console, steps_of
 
 pytestmark = pytest.mark.lab
 RECORDED = PROJECT_ROOT / "tests" / "e2e" / "previews"
@@ -99,6 +99,26 @@ def test_settings_that_are_wrong_are_said_and_nothing_else_is(running: Stack) ->
     assert done.returncode == 1
     assert "workloads.echo.namespace" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.full
+def test_what_an_up_that_failed_has_left_undone_is_shown_again(running: Stack) -> None:
+    def change(sections: dict[str, Any]) -> None:
+        echo(sections)["labels"] = {"team": "shop"}
+        sections["sidecar"]["package"]["url"] = "http://127.0.0.1:9/nobody.deb"
+
+    def files() -> list[str]:
+        lines = [line for line in readable(running.plan()) if line.startswith(("+", "-", "~ Sidecar"))]
+        assert "~ Sidecar mesh-vm-1, mesh-vm-2: Istio restarts, in turn" in lines
+        return lines
+
+    with changed(running, change):
+        before = files()
+        with pytest.raises(PulumiError, match="package: "):
+            running.up()
+        assert files() == before
+    running.up()
+    assert steps_of(running.plan()) == []
 
 
 @pytest.mark.full

@@ -20,6 +20,7 @@ from lab.instance import PROJECT_ROOT
 from tests.components.harness import Registered
 from tests.components.test_changes import registered
 from tests.engine import TOOLS, Engine
+from tests.providers.given import GivenStack
 
 STACK = "urn:pulumi:dev::hybrid-mesh::"
 MESH = f"{STACK}hybridmesh:hybrid_mesh:HybridMesh::mesh"
@@ -222,6 +223,58 @@ def test_machines_that_change_alike_are_told_once_and_of_how_it_is_done_only_wha
         "~   membership",
         "+       labels.a: b",
     ]
+
+
+ENV, LABELLED = "A='1'\nB='2'\n", "A='1'\nB='3'\n"
+ITS_LINES = ["~     cluster.env:", "          A='1'", "-         B='2'", "+         B='3'"]
+
+
+def left_undone(had: str | None, gets: str, *sidecar: dict[str, Any], **parts: tuple[Inputs, Inputs]) -> list[str]:
+    """What is shown after an `up` that failed; `had`: what the machine has; `sidecar`: the step of its component."""
+    old = {"joined": "0" * 64, **({} if had is None else {"brought": had})}
+    steps = vm("mesh-vm-1", {}, {}, **{**JOINED, **parts, "membership": (old, {"joined": UNKNOWN, "brought": gets})})
+    return shown(*(step for step in steps if step["op"] != "same"), *sidecar)
+
+
+def has(env: str) -> str:
+    return json.dumps({"cluster.env": env, "package": "1.31.0", "limits": None})
+
+
+def test_what_an_up_that_failed_has_left_undone_is_shown_as_it_was_before_it() -> None:
+    """The state has the component as it is to be; that the machine is otherwise its membership tells."""
+    restarts = "~ Sidecar mesh-vm-1: Istio restarts, in turn"
+    assert left_undone(has(ENV), has(LABELLED)) == [restarts, *ITS_LINES, "~   join, ready, membership"]
+    # Another change after it: both are to be done, and what was taken back is not.
+    inputs = {"machine": "vm-1", "cluster.env": LABELLED, "package": "1.31.0"}
+    again = step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", {**inputs, "limits": {"cpu": 1}}, inputs)
+    changed = {**again, "diffReasons": ["limits"]}
+    assert left_undone(has(ENV), has(LABELLED), changed) == [restarts, *ITS_LINES, "~   join, ready, membership"]
+    back = step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", inputs, {**inputs, "cluster.env": ENV})
+    assert left_undone(has(ENV), has(ENV), back) == ["  Sidecar mesh-vm-1", "~   join, ready, membership"]
+
+
+def test_after_a_roll_that_ended_half_way_lines_are_shown_and_it_is_not_said_who_restarts() -> None:
+    staged = {"ready": ({"stdin": "0" * 64}, {"stdin": f"{'1' * 64} staged 1b4db7eb-4057-5ddf-91e0-36dec72071f5"})}
+    title, *lines = left_undone(has(ENV), has(LABELLED), **staged)
+    assert title == "~ Sidecar mesh-vm-1: Istio restarts, in turn, unless an earlier run has done it"
+    assert lines[:4] == ITS_LINES
+
+
+def test_a_machine_that_never_joined_is_new_whatever_the_state_has_of_it() -> None:
+    part = step("create", "pulumi-python:dynamic:Membership", "mesh-vm-1-membership", None, parent=SIDECAR)
+    part["newState"] = {"inputs": {"brought": has(ENV)}, "parent": SIDECAR}
+    lines = ["+     cluster.env: |", "+       A='1'", "+       B='2'", "+     package: 1.31.0", "+   membership"]
+    assert shown(part) == ["+ Sidecar mesh-vm-1", *lines]
+    inputs = {"cluster.env": ENV, "package": "1.31.0"}
+    again = step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", {**inputs, "package": "1.30.0"}, inputs)
+    assert shown(again, part) == ["+ Sidecar mesh-vm-1", *lines]
+
+
+@pytest.mark.parametrize("had", [None, "[secret]", UNKNOWN], ids=["earlier", "secret", "unknown"])
+def test_where_it_is_not_known_what_a_machine_has_the_plan_is_shown_as_it_is(had: str | None) -> None:
+    assert left_undone(had, has(LABELLED)) == ["  Sidecar mesh-vm-1", "~   join, ready, membership"]
+    one = step("update", "hybridmesh:sidecar:Sidecar", "mesh-vm-1", {"hosts": "a"}, {"hosts": "b"})
+    assert left_undone(had, UNKNOWN, one)[:2] == ["~ Sidecar mesh-vm-1", "~     hosts: a => b"]
 
 
 def test_of_new_machines_that_are_much_alike_the_second_is_told_by_what_differs() -> None:
@@ -552,6 +605,70 @@ def test_what_the_engine_would_remove_is_shown(tmp_path: Path) -> None:
     (engine.folder / "program" / "back").touch()
     engine.run("up", "--yes", "--skip-preview")
     assert shown_by_the_console(engine) == ["dev: nothing changes"]
+
+
+UNDONE = """
+import json
+from pathlib import Path
+
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, ResourceProvider, UpdateResult
+
+given = json.loads((Path(__file__).parent / "given.json").read_text())
+
+
+class JoinProvider(ResourceProvider):
+    def create(self, props):
+        assert not props["fails"]
+        return CreateResult("done", props)
+
+    def update(self, _id, _olds, news):
+        assert not news["fails"]
+        return UpdateResult(news)
+
+
+class Join(Resource, name="Join"):
+    pass
+
+
+class Membership(Resource, name="Membership"):
+    pass
+
+
+class Sidecar(pulumi.ComponentResource):
+    def __init__(self):
+        super().__init__("hybridmesh:sidecar:Sidecar", "mesh-vm-1", {"cluster.env": given["env"]})
+        parent = pulumi.ResourceOptions(parent=self)
+        join = Join(JoinProvider(), "mesh-vm-1-join", given, parent)
+        brought = json.dumps({"cluster.env": given["env"]})
+        after = pulumi.ResourceOptions(parent=self, depends_on=[join])
+        member = {"joined": given["env"], "brought": brought, "fails": False}
+        Membership(JoinProvider(), "mesh-vm-1-membership", member, after)
+        self.register_outputs({"joined": join.id})
+
+
+Sidecar()
+"""
+
+
+@pytest.mark.lab
+def test_what_an_up_that_failed_has_left_undone_is_in_the_plan_of_the_engine(tmp_path: Path) -> None:
+    stack = GivenStack(Engine.of(UNDONE, tmp_path, "hybrid-mesh", tools=TOOLS[:2]))
+    for had in (None, ENV):
+        stack.put_up({"env": LABELLED, "fails": True}, check=False)
+        stack.give({"env": LABELLED, "fails": False})
+        title, *lines = shown_by_the_console(stack.engine)
+        if had is None:
+            assert [title, *lines[:3]] == [
+                "+ Sidecar mesh-vm-1",
+                "+     cluster.env: |",
+                "+       A='1'",
+                "+       B='3'",
+            ]
+        else:
+            assert [title, *lines[:4]] == ["~ Sidecar mesh-vm-1: Istio restarts, in turn", *ITS_LINES]
+        stack.put_up({"env": ENV, "fails": False})
+    assert shown_by_the_console(stack.engine) == ["dev: nothing changes"]
 
 
 def shown_by_the_console(engine: Engine, *options: str) -> list[str]:

@@ -44,10 +44,16 @@ def refused(**changes: object) -> str:
 
 
 def test_a_member_is_registered_in_sync_and_healthy(member: FakeCluster) -> None:
-    made = MembershipProvider().create(dict(INPUTS))
+    made = MembershipProvider().create({**INPUTS, "brought": "{}"})
     assert made.outs is not None
+    assert "brought" not in made.outs, "the state has it once"
     assert (made.outs["registration"], made.outs["address"], made.outs["synced"]) == (NAME, "192.0.2.11", True)
     assert member.done == [], "an entry that is up to date is not touched"
+
+
+def test_what_only_a_preview_tells_is_no_reason_to_look() -> None:
+    old = {**INPUTS, "brought": None}
+    assert MembershipProvider().diff("id", old, {**INPUTS, "brought": "{}"}).changes is False
 
 
 def test_it_waits_for_a_machine_that_is_on_its_way(member: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
