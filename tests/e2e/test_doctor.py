@@ -498,6 +498,18 @@ def test_certificates_of_all_kinds(lab: Lab, up: Stack) -> None:
 
 
 @pytest.mark.full
+def test_a_root_that_was_changed_on_the_machine_is_put_back_by_the_remedy_as_it_stands(lab: Lab, up: Stack) -> None:
+    first = lab.machine("vm-1")
+    there = first.ssh(["stat -c %U:%G /etc/certs/root-cert.pem; cat /etc/certs/root-cert.pem"])
+    first.ssh(["cat >/etc/certs/root-cert.pem; systemctl restart istio"], input_text=strangers_root(), timeout=120)
+    found = expect(lab, up, {("vm-1", "wrong-trust-root"): "trusts another root than the mesh's (O=stranger)"})
+    _, command, _ = found["vm-1", "wrong-trust-root"]["remedy"].split("`")
+    first.ssh([command], timeout=120)
+    assert first.ssh(["stat -c %U:%G /etc/certs/root-cert.pem; cat /etc/certs/root-cert.pem"]) == there
+    expect_well(lab, up)
+
+
+@pytest.mark.full
 def test_a_proxy_that_does_not_run(lab: Lab, up: Stack) -> None:
     first, second = (lab.machine(name) for name in MACHINES)
     saved = "iptables-legacy-save -t nat >/root/legacy; iptables-nft-save -t nat >/root/nft"

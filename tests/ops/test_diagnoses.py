@@ -273,13 +273,25 @@ def test_each_is_found_alone_and_says_what_it_saw(name: str) -> None:
             "`pulumi up --target '**:mesh-echo-destination-rule' --target '**:mesh-echo-virtual-service'`",
         ),
         ("istiod-down", "`kubectl get pods -n istio-system -l app=istiod,istio.io/rev=default`"),
+        ("clock-skew", "`systemctl restart istio`"),
+        ("certificate-ending", "`grep -iE 'csr|certificate|unauthenticated' /var/log/istio/istio.log | tail`"),
+        ("wrong-identity", "`rm /etc/certs/cert-chain.pem /etc/certs/key.pem; systemctl restart istio`"),
+        (
+            "wrong-trust-root",
+            "`install -m 644 -o istio-proxy -g istio-proxy /var/lib/hybrid-mesh/delivered/root-cert.pem "
+            "/etc/certs/root-cert.pem; systemctl restart istio`",
+        ),
+        ("proxy-not-ready", "`curl -s 127.0.0.1:15021/healthz/ready; tail /var/log/istio/istio.log`"),
+        ("conntrack-full", "`sysctl -w net.netfilter.nf_conntrack_max=131072`"),
+        ("disk-read-only", '`mount -o remount,rw "$(findmnt -no TARGET --target /etc/certs)"`'),
+        ("rules-missing", "`systemctl restart hybrid-mesh-metrics`"),
         (
             "gateway-down",
             "`kubectl get endpointslices -n istio-system -l kubernetes.io/service-name=istio-eastwestgateway`",
         ),
     ],
 )
-def test_a_remedy_of_the_stack_is_a_command_that_can_be_run_as_it_stands(name: str, command: str) -> None:
+def test_a_remedy_is_a_command_that_can_be_run_as_it_stands(name: str, command: str) -> None:
     (remedy,) = {finding.remedy for finding in found(WRONG[name]) if finding.id == name}
     assert command in remedy
 

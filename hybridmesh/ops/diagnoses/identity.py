@@ -147,7 +147,8 @@ DIAGNOSES = (
         title="The certificate ends soon",
         severity="warning",
         check=of_facts(_certificate_ending),
-        remedy="look in /var/log/istio/istio.log for why it is not renewed; `systemctl restart istio` asks anew.",
+        remedy="`grep -iE 'csr|certificate|unauthenticated' /var/log/istio/istio.log | tail` there tells why it is not "
+        "renewed; `systemctl restart istio` asks anew.",
         explained_by=frozenset(
             {"gateway-unreachable", "handshake-fails", "hosts-stale", "istiod-down", "gateway-down"}
         ),
@@ -179,7 +180,7 @@ DIAGNOSES = (
         title="The certificate is for somebody else",
         severity="critical",
         check=of_facts(_wrong_identity),
-        remedy="remove /etc/certs/cert-chain.pem and key.pem there, then `systemctl restart istio`; if its token has "
+        remedy="`rm /etc/certs/cert-chain.pem /etc/certs/key.pem; systemctl restart istio` there; if its token has "
         "ended, pulumi up.",
     ),
     Diagnosis(
@@ -201,7 +202,8 @@ DIAGNOSES = (
         title="The machine trusts another root",
         severity="critical",
         check=of_facts(_wrong_root),
-        remedy="pulumi up: a changed root reaches every machine. If it was changed on the machine: remove "
-        "/etc/certs/root-cert.pem there, then pulumi up --refresh.",
+        remedy="pulumi up: a changed root reaches every machine. If it was changed on the machine, the one of its last "
+        "join is put back there by `install -m 644 -o istio-proxy -g istio-proxy "
+        "/var/lib/hybrid-mesh/delivered/root-cert.pem /etc/certs/root-cert.pem; systemctl restart istio`.",
     ),
 )

@@ -312,7 +312,8 @@ DIAGNOSES = (
         title="The proxy runs, and is not ready",
         severity="critical",
         check=of_facts(_not_ready),
-        remedy="/var/log/istio/istio.log on the machine tells what it waits for.",
+        remedy="`curl -s 127.0.0.1:15021/healthz/ready; tail /var/log/istio/istio.log` there tells what it waits for; "
+        "right after a start, a few seconds.",
         explained_by=CANNOT_COME | {"config-rejected", "port-conflict", "wrong-network"},
         needs=frozenset({"units", "ready"}),
     ),

@@ -152,6 +152,7 @@ DIAGNOSES = (
         title="The clock is wrong",
         severity="critical",
         check=of_facts(_clock_skew),
-        remedy="let the machine follow a time server (`timedatectl`, chrony); then pulumi up.",
+        remedy="let the machine follow a time server: `timedatectl set-ntp true`, or chrony. Once it is right: "
+        "`systemctl restart istio`, for a certificate of before may be renewed too late.",
     ),
 )
