@@ -327,6 +327,19 @@ def test_an_authority_that_ends_is_told_once_and_in_time(between: str, roots: st
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "address", "past"),
+    [("2001:db8::53", ADDRESS, True), ("192.0.2.53", ADDRESS, False), ("2001:db8::53", "2001:db8::11", False)],
+)
+def test_a_name_server_that_is_asked_past_the_agent_is_named(first: str, address: str, past: bool) -> None:
+    machine = {**TOPOLOGY["machines"]["vm-1"], "meshAddress": address}
+    probe = {"mesh-name": "", "nameservers": f"{first} 53 open\n192.0.2.54 53 open", "addresses": address}
+    judged = replace(case(probe), topology={**TOPOLOGY, "machines": {"vm-1": machine}})
+    (finding,) = (f for f in diagnose([judged], judged) if f.id == "dns-broken")
+    assert ("2001:db8::53, is asked by IPv6, past the agent" in finding.what) == past
+    assert ("one with an IPv4 address first" in finding.remedy) == past
+
+
 def test_what_is_masked_must_be_unmasked_before_it_starts() -> None:
     masked = unit(LoadState="masked", UnitFileState="masked", ActiveState="inactive", SubState="dead")
     remedies = {f.id: f.remedy for f in found(Spoiled("", {"units": f"{masked}\n\n{TRACKER}", "rules": TRACKED}))}

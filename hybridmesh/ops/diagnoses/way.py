@@ -87,7 +87,14 @@ def _dns_broken(facts: MachineFacts, case: Case) -> Iterator[Found]:
         yield Found(f"none of its DNS servers answers: {tries}", "/etc/resolv.conf")
     captured = facts.environment.get("ISTIO_META_DNS_CAPTURE") == "true"
     if captured and facts.ready and facts.rules and case.mesh_name and not facts.mesh_name:
-        yield Found(f"{case.mesh_name} is not resolved on it, though the agent answers DNS", "getent ahosts")
+        # Of a machine of IPv4 Istio leads that alone to the agent (istio-iptables/pkg/capture/run.go, EnableIPv6).
+        past = bool(servers) and ":" in servers[0].address and ":" not in case.machine["meshAddress"]
+        yield Found(
+            f"{case.mesh_name} is not resolved on it, though the agent answers DNS"
+            + (f": its first server, {servers[0].address}, is asked by IPv6, past the agent" if past else ""),
+            "getent ahosts",
+            "put one with an IPv4 address first in /etc/resolv.conf, then `systemctl restart istio`." if past else "",
+        )
 
 
 def _clock_skew(facts: MachineFacts, case: Case) -> Iterator[Found]:
