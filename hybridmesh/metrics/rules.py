@@ -29,6 +29,7 @@ CERTIFICATE = "istio_agent_cert_expiry_seconds"
 
 _VERSION = "namespace, workload, version"
 _OF = f"{_VERSION}, network, platform"
+_CALLED = "destination_service_namespace, destination_service_name"
 _ENVOY = 'platform!="", http_conn_manager_prefix=~"inbound_.*"'
 _ISTIO = 'platform!="", reporter="destination"'
 
@@ -200,6 +201,18 @@ def alerts(
             "Version {{ $labels.version }} of {{ $labels.namespace }}/{{ $labels.workload }} fails "
             "{{ $value | humanizePercentage }} more often than the others",
             f"If it is the canary, take its weight back. Threshold: {thresholds.canary_points} percentage points.",
+        ),
+        # Istio's own build alone counts that: such a request has arrived at nobody who could.
+        _alert(
+            "HybridMeshNoEndpoint",
+            f"sum by ({_CALLED}) (rate("
+            f'istio_requests_total{{platform!="", reporter="source", response_flags=~".*UH.*"}}[{WINDOW}])) > 0.05',
+            "2m",
+            "critical",
+            "Calls to {{ $labels.destination_service_namespace }}/{{ $labels.destination_service_name }} find no "
+            "healthy endpoint: {{ $value | humanize }} a second fail with 503",
+            "All its VMs and pods, or all of a subset that gets requests, are gone or unhealthy. Their own counts of "
+            "errors show nothing of it.",
         ),
         *(
             _alert(

@@ -36,6 +36,7 @@ INBOUND = 'http_conn_manager_prefix="inbound_0.0.0.0_8080"'
 GATEWAY_UP = 'up{job="hybrid-mesh-pods", namespace="istio-system", workload="istio-eastwestgateway", pod="gw-1"}'
 OTHER_GATEWAY_UP = GATEWAY_UP.replace("gw-1", "gw-2")
 SYNCED = 'hybrid_mesh_proxy_synced{proxy="vm-1", namespace="demo", vm="vm-1"}'
+SERVICE = 'destination_service_namespace="demo", destination_service_name="{}"'
 BY_VERSION = '{{namespace="demo", workload="echo", version="{}"}}'
 
 
@@ -189,6 +190,25 @@ CASES = [
         "a failure out of hardly any requests wakes nobody",
         {**UP, **envoy(ON_VM, 0, 1)},
         quiet=("HybridMeshErrors", "HybridMeshVersionWorse"),
+    ),
+    Case(
+        "calls that find nobody, which nobody who serves can count",
+        {
+            **UP,
+            **{
+                f'istio_requests_total{{{caller}, {SERVICE.format(of)}, reporter="{by}", response_flags="{flags}"}}': n
+                for caller, of, by, flags, n in (
+                    (ON_VM, "echo", "source", "UH", "0+6x30"),
+                    (IN_POD, "echo", "source", "UH", "0+6x30"),
+                    (IN_POD, "busy", "source", "UO", "0+600x30"),
+                    (IN_POD, "rare", "source", "UH", "0+1x30"),
+                    (IN_POD, "other", "destination", "UH", "0+600x30"),
+                )
+            },
+        },
+        firing={
+            "HybridMeshNoEndpoint": [{"destination_service_namespace": "demo", "destination_service_name": "echo"}]
+        },
     ),
     Case(
         "a certificate that was not renewed",
