@@ -2,7 +2,8 @@
 
 Istio's own build of Envoy counts requests as `istio_requests_total`. Upstream's, which the embedded environment runs,
 has none of that, and counts them by listener (`envoy_http_downstream_rq`, as Istio's bootstrap has its tags named).
-The recording rules make one of both: alerts and dashboard read the recorded series alone, and so work on either.
+The recording rules make one of both: alerts and dashboard read the recorded series alone, and so work on either; but
+for the alert of calls that find no endpoint, which upstream's build does not count.
 """
 
 from collections.abc import Sequence
