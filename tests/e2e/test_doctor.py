@@ -667,7 +667,7 @@ def test_a_way_that_lets_only_small_packets_pass(lab: Lab, up: Stack) -> None:
     expect_well(lab, up)
     lost = "iptables -w %s INPUT -p tcp --sport 15012 -m length --length 1000:65535 -j DROP"
     with on(lab.machine("vm-1"), lost % "-I", lost % "-D"):
-        found = expect(lab, up, {("vm-1", "handshake-fails"): "no TLS with istiod comes of it (no answer within 8 s)"})
+        found = expect(lab, up, {("vm-1", "handshake-fails"): "no TLS with istiod comes of it (no answer within 6 s)"})
         assert ("vm-1", "gateway-unreachable") not in found
         assert ("vm-2", "handshake-fails") not in found
     expect_well(lab, up)

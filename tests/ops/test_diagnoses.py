@@ -137,8 +137,8 @@ WRONG: dict[str, Spoiled] = {
         "192.0.2.100:15012 (connection refused)", {"gateways": "192.0.2.100 15012 connection refused", "ready": "no"}
     ),
     "handshake-fails": Spoiled(
-        "gateway at 192.0.2.100:15012, and no TLS with istiod comes of it (no answer within 8 s)",
-        {"handshakes": "192.0.2.100 15012 no answer within 8 s"},
+        "gateway at 192.0.2.100:15012, and no TLS with istiod comes of it (no answer within 6 s)",
+        {"handshakes": "192.0.2.100 15012 no answer within 6 s"},
     ),
     "address-gone": Spoiled(
         f"sends its requests to {ADDRESS}, which is on no interface of it (192.0.2.12)",
@@ -499,7 +499,7 @@ def test_a_consequence_is_left_out_where_its_cause_is_said(name: str, monkeypatc
 @pytest.mark.parametrize(
     ("result", "said", "remedy"),
     [
-        ("no answer within 8 s", "(no answer within 8 s): the proxy", "`ping -c 3 -M do -s 1372 192.0.2.100`"),
+        ("no answer within 6 s", "(no answer within 6 s): the proxy", "`ping -c 3 -M do -s 1372 192.0.2.100`"),
         ("broken off: Connection reset by peer", "(broken off: Connection reset by peer): the", "between reads TLS"),
         (
             UNTRUSTED.partition("15012 ")[2],
