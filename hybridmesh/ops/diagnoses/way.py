@@ -14,8 +14,9 @@ from .model import Case, Diagnosis, Found, duration, of_facts
 SKEW = timedelta(seconds=60)
 """istiod dates certificates two minutes back; half of that is no reason to wait for the other half."""
 
-_OF_CURL = ("unable to get issuer certificate",)
-"""Of a root that another has signed old curls say that, and Go, which the agent is written in, takes it for a root."""
+_OF_CURL = ("unable to get issuer certificate", "too weak")
+"""Go, which the agent is written in, takes for a root what another has signed, as old curls do not, and asks no system
+how long a key must be."""
 
 
 def _hosts_stale(facts: MachineFacts, case: Case) -> Iterator[Found]:
@@ -47,7 +48,10 @@ def _handshake_fails(facts: MachineFacts, _: Case) -> Iterator[Found]:
     name = dict(facts.hosts).get(reach.address, "istiod")
     why = reach.result.partition(": ")[2]
     if reach.result.startswith("refused: "):
-        if any(words in why for words in _OF_CURL) or {"XDS_ROOT_CA", "CA_ROOT_CA"} & facts.environment.keys():
+        # Of roots with one name curl tries the first, and Go each.
+        is_ambiguous = len({root.subject for root in facts.roots}) < len(facts.roots)
+        goes_by_others = {"XDS_ROOT_CA", "CA_ROOT_CA"} & facts.environment.keys()
+        if is_ambiguous or goes_by_others or any(words in why for words in _OF_CURL):
             return
         what = f"who answers at {reach.address}:{reach.port} is not {name} by the mesh's root certificate ({why})"
         remedy = (
