@@ -603,6 +603,9 @@ def test_calls_that_a_policy_refused_are_a_note() -> None:
     assert (finding.id, finding.severity) == ("policy-denies", "note")
     assert "refused 3 calls" in finding.what
     assert "GET /x 403" in finding.what
+    assert "accessLog" not in finding.remedy
+    [unlogged] = found(Spoiled("", {"stats": "http.inbound_0.0.0.0_8080.rbac.denied: 3"}))
+    assert "`sidecar.accessLog: errors`, and pulumi up" in unlogged.remedy
 
 
 def test_what_a_gateway_takes_none_of_is_not_plain_text() -> None:

@@ -123,6 +123,10 @@ def _policy_denies(case: Case) -> Iterator[Found]:
         yield Found(
             f"policies have refused {denied} calls to it since its proxy started{last}",
             "Envoy's counter rbac.denied",
+            ""
+            if last
+            else "hybrid-mesh:access says who may call what. Which rule refused what stands here once there is an "
+            "access log: `sidecar.accessLog: errors`, and pulumi up, which restarts nothing (docs/security.md).",
             severity="note",
         )
 
