@@ -446,7 +446,8 @@ def test_the_probe_tells_whether_tls_with_istiod_comes_about(
         threading.Thread(target=serve, daemon=True).start()
         port = server.getsockname()[1]
         script = re.sub(r"/etc/(hosts|certs)\b", rf"{tmp_path}/\1", remote.probe("")).replace("15012", str(port))
-        text = script.replace("--max-time 6", "--max-time 2").replace("\nmain </dev/null\n", "\nhandshakes\n")
+        waits = "--max-time 1" if shows == "silence" else "--max-time 20"
+        text = script.replace("--max-time 6", waits).replace("\nmain </dev/null\n", "\nhandshakes\n")
         done = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
         server.shutdown(socket.SHUT_RDWR)
     assert re.fullmatch(f"127.0.0.1 {port} (?:{said})\n" if said else "", done.stdout), done.stdout
@@ -481,7 +482,9 @@ def test_a_name_server_that_answers_by_udp_alone_is_one(tmp_path: Path, *, answe
             threading.Thread(target=serve, daemon=True).start()
         port = server.getsockname()[1]
         script = re.sub(r"\b53\b", str(port), remote.probe("").replace("/etc/resolv.conf", f"{tmp_path}/resolv.conf"))
-        text = script.replace("timeout 3 bash", "timeout 1 bash").replace("\nmain </dev/null\n", "\nnameservers\n")
+        text = script.replace("timeout 3 bash", f"timeout {20 if answers else 1} bash").replace(
+            "\nmain </dev/null\n", "\nnameservers\n"
+        )
         said = subprocess.run(["/bin/sh", "-s"], input=text, capture_output=True, text=True, timeout=30, check=True)
     assert said.stdout == f"127.0.0.1 {port} {'open' if answers else 'connection refused'}\n"
     header, question = b"\x01\0\0\x01\0\0\0\0\0\0", b"\0\0\x02\0\x01"
