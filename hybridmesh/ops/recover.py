@@ -17,6 +17,9 @@ from hybridmesh.providers import ClusterAccess
 from hybridmesh.providers.cluster import Cluster, connect
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
+TAKE_OVER = "PULUMI_K8S_UPSERT_EXISTING_OBJECTS"
+"""By it pulumi-kubernetes makes an object that is there its own; else, from 4.29 on, it refuses to make one that exists
+(its CHANGELOG, #2926)."""
 _HALF_MADE = ("pending-install", "pending-upgrade", "pending-rollback")
 
 
@@ -194,6 +197,7 @@ def recover(
     if not yes:
         typer.confirm("Go ahead?", abort=True)
     run_pulumi("cancel", "--yes", *chosen)
+    is_there = False
     for repair in plan:
         if repair.record:
             cluster = _connect(deployment, repair.operation)
@@ -201,10 +205,14 @@ def recover(
         if repair.disown:
             inputs = repair.operation.inputs
             cluster = _connect(deployment, repair.operation)
-            cluster.disown(inputs["apiVersion"], inputs["kind"], *_object(repair.operation))
+            is_there |= cluster.disown(inputs["apiVersion"], inputs["kind"], *_object(repair.operation))
     if operations:
         run_pulumi("stack", "import", *chosen, document=json.dumps(recovered(deployment, plan)))
-    console.print("Done. Now run again what was interrupted: `pulumi up`, or `pulumi destroy`.")
+    if is_there:
+        console.print(f"Done. Now run `{TAKE_OVER}=true pulumi up`, this once: it takes over what is there already.")
+        console.print("Before `pulumi destroy`, too: it knows nothing of that, and may leave it behind.")
+    else:
+        console.print("Done. Now run again what was interrupted: `pulumi up`, or `pulumi destroy`.")
 
 
 def _records(deployment: Mapping[str, Any], operations: Sequence[Interrupted]) -> dict[str, Sequence[tuple[str, str]]]:

@@ -123,9 +123,9 @@ class Stack:
         settings = ("--stack", self.name, "--config-file", str(self.file))
         return self.run(verb, *settings, *arguments, timeout=timeout, env=env, warnings=warnings)
 
-    def up(self, *options: str) -> str:
+    def up(self, *options: str, env: dict[str, str] | None = None) -> str:
         """What a person reads."""
-        return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options, warnings=True)
+        return self._on_stack("up", "--yes", "--skip-preview", "--diff", *options, env=env, warnings=True)
 
     def up_in_words(self, *options: str) -> str:
         """`up` with what is said on the way, which goes to stderr where differences are shown."""

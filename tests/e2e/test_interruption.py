@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hybridmesh.ops.recover import TAKE_OVER
 from lab.cluster import wait_for
 from lab.machines import Machine
 from tests.e2e.interruption import (
@@ -116,9 +117,12 @@ def test_a_run_killed_anywhere_is_made_good_by_recover_and_another_run(
         recover(lab)
         up.destroy()
     if killed(up, "up", on_the_way_up):
-        recover(lab)
+        said = recover(lab)
     else:
         pytest.fail(f"`up` ended before {on_the_way_up}")
+    if TAKE_OVER in said:
+        up.up(env={TAKE_OVER: "true"})
+        assert {step.name for step in up.steps()} <= {"mesh-kubernetes"}, "which is told that it takes over no more"
     up.up()
     assert there.differences(everything(up)) == []
     if killed(up, "destroy", on_the_way_down):

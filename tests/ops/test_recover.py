@@ -212,7 +212,14 @@ def test_told_to_it_unlocks_first_and_clears_the_state_last(calls: list[tuple[st
     assert done.exit_code == 0, done.output
     assert cluster.done == ["delete record istio-system/istiod.v1", "disown v1 Namespace /demo"]
     assert [call[:2] for call in calls[1:]] == [("stack", "export"), ("cancel", "--yes"), ("stack", "import")]
-    assert "pulumi up" in done.output
+    assert "`PULUMI_K8S_UPSERT_EXISTING_OBJECTS=true pulumi up`" in done.output
+
+
+def test_nothing_is_taken_over_where_nothing_of_it_is_there(calls: list[tuple[str, ...]], cluster: FakeCluster) -> None:
+    cluster.absent.add("v1 Namespace /demo")
+    done = CliRunner().invoke(app, ["recover", "--stack", "dev", "--yes"])
+    assert done.output.endswith("Done. Now run again what was interrupted: `pulumi up`, or `pulumi destroy`.\n")
+    assert calls
 
 
 def notes(folder: Path) -> list[Path]:

@@ -69,6 +69,8 @@ class FakeCluster:
     """Those of namespaces that are there."""
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Objects by kind, namespace and name."""
+    absent: set[str] = field(default_factory=set)
+    """What is not there to be disowned, by version, kind, namespace and name."""
     records: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     revisions: str = "default"
     done: list[str] = field(default_factory=list)
@@ -168,7 +170,7 @@ class FakeCluster:
 
     def disown(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
         self.done.append(f"disown {api_version} {kind} {namespace}/{name}")
-        return True
+        return f"{api_version} {kind} {namespace}/{name}" not in self.absent
 
 
 def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
