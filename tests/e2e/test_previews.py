@@ -105,7 +105,8 @@ def test_settings_that_are_wrong_are_said_and_nothing_else_is(running: Stack) ->
 def test_what_an_up_that_failed_has_left_undone_is_shown_again(running: Stack) -> None:
     def change(sections: dict[str, Any]) -> None:
         echo(sections)["labels"] = {"team": "shop"}
-        sections["sidecar"]["package"]["url"] = "http://127.0.0.1:9/nobody.deb"
+        # Another one: what is installed already is not fetched.
+        sections["sidecar"]["package"] |= {"url": "http://127.0.0.1:9/nobody.deb", "sha256": "0" * 64}
 
     def files() -> list[str]:
         lines = [line for line in readable(running.plan()) if line.startswith(("+", "-", "~ Sidecar"))]
@@ -114,7 +115,7 @@ def test_what_an_up_that_failed_has_left_undone_is_shown_again(running: Stack) -
 
     with changed(running, change):
         before = files()
-        with pytest.raises(PulumiError, match="package: "):
+        with pytest.raises(PulumiError, match="127.0.0.1:9"):
             running.up()
         assert files() == before
     running.up()
