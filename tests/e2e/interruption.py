@@ -138,11 +138,14 @@ _OF_ONE_RUN = ("joined", "stdin", "trust", "__provider", "found")
 
 
 def _without_keys(value: Any) -> Any:
-    """An istiod that is installed anew makes itself a new root, and a machine that is made anew new host keys."""
+    """An istiod that is installed anew makes itself a new root, and a machine that is made anew new host keys, by whose
+    digests a preflight tells machines apart."""
     return _KEYS.sub("[key]", value) if isinstance(value, str) else value
 
 
-_KEYS = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----|ssh-ed25519 [A-Za-z0-9+/=]+")
+_KEYS = re.compile(
+    r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----|ssh-ed25519 [A-Za-z0-9+/=]+|(?<=\d )[0-9a-f]{16}(?=\")"
+)
 
 
 _KINDS_THAT_COME_AND_GO = {
