@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -109,13 +110,15 @@ def test_what_an_up_that_failed_has_left_undone_is_shown_again(running: Stack) -
         sections["sidecar"]["package"] |= {"url": "http://127.0.0.1:9/nobody.deb", "sha256": "0" * 64}
 
     def files() -> list[str]:
-        lines = [line for line in readable(running.plan()) if line.startswith(("+", "-", "~ Sidecar"))]
-        assert "~ Sidecar mesh-vm-1, mesh-vm-2: Istio restarts, in turn" in lines
-        return lines
+        lines = readable(running.plan())
+        begin = lines.index("~ Sidecar mesh-vm-1, mesh-vm-2: Istio restarts, in turn") + 1
+        found = list(takewhile(lambda line: not line.startswith("~   preflight"), lines[begin:]))
+        assert any("ISTIO_METAJSON_LABELS" in line for line in found)
+        return found
 
     with changed(running, change):
         before = files()
-        with pytest.raises(PulumiError, match="127.0.0.1:9"):
+        with pytest.raises(PulumiError, match=r"127\.0\.0\.1:9"):
             running.up()
         assert files() == before
     running.up()
