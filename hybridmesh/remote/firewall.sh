@@ -37,14 +37,27 @@ rules() {
     echo COMMIT
 }
 
+# jump TOOL VERB CHAIN [PLACE]: the rule of INPUT that leads to one of our chains
 jump() {
-    "$1" -w 10 "$2" INPUT -p tcp -m multiport --dports "$PORTS" -j "$CHAIN" 2>/dev/null
+    tool=$1 verb=$2 chain=$3 place=${4-}
+    case $chain in
+        "$CHAIN") set -- -m multiport --dports "$PORTS" ;;
+        "$CAPTURED") set -- --syn ;;
+    esac
+    "$tool" -w 10 "$verb" INPUT ${place:+"$place"} -p tcp "$@" -j "$chain"
 }
 
-# TOOL FAMILY
-allow() {
-    rules "$2" | "$1-restore" -w 10 --noflush
-    jump "$1" -C || "$1" -w 10 -I INPUT 1 -p tcp -m multiport --dports "$PORTS" -j "$CHAIN"
+# lead TOOL CHAIN: through the chain, whose rules stand on stdin
+lead() {
+    "$1-restore" -w 10 --noflush
+    jump "$1" -C "$2" 2>/dev/null || jump "$1" -I "$2" 1
+}
+
+# clear TOOL CHAIN
+clear() {
+    while jump "$1" -D "$2" 2>/dev/null; do :; done
+    "$1" -w 10 -F "$2" 2>/dev/null || return 0
+    "$1" -w 10 -X "$2"
 }
 
 cluster_env() {
@@ -73,21 +86,6 @@ captured_rules() {
     echo COMMIT
 }
 
-captured_jump() {
-    ip6tables -w 10 "$1" INPUT -p tcp --syn -j "$CAPTURED" 2>/dev/null
-}
-
-close_captured() {
-    captured_rules | ip6tables-restore -w 10 --noflush
-    captured_jump -C || ip6tables -w 10 -I INPUT 1 -p tcp --syn -j "$CAPTURED"
-}
-
-open_captured() {
-    while captured_jump -D; do :; done
-    ip6tables -w 10 -F "$CAPTURED" 2>/dev/null || return 0
-    ip6tables -w 10 -X "$CAPTURED"
-}
-
 # What loads a host's own rules may have taken away that of hybrid-mesh-conntrack.service, by which connections are
 # tracked: the next start of Istio would cut those that are open.
 track() {
@@ -97,15 +95,9 @@ track() {
     "$@" -A HYBRID_MESH -m conntrack --ctstate INVALID -j RETURN || :
 }
 
-clear() {
-    while jump "$1" -D; do :; done
-    "$1" -w 10 -F "$CHAIN" 2>/dev/null || return 0
-    "$1" -w 10 -X "$CHAIN"
-}
-
 # show TOOL: a rule of ours in words, one of somebody else as it is
 show() {
-    jump "$1" -C || {
+    jump "$1" -C "$CHAIN" 2>/dev/null || {
         echo 'open to all'
         return
     }
@@ -128,10 +120,10 @@ has_ipv6() {
 
 case ${1-} in
     set)
-        allow iptables 4
+        rules 4 | lead iptables "$CHAIN"
         if has_ipv6; then
-            allow ip6tables 6
-            close_captured
+            rules 6 | lead ip6tables "$CHAIN"
+            captured_rules | lead ip6tables "$CAPTURED"
         fi
         if systemctl is-active --quiet hybrid-mesh-conntrack; then
             track iptables
@@ -139,10 +131,10 @@ case ${1-} in
         fi
         ;;
     clear)
-        clear iptables
+        clear iptables "$CHAIN"
         if has_ipv6; then
-            clear ip6tables
-            open_captured
+            clear ip6tables "$CHAIN"
+            clear ip6tables "$CAPTURED"
         fi
         ;;
     show)
