@@ -17,7 +17,7 @@ DEBIAN_PACKAGES = PROJECT / "lab" / "debian-packages.txt"
 
 ISTIO_VERSION = "1.31.0"
 """What the pinned commit of Istio's 1.31 line calls itself here: in binaries, charts and the package."""
-KUBERNETES_PLUGIN_VERSION = "4.9.1"
+KUBERNETES_PLUGIN_VERSION = "4.25.0"
 """The release of pulumi-kubernetes that the pinned commit of its module belongs to."""
 DEBIAN_SUITE = "bookworm"
 """What machines and images are made of."""
