@@ -38,9 +38,9 @@ def why_not_called(entry: Mapping[str, Any]) -> str:
     """Why nobody calls the VM that the entry stands for; empty if it is among its service's endpoints, and will be.
 
     istiod goes by what is noted, however old; what is not probed is healthy to it
-    (`pilot/pkg/serviceregistry/serviceentry/conversion.go`, isHealthy).
+    (`pilot/pkg/serviceregistry/serviceentry/conversion.go`, isHealthy), and so is a machine outside of the mesh.
     """
-    if not is_connected(entry):
+    if not is_connected(entry) and (has_proxy(entry) or "deletionTimestamp" in entry["metadata"]):
         return "its proxy is not connected to istiod"
     healthy, said = health(entry)
     return f"its app is not healthy by the probe: {said}" if is_probed(entry) and not healthy else ""

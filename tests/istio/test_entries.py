@@ -104,8 +104,20 @@ def test_what_was_noted_before_the_proxy_connected_is_stale(when: str | None, st
         (entry(noted("False")), "its app is not healthy by the probe: no reason is given"),
         (entry(), "its app is not healthy by the probe: the probe has not answered yet"),
         (entry(noted("True"), PROBED), "its proxy is not connected to istiod"),
+        (entry(annotations={}), ""),
+        ({"metadata": {"deletionTimestamp": "2026-11-29T16:04:10Z"}}, "its proxy is not connected to istiod"),
     ],
-    ids=["healthy", "of before", "no probe", "a probe of before", "unhealthy", "not heard of", "out"],
+    ids=[
+        "healthy",
+        "of before",
+        "no probe",
+        "a probe of before",
+        "unhealthy",
+        "not heard of",
+        "out",
+        "outside of the mesh",
+        "deleted",
+    ],
 )
 def test_who_is_called_is_told_by_what_istiod_goes_by(found: dict[str, Any], why: str) -> None:
     assert why_not_called(found) == why
