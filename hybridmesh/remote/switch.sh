@@ -152,6 +152,8 @@ restore_parts() {
     guard_folders
     while IFS= read -r part; do
         if [ "/$part" = "$TOKENS/istio-token" ]; then
+            # A link that the proxy had laid there would be read as root, and what it leads to be the proxy's.
+            if [ -L "$PREVIOUS/unpacked/$part" ]; then continue; fi
             ensure_token_folder
             write_file "$PREVIOUS/unpacked/$part" "/$part" 600 istio-proxy:istio-proxy
             continue

@@ -1311,8 +1311,11 @@ def test_a_join_guards_these_folders_after_it_has_installed_and_so_does_the_way_
 
 
 @as_root
-def test_the_way_back_puts_the_token_through_no_link(of_proxy: Path) -> None:
+@pytest.mark.parametrize("kept", ["a token", "a link"])
+def test_the_way_back_puts_the_token_through_no_link_and_reads_none(of_proxy: Path, kept: str) -> None:
     root = of_proxy.parent
+    (root / "shadow").write_text("root's\n")
+    (root / "shadow").chmod(0o600)
     (root / "previous").mkdir()
     (root / "previous/parts").write_text("proxy/tokens/istio-token\netc/kept\n")
     (root / "proxy/tokens").symlink_to("../etc")
@@ -1324,15 +1327,19 @@ def test_the_way_back_puts_the_token_through_no_link(of_proxy: Path) -> None:
     guard_folders() { :; }
     tar() {
         mkdir -p previous/unpacked/proxy/tokens previous/unpacked/etc
-        echo token >previous/unpacked/proxy/tokens/istio-token
+        MAKE previous/unpacked/proxy/tokens/istio-token
         echo kept >previous/unpacked/etc/kept
     }
     """
-    text = f"{fakes}{restore}{TOKEN_FOLDER}TOKENS={root}/proxy/tokens\n"
+    make = f"ln -s {root}/shadow" if kept == "a link" else "echo token >"
+    text = f"{fakes.replace('MAKE ', f'{make} ')}{restore}{TOKEN_FOLDER}TOKENS={root}/proxy/tokens\n"
     done = ended(f"{text}restore_parts", folder=root)
     assert done.returncode == 0, done.stderr
-    assert (of_proxy / "tokens/istio-token").read_text() == "token\n"
-    assert (of_proxy / "tokens/istio-token").stat().st_uid == NOBODY
+    token = of_proxy / "tokens/istio-token"
+    if kept == "a token":
+        assert (token.read_text(), token.stat().st_uid) == ("token\n", NOBODY)
+    else:
+        assert not token.exists()
     assert [file.name for file in (root / "etc").iterdir()] == ["kept"]
 
 
