@@ -177,8 +177,8 @@ def _gateway(gateway: Gateway) -> Iterator[Finding]:
                 "What the gateway lets through is found by it.",
                 "leave it out.",
             )
-    most, least = (at(gateway.values, "autoscaling", key) for key in ("maxReplicas", "minReplicas"))
-    if str(most) == "1" and least is None:
+    scaled, most, least = (at(gateway.values, "autoscaling", key) for key in ("enabled", "maxReplicas", "minReplicas"))
+    if str(most) == "1" and least is None and scaled is not False:
         yield Finding(
             "gateway.values.autoscaling.maxReplicas",
             str(most),

@@ -917,6 +917,7 @@ GOOD = {
         ),
     ),
     "a gateway of one pod": at("gateway/values/autoscaling", {"minReplicas": 1, "maxReplicas": 1}),
+    "limits of an autoscaler that is off": at("gateway/values/autoscaling", {"enabled": False, "maxReplicas": 1}),
     "ports that a gateway's pods have otherwise": at(
         "gateway/values",
         {
