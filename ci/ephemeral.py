@@ -12,6 +12,9 @@ from hybridmesh.settings import Finding, ReadFile, findings_in
 from hybridmesh.settings.shapes import MACHINES_ONLY
 
 PREFIX = "pr-"
+_OF_THE_BASE = frozenset(("protect", "serviceAccount"))
+"""Of a fleet or an instance. What Google keeps from being deleted could not go with the pull request. And who runs as
+the account of the base's machines may have their tokens, and is let through by their firewall rules, as they by its."""
 
 
 class EphemeralError(Exception):
@@ -177,9 +180,8 @@ class _Own:
         }
         for kind in ("fleets", "instances"):
             if kind in machines:
-                # What Google keeps from being deleted could not go with the pull request.
                 machines[kind] = {
-                    self.name(name): {key: value for key, value in made_by.items() if key != "protect"}
+                    self.name(name): {key: value for key, value in made_by.items() if key not in _OF_THE_BASE}
                     for name, made_by in machines[kind].items()
                 }
         return any(machines.get(kind) for kind in ("hosts", "fleets", "instances"))

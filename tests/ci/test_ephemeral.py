@@ -40,11 +40,16 @@ def test_the_dev_stack_s_is_valid_and_shares_no_name_with_it() -> None:
 def test_the_google_cloud_example_s_fleets_and_instances_are_its_own() -> None:
     sections = gcp_sections()
     files = {"kubeconfig.gcp": "apiVersion: v1\n", "istio-sidecar.sha256": "ab" * 32}
-    sections["workloads"]["shop"]["machines"]["instances"]["shop-canary"]["protect"] = True
+    of_base = sections["workloads"]["shop"]["machines"]
+    of_base["instances"]["shop-canary"]["protect"] = True
+    for made_by in (of_base["instances"]["shop-canary"], of_base["fleets"]["shop-fleet"]):
+        made_by["serviceAccount"] = "shop@my-project.iam.gserviceaccount.com"
     machines = parse(ephemeral(sections, 7, files.__getitem__), files.__getitem__).workloads["shop"].machines
     assert machines is not None
     assert (set(machines.fleets), set(machines.instances)) == ({"shop-fleet-pr-7"}, {"shop-canary-pr-7"})
     assert not machines.instances["shop-canary-pr-7"].protect, "or it could never be taken down"
+    accounts = {made.service_account for made in (*machines.fleets.values(), *machines.instances.values())}
+    assert accounts == {None}, "or a pull request's machines could ask for the tokens of the base's"
 
 
 def test_a_workload_without_machines_of_its_own_loses_what_needs_them() -> None:
