@@ -222,8 +222,12 @@ def test_a_long_preview_is_cut_to_what_github_takes() -> None:
 def test_a_thousand_machines_fit_into_a_comment() -> None:
     names = [f"mesh-machine-of-the-far-datacenter-{n}" for n in range(1000)]
     alike = [
-        step("update", "hybridmesh:sidecar:Sidecar", n, old={"mesh.yaml": "a\n"}, new={"mesh.yaml": "b\n"})
+        changed
         for n in names
+        for changed in (
+            step("update", "hybridmesh:sidecar:Sidecar", n, old={"mesh.yaml": "a\n"}, new={"mesh.yaml": "b\n"}),
+            part("update", "command:remote:Command", f"{n}-join", f"hybridmesh:sidecar:Sidecar::{n}"),
+        )
     ]
     each = [step("update", "kubernetes:core/v1:Secret", n, old={"n": 0}, new={"n": n * 20}) for n in names]
     by_hand = [{"urn": STACK, "severity": "warning", "message": f"{n} was changed by hand: {'|' * 700}"} for n in names]

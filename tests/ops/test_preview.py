@@ -321,6 +321,12 @@ def test_a_restart_is_said(file: str) -> None:
     assert title == "~ Sidecar mesh-vm-1: Istio restarts, in turn"
 
 
+def test_of_a_change_that_is_taken_back_after_its_join_has_failed_no_restart_is_said() -> None:
+    """The engine would run nothing, and the machine may have a half of it."""
+    title, *_ = shown(*vm("mesh-vm-1", {"cluster.env": "a"}, {"cluster.env": "b"}))
+    assert title == "~ Sidecar mesh-vm-1: nothing is done there (docs/recovery.md)"
+
+
 def test_a_restart_that_an_earlier_run_has_not_come_to_is_said_and_no_words_of_joins() -> None:
     """Of a roll that has ended half-way, the machines that had no turn, and the one that did not come back."""
     was, will = (
@@ -667,6 +673,9 @@ def test_what_an_up_that_failed_has_left_undone_is_in_the_plan_of_the_engine(tmp
             ]
         else:
             assert [title, *lines[:4]] == ["~ Sidecar mesh-vm-1: Istio restarts, in turn", *ITS_LINES]
+            stack.give({"env": had, "fails": False})
+            taken_back = shown_by_the_console(stack.engine)[0]
+            assert taken_back == "~ Sidecar mesh-vm-1: nothing is done there (docs/recovery.md)"
         stack.put_up({"env": ENV, "fails": False})
     assert shown_by_the_console(stack.engine) == ["dev: nothing changes"]
 
