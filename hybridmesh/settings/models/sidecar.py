@@ -219,7 +219,8 @@ class Upgrade(Model):
     keep_one_serving: bool = setting(
         True,
         meaning="Whether a VM keeps what it runs, and `up` fails, where callers have no other VM of its workload: the "
-        "others are connected, and their apps not healthy. `false` restarts it nevertheless, as one that is alone is.",
+        "apps of the others are not healthy, or their entries are `static` and their proxies not connected. `false` "
+        "restarts it nevertheless, as one that is alone is.",
         example=False,
         wrong="the last VM that callers have could be restarted unasked.",
         fix="true or false.",
