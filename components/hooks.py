@@ -1,9 +1,12 @@
-"""Whether the engine that runs a program asks it before it does something."""
+"""Whether the engine that runs a program asks it before it does something, and where the answer is found."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from typing import Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.proto.resource_pb2_grpc import ResourceMonitorStub
@@ -11,6 +14,8 @@ from pulumi.runtime.settings import get_monitor, monitor_supports_feature
 
 ERROR_HOOKS: Final = resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS
 RESOURCE_HOOKS: Final = resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_HOOKS
+_T = TypeVar("_T")
+_THREADS: Final = ThreadPoolExecutor(max_workers=32, thread_name_prefix="hooks")
 
 
 def supports(feature: int) -> bool:
@@ -22,3 +27,12 @@ def supports(feature: int) -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
     return isinstance(get_monitor(), ResourceMonitorStub) and monitor_supports_feature(feature)
+
+
+async def in_thread(call: Callable[[], _T]) -> _T:
+    """What a hook waits for, in a thread that is no one's else.
+
+    Each of the loop's own may hold a resource that waits for the engine, which waits for the hook: with as many
+    resources under way as there are such threads, none would ever be free (pulumi/runtime/resource.py, do_rpc_call).
+    """
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, call)

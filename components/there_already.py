@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import pulumi
@@ -11,7 +11,7 @@ import pulumi
 from hybridmesh.legible import legible
 from hybridmesh.providers.cluster import ClusterAccess, ClusterError, connect
 
-from .hooks import RESOURCE_HOOKS, supports
+from .hooks import RESOURCE_HOOKS, in_thread, supports
 
 _OBJECTS: Final = "kubernetes:"
 _RELEASES: Final = "kubernetes:helm.sh/"
@@ -59,7 +59,7 @@ class ThereAlready:
         if self._is_silent or not (isinstance(name, str) and isinstance(namespace, str)):
             return
         try:
-            found = await asyncio.to_thread(self._find, str(inputs.get("apiVersion")), str(kind), namespace, name)
+            found = await in_thread(partial(self._find, str(inputs.get("apiVersion")), str(kind), namespace, name))
         except ClusterError:
             self._is_silent = True
             return

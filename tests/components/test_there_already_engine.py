@@ -58,3 +58,12 @@ def test_a_preview_refuses_what_is_there_and_is_not_in_the_state(
     assert "Service demo/cart is in the cluster already, made by kubectl-create" in refused.stdout
     assert "demo/echo" not in refused.stdout
     assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_a_preview_of_more_objects_than_the_program_has_threads_comes_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
+    stack = GivenStack(Engine.of(PROGRAM, tmp_path, "mesh", tools=("pulumi", "pulumi-language-python")))
+    stack.give({"services": [f"echo-{n}" for n in range(40)], "there": []})
+    assert "42 to create" in stack.engine.run("preview", "--parallel", "2").stdout
