@@ -13,6 +13,7 @@ from .serving import make_room
 
 NETWORKING = ("networking.istio.io", "v1")
 """API group and version of WorkloadEntry and WorkloadGroup."""
+_CONNECTING = threading.Lock()
 
 
 class ClusterError(RuntimeError):
@@ -145,7 +146,11 @@ class Cluster(Protocol):
 def connect(properties: Properties) -> Cluster:
     """The cluster that a resource's inputs, those of `ClusterAccess`, lead to."""
     make_room()
-    return _connect(text(properties, "kubeconfig"), text(properties, "context"), number(properties, "requestSeconds"))
+    # Many ask at once as a run begins: each would log in, some in a browser.
+    with _CONNECTING:
+        return _connect(
+            text(properties, "kubeconfig"), text(properties, "context"), number(properties, "requestSeconds")
+        )
 
 
 @functools.lru_cache(maxsize=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,13 @@ def test_one_that_answers_logs_in(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     made = kubernetes_cluster.KubernetesCluster(str(kubeconfig), "", 1)
     assert made._api.configuration.api_key == {"BearerToken": "Bearer t"}
     assert caplog.messages == []
+
+
+def test_many_that_ask_at_once_log_in_once(tmp_path: Path) -> None:
+    """Some log in by a browser."""
+    login = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}
+    script = f"echo once >>{tmp_path}/logins; sleep 0.2; echo '{json.dumps(login)}'"
+    access = ClusterAccess(kubeconfig=str(logging_in_by(tmp_path, "sh", "-c", script)))
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        assert len(set(threads.map(lambda _: connect(access.properties()), range(8)))) == 1
+    assert (tmp_path / "logins").read_text() == "once\n"
