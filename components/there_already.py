@@ -66,7 +66,10 @@ class ThereAlready:
         who = makers(found)
         if who:
             at = f"{namespace}/{name}" if namespace else name
-            existing = f"`namespaces.{name}.existing: true` for one of workloads, which stays theirs then"
+            existing = (
+                f"`namespaces.{name}.existing: true` for one of workloads, which stays theirs then; for Istio's own, "
+                "another `controlPlane.namespace` (docs/own-cluster.md says how `cacerts` get there)"
+            )
             another = "another name in the settings (docs/services.md)"
             raise ThereAlreadyError(
                 f"{kind} {at} is in the cluster already, made by {', '.join(who)} and not by this stack, which would "

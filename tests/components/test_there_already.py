@@ -54,6 +54,15 @@ def test_a_namespace_that_is_there_can_stay_its_owner_s(cluster: FakeCluster) ->
         ask("Namespace", "shop")
 
 
+def test_of_istio_s_namespace_that_somebody_has_made_for_its_authority_another_way_is_said(
+    cluster: FakeCluster,
+) -> None:
+    """Istio's guide has it made by hand before Istio is installed."""
+    cluster.found["Namespace /istio-system"] = made_by(KUBECTL)
+    with pytest.raises(ThereAlreadyError, match=r"`controlPlane\.namespace` \(docs/own-cluster\.md says how `cacerts`"):
+        ask("Namespace", "istio-system")
+
+
 @pytest.mark.parametrize(
     "found",
     [
