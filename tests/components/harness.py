@@ -147,6 +147,8 @@ class World(pulumi.runtime.mocks.MockMonitor):
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """More outputs, by a resource's name."""
     found: list[Registered] = field(default_factory=list)
+    nulls: list[str] = field(default_factory=list)
+    """Where an object of Kubernetes was given a null."""
 
     def __post_init__(self) -> None:
         super().__init__(Answers(self))
@@ -157,6 +159,9 @@ class World(pulumi.runtime.mocks.MockMonitor):
         answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi's own
         if request.type == "pulumi:pulumi:Stack":
             return answer
+        if request.type.startswith("kubernetes:") and not request.type.startswith("kubernetes:helm.sh/"):
+            for key, value in request.object.fields.items():
+                self.nulls += _nulls(value, f"{request.name}.{key}")
         properties = _known(rpc.deserialize_properties(request.object))
         inputs = {k: v for k, v in properties.items() if v is not None}
         self.found.append(
@@ -285,7 +290,16 @@ def run(
     assert not (twice := [urn for urn in urns if urns[urn] > 1]), f"the engine refuses two of one URN: {twice}"
     objects = Counter(kubernetes_object(r) for r in world.found if r.type.startswith("kubernetes:") and not r.read)
     assert not (shared := [o for o in objects if o and objects[o] > 1]), f"one object is two resources': {shared}"
+    assert not world.nulls, f"a null in a custom resource is refused by Kubernetes: {world.nulls}"
     return world
+
+
+def _nulls(value: Any, place: str) -> Iterator[str]:
+    """Where there is one, in a value as the engine gets it: the SDK leaves them out of what it reads."""
+    if value.HasField("null_value"):
+        yield place
+    for key, item in (*value.struct_value.fields.items(), *enumerate(value.list_value.values)):
+        yield from _nulls(item, f"{place}.{key}")
 
 
 def kubernetes_object(resource: Registered) -> tuple[str, str, str] | None:
