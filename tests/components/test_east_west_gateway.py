@@ -6,14 +6,14 @@ import pulumi
 import pytest
 
 from components.control_plane import HelmCharts
-from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs
+from components.east_west_gateway import EastWestGateway, EastWestGatewayArgs, gateway_values
 from components.network_gateway import LISTENER_STATISTICS
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 from hybridmesh.providers import ClusterAccess
-from tests.components.harness import World, run
+from tests.components.harness import World, dev_settings, run
 
 
-def gateway(preview: bool = False, **changes: Any) -> World:
+def args(**changes: Any) -> EastWestGatewayArgs:
     given: dict[str, Any] = {
         "namespace": "istio-system",
         "network": "embedded",
@@ -21,7 +21,11 @@ def gateway(preview: bool = False, **changes: Any) -> World:
         "cluster": ClusterAccess(kubeconfig="kubeconfig"),
         "charts": HelmCharts(path="charts"),
     }
-    return run(lambda: EastWestGateway("gw", EastWestGatewayArgs(**{**given, **changes})).address, preview=preview)
+    return EastWestGatewayArgs(**{**given, **changes})
+
+
+def gateway(preview: bool = False, **changes: Any) -> World:
+    return run(lambda: EastWestGateway("gw", args(**changes)).address, preview=preview)
 
 
 def test_it_lets_through_to_istiod_what_asks_for_istiod_and_nothing_else() -> None:
@@ -37,6 +41,13 @@ def test_it_lets_through_to_istiod_what_asks_for_istiod_and_nothing_else() -> No
         (15012, 15012),
     ]
     assert {r["route"][0]["destination"]["host"] for r in route["tls"]} == {"istiod.istio-system.svc.cluster.local"}
+
+
+def test_a_null_reaches_the_chart_which_takes_what_it_has_there_away() -> None:
+    values = {"replicaCount": None, "resources": {"limits": {"cpu": None}}}
+    settings = dev_settings(lambda sections: sections["gateway"].update(values=values))
+    given = gateway_values(args(values=settings.gateway.values))
+    assert {key: given[key] for key in values} == values
 
 
 def test_services_are_exposed_by_mutual_tls_only() -> None:
