@@ -10,6 +10,7 @@ import pulumi_kubernetes
 from hybridmesh.istio import injected_as, istiod_host
 from hybridmesh.istio.names import gateway_group
 from hybridmesh.istio.ports import AGENT_STATUS, ENVOY_METRICS
+from hybridmesh.kubeconfig_copies import without_copies_in_the_end
 from hybridmesh.providers import ISTIOD, AdoptedIstiod, Adopters, AdoptersArgs, ClusterAccess, LostMachines
 from hybridmesh.providers.departure import SECTIONS
 from hybridmesh.settings import NAMESPACE, Settings
@@ -110,6 +111,7 @@ class HybridMesh(pulumi.ComponentResource):
         self._turns = Turns(upgrade.batch_size, name=f"{name}-turns", keep_one=upgrade.keep_one_serving)
         for warning in (*accepted_risks(settings), *losses(args.settings)):
             pulumi.log.warn(warning, self)
+        without_copies_in_the_end(settings.cluster.kubeconfig)
         self._provider = pulumi_kubernetes.Provider(
             f"{name}-kubernetes",
             # The path, not the contents: a new certificate in the file must not look like another cluster.

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from hybridmesh.istio.names import BASE_RELEASE
+from hybridmesh.kubeconfig_copies import remove_copies
 from hybridmesh.ops.console import Console, for_lines
 from hybridmesh.ops.machines import hosts, limits, reachable, selected_stack, stack_settings
 from hybridmesh.ops.ssh import Answer, Reachable, run_on_all
@@ -196,7 +197,10 @@ def teardown(
                 run_pulumi("state", "unprotect", "--all", "--yes", "--stack", name)
             if cluster_gone:
                 _forget_cluster(console, name, asked, settings)
-            _destroy(name, file, told)
+            try:
+                _destroy(name, file, told)
+            finally:
+                remove_copies(settings.cluster.kubeconfig)
     else:
         console.print(f"{name}: the stack is empty. Nothing is removed; what it may have left is looked for.")
     existing = {vm: way for vm, way in asked.items() if hosts(settings)[vm].ssh is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,19 @@ def test_a_destroy_that_fails_says_so(world: World) -> None:
     code, said = world.run("--yes", FAIL="1")
     assert code == 1
     assert "did not come to its end" in said
+
+
+@pytest.mark.parametrize("fails", ["0", "1"])
+def test_no_copy_of_the_kubeconfig_is_left(world: World, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    text = "users: [{user: {token: S3CRET}}]\n"
+    Path(".lab/dev/kubeconfig").write_text(text)
+    copy = world.bin / "kubeconfig1175964228"
+    copy.write_text(text)
+    copy.chmod(0o600)
+    monkeypatch.setattr(tempfile, "tempdir", str(world.bin))
+    world.run("--yes", FAIL=fails)
+    assert world.destroyed()
+    assert not copy.exists()
 
 
 def test_a_destroy_that_takes_too_long_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
