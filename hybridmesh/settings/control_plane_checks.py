@@ -1,7 +1,7 @@
 """The rules of istiod and the east-west gateway that need more than one field."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
 from hybridmesh.istio import istiod_host
 from hybridmesh.istio.adopted import selects
@@ -27,6 +27,9 @@ _RESERVED_VALUES: Mapping[tuple[str, ...], str] = {
     ("meshConfig", "trustDomain"): "controlPlane.trustDomain",
     ("meshConfig", "rootNamespace"): "controlPlane.namespace",
 }
+
+_OTHERS_MAY_SAY: Final = ("replicaCount",)
+"""Of the gateway's values those that a caller may leave to somebody else, such as an autoscaler of another kind."""
 
 
 def check_control_plane(draft: Draft) -> Iterator[Finding]:
@@ -90,9 +93,24 @@ def _control_plane(control_plane: ControlPlane) -> Iterator[Finding]:
             "An adopted Istio is never changed, so this would have no effect.",
             "leave it out, or `mode: install`.",
         )
-    yield from _reserved(f"{path}.values", control_plane.values)
-    for name, revision in control_plane.revisions.items():
-        yield from _reserved(f"{path}.revisions.{name}.values", revision.values)
+    values = {f"{path}.values": control_plane.values}
+    values |= {f"{path}.revisions.{name}.values": revision.values for name, revision in control_plane.revisions.items()}
+    for place, its in values.items():
+        yield from _reserved(place, its)
+        yield from _emptied(place, its)
+
+
+def _emptied(path: str, values: Mapping[str, Any], but: Collection[str] = ()) -> Iterator[Finding]:
+    """A key whose lines are gone. Istio's charts fail without what they have there, or refuse a null by a schema."""
+    for key, value in values.items():
+        if value is None and key not in but:
+            yield Finding(
+                f"{path}.{key}",
+                "",
+                "has nothing after it",
+                "Helm would take away all that the chart and the stack have there, and fail half-way.",
+                "leave it out; to take one thing of it away, name that, and nothing after it.",
+            )
 
 
 def _reserved(path: str, values: Mapping[str, Any]) -> Iterator[Finding]:
@@ -158,7 +176,9 @@ def _gateway(gateway: Gateway) -> Iterator[Finding]:
             )
     if gateway.mode == "install" and gateway.address is None:
         yield from _way_of_vms(gateway.values)
-    for key in ("networkGateway", "name", "revision"):
+    ours = ("networkGateway", "name", "revision")
+    yield from _emptied("gateway.values", gateway.values, but=(*ours, *_OTHERS_MAY_SAY))
+    for key in ours:
         if key in gateway.values:
             yield Finding(
                 f"gateway.values.{key}",

@@ -236,6 +236,15 @@ RULES: list[tuple[str, Change, str, str]] = [
         for value in ("networkGateway", "name", "revision", "labels/istio", "labels/app")
     ),
     *(
+        (f"all lines of {path} are gone", at(path, None), path.replace("/", "."), "has nothing after it")
+        for path in (
+            "gateway/values/service",
+            "controlPlane/values/env",
+            "controlPlane/values/meshConfig",
+            "controlPlane/revisions/canary/values/telemetry",
+        )
+    ),
+    *(
         (
             f"the gateway's Service is a {kind} without an address",
             at("gateway/values/service", {"type": kind}),
@@ -915,6 +924,10 @@ GOOD = {
             "gateway/values",
             {"service": {"type": "NodePort"}, "networkGatewayPorts": {"tls-istiod": {"port": 443}}},
         ),
+    ),
+    "a default of a chart that is taken away": both(
+        at("controlPlane/values/resources", {"requests": {"memory": None}}),
+        at("gateway/values", {"replicaCount": None, "resources": {"limits": {"cpu": None}}}),
     ),
     "a gateway of one pod": at("gateway/values/autoscaling", {"minReplicas": 1, "maxReplicas": 1}),
     "limits of an autoscaler that is off": at("gateway/values/autoscaling", {"enabled": False, "maxReplicas": 1}),

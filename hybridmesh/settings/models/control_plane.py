@@ -131,8 +131,8 @@ class ControlPlane(Model):
     )
     values: Mapping[str, Any] = setting(
         default_factory=dict,
-        meaning="More Helm values for the istiod chart. A null, as a key with nothing after it is, takes away what the "
-        "chart has there.",
+        meaning="More Helm values for the istiod chart. A null below its first keys takes away what the chart "
+        "has there.",
         example={"autoscaleEnabled": False},
         wrong="Helm would refuse them.",
         fix="a mapping, as in the chart's values.yaml.",

@@ -34,7 +34,8 @@ class Gateway(Model):
     values: Mapping[str, Any] = setting(
         default_factory=dict,
         meaning="More Helm values for the gateway chart. Without them it has two pods at least, and a drained node "
-        "takes one of them at a time. A null takes away what the chart or the stack has there.",
+        "takes one of them at a time. A null below its first keys, or `replicaCount`'s, takes "
+        "away what the chart or the stack has there.",
         example={"autoscaling": {"minReplicas": 3}},
         wrong="Helm would refuse them.",
         fix="a mapping, as in the chart's values.yaml.",
