@@ -13,6 +13,7 @@ from .observability import Observability, ObservabilityArgs, OwnPrometheus
 from .pods import AppMetrics, Pods, PodsArgs
 from .proxy_choices import SidecarCapture, SidecarLimits, SidecarPackage, SidecarResources
 from .proxy_scope import ProxyScope, ProxyScopeArgs
+from .registration_policy import RegistrationPolicy, RegistrationPolicyArgs
 from .routing import HeaderMatch, Mirror, Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
 from .ssh_host import SshHost, SshHostArgs
@@ -66,6 +67,8 @@ __all__ = [
     "PodsArgs",
     "ProxyScope",
     "ProxyScopeArgs",
+    "RegistrationPolicy",
+    "RegistrationPolicyArgs",
     "Routing",
     "RoutingArgs",
     "Sidecar",

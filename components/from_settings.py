@@ -190,6 +190,7 @@ def workload_args(
         network=settings.network_of(workload),
         probe=probe_document(workload.probe),
         concurrency=proxy_shape(settings.sidecar, workload).concurrency,
+        admission_policies=settings.control_plane.makes_admission_policies,
     )
 
 

@@ -424,6 +424,7 @@ class HybridMesh(pulumi.ComponentResource):
                 trust_domain=self._control_plane.trust_domain,
                 domain=self._settings.cluster.domain,
                 service_hosts=hosts_of_entries(self._settings, network),
+                admission_policies=self._settings.control_plane.makes_admission_policies,
             ),
             opts=self._child,
         )

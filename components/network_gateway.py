@@ -14,6 +14,7 @@ from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION, gateway_group
 from hybridmesh.istio.ports import EAST_WEST_TLS
 
 from .after import after
+from .registration_policy import RegistrationPolicy, RegistrationPolicyArgs
 
 _NETWORKING = "networking.istio.io/v1"
 LISTENER_STATISTICS = f'{{"proxyStatsMatcher":{{"inclusionPrefixes":["listener.0.0.0.0_{EAST_WEST_TLS}."]}}}}'
@@ -37,10 +38,13 @@ class NetworkGatewayArgs:
     """The cluster's DNS domain."""
     service_hosts: Sequence[str] = ()
     """Hosts of ServiceEntries with endpoints in the network: it lets them through beside those of the domain."""
+    admission_policies: bool = False
+    """Whether Kubernetes refuses machines that register as what they are not: a `RegistrationPolicy`."""
 
 
 class NetworkGateway(pulumi.ComponentResource):
-    """Owns what makes machines the gateway of their network: ServiceAccount, WorkloadGroup and Gateway.
+    """Owns what makes machines the gateway of their network: ServiceAccount, WorkloadGroup and Gateway; if asked for,
+    the group's `RegistrationPolicy`.
 
     It owns neither the machines nor their membership, which is `Sidecar`'s: of a router, with the variables of
     `router_environment`; nor that pods go this way, which istiod is told by `ControlPlane`.
@@ -81,6 +85,9 @@ class NetworkGateway(pulumi.ComponentResource):
             opts=child,
         )
         spec = gateway_group_spec(args.network, args.service_account)
+        if args.admission_policies:
+            policy = RegistrationPolicyArgs(group=group_name, namespace=namespace, labels=labels)
+            namespace = RegistrationPolicy(name, policy, opts=child).namespace
         group = CustomResource(
             f"{name}-group",
             api_version=_NETWORKING,

@@ -36,6 +36,7 @@ from .network_gateway import NetworkGateway, NetworkGatewayArgs
 from .observability import Observability, ObservabilityArgs
 from .pods import Pods, PodsArgs
 from .proxy_scope import ProxyScope, ProxyScopeArgs
+from .registration_policy import RegistrationPolicy, RegistrationPolicyArgs
 from .routing import Routing, RoutingArgs
 from .sidecar import Sidecar, SidecarArgs
 from .telemetry import WorkloadTelemetry, WorkloadTelemetryArgs
@@ -58,6 +59,7 @@ COMPONENTS: Mapping[type[pulumi.ComponentResource], type] = {
     NetworkGateway: NetworkGatewayArgs,
     Observability: ObservabilityArgs,
     Pods: PodsArgs,
+    RegistrationPolicy: RegistrationPolicyArgs,
     Routing: RoutingArgs,
     Sidecar: SidecarArgs,
     Workload: WorkloadArgs,

@@ -13,6 +13,7 @@ from hybridmesh.istio import group_manifest, spiffe_id
 from hybridmesh.istio.names import PROXY_CONFIG_ANNOTATION
 
 from .after import after
+from .registration_policy import RegistrationPolicy, RegistrationPolicyArgs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +60,12 @@ class WorkloadArgs:
     """The machines' readiness probe, as in a WorkloadGroup."""
     concurrency: int | None = None
     """Worker threads of the machines' proxies; 0 is one per CPU, None what Istio takes."""
+    admission_policies: bool = False
+    """Whether Kubernetes refuses machines that register as what they are not: a `RegistrationPolicy`."""
 
 
 class Workload(pulumi.ComponentResource):
-    """Owns ServiceAccount, Service or ServiceEntry, and WorkloadGroup.
+    """Owns ServiceAccount, Service or ServiceEntry, and WorkloadGroup with, if asked for, its `RegistrationPolicy`.
 
     It owns neither the namespace, which others may share, nor what runs: that is `Pods`' and `Sidecar`'s.
     """
@@ -135,16 +138,20 @@ class Workload(pulumi.ComponentResource):
     def _make_group(self) -> pulumi.Output[dict[str, Any]]:
         """The WorkloadGroup; its manifest, once it is there."""
         args, spec = self._args, workload_group_spec(self._args)
+        namespace = self._namespace
+        if args.admission_policies:
+            policy = RegistrationPolicyArgs(group=args.workload, namespace=namespace, labels=spec["metadata"]["labels"])
+            namespace = RegistrationPolicy(self._name, policy, opts=self._child).namespace
         group = CustomResource(
             f"{self._name}-group",
             api_version="networking.istio.io/v1",
             kind="WorkloadGroup",
-            metadata=ObjectMetaArgs(name=args.workload, namespace=self._namespace, labels={"app": args.workload}),
+            metadata=ObjectMetaArgs(name=args.workload, namespace=namespace, labels={"app": args.workload}),
             spec=spec,
             opts=self._child,
         )
-        namespace: pulumi.Output[str] = after(group, self._namespace)
-        return namespace.apply(lambda there: group_manifest(args.workload, there, spec))
+        there: pulumi.Output[str] = after(group, namespace)
+        return there.apply(lambda namespace: group_manifest(args.workload, namespace, spec))
 
 
 def workload_group_spec(args: WorkloadArgs) -> dict[str, Any]:

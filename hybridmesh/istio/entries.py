@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .names import HEALTH_CHECKS_ANNOTATION, CanonicalService, canonical_service
+from .names import AUTO_REGISTRATION_ANNOTATION, HEALTH_CHECKS_ANNOTATION, CanonicalService, canonical_service
 
 _CONNECTED = "istio.io/connectedAt"
 _DISCONNECTED = "istio.io/disconnectedAt"
-_GROUP = "istio.io/autoRegistrationGroup"
 _REPORT_SECONDS = 15
 """From a probe's answer until Kubernetes shows it, at most."""
 
@@ -119,12 +118,12 @@ def is_probed(entry: Mapping[str, Any]) -> bool:
 def has_proxy(entry: Mapping[str, Any]) -> bool:
     """Whether a proxy belongs to the entry; one that somebody wrote for a machine outside of the mesh has none."""
     annotations = entry["metadata"].get("annotations") or {}
-    return _GROUP in annotations or HEALTH_CHECKS_ANNOTATION in annotations
+    return AUTO_REGISTRATION_ANNOTATION in annotations or HEALTH_CHECKS_ANNOTATION in annotations
 
 
 def group_of(entry: Mapping[str, Any]) -> str:
     """The WorkloadGroup by which its VM registered itself; empty for an entry that somebody wrote."""
-    return str((entry["metadata"].get("annotations") or {}).get(_GROUP, ""))
+    return str((entry["metadata"].get("annotations") or {}).get(AUTO_REGISTRATION_ANNOTATION, ""))
 
 
 def workload_of(entry: Mapping[str, Any]) -> CanonicalService:

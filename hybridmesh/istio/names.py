@@ -20,6 +20,8 @@ GATEWAY_PORT_LABEL = "networking.istio.io/gatewayPort"
 """Of a Service with the label of a network: its port that leads there, where that is not 15443."""
 LOCALITY_LABEL = "topology.istio.io/locality"
 """Where a proxy is, with dots for slashes; over what its cloud says (pkg/model/proxy.go, GetLocalityLabel)."""
+AUTO_REGISTRATION_ANNOTATION = "istio.io/autoRegistrationGroup"
+"""On a WorkloadEntry that istiod has made: the WorkloadGroup by which its VM registered."""
 HEALTH_CHECKS_ANNOTATION = "proxy.istio.io/health-checks-enabled"
 """On a WorkloadEntry: `true` makes it an endpoint only while its probe succeeds; with any value istiod notes on it
 when its proxy comes and goes (pilot/pkg/autoregistration/internal/health/util.go)."""

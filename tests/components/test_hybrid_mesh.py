@@ -603,7 +603,7 @@ def test_the_departure_of_a_machine_that_a_command_made_names_what_would_remove_
 
 
 def hand_over_all(sections: dict[str, Any]) -> None:
-    sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0"}
+    sections["controlPlane"] = {"mode": "adopt", "version": "1.31.0", "admissionPolicies": True}
     sections["gateway"] = {"mode": "adopt", "address": "192.0.2.77"}
     sections["namespaces"] = {"demo": {"existing": True}}
 

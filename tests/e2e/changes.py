@@ -104,6 +104,8 @@ CHANGES = (
         steps={
             "mesh-echo-service": "update",
             "mesh-echo-group": "update",
+            "mesh-echo-service-policy": "update",
+            "mesh-echo-serviceentry-policy": "update",
             "mesh-echo-deployment": "update",
             **ALL_REJOIN,
         },

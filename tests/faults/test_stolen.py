@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from lab.cluster import wait_for
 from lab.machines import Machine
-from tests.e2e.mesh import ask_kubectl, kubectl, objects
+from tests.e2e.mesh import ask_kubectl, ask_proxy, kubectl, objects
 from tests.e2e.stack import Stack, console
 from tests.environment import Lab
 from tests.faults.seen import is_in, wait_until_in
@@ -123,22 +125,156 @@ def labels_of(lab: Lab, machine: Machine) -> list[str]:
     return [entry["spec"]["labels"]["app"] for entry in entries if entry["spec"]["address"] == machine.address]
 
 
+def says_it_is(lab: Lab, machine: Machine, now: str, then: str) -> None:
+    """Registers anew, with other labels; istiod leaves an entry's labels alone while it is there."""
+    machine.ssh(["systemctl stop istio"])
+    wait_for("its entry to go", lambda: labels_of(lab, machine) == [], 60)
+    edit = f"s/{now}/{then}/"
+    machine.ssh([f"sed -i '{edit}' {' '.join(SETTINGS)}; systemctl start --no-block istio"])
+
+
+@contextmanager
+def let_pass(lab: Lab) -> Iterator[None]:
+    """What Kubernetes refuses of the group's VMs, for a while."""
+
+    def bind(action: str) -> None:
+        patch = json.dumps({"spec": {"validationActions": [action]}})
+        names = [f"echo.demo.{kind}.hybrid-mesh" for kind in ("service", "serviceentry")]
+        kubectl(lab, "patch", "validatingadmissionpolicybinding", *names, "--type=merge", "-p", patch)
+
+    bind("Audit")
+    try:
+        yield
+    finally:
+        bind("Deny")
+
+
+def findings(lab: Lab, up: Stack, kind: str) -> list[dict[str, str]]:
+    """What the doctor says of a kind."""
+    said = console(lab, "doctor", "--json", "--stack", "dev", "--config-file", str(up.file), check=False).stdout
+    return [finding for finding in json.loads(said)["findings"] if finding["id"] == kind]
+
+
 def test_one_that_says_it_is_another_workload_is_told_by_the_doctor(lab: Lab, up: Stack, thief: Thief) -> None:
+    """As it is where Kubernetes refuses no such VM: `controlPlane.admissionPolicies: false`."""
+
     def joins_as(now: str, then: str) -> None:
-        """Registers anew; istiod leaves an entry's labels alone while it is there."""
-        thief.machine.ssh(["systemctl stop istio"])
-        wait_for("its entry to go", lambda: labels_of(lab, thief.machine) == [], 60)
-        edit = f's/"app":"{now}"/"app":"{then}"/'
-        thief.machine.ssh([f"sed -i '{edit}' {' '.join(SETTINGS)}; systemctl start --no-block istio"])
+        says_it_is(lab, thief.machine, f'"app":"{now}"', f'"app":"{then}"')
         wait_for("its new entry", lambda: labels_of(lab, thief.machine) == [then], 60)
 
-    joins_as("echo", "client")
-    try:
-        said = console(lab, "doctor", "--json", "--stack", "dev", "--config-file", str(up.file), check=False).stdout
-    finally:
-        joins_as("client", "echo")
-    [finding] = [finding for finding in json.loads(said)["findings"] if finding["id"] == "another-workload"]
+    with let_pass(lab):
+        joins_as("echo", "client")
+        try:
+            [finding] = findings(lab, up, "another-workload")
+        finally:
+            joins_as("client", "echo")
     assert "joined as echo says that it is client" in finding["what"]
+
+
+def made(lab: Lab, *documents: Mapping[str, Any]) -> None:
+    for document in documents:
+        done = ask_kubectl(lab, "apply", "-f", "-", document=document)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def victims(lab: Lab, up: Stack) -> Iterator[None]:
+    """A Service and a ServiceEntry of other workloads in the namespace, which nothing runs."""
+    assert up
+    made(
+        lab,
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "victim", "namespace": "demo"},
+            "spec": {"selector": {"tier": "victim"}, "ports": [{"name": "http", "port": 8080}]},
+        },
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "ServiceEntry",
+            "metadata": {"name": "ledger-of-others", "namespace": "demo"},
+            "spec": {
+                "hosts": ["ledger-of-others.internal"],
+                "resolution": "STATIC",
+                "ports": [{"name": "http", "number": 8080, "protocol": "HTTP"}],
+                "workloadSelector": {"labels": {"tier": "ledger"}},
+            },
+        },
+    )
+    yield
+    kubectl(lab, "delete", "service", "-n", "demo", "victim")
+    kubectl(lab, "delete", "serviceentry", "-n", "demo", "ledger-of-others")
+
+
+GROUP = {"istio.io/autoRegistrationGroup": "echo"}
+SELECTED = "denied request: {} selects this VM by the labels that it says it has, and not WorkloadGroup echo"
+ANOTHER = "denied request: this VM says that it has another label app than WorkloadGroup demo/echo"
+ENTRIES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "its own": ({"app": "echo", "version": "vm"}, GROUP, ""),
+    "of before a change": ({"app": "echo", "version": "old", "team": "shop"}, GROUP, ""),
+    "with one of its instance in Google Cloud": ({"app": "echo", "version": "vm", "goog-x": "y"}, GROUP, ""),
+    "none at all": ({}, GROUP, ""),
+    "written by somebody": ({"app": "victim"}, {}, ""),
+    "by a group of others": ({"app": "victim"}, {"istio.io/autoRegistrationGroup": "others"}, ""),
+    "of a Service": ({"app": "echo", "tier": "victim"}, GROUP, SELECTED.format("Service demo/victim")),
+    "of a workload that has no Service yet": ({"app": "client"}, GROUP, ANOTHER),
+    "of a ServiceEntry, too": (
+        {"app": "echo", "version": "vm", "tier": "ledger"},
+        GROUP,
+        SELECTED.format("ServiceEntry demo/ledger-of-others"),
+    ),
+}
+"""Labels and annotations of an entry, and what Kubernetes says to it."""
+
+
+@pytest.mark.usefixtures("victims")
+@pytest.mark.parametrize("labels", ENTRIES)
+def test_kubernetes_refuses_what_a_service_takes_that_does_not_take_the_group(lab: Lab, labels: str) -> None:
+    has, annotations, refusal = ENTRIES[labels]
+    document = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadEntry",
+        "metadata": {"name": "tried", "namespace": "demo", "labels": has, "annotations": annotations},
+        "spec": {"address": "192.0.2.1", "labels": has},
+    }
+    done = ask_kubectl(lab, "create", "--dry-run=server", "-f", "-", document=document)
+    assert (done.returncode == 0) is (refusal == "")
+    assert refusal in done.stderr
+
+
+@pytest.mark.usefixtures("victims", "thief")
+def test_an_entry_that_is_there_may_be_changed(lab: Lab, thief: Thief) -> None:
+    wait_until_in(lab, thief.machine)
+    entries = objects(lab, "workloadentries").items()
+    [mine] = [name for name, entry in entries if entry["spec"]["address"] == thief.machine.address]
+    patch = json.dumps({"spec": {"labels": {"app": "victim"}}})
+    kubectl(lab, "patch", "workloadentry", "-n", "demo", mine, "--type=merge", "--dry-run=server", "-p", patch)
+
+
+@pytest.mark.usefixtures("victims")
+def test_one_that_says_it_is_another_workload_is_no_endpoint_of_it(lab: Lab, up: Stack, thief: Thief) -> None:
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    endpoint = f"outbound|8080||victim.demo.svc.cluster.local::{thief.machine.address}:8080::"
+
+    def is_endpoint() -> bool:
+        return endpoint in ask_proxy(lab, "client", "clusters")
+
+    mine, another = '"app":"echo"', '"app":"echo","tier":"victim"'
+    says_it_is(lab, thief.machine, mine, another)
+    try:
+        wait_for("the refusal", lambda: any("ValidatingAdmissionPolicy" in line for line in refusals(lab, since)), 60)
+        assert labels_of(lab, thief.machine) == []
+        assert not is_endpoint()
+        wait_for("the doctor to tell", lambda: findings(lab, up, "registration-refused") != [], 60)
+        [finding] = findings(lab, up, "registration-refused")
+        assert finding["machine"] == "vm-1"
+        assert "echo.demo.service.hybrid-mesh" in finding["what"]
+        with let_pass(lab):
+            wait_for("it to be one", is_endpoint, 120)
+    finally:
+        says_it_is(lab, thief.machine, another, mine)
+    wait_until_in(lab, thief.machine)
+    assert not is_endpoint()
 
 
 CLAIMS = {
@@ -162,9 +298,7 @@ def other_groups(lab: Lab, up: Stack) -> Iterator[None]:
         }
         for name, namespace, account in (("stolen", "demo", "client"), ("echo", "other", "echo"))
     ]
-    for manifest in manifests:
-        done = ask_kubectl(lab, "apply", "-f", "-", document=manifest)
-        assert done.returncode == 0, done.stderr
+    made(lab, *manifests)
     yield
     kubectl(lab, "delete", "workloadgroup", "-n", "demo", "stolen")
     kubectl(lab, "delete", "namespace", "other")

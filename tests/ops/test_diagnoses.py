@@ -72,6 +72,15 @@ def authority(name: str, *, days: float, left: float) -> str:
 UNTRUSTED = "192.0.2.100 15012 refused: SSL certificate problem: unable to get local issuer certificate"
 
 
+REFUSED = (
+    "2026-11-25T11:00:00Z\twarn\txdsproxy\tupstream terminated with unexpected error rpc error: code = Unknown desc = "
+    "auto-registration WorkloadEntry of vm-1.demo failed: error creating WorkloadEntry: "
+    'workloadentries.networking.istio.io "echo-192.0.2.11-embedded" is forbidden: ValidatingAdmissionPolicy '
+    "'echo.demo.service.hybrid-mesh' with binding 'echo.demo.service.hybrid-mesh' denied request: Service demo/shop "
+    "selects this VM by the labels that it says it has, and not WorkloadGroup echo"
+)
+
+
 def on(*addresses: str) -> str:
     """What listens, where the app does at these."""
     others = [line for line in LISTENERS.splitlines() if "echo-app" not in line]
@@ -175,6 +184,12 @@ WRONG: dict[str, Spoiled] = {
     ),
     "wrong-trust-root": Spoiled("another root than the mesh's (O=other)", {"root-certificate": certificate("other")}),
     "not-connected": Spoiled("there is no WorkloadEntry", mesh={"entries": {}}),
+    "registration-refused": Spoiled(
+        "Kubernetes refuses the WorkloadEntry that istiod would make of it: ValidatingAdmissionPolicy "
+        "'echo.demo.service.hybrid-mesh' with binding 'echo.demo.service.hybrid-mesh' denied request: Service demo",
+        {"agent-log": REFUSED},
+        mesh={"entries": {}},
+    ),
     "config-rejected": Spoiled(
         "Envoy refused Listener from istiod, and goes on with what it had: bad filter",
         mesh={"states": {"demo": [state(lastError="bad\n filter", acked="n0")]}},
@@ -448,7 +463,7 @@ def test_there_is_no_diagnosis_that_nothing_leads_to() -> None:
 IT_CANNOT_COME = {
     "never-joined", "service-stopped", "crash-loop", "hosts-stale", "gateway-unreachable", "handshake-fails",
     "certificate-expired", "token-expired", "wrong-cluster-id", "wrong-trust-root", "wrong-identity", "istiod-down",
-    "gateway-down",
+    "gateway-down", "registration-refused",
 }  # fmt: skip
 CONSEQUENCES = {
     "service-stopped": {"never-joined"},
@@ -481,7 +496,8 @@ def test_there_is_no_other_consequence() -> None:
 NOT_AT_ONCE = {
     "rules-missing": {"crash-loop"},
     "proxy-not-ready": {"crash-loop", "service-stopped"},
-    "endpoint-missing": {"not-connected", "istiod-down"},
+    "out-of-sync": {"registration-refused"},
+    "endpoint-missing": {"not-connected", "istiod-down", "registration-refused"},
 }
 """Of these, what this page has of the cause takes the place of what it has of the consequence."""
 
@@ -839,6 +855,7 @@ def test_each_is_provoked_on_real_machines() -> None:
         "farther-than-others": "test_traffic.py",
         "member-unhealthy": "test_fleet.py",
         "another-workload": "../faults/test_stolen.py",
+        "registration-refused": "../faults/test_stolen.py",
     }
     for name, file in elsewhere.items():
         assert f'"{name}"' in (folder / file).read_text()

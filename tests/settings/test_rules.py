@@ -378,6 +378,12 @@ RULES: list[tuple[str, Change, str, str]] = [
         "workloads.echo too",
     ),
     ("a port is out of range", at(f"{ECHO}/ports/0/port", 65536), "workloads.echo.ports[0].port", "65535"),
+    (
+        "policies for some groups only",
+        at("controlPlane/admissionPolicies", ["echo"]),
+        "controlPlane.admissionPolicies",
+        "boolean",
+    ),
     ("a port is a boolean", at(f"{ECHO}/ports/0/port", True), "workloads.echo.ports[0].port", "boolean"),
     (
         "a container's port has two hyphens in a row",

@@ -26,6 +26,17 @@ def _not_connected(case: Case) -> Iterator[Found]:
         yield Found(f"its proxy is not connected to istiod since {since}", f"WorkloadEntry {case.machine['entry']}")
 
 
+def _registration_refused(facts: MachineFacts, case: Case) -> Iterator[Found]:
+    """What istiod was told by Kubernetes, and tells the agent (pkg/istio-agent/xds_proxy.go, upstreamErr)."""
+    refusals = [line for line in facts.log if "ValidatingAdmissionPolicy" in line]
+    if refusals and case.entry is None and case.machine["namespace"] not in case.mesh.blind:
+        _, _, said = refusals[-1].partition("ValidatingAdmissionPolicy")
+        yield Found(
+            f"Kubernetes refuses the WorkloadEntry that istiod would make of it: ValidatingAdmissionPolicy{said}",
+            "/var/log/istio/istio.log",
+        )
+
+
 def _config_rejected(case: Case) -> Iterator[Found]:
     for state in case.states or ():
         if state.get("proxy") != case.proxy:
@@ -259,6 +270,15 @@ DIAGNOSES = (
         check=_not_connected,
         remedy="pulumi up joins it again; /var/log/istio/istio.log there tells why it is out.",
         explained_by=CANNOT_COME,
+    ),
+    Diagnosis(
+        id="registration-refused",
+        title="Kubernetes refuses to register the machine",
+        severity="critical",
+        check=of_facts(_registration_refused),
+        remedy="by the labels that it says it has, a Service takes it that does not take its WorkloadGroup. If nobody "
+        "has changed ISTIO_METAJSON_LABELS in cluster.env there, compare the Service's selector with the workload's "
+        "labels, and those of the instance in its cloud; else see who is on the machine (docs/security.md).",
     ),
     Diagnosis(
         id="config-rejected",

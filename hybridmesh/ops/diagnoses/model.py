@@ -128,6 +128,7 @@ CANNOT_COME = frozenset(
         "wrong-cluster-id",
         "wrong-trust-root",
         "wrong-identity",
+        "registration-refused",
         "istiod-down",
         "gateway-down",
     }

@@ -145,6 +145,15 @@ class ControlPlane(Model):
         wrong="VMs would ask an istiod that does not exist.",
         fix="`{canary: {}}`.",
     )
+    admission_policies: bool | None = setting(
+        None,
+        meaning="Whether Kubernetes refuses a VM that registers with labels by which requests for another workload of "
+        "its namespace would come to it (ValidatingAdmissionPolicy, which takes rights over the cluster). Default: "
+        "with `mode: install`.",
+        example=True,
+        wrong="a stolen VM could answer for other workloads of its namespace.",
+        fix="true or false, or leave it out.",
+    )
     timeouts: ControlPlaneTimeouts = setting(
         default_factory=ControlPlaneTimeouts,
         meaning="How long the control plane may take.",
@@ -152,3 +161,8 @@ class ControlPlane(Model):
         wrong="`up` would wait for ever, or give up at once.",
         fix="a mapping of limits in seconds.",
     )
+
+    @property
+    def makes_admission_policies(self) -> bool:
+        """Whether Kubernetes holds VMs to the labels of their WorkloadGroups."""
+        return self.mode == "install" if self.admission_policies is None else self.admission_policies
