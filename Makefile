@@ -67,7 +67,7 @@ test: tools check test-unit ## Everything but what takes long, on an embedded en
 .PHONY: test-full
 test-full: tools check test-unit ## Everything: each feature on the environment, ten thousand random configurations
 	HYBRID_MESH_FUZZ=10000 $(PYTHON) -m pytest tests/settings/test_fuzz.py tests/istio/test_fuzz.py tests/remote/test_fuzz.py --timeout 3600
-	$(PYTHON) -m pytest -m lab
+	HYBRID_MESH_FUZZ=1000 $(PYTHON) -m pytest -m lab
 
 .PHONY: bench
 bench: tools ## Measure beside an Ansible playbook and the bare floor; writes docs/benchmarks.md (an hour, on a quiet machine)

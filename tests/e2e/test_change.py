@@ -195,6 +195,7 @@ def istiods_address(machine: Machine) -> str:
     return machine.look(["sh", "-c", "sed -n 's/ istiod.istio-system.svc//p' /etc/hosts"]).strip()
 
 
+@pytest.mark.full
 def test_a_gateway_s_host_name_is_followed_by_every_machine_with_nothing_restarted(
     lab: Lab, up: Stack, second_way: str
 ) -> None:

@@ -291,6 +291,7 @@ def test_a_dozen_at_once_and_what_is_undone_is_gone(lab: Lab, up: Stack) -> None
     expect_well(lab, up)
 
 
+@pytest.mark.full
 def test_what_was_changed_by_hand_is_put_right_under_refresh_alone(lab: Lab, up: Stack) -> None:
     machine, other = lab.machine("vm-1"), lab.machine("vm-2")
     here, there = connections(machine), connections(other)
@@ -334,6 +335,7 @@ def test_what_was_changed_by_hand_is_put_right_under_refresh_alone(lab: Lab, up:
     assert "PRIVATE KEY" not in up.state()
 
 
+@pytest.mark.full
 def test_a_machine_that_was_put_back_from_an_older_copy_is_told_and_joins_again_under_refresh(
     lab: Lab, up: Stack
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from kubernetes import client, config
 
 from hybridmesh.istio import (
@@ -26,6 +26,7 @@ from hybridmesh.istio import (
     parse_mesh_config,
     schema,
 )
+from tests.fuzz import MANY, random
 
 from . import cases, descriptors
 from .test_inputs import certificate
@@ -33,12 +34,6 @@ from .test_inputs import certificate
 pytestmark = pytest.mark.lab
 
 ISTIO_NAMESPACE = "bootstrap-istio"
-PROPERTY = settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
-)
 
 
 class Lab(Protocol):
@@ -155,14 +150,14 @@ def _with_doubles(value: goyaml.Json) -> goyaml.Json:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-@settings(PROPERTY, max_examples=250)
+@random()
 @given(cases.cases())
 @example(replace(cases.PLAIN, mesh_config="defaultConfig: {tracing: {sampling: 4.687382626869209e+16}}"))
 def test_files_mean_what_istioctls_mean(istioctl: Istioctl, case: cases.Case) -> None:
     assert comparable(ours(case)) == comparable(istioctl.run(case))
 
 
-@settings(PROPERTY, max_examples=150)
+@random(MANY // 2)
 @given(cases.oddly_spelled())
 def test_yaml_is_read_and_refused_as_by_istioctl(istioctl: Istioctl, case: cases.Case) -> None:
     try:
@@ -174,7 +169,7 @@ def test_yaml_is_read_and_refused_as_by_istioctl(istioctl: Istioctl, case: cases
         assert comparable(ours(case)) == comparable(theirs)
 
 
-@settings(PROPERTY, max_examples=60)
+@random(MANY // 4)
 @given(cases.cases())
 def test_go_reads_our_mesh_yaml_as_we_meant_it(istioctl: Istioctl, case: cases.Case) -> None:
     made = ours(case)

@@ -94,6 +94,7 @@ def test_a_second_up_changes_nothing(instance: Instance, tools: toolchain.Toolse
     assert {path: path.stat().st_mtime_ns for path in sorted((instance.folder / "pki").iterdir())} == files
 
 
+@pytest.mark.full
 def test_up_repairs_an_instance_whose_processes_were_all_killed(instance: Instance, tools: toolchain.Toolset) -> None:
     traces = host_traces()
     start(instance, ["vm-1", "vm-2@cutoff"], tools)
@@ -110,6 +111,7 @@ def test_up_repairs_an_instance_whose_processes_were_all_killed(instance: Instan
     assert host_traces() == traces
 
 
+@pytest.mark.full
 def test_two_ups_at_once_make_one_instance(instance: Instance, tools: toolchain.Toolset) -> None:
     again = Instance(instance.name, instance.home)
     with ThreadPoolExecutor() as pool:
@@ -126,6 +128,7 @@ def test_up_connects_the_host_again(instance: Instance, tools: toolchain.Toolset
     assert Machine(instance, "vm-1").ssh(["hostname"]).strip() == "vm-1"
 
 
+@pytest.mark.full
 def test_up_ends_a_first_process_that_a_cut_off_up_did_not_write_down(
     instance: Instance, tools: toolchain.Toolset
 ) -> None:
@@ -137,6 +140,7 @@ def test_up_ends_a_first_process_that_a_cut_off_up_did_not_write_down(
     assert instance.running
 
 
+@pytest.mark.full
 def test_a_part_that_dies_is_started_again(instance: Instance, tools: toolchain.Toolset) -> None:
     start(instance, [], tools)
     before = programs(instance)["kube-scheduler"]

@@ -83,6 +83,7 @@ def remedy(said: str) -> list[str]:
     return words
 
 
+@pytest.mark.full
 def test_a_namespace_that_is_handed_over_stays_and_is_forgotten_as_it_says(stack: Stack) -> None:
     stack.up(existing=False, workloads=WORKLOADS)
     said = stack.up(existing=True, workloads=WORKLOADS, check=False)

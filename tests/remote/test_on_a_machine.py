@@ -275,6 +275,7 @@ def test_metrics_are_open_to_the_addresses_asked_for_alone(vm: Vm, lab: Lab) -> 
     assert seen() == {"host": "000", "node": "000", "itself": "200"}
 
 
+@pytest.mark.full
 def test_logs_that_have_grown_are_rotated_under_the_proxy_that_writes_them(vm: Vm) -> None:
     assert vm.join().code == 0
     process = vm.wait_until_started()
@@ -420,6 +421,7 @@ def test_what_was_there_before_is_there_again(vm: Vm) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_certificate_of_another_identity_or_root_goes_and_one_of_a_rotated_root_stays(vm: Vm) -> None:
     def certificates_after(changes: Mapping[str, str] | None = None) -> str:
         vm.wait_until_started()
