@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.proto.resource_pb2_grpc import ResourceMonitorStub
@@ -15,6 +15,7 @@ from pulumi.runtime.settings import get_monitor, monitor_supports_feature
 ERROR_HOOKS: Final = resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS
 RESOURCE_HOOKS: Final = resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_HOOKS
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _THREADS: Final = ThreadPoolExecutor(max_workers=32, thread_name_prefix="hooks")
 
 
@@ -29,10 +30,10 @@ def supports(feature: int) -> bool:
     return isinstance(get_monitor(), ResourceMonitorStub) and monitor_supports_feature(feature)
 
 
-async def in_thread(call: Callable[[], _T]) -> _T:
+async def in_thread(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
     """What a hook waits for, in a thread that is no one's else.
 
     Each of the loop's own may hold a resource that waits for the engine, which waits for the hook: with as many
     resources under way as there are such threads, none would ever be free (pulumi/runtime/resource.py, do_rpc_call).
     """
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, call, *args)

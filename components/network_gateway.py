@@ -84,15 +84,15 @@ class NetworkGateway(pulumi.ComponentResource):
             spec={"selector": labels, "servers": [services_server(args.domain, args.service_hosts)]},
             opts=child,
         )
-        spec = gateway_group_spec(args.network, args.service_account)
+        spec, group_namespace = gateway_group_spec(args.network, args.service_account), namespace
         if args.admission_policies:
             policy = RegistrationPolicyArgs(group=group_name, namespace=namespace, labels=labels)
-            namespace = RegistrationPolicy(name, policy, opts=child).namespace
+            group_namespace = RegistrationPolicy(name, policy, opts=child).namespace
         group = CustomResource(
             f"{name}-group",
             api_version=_NETWORKING,
             kind="WorkloadGroup",
-            metadata=ObjectMetaArgs(name=group_name, namespace=namespace, labels=labels),
+            metadata=ObjectMetaArgs(name=group_name, namespace=group_namespace, labels=labels),
             spec=spec,
             opts=child,
         )

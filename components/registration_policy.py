@@ -61,9 +61,10 @@ class RegistrationPolicy(pulumi.ComponentResource):
             opts,
         )
         self._name, self._args = name, args
-        self.namespace = pulumi.Output.from_input(args.namespace)
-        for binding in [self._make(kind, pulumi.Output.from_input(args.namespace)) for kind in _SELECTORS]:
-            self.namespace = after(binding, self.namespace)
+        namespace = pulumi.Output.from_input(args.namespace)
+        self.namespace = namespace
+        for kind in _SELECTORS:
+            self.namespace = after(self._make(kind, namespace), self.namespace)
         self.register_outputs({})
 
     def _make(self, kind: str, namespace: pulumi.Output[str]) -> CustomResource:

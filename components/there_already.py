@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 import pulumi
@@ -59,7 +58,7 @@ class ThereAlready:
         if self._is_silent or not (isinstance(name, str) and isinstance(namespace, str)):
             return
         try:
-            found = await in_thread(partial(self._find, str(inputs.get("apiVersion")), str(kind), namespace, name))
+            found = await in_thread(self._find, str(inputs.get("apiVersion")), str(kind), namespace, name)
         except ClusterError:
             self._is_silent = True
             return

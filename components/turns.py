@@ -210,7 +210,7 @@ class Turn:
         # Two that ask at a time would each take the other for the one that stays.
         async with lane.one_by_one:
             # In a thread, for whoever is told of here is told in the one that runs the program.
-            if await in_thread(lambda: wait_until(objection, seconds)):
+            if await in_thread(wait_until, objection, seconds):
                 raise LastOneError(last_one(self.machine, nobody, lane.machines))
             lane.away.add(entry)
         self._kept = False

@@ -150,7 +150,8 @@ class Workload(pulumi.ComponentResource):
             spec=spec,
             opts=self._child,
         )
-        there: pulumi.Output[str] = after(group, namespace)
+        # What stands behind the group alone: the policies before it need no place in each of its VMs' states.
+        there: pulumi.Output[str] = after(group, self._namespace)
         return there.apply(lambda namespace: group_manifest(args.workload, namespace, spec))
 
 
