@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -179,7 +180,8 @@ def made(lab: Lab, *documents: Mapping[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def victims(lab: Lab, up: Stack) -> Iterator[None]:
-    """A Service and a ServiceEntry of other workloads in the namespace, which nothing runs."""
+    """A Service and a ServiceEntry of other workloads in the namespace, which nothing runs, and that the API server's
+    policies know of: it hears of them, and of a binding, a moment later."""
     assert up
     made(
         lab,
@@ -201,6 +203,8 @@ def victims(lab: Lab, up: Stack) -> Iterator[None]:
             },
         },
     )
+    tiers = ("victim", "ledger")
+    wait_for("the policies", lambda: all(registering(lab, {"tier": tier}, GROUP).returncode for tier in tiers), 30)
     yield
     kubectl(lab, "delete", "service", "-n", "demo", "victim")
     kubectl(lab, "delete", "serviceentry", "-n", "demo", "ledger-of-others")
@@ -227,17 +231,22 @@ ENTRIES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
 """Labels and annotations of an entry, and what Kubernetes says to it."""
 
 
-@pytest.mark.usefixtures("victims")
-@pytest.mark.parametrize("labels", ENTRIES)
-def test_kubernetes_refuses_what_a_service_takes_that_does_not_take_the_group(lab: Lab, labels: str) -> None:
-    has, annotations, refusal = ENTRIES[labels]
+def registering(lab: Lab, has: Mapping[str, str], annotations: Mapping[str, str]) -> CompletedProcess[str]:
+    """What Kubernetes would say to an entry with these labels and annotations."""
     document = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "WorkloadEntry",
         "metadata": {"name": "tried", "namespace": "demo", "labels": has, "annotations": annotations},
         "spec": {"address": "192.0.2.1", "labels": has},
     }
-    done = ask_kubectl(lab, "create", "--dry-run=server", "-f", "-", document=document)
+    return ask_kubectl(lab, "create", "--dry-run=server", "-f", "-", document=document)
+
+
+@pytest.mark.usefixtures("victims")
+@pytest.mark.parametrize("labels", ENTRIES)
+def test_kubernetes_refuses_what_a_service_takes_that_does_not_take_the_group(lab: Lab, labels: str) -> None:
+    has, annotations, refusal = ENTRIES[labels]
+    done = registering(lab, has, annotations)
     assert (done.returncode == 0) is (refusal == "")
     assert refusal in done.stderr
 
