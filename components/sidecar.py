@@ -257,7 +257,7 @@ class Sidecar(pulumi.ComponentResource):
         due = joined if args.turn is None else args.turn.when_due(joined, make_room)
         asks = None
         if args.turn is not None:
-            asks = args.turn.guards(f"{name}-ready", args.cluster, namespace, entry, args.limits.sync)
+            asks = args.turn.guards(f"{name}-ready", args.cluster, self._group, namespace, entry, args.limits.sync)
         ready = self._command("ready", COMMAND_READY, behind(join, due), asks)
         # The report holds nothing secret either.
         report = pulumi.Output.unsecret(ready.stdout).apply(lambda stdout: ready_report(stdout, args.machine))

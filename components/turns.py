@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
+from typing import Any
 
 import pulumi
 
+from hybridmesh.istio.entries import may_be_of
+from hybridmesh.istio.nested import at
 from hybridmesh.legible import legible
 from hybridmesh.providers.cluster import ClusterAccess, connect
 from hybridmesh.providers.entries import why_nobody_else_is_called
@@ -123,11 +126,19 @@ class Lane:
         """The WorkloadEntries of those that nobody calls for a while."""
         self.one_by_one = asyncio.Lock()
         self._serving = 0
+        self._made = 0
         self._unknown: dict[int, None] = {}
+
+    def lets_go(self, entry: Mapping[str, Any], group: str) -> bool:
+        """Whether an entry's VM, of the stack's own WorkloadGroup, is none of the program's any more, so that this run
+        removes it in the end; not while an entry of the program's is unknown, which might be this one."""
+        all_are_known = len(self.machines) == self._made
+        return all_are_known and entry["metadata"]["name"] not in self.machines and may_be_of(entry, group)
 
     def of(self, machine: str) -> "Turn":
         """One machine's."""
         place = self.turns.number()
+        self._made += 1
         self._unknown[place] = None
         return Turn(self, machine, place)
 
@@ -169,11 +180,13 @@ class Turn:
         self,
         command: str,
         cluster: ClusterAccess,
+        group: "pulumi.Output[Mapping[str, Any]]",
         namespace: "pulumi.Output[str]",
         entry: "pulumi.Output[str]",
         seconds: float,
     ) -> pulumi.ResourceHookBinding:
-        """The hooks of the command that restarts the machine, which has this WorkloadEntry: see `ask`.
+        """The hooks of the command that restarts the machine, which has this WorkloadEntry: see `ask`. `group`: the
+        manifest of its WorkloadGroup.
 
         That another one is a member, as the turns go by, says nothing of what has become of its app since.
         """
@@ -182,16 +195,20 @@ class Turn:
 
         async def note() -> None:
             with contextlib.suppress(Exception):  # of one that is not there the engine tells
-                lane.machines[await entry.future() or ""] = self.machine
+                known = await entry.future()
+                if known:
+                    lane.machines[known] = self.machine
 
         async def question() -> None:
-            await self.ask(cluster, await namespace.future() or "", await entry.future() or "", seconds)
+            name = str(at(await group.future() or {}, "metadata", "name") or "")
+            await self.ask(cluster, name, await namespace.future() or "", await entry.future() or "", seconds)
 
         asyncio.ensure_future(note())  # noqa: RUF006 - pulumi waits for what it awaits
         return lane.turns.asks(command, question)
 
-    async def ask(self, cluster: ClusterAccess, namespace: str, entry: str, seconds: float) -> None:
-        """Waits, for so long at most, until callers have another one of the workload.
+    async def ask(self, cluster: ClusterAccess, group: str, namespace: str, entry: str, seconds: float) -> None:
+        """Waits, for so long at most, until callers have another one of the workload. `group`: the WorkloadGroup's
+        name.
 
         Raises:
             LastOneError: they have not.
@@ -203,7 +220,9 @@ class Turn:
 
         def objection() -> str:
             nonlocal nobody
-            nobody = why_nobody_else_is_called(connect(cluster.properties()), namespace, entry, lane.away)
+            nobody = why_nobody_else_is_called(
+                connect(cluster.properties()), namespace, entry, lane.away, lambda other: lane.lets_go(other, group)
+            )
             return "nobody else" if nobody else ""
 
         self._kept = True

@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .names import AUTO_REGISTRATION_ANNOTATION, HEALTH_CHECKS_ANNOTATION, CanonicalService, canonical_service
+from .names import (
+    AUTO_REGISTRATION_ANNOTATION,
+    HEALTH_CHECKS_ANNOTATION,
+    CanonicalService,
+    canonical_service,
+    static_entry_name,
+)
 
 _CONNECTED = "istio.io/connectedAt"
 _DISCONNECTED = "istio.io/disconnectedAt"
@@ -124,6 +130,14 @@ def has_proxy(entry: Mapping[str, Any]) -> bool:
 def group_of(entry: Mapping[str, Any]) -> str:
     """The WorkloadGroup by which its VM registered itself; empty for an entry that somebody wrote."""
     return str((entry["metadata"].get("annotations") or {}).get(AUTO_REGISTRATION_ANNOTATION, ""))
+
+
+def may_be_of(entry: Mapping[str, Any], group: str) -> bool:
+    """Whether the entry's VM is one of a WorkloadGroup's: by its registration or, of a static entry with a proxy, by
+    its name, which begins with the group's."""
+    if group_of(entry):
+        return group_of(entry) == group
+    return has_proxy(entry) and str(entry["metadata"]["name"]).startswith(static_entry_name(group, ""))
 
 
 def workload_of(entry: Mapping[str, Any]) -> CanonicalService:

@@ -3,7 +3,7 @@
 
 import functools
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,12 +55,13 @@ def _is_in(cluster: Cluster, namespace: str, entry: Mapping[str, Any] | None) ->
 
 
 def why_nobody_else_is_called(
-    cluster: Cluster, namespace: str, name: str, away: Collection[str]
+    cluster: Cluster, namespace: str, name: str, away: Collection[str], is_leaving: Callable[[Mapping[str, Any]], bool]
 ) -> Mapping[str, tuple[str, str]]:
     """Why callers of an entry's VM would have none of its workload's others: of each, by its entry, the address and
     the reason. Empty where they would have one, where there is no other, and where nobody calls this one either.
 
-    `away`: entries of those that are on their way out, which some may see as they were.
+    `away`: entries of those that are on their way out, which some may see as they were. `is_leaving`: whether an
+    entry's VM goes from the stack for good; one of these that nobody calls is no other that could be mended.
     """
     entries = cluster.workload_entries(namespace, _AT_MOST)
     own = entries.get(name)
@@ -71,7 +72,11 @@ def why_nobody_else_is_called(
     reasons = {n: "it restarts" if n in away else why_not_called(entry) for n, entry in others.items()}
     if not all(reasons.values()):
         return {}
-    return {n: (str((others[n].get("spec") or {}).get("address", "")), why) for n, why in sorted(reasons.items())}
+    return {
+        n: (str((others[n].get("spec") or {}).get("address", "")), why)
+        for n, why in sorted(reasons.items())
+        if not is_leaving(others[n])
+    }
 
 
 def lacks_report(cluster: Cluster, namespace: str, entry: Mapping[str, Any]) -> bool:

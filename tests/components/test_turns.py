@@ -258,7 +258,7 @@ class Callers:
         return self.of[name]
 
     async def ask(self, name: str, seconds: float = 0) -> None:
-        await self.of[name].ask(ClusterAccess(kubeconfig="none"), "demo", name, seconds)
+        await self.of[name].ask(ClusterAccess(kubeconfig="none"), "echo", "demo", name, seconds)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,66 @@ def test_the_last_one_that_callers_have_is_kept_from_its_restart_and_it_is_said_
         assert f" vm-b: {why}. Fix: " in said
         assert "`pulumi up --continue-on-error`" in said
         assert "`sidecar.upgrade.keepOneServing: false`" in said
+
+    run(program)
+
+
+@pytest.mark.parametrize(
+    ("other", "waits"),
+    [
+        (entry(connected=False, healthy=True), False),
+        (entry(healthy=False, group="echo"), False),
+        (entry(healthy=False, group="echo-2"), True),
+    ],
+    ids=["a static one that is gone", "one whose app is down", "one of another group, as of another stack"],
+)
+def test_one_that_leaves_the_stack_in_the_same_run_and_that_nobody_calls_is_none_that_must_be_mended_first(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], waits: bool
+) -> None:
+    """It leaves in the end alone, to which no run would come."""
+
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True))
+        leaves = {**other, "metadata": {**other["metadata"], "name": "echo-b"}}
+        callers.cluster.entries["demo/echo-b"] = leaves
+        await callers.due("a")
+        with pytest.raises(LastOneError) if waits else contextlib.nullcontext():
+            await callers.ask("a")
+
+    run(program)
+
+
+def test_one_that_leaves_counts_while_it_serves_and_another_must_be_mended_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), c=entry(healthy=False))
+        leaves = entry(healthy=False)
+        callers.cluster.entries["demo/echo-b"] = {**leaves, "metadata": {**leaves["metadata"], "name": "echo-b"}}
+        await callers.of["c"].give_back(membership())
+        await callers.due("a")
+        with pytest.raises(LastOneError) as refused:
+            await callers.ask("a")
+        assert "vm-c: its app" in str(refused.value)
+        assert "echo-b" not in str(refused.value)
+        callers.cluster.entries["demo/echo-b"]["status"] = entry(healthy=True)["status"]
+        await callers.ask("a")
+
+    run(program)
+
+
+def test_while_an_entry_of_the_program_is_unknown_no_other_is_taken_for_one_that_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be that entry."""
+
+    async def program() -> None:
+        callers = Callers(monkeypatch, a=entry(healthy=True), b=entry(healthy=False))
+        del callers.lane.machines["b"]
+        await callers.of["b"].give_back(membership())
+        await callers.due("a")
+        with pytest.raises(LastOneError):
+            await callers.ask("a")
 
     run(program)
 

@@ -8,9 +8,9 @@ from hybridmesh.providers.cluster import Pod
 
 
 def entry(
-    *, connected: bool = True, labels: Mapping[str, str] | None = None, healthy: bool | None = None
+    *, connected: bool = True, labels: Mapping[str, str] | None = None, healthy: bool | None = None, group: str = ""
 ) -> dict[str, Any]:
-    """A WorkloadEntry as istiod writes it."""
+    """A WorkloadEntry as istiod writes it; without a WorkloadGroup, as it notes on a static one."""
     when = "istio.io/connectedAt" if connected else "istio.io/disconnectedAt"
     all_labels = labels or {
         "app": "echo",
@@ -25,6 +25,8 @@ def entry(
         },
         "spec": {"address": "192.0.2.11", "labels": dict(all_labels), "ports": {"http": 8080}},
     }
+    if group:
+        made["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] = group
     if healthy is not None:
         condition = {"type": "Healthy", "status": str(healthy), "message": "connection refused"}
         made["status"] = {"conditions": [condition]}
