@@ -310,6 +310,30 @@ def test_the_last_machine_whose_app_is_healthy_is_not_restarted_until_another_s_
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("registration", ["auto", "static"])
+def test_one_that_is_down_and_leaves_in_the_same_up_need_not_be_mended_first(
+    lab: Lab, up: Stack, registration: str
+) -> None:
+    settings = up.file.read_text()
+    stays, leaves = (lab.machine(name) for name in MACHINES)
+    up.change("workloads.echo.machines.registration", registration)
+    up.change("sidecar.timeouts.syncSeconds", 15)
+    up.up()
+    before = seen(lab)
+    leaves.ssh(["mkdir -p /run/echo && touch /run/echo/unhealthy"])
+    wait_for("istiod to know", lambda: healthy(lab) == {stays.address}, 60)
+    up.change(f"workloads.echo.machines.hosts.{leaves.name}", None)
+    up.change("workloads.echo.labels", {"team": f"fourth-{registration}"})
+    up.up()
+    assert running(stays).agent != before[stays.name].agent
+    assert endpoints(lab) == {stays.address}
+    assert up.steps() == []
+    up.file.write_text(settings)
+    up.up()
+    wait_for("both to serve", lambda: healthy(lab) == {stays.address, leaves.address}, 60)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("step", ["step: package: install", "step: files", "step: start"])
 def test_a_machine_that_reboots_half_way_runs_what_it_ran_and_the_next_up_ends_well(
     lab: Lab, up: Stack, step: str
