@@ -28,7 +28,7 @@ async def of_an_object() -> None:
 async def of_a_restart() -> None:
     turn = Turns(1).of_workload().of("vm-1")
     await turn.wait("digest staged 1")
-    await turn.ask(NOWHERE, "demo", "vm-1", 0)
+    await turn.ask(NOWHERE, "echo", "demo", "vm-1", 0)
 
 
 @pytest.mark.parametrize("asks", [of_an_object, of_a_restart])
