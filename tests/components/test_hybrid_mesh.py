@@ -288,8 +288,8 @@ def test_the_engine_asks_before_the_command_of_each_machine_that_may_restart_it(
 ) -> None:
     bound: dict[str, tuple[str, str]] = {}
 
-    async def ask(self: Turn, _cluster: object, namespace: str, entry: str, seconds: float) -> None:
-        assert seconds == 120
+    async def ask(self: Turn, _cluster: object, group: str, namespace: str, entry: str, seconds: float) -> None:
+        assert (group, seconds) == ("echo", 120)
         bound[self.machine] = (namespace, entry)
 
     monkeypatch.setattr(Turn, "ask", ask)
