@@ -37,9 +37,10 @@ turns = Turns(1, keep_one=given["keepOne"])
 lane = turns.of_workload()
 for machine, generation in given["generations"].items():
     turn = lane.of(f"vm-{machine}")
+    group = pulumi.Output.from_input({"metadata": {"name": "echo"}})
     where, name = pulumi.Output.from_input("demo"), pulumi.Output.from_input(machine)
     joined = turn.when_due(pulumi.Output.from_input(f"{generation} staged 1"), lambda: None)
-    hooks = turn.guards(f"{machine}-ready", ClusterAccess(kubeconfig="none"), where, name, 0)
+    hooks = turn.guards(f"{machine}-ready", ClusterAccess(kubeconfig="none"), group, where, name, 0)
     ready = Joined(f"{machine}-ready", {"machine": joined}, pulumi.ResourceOptions(hooks=hooks))
     turn.ends_with(ready.id.apply(bool))
 """
