@@ -244,14 +244,19 @@ class Callers:
     """Two VMs of a workload that have turns, and what callers see of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **there: dict[str, Any]) -> None:
+        self.cluster = FakeCluster()
         for name, found in there.items():
-            found["metadata"]["name"] = name
-        self.cluster = FakeCluster(entries={f"demo/{name}": found for name, found in there.items()})
+            self.see(name, found)
         monkeypatch.setattr(module, "connect", lambda _properties: self.cluster)
         self.turns = Turns(2)
         self.lane = self.turns.of_workload()
         self.lane.machines |= {name: f"vm-{name}" for name in there}
         self.of = {name: self.lane.of(f"vm-{name}") for name in there}
+
+    def see(self, name: str, found: dict[str, Any]) -> None:
+        """An entry, of which the program need not know."""
+        found["metadata"]["name"] = name
+        self.cluster.entries[f"demo/{name}"] = found
 
     async def due(self, name: str) -> Turn:
         await self.of[name].wait("digest staged 1")
@@ -306,8 +311,7 @@ def test_one_that_leaves_the_stack_in_the_same_run_and_that_nobody_calls_is_none
 
     async def program() -> None:
         callers = Callers(monkeypatch, a=entry(healthy=True))
-        leaves = {**other, "metadata": {**other["metadata"], "name": "echo-b"}}
-        callers.cluster.entries["demo/echo-b"] = leaves
+        callers.see("echo-b", other)
         await callers.due("a")
         with pytest.raises(LastOneError) if waits else contextlib.nullcontext():
             await callers.ask("a")
@@ -320,15 +324,14 @@ def test_one_that_leaves_counts_while_it_serves_and_another_must_be_mended_never
 ) -> None:
     async def program() -> None:
         callers = Callers(monkeypatch, a=entry(healthy=True), c=entry(healthy=False))
-        leaves = entry(healthy=False)
-        callers.cluster.entries["demo/echo-b"] = {**leaves, "metadata": {**leaves["metadata"], "name": "echo-b"}}
+        callers.see("echo-b", entry(healthy=False))
         await callers.of["c"].give_back(membership())
         await callers.due("a")
         with pytest.raises(LastOneError) as refused:
             await callers.ask("a")
         assert "vm-c: its app" in str(refused.value)
         assert "echo-b" not in str(refused.value)
-        callers.cluster.entries["demo/echo-b"]["status"] = entry(healthy=True)["status"]
+        callers.see("echo-b", entry(healthy=True))
         await callers.ask("a")
 
     run(program)
@@ -367,8 +370,7 @@ def test_one_that_is_alone_is_restarted_and_so_is_one_without_a_probe_beside_ano
 
     async def program() -> None:
         callers = Callers(monkeypatch, a=entry(healthy=True))
-        other = entry(healthy=False, labels={"app": "client"})
-        callers.cluster.entries["demo/client"] = {**other, "metadata": {**other["metadata"], "name": "client"}}
+        callers.see("client", entry(healthy=False, labels={"app": "client"}))
         await callers.due("a")
         await callers.ask("a")
         unprobed = Callers(monkeypatch, a=entry(), b=entry())
